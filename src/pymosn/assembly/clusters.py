@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from pymosn.api.upstream import Criteria, criteria
 from pymosn.assembly.share import WorkerShare
+from pymosn.assembly.tls import client_settings, resolver
 from pymosn.config.schema import Cluster as ClusterConfig
 from pymosn.config.schema import Host
 from pymosn.config.schema.cluster import BalancerConfig, CircuitBreaker, OriginalDstConfig
@@ -19,8 +20,8 @@ DEFAULT_BALANCER: Final = "LB_ROUNDROBIN"
 MAX_WEIGHT: Final = 128
 
 
-def plan_cluster(config: ClusterConfig, share: WorkerShare) -> plan.ClusterPlan:
-    """The settings of a cluster as plain values."""
+def plan_cluster(config: ClusterConfig, share: WorkerShare, parts: Mapping[bytes, bytes] | None = None) -> plan.ClusterPlan:
+    """The settings of a cluster, as it is packed, as plain values. `parts`: of its TLS context. Raises ValueError."""
     block = config.circuit_breakers[0] if config.circuit_breakers else CircuitBreaker()
     limits = (block.max_connections, block.max_pending_requests, block.max_requests, block.max_retries)
     original = original_plan(config)
@@ -37,6 +38,7 @@ def plan_cluster(config: ClusterConfig, share: WorkerShare) -> plan.ClusterPlan:
         original=original,
         heartbeats=_heartbeats(config),
         mark=config.mark,
+        tls=client_settings(config.tls_context, resolver(parts or {})),
     )
 
 
@@ -46,7 +48,9 @@ def host_plans(hosts: Iterable[Host]) -> Iterable[plan.HostPlan]:
     for host in hosts:
         if host.address not in found:
             weight = min(max(host.weight, 1), MAX_WEIGHT)
-            found[host.address] = plan.HostPlan(host.address, host.hostname, weight, labels_of(host.metadata))
+            found[host.address] = plan.HostPlan(
+                host.address, host.hostname, weight, labels_of(host.metadata), host.tls_disable
+            )
     return found.values()
 
 

@@ -36,8 +36,8 @@ Digest = bytes
 Parts = dict[Digest, bytes]
 #: A virtual host or, if the flag is not set, more routes of the one before.
 Piece = tuple[bool, VirtualHost]
-#: Address, host name, weight, labels.
-_PackedHost = tuple[str, str, int, tuple[tuple[str, str], ...]]
+#: Address, host name, weight, labels, whether it has no TLS.
+_PackedHost = tuple[str, str, int, tuple[tuple[str, str], ...], bool]
 
 
 class PackedCluster(msgspec.Struct, array_like=True, frozen=True):
@@ -129,7 +129,7 @@ def pack_cluster(cluster: Cluster, parts: Parts) -> PackedCluster:
 def _split(hosts: Iterable[HostPlan]) -> Iterator[list[_PackedHost]]:
     part: list[_PackedHost] = []
     for host in hosts:
-        part.append((host.address, host.hostname, host.weight, host.metadata))
+        part.append((host.address, host.hostname, host.weight, host.metadata, host.tls_disable))
         if not zlib.crc32(host.address.encode()) & _BOUNDARY or len(part) >= _MAX_HOSTS:
             yield part
             part = []

@@ -23,6 +23,7 @@ from pymosn.assembly.prepared import BuildError, PreparedConfig, Retired, close_
 from pymosn.assembly.routes import build_in_steps, clusters_of
 from pymosn.assembly.share import WorkerShare, descriptor_ceiling
 from pymosn.assembly.steps import Steps
+from pymosn.assembly.tls import TlsStore, resolver
 from pymosn.assembly.wheel_timer import WheelTimer
 from pymosn.assembly.worker_clusters import WorkerClusters
 from pymosn.config.schema import Overload, WorkerLimits
@@ -77,6 +78,8 @@ class WorkerRuntime:
         maker = PoolMaker(self.runtime.protocols, dialer, self.wheel, self._network.own_addresses)
         self._clusters = WorkerClusters(self.runtime.clusters, maker, self.metrics, self.share)
         self._modules = ModuleStore()
+        #: The TLS contexts of listeners.
+        self.tls = TlsStore()
         self._slots: dict[str, TableSlot] = {}
         # The objects of replaced router tables, and the names of everything with counters when they were last tidied.
         self._remains: list[object] = []
@@ -220,6 +223,8 @@ class WorkerRuntime:
     def clean_up(self) -> Steps[None]:
         """Closes and frees, in steps, what the last change has replaced."""
         yield from self._clusters.clean_up()
+        chains = [chain for built in self.active.listeners for chain in built.config.filter_chains]
+        self.tls.keep(chains, resolver(self.active.parts))
         remains, self._remains = self._remains, []
         yield from free(remains)
 

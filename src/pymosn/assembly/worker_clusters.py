@@ -13,8 +13,10 @@ from pymosn.assembly.packed_config import (
     unpack_cluster,
     unpack_hosts,
 )
+from pymosn.assembly.prepared import BuildError
 from pymosn.assembly.share import WorkerShare
 from pymosn.assembly.steps import Steps
+from pymosn.config.diagnostics import error_at
 from pymosn.core.counters import Labels, Metrics
 from pymosn.upstream.balancers import balancers
 from pymosn.upstream.cluster import Cluster, PoolMaker
@@ -51,6 +53,7 @@ class WorkerClusters(msgspec.Struct, eq=False):
         """A cluster that reuses what it can of the live one of its name.
 
         These are the hosts with the same address, with their pools, health and counters, and the use of the limits.
+        Raises BuildError.
         """
         hosts: list[HostPlan] = []
         for digest in packed.hosts:
@@ -59,12 +62,16 @@ class WorkerClusters(msgspec.Struct, eq=False):
                 plans = self.plans[digest] = unpack_hosts(parts[digest])
                 yield
             hosts += plans
-        planned = plan_cluster(unpack_cluster(packed, parts), self.share)
-        if planned.original is None:
-            planned = planned._replace(hosts=tuple(hosts))
-        kind = balancers().get(planned.balancing.lb_type)
-        assert kind is not None
-        cluster = Cluster(planned, kind, self.maker, self.metrics, self.live.get(planned.name))
+        config = unpack_cluster(packed, parts)
+        try:
+            planned = plan_cluster(config, self.share, parts)
+            if planned.original is None:
+                planned = planned._replace(hosts=tuple(hosts))
+            kind = balancers().get(planned.balancing.lb_type)
+            assert kind is not None
+            cluster = Cluster(planned, kind, self.maker, self.metrics, self.live.get(planned.name))
+        except (KeyError, ValueError) as error:  # of its TLS context, which the supervisor has checked
+            raise BuildError([error_at("cluster_manager", f"cluster {config.name!r}: tls_context: {error}")]) from None
         yield
         yield from cluster.build()
         return cluster
@@ -99,6 +106,7 @@ class WorkerClusters(msgspec.Struct, eq=False):
     def clean_up(self) -> Steps[None]:
         """Closes the hosts that are in no cluster any more, and forgets what is known about them."""
         yield from self.live.close_dropped()
+        self.maker.transports.keep({cluster.plan.tls for cluster in self.active.values() if cluster.plan.tls is not None})
         used = {digest for packed in self.packed.values() for digest in packed.hosts}
         for digest in [digest for digest in self.plans if digest not in used]:
             del self.plans[digest]

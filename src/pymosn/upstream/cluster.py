@@ -12,7 +12,16 @@ from typing import Final
 
 from mypy_extensions import i64, mypyc_attr
 
-from pymosn.api.network import PLAIN, Connection, Dialer, DialReceiver, DialRule, NetworkFilter, Peer
+from pymosn.api.network import (
+    PLAIN,
+    Connection,
+    Dialer,
+    DialReceiver,
+    DialRule,
+    NetworkFilter,
+    Peer,
+    Transport,
+)
 from pymosn.api.stream import ConnectionPool, StreamProtocol
 from pymosn.api.upstream import EJECTED, FAILED_ACTIVE_CHECK, NO_METADATA, Balancer, Criteria, Host, Selection
 from pymosn.core.addresses import UNIX, normal_ip
@@ -22,6 +31,7 @@ from pymosn.core.failure import ALL_UNHEALTHY, NO_HOSTS, OVERFLOW, Failure
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
 from pymosn.network.destinations import LOCALHOST, AllowedRange, ClientDestinations, NamedHost, OwnAddresses
+from pymosn.network.tls.upstream import ClientTls, ClientTransports, server_name_of
 from pymosn.upstream.balancers import BalancerMaker, RoundRobin, unbuilt_balancer
 from pymosn.upstream.ejection import Ejector, Outcomes
 from pymosn.upstream.limits import Limits
@@ -46,6 +56,7 @@ class PoolMaker:
         self.wheel = wheel
         self.own = OwnAddresses() if own is None else own
         self.clock: Clock = wheel.clock
+        self.transports = ClientTransports()
 
     def rule_for(self, original: OriginalPlan) -> DialRule:
         """The rule for the destinations that clients choose."""
@@ -82,9 +93,16 @@ class HostContext:
 class ClusterHost(Host):
     """A host with its pools, one per protocol, and, once it has been used, its counters."""
 
-    def __init__(self, plan: HostPlan, cluster: ClusterPlan, context: HostContext, rule: DialRule | None = None) -> None:
-        """`rule`: for a host that is not the operator's choice alone."""
-        super().__init__(_peer(plan, cluster, rule), "", 1, 0.0, 0.0, 0)
+    def __init__(
+        self,
+        plan: HostPlan,
+        cluster: ClusterPlan,
+        context: HostContext,
+        rule: DialRule | None = None,
+        transport: Transport = PLAIN,
+    ) -> None:
+        """`rule`: for a host that is not the operator's choice alone. `transport`: of the cluster's connections."""
+        super().__init__(_peer(plan, transport, rule, cluster.mark), "", 1, 0.0, 0.0, 0)
         self.cluster_stats = context.stats
         self.limits = context.limits
         self._context = context
@@ -94,9 +112,10 @@ class ClusterHost(Host):
         self._pools: dict[str, ConnectionPool] | None = None
         self._outcomes: Outcomes | None = None
         self._is_closed = False
+        self._transport = transport
         self.plan = plan
         self.apply(plan)
-        self.apply_cluster(cluster)
+        self.apply_cluster(cluster, transport)
 
     @property
     def stats(self) -> UpstreamStats:
@@ -137,11 +156,27 @@ class ClusterHost(Host):
         self.hostname = plan.hostname
         self.weight = plan.weight
         self.metadata = dict(plan.metadata) if plan.metadata else NO_METADATA
+        self._renew_peer(self.peer.mark)
 
-    def apply_cluster(self, cluster: ClusterPlan) -> None:
+    def _renew_peer(self, mark: i64) -> None:
+        """Applies how its connections are made. If their security has changed, no further request is sent on open ones."""
+        before = self.peer
+        peer = _peer(self.plan, self._transport, before.rule, mark)
+        if peer.transport is before.transport and peer.server_name == before.server_name:
+            if mark != before.mark:
+                self.peer = peer
+            return
+        self.peer = peer
+        pools = self._pools
+        if pools is not None:
+            self._pools = None
+            for pool in list(pools.values()):
+                pool.close()
+
+    def apply_cluster(self, cluster: ClusterPlan, transport: Transport) -> None:
         """Applies the settings that all hosts of the cluster have. Open connections keep theirs."""
-        if self.peer.mark != cluster.mark:
-            self.peer = _peer(self.plan, cluster, self.peer.rule)
+        self._transport = transport
+        self._renew_peer(cluster.mark)
         self.connect_timeout = cluster.connect_timeout
         self.idle_timeout = cluster.idle_timeout
         self.max_connections = cluster.limits.connections
@@ -289,7 +324,10 @@ class Cluster(HostSource):
     def __init__(
         self, plan: ClusterPlan, kind: BalancerMaker, maker: PoolMaker, metrics: Metrics, before: Cluster | None
     ) -> None:
-        """Will reuse hosts with an address that the active cluster `before` has, with their pools, health and requests."""
+        """Will reuse hosts with an address that the active cluster `before` has, with their pools, health and requests.
+
+        Raises TlsFault.
+        """
         self.name = plan.name
         self.plan = plan
         #: Set if the hosts are the clients' original destinations.
@@ -306,6 +344,7 @@ class Cluster(HostSource):
         self._by_address: dict[str, ClusterHost] = {}
         #: Hosts of `before` that this one does not have.
         self.dropped: list[ClusterHost] = []
+        self.transport = maker.transports.get(plan.tls)
         self._kind = kind
         self._rule = None if plan.original is None else maker.rule_for(plan.original)
         self._before = before
@@ -329,7 +368,8 @@ class Cluster(HostSource):
         for index, plan in enumerate(self.plan.hosts):
             host = known.get(plan.address)
             if host is None:
-                host = ClusterHost(plan, self.plan, self.context, self.context.maker.rule_of(plan.address))
+                rule = self.context.maker.rule_of(plan.address)
+                host = ClusterHost(plan, self.plan, self.context, rule, self.transport)
                 self._added.append(host)
                 is_same = False
             elif host.plan is not plan and host.plan != plan:
@@ -381,7 +421,7 @@ class Cluster(HostSource):
         self._options.upcoming = {}
         if before is None or before.plan._replace(hosts=()) != plan._replace(hosts=()):
             for host in self.hosts:
-                host.apply_cluster(plan)
+                host.apply_cluster(plan, self.transport)
         self.context.ejector.activate(plan.ejection, len(self.hosts))
 
     def discard(self) -> Iterator[None]:
@@ -422,10 +462,10 @@ class Cluster(HostSource):
         if _rule_of(before.original) != _rule_of(plan.original):
             kept.forget_all()  # clients may no longer choose all of them, and their open connections would still be used
         for host in self.hosts:
-            host.apply_cluster(plan)
+            host.apply_cluster(plan, self.transport)
 
     def new_host(self, address: str) -> Host:
-        host = ClusterHost(HostPlan(address, address), self.plan, self.context, self._rule)
+        host = ClusterHost(HostPlan(address, address), self.plan, self.context, self._rule, self.transport)
         self.hosts.append(host)
         return host
 
@@ -470,9 +510,14 @@ class Cluster(HostSource):
             host.close()
 
 
-def _peer(host: HostPlan, cluster: ClusterPlan, rule: DialRule | None) -> Peer:
-    """How a host of a cluster is dialed."""
-    return Peer(host.address, transport=PLAIN, server_name="", bind="", rule=rule, mark=cluster.mark)
+def _peer(host: HostPlan, transport: Transport, rule: DialRule | None, mark: i64) -> Peer:
+    """How a host of a cluster is dialed. `transport`: the cluster's."""
+    server_name = ""
+    if host.tls_disable or not isinstance(transport, ClientTls):
+        transport = PLAIN
+    else:
+        server_name = server_name_of(transport.settings, host.hostname, host.address)
+    return Peer(host.address, transport=transport, server_name=server_name, bind="", rule=rule, mark=mark)
 
 
 def _rule_of(original: OriginalPlan | None) -> OriginalPlan | None:

@@ -7,26 +7,33 @@ from typing import NamedTuple
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.upstream import Criteria
+from pymosn.network.tls.settings import ClientSettings
 
 
 @mypyc_attr(acyclic=True)
 class HostPlan:
     """One host. `weight`: 1 to 128; `metadata`: the criteria of subset balancing, sorted by key. Immutable.
 
+    `tls_disable`: connections without TLS, although the cluster has it.
+
     Not a named tuple: tens of thousands of these would slow the garbage collection down.
     """
 
-    def __init__(self, address: str, hostname: str = "", weight: int = 1, metadata: Criteria = ()) -> None:
+    def __init__(
+        self, address: str, hostname: str = "", weight: int = 1, metadata: Criteria = (), tls_disable: bool = False
+    ) -> None:
         self.address = address
         self.hostname = hostname
         self.weight: i64 = weight
         self.metadata = metadata
+        self.tls_disable = tls_disable
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, HostPlan):
             return False
         same = self.address == other.address and self.hostname == other.hostname
-        return same and self.weight == other.weight and self.metadata == other.metadata
+        same = same and self.weight == other.weight and self.metadata == other.metadata
+        return same and self.tls_disable == other.tls_disable
 
     def __hash__(self) -> int:
         return hash(self.address)
@@ -109,7 +116,7 @@ class HeartbeatPlan(NamedTuple):
 
 
 class ClusterPlan(NamedTuple):
-    """A complete cluster."""
+    """A complete cluster. `tls`: None for plain connections."""
 
     name: str
     hosts: tuple[HostPlan, ...] = ()
@@ -123,3 +130,4 @@ class ClusterPlan(NamedTuple):
     original: OriginalPlan | None = None
     heartbeats: HeartbeatPlan = HeartbeatPlan()
     mark: int = 0
+    tls: ClientSettings | None = None

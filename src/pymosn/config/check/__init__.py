@@ -5,6 +5,7 @@ routes     router tables, rewrites, headers     clusters   clusters and hosts
 addresses  addresses of listeners and hosts        admin      the admin API
 udp        UDP listeners
 accounts   users, groups, modes of files            paths      names of files, and which of them changes may name
+tls        TLS contexts
 """
 
 from collections.abc import Collection

@@ -5,8 +5,9 @@ from importlib.util import find_spec
 from typing import Final
 
 from pymosn.config.check.addresses import host_fault, is_ip
+from pymosn.config.check.tls import check_cluster_tls, check_manager_tls
 from pymosn.config.diagnostics import Diagnostics
-from pymosn.config.schema import Cluster, ClusterManager, TlsContext
+from pymosn.config.schema import Cluster, ClusterManager
 from pymosn.core.address_ranges import port_ranges
 from pymosn.core.addresses import port_number
 from pymosn.core.headers import is_token
@@ -29,7 +30,7 @@ def check_clusters(manager: ClusterManager, report: Diagnostics, redirects: bool
 
     `redirects`: whether a listener determines the original destination of redirected clients.
     """
-    refuse_tls(manager.tls_context, "cluster_manager.tls_context", report)
+    check_manager_tls(manager, report)
     seen: dict[str, str] = {}
     for i, cluster in enumerate(manager.clusters):
         path = f"cluster_manager.clusters[{i}]"
@@ -39,18 +40,10 @@ def check_clusters(manager: ClusterManager, report: Diagnostics, redirects: bool
             message = f"replaces the cluster of the same name in {report.line(earlier)}, as in MOSN"
             report.warning(f"{path}.name", message, cluster.name)
         _check_cluster(cluster, path, report, redirects)
-
-
-def refuse_tls(context: TlsContext | None, path: str, report: Diagnostics) -> None:
-    """Reject enabled TLS, because serving plain text instead would be dangerous."""
-    if context is not None and context.status:
-        report.error(f"{path}.status", "TLS is not implemented yet; refusing to fall back to plain text", True)
+        check_cluster_tls(cluster, manager, path, report)
 
 
 def _check_cluster(cluster: Cluster, path: str, report: Diagnostics, redirects: bool) -> None:
-    refuse_tls(cluster.tls_context, f"{path}.tls_context", report)
-    if cluster.cluster_manager_tls:
-        report.error(f"{path}.cluster_manager_tls", "TLS is not implemented yet; refusing to fall back to plain text", True)
     _check_names(cluster, path, report)
     _check_probe(cluster, path, report)
     _check_dns(cluster, path, report)

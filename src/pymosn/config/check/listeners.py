@@ -10,6 +10,7 @@ from pymosn.config.check.addresses import listen_fault, path_fault
 from pymosn.config.check.chains import check_chains
 from pymosn.config.check.filters import check_listener_filters, check_stream_filters, check_stream_proxy
 from pymosn.config.check.proxy_protocol import check_proxy_protocol
+from pymosn.config.check.tls import check_listener_tls
 from pymosn.config.check.udp import check_udp_listener
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import AccessLog, Listener, Overload, Server
@@ -44,6 +45,7 @@ def check_server(
             report.error(f"{inner}.name", f"duplicate name, already used in {report.line(earlier)}", listener.name)
         for j, log in enumerate(listener.access_logs):
             _check_access_log(log, f"{inner}.access_logs[{j}]", report)
+        check_listener_tls(listener, inner, report)
         if listener.is_udp():
             check_udp_listener(listener, inner, report, partial(check_stream_proxy, report=report, clusters=clusters))
             continue

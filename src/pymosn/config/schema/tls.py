@@ -27,8 +27,8 @@ class SniVerify(Block, kw_only=True):
     """`extend_verify` of the type `sni_verify`."""
 
     match_subject_alt_names: Annotated[
-        list[str], works("URIs, such as SPIFFE ids; the peer's certificate must have one")
-    ] = []
+        str | list[str], works("URIs, such as SPIFFE ids; the peer's certificate must have one")
+    ] = ""
 
 
 class TlsContext(Block, kw_only=True):

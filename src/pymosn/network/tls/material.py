@@ -9,11 +9,16 @@ import _ssl
 import os
 import re
 import ssl
+from collections.abc import Callable
 from typing import Any, Final
 
 _CERTIFICATE: Final = re.compile(rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----.*?-----END [A-Z0-9 ]*-----", re.S)
 _KEY: Final = re.compile(rb"-----BEGIN (?:[A-Z0-9]+ )?PRIVATE KEY-----")
 _ENCRYPTED: Final = re.compile(rb"-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: *4, *ENCRYPTED", re.M)
+
+#: The `ssl` module's parser of certificates in files, which it has no public name for.
+_DECODE_NAME: Final = "_test_decode_cert"
+_DECODE: Final[Callable[[str], dict[str, Any]]] = getattr(_ssl, _DECODE_NAME)
 
 #: MOSN's keys, which faults name.
 CERTIFICATE: Final = "cert_chain"
@@ -124,7 +129,7 @@ def decode(certificate: bytes) -> dict[str, Any]:
     """The first certificate in PEM text, in the form of `SSLSocket.getpeercert`; empty if it is invalid."""
     with MemoryFile(certificate) as path:
         try:
-            return dict(_ssl._test_decode_cert(path))
+            return dict(_DECODE(path))
         except (ssl.SSLError, ValueError):
             return {}
 

@@ -1,0 +1,144 @@
+"""TLS contexts of the configuration as those of the data path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, NamedTuple
+
+from pymosn.assembly.tls_material import resolve
+from pymosn.config.schema.server import FilterChain
+from pymosn.config.schema.tls import TlsContext
+from pymosn.network.tls.contexts import ServerContext, ServerContexts, server_context
+from pymosn.network.tls.material import TlsFault
+from pymosn.network.tls.names import MAX_VERSION, MIN_VERSION, alpn_of, ciphers_of, groups_of, version_of
+from pymosn.network.tls.settings import ClientSettings, ServerSettings, TlsSettings
+from pymosn.network.tls.tickets import TicketSecrets
+
+#: The `type` whose `extend_verify` has an effect; MOSN uses the default for unknown ones.
+SNI_VERIFY: Final = "sni_verify"
+
+#: The PEM text that a key of a context stands for, empty for none; KeyError if it has not been read.
+Resolve = Callable[[str], bytes]
+
+
+def resolver(parts: Mapping[bytes, bytes]) -> Resolve:
+    """Resolves references to parts of a packed configuration."""
+    return lambda text: resolve(text, parts)
+
+
+class ChainTls(NamedTuple):
+    """TLS of a filter chain. `contexts`: None if it is not terminated. `falls_back`: only because of `fall_back`."""
+
+    contexts: ServerContexts | None
+    falls_back: bool = False
+
+
+def tls_contexts_of(chain: FilterChain) -> list[tuple[str, TlsContext]]:
+    """The enabled contexts of a filter chain, each with its key below the chain."""
+    found = [("tls_context", chain.tls_context)] if chain.tls_context is not None else []
+    found += [(f"tls_context_set[{i}]", context) for i, context in enumerate(chain.tls_context_set)]
+    return [(key, context) for key, context in found if context.status]
+
+
+def uris_of(context: TlsContext) -> tuple[str, ...]:
+    """The URIs of which a peer's certificate must have one; empty for no such demand."""
+    if context.type != SNI_VERIFY:
+        return ()
+    uris = context.extend_verify.match_subject_alt_names
+    return tuple(uri for uri in ([uris] if isinstance(uris, str) else uris) if uri)
+
+
+def _tls_settings(context: TlsContext, find: Resolve) -> TlsSettings:
+    """Raises KeyError for a text that has not been read, ValueError for unknown names."""
+    ciphers = ciphers_of(context.cipher_suites)
+    return TlsSettings(
+        certificate=find(context.cert_chain),
+        key=find(context.private_key),
+        ca=find(context.ca_cert),
+        crl=find(context.crl),
+        min_version=version_of(context.min_version, MIN_VERSION),
+        max_version=version_of(context.max_version, MAX_VERSION),
+        ciphers=ciphers.ciphers,
+        suites=ciphers.suites,
+        groups=groups_of(context.ecdh_curves),
+        alpn=alpn_of(context.alpn),
+        key_log=context.key_log,
+    )
+
+
+def server_settings(context: TlsContext, find: Resolve) -> ServerSettings:
+    """The settings of a context of a listener. Raises KeyError and ValueError."""
+    return ServerSettings(
+        tls=_tls_settings(context, _without_unread(context, find) if context.fall_back else find),
+        verifies=context.verify_client,
+        requires=context.require_client_cert,
+        server_name=context.server_name.lower(),
+        uris=uris_of(context),
+        is_plain=context.fall_back,
+    )
+
+
+def _without_unread(context: TlsContext, find: Resolve) -> Resolve:
+    """Of a context with `fall_back`, a certificate or key that could not be read counts as none."""
+
+    def found(text: str) -> bytes:
+        try:
+            return find(text)
+        except KeyError:
+            if text in (context.cert_chain, context.private_key):
+                return b""
+            raise
+
+    return found
+
+
+def client_settings(context: TlsContext | None, find: Resolve) -> ClientSettings | None:
+    """The settings of the context of a cluster, None without TLS. Raises KeyError and ValueError."""
+    if context is None or not context.status:
+        return None
+    return ClientSettings(
+        tls=_tls_settings(context, find),
+        server_name=context.server_name,
+        is_verified=not context.insecure_skip,
+        uris=uris_of(context) if not context.insecure_skip else (),
+        falls_back=context.fall_back,
+    )
+
+
+class TlsStore:
+    """The contexts of a worker's listeners; equal settings share one. `tickets`: the secret of their session tickets."""
+
+    def __init__(self) -> None:
+        self.tickets = TicketSecrets()
+        self._made: dict[ServerSettings, ServerContext] = {}
+
+    def chain(self, chain: FilterChain, find: Resolve, on_fault: Callable[[str, str], None]) -> ChainTls:
+        """TLS of a filter chain. `on_fault`: called with the key below the chain, and the message, of each error."""
+        contexts: list[ServerContext] = []
+        falls_back = False
+        for key, context in tls_contexts_of(chain):
+            try:
+                settings = server_settings(context, find)
+                contexts.append(self._get(settings))
+            except TlsFault as fault:
+                if context.fall_back and not (context.verify_client or context.require_client_cert):
+                    falls_back = True
+                else:
+                    on_fault(f"{key}.{fault.key}", fault.text)
+            except (KeyError, ValueError) as error:
+                on_fault(key, str(error))
+        return ChainTls(ServerContexts(contexts) if contexts else None, falls_back and not contexts)
+
+    def _get(self, settings: ServerSettings) -> ServerContext:
+        found = self._made.get(settings)
+        if found is None:
+            found = self._made[settings] = server_context(settings, self.tickets)
+        return found
+
+    def keep(self, chains: Iterable[FilterChain], find: Resolve) -> None:
+        """Forgets the contexts that none of `chains` uses."""
+        if not self._made:
+            return
+        used = {server_settings(context, find) for chain in chains for _, context in tls_contexts_of(chain)}
+        for settings in [settings for settings in self._made if settings not in used]:
+            del self._made[settings]

@@ -1,0 +1,159 @@
+"""Checks TLS contexts of listeners and clusters. Whether certificates and keys are valid is checked where they are read."""
+
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from pymosn.config.diagnostics import Diagnostics
+from pymosn.config.schema import Cluster, ClusterManager, Listener, TlsContext
+from pymosn.core.addresses import UNIX
+from pymosn.network.tls.base import is_old
+from pymosn.network.tls.names import (
+    MAX_VERSION,
+    MIN_VERSION,
+    ORDER,
+    PROTOCOLS,
+    UNIMPLEMENTED,
+    UnknownName,
+    alpn_names,
+    ciphers_of,
+    groups_of,
+    version_of,
+    weak_ciphers,
+)
+
+R = TypeVar("R")
+
+#: Values of `type`; MOSN uses the default for others.
+TYPES: Final = ("", "sni_verify")
+
+
+def check_listener_tls(listener: Listener, path: str, report: Diagnostics) -> None:
+    """Check the contexts of all filter chains."""
+    for i, chain in enumerate(listener.filter_chains):
+        inner = f"{path}.filter_chains[{i}]"
+        contexts = [(f"{inner}.tls_context_set[{j}]", context) for j, context in enumerate(chain.tls_context_set)]
+        if chain.tls_context is not None:
+            if contexts:
+                report.error(f"{inner}.tls_context_set", "tls_context and tls_context_set are mutually exclusive")
+            contexts.append((f"{inner}.tls_context", chain.tls_context))
+        for context_path, context in contexts:
+            if context.status:
+                _check_server(context, context_path, report, listener.network.lower())
+
+
+def check_cluster_tls(cluster: Cluster, manager: ClusterManager, path: str, report: Diagnostics) -> None:
+    """Check the context of a cluster, and whether the names of its hosts can be verified."""
+    own, shared = cluster.tls_context, manager.tls_context
+    if own is not None and own.status:
+        if cluster.cluster_manager_tls:
+            report.warning(
+                f"{path}.tls_context", "has no effect: cluster_manager_tls uses that of cluster_manager, as in MOSN"
+            )
+        _check_client(own, f"{path}.tls_context", report)
+    if cluster.cluster_manager_tls and (shared is None or not shared.status):
+        report.error(f"{path}.cluster_manager_tls", "cluster_manager has no tls_context with status: true", True)
+    context = shared if cluster.cluster_manager_tls else own
+    if context is None or not context.status or context.insecure_skip or context.server_name:
+        return
+    for i, host in enumerate(cluster.hosts):
+        if host.address.startswith(UNIX) and not host.hostname and not host.tls_disable:
+            message = (
+                "a host on a unix socket needs a hostname, or its tls_context a server_name: which name is to be verified?"
+            )
+            report.error(f"{path}.hosts[{i}].address", message, host.address)
+
+
+def check_manager_tls(manager: ClusterManager, report: Diagnostics) -> None:
+    """Check the context that clusters with `cluster_manager_tls` share."""
+    if manager.tls_context is not None and manager.tls_context.status:
+        _check_client(manager.tls_context, "cluster_manager.tls_context", report)
+
+
+def _check_server(context: TlsContext, path: str, report: Diagnostics, network: str) -> None:
+    if network == "udp":
+        report.error(f"{path}.status", "a udp listener cannot have TLS, as in MOSN", True)
+        return
+    _check_common(context, path, report)
+    if not context.cert_chain and not context.private_key and context.sds_source is None and not context.fall_back:
+        report.error(f"{path}.cert_chain", "missing: a listener with TLS needs cert_chain and private_key")
+    if context.fall_back:
+        _check_fall_back(context, path, report)
+    if context.verify_client and not context.ca_cert:
+        message = "needs ca_cert, the CA of the clients' certificates; MOSN would accept those of any public CA"
+        report.error(f"{path}.verify_client", message)
+    elif context.require_client_cert and not context.verify_client:
+        message = "without verify_client, certificates are requested but not verified, and not required, as in MOSN"
+        report.warning(f"{path}.require_client_cert", message)
+    if context.crl and not context.verify_client:
+        report.warning(f"{path}.crl", "has no effect without verify_client")
+    if context.type == "sni_verify" and not context.verify_client:
+        report.warning(f"{path}.type", "has no effect without verify_client", context.type)
+    if context.insecure_skip:
+        report.warning(f"{path}.insecure_skip", "has no effect on a listener; it is for clusters")
+
+
+def _check_fall_back(context: TlsContext, path: str, report: Diagnostics) -> None:
+    demand = "verify_client" if context.verify_client else "require_client_cert" if context.require_client_cert else ""
+    if demand:
+        report.error(f"{path}.fall_back", f"cannot be combined with {demand}: plain text would have no certificate")
+        return
+    report.warning(f"{path}.fall_back", "the listener serves plain text if its certificate is missing or unusable")
+
+
+def _check_client(context: TlsContext, path: str, report: Diagnostics) -> None:
+    _check_common(context, path, report)
+    if context.insecure_skip:
+        report.warning(f"{path}.insecure_skip", "hosts are not verified: anyone on the way can read and change everything")
+    if context.fall_back:
+        report.warning(f"{path}.fall_back", "hosts whose handshake fails are sent everything in plain text")
+    if context.crl and not context.ca_cert:
+        report.error(f"{path}.crl", "needs ca_cert, the CA that has issued the list")
+
+
+def _check_common(context: TlsContext, path: str, report: Diagnostics) -> None:
+    if context.sds_source is not None:
+        report.error(f"{path}.sds_source", "not implemented yet; refusing to fall back to plain text")
+    if context.type not in TYPES:
+        report.warning(f"{path}.type", "unknown; using the default, as MOSN does", context.type, TYPES)
+    elif context.type and not context.extend_verify.match_subject_alt_names:
+        message = "has no effect without extend_verify.match_subject_alt_names, as in MOSN"
+        report.warning(f"{path}.type", message, context.type)
+    elif not context.type and context.extend_verify.match_subject_alt_names:
+        report.warning(f"{path}.extend_verify", "has no effect without the type sni_verify, as in MOSN")
+    for key, other in (("cert_chain", "private_key"), ("private_key", "cert_chain")):
+        if getattr(context, key) and not getattr(context, other):
+            report.error(f"{path}.{other}", f"missing: {key} needs it")
+    if context.key_log:
+        message = "whoever can read this file can decrypt all connections; only for debugging"
+        report.warning(f"{path}.key_log", message, context.key_log)
+    _check_versions(context, path, report)
+    ciphers = _named(report, f"{path}.cipher_suites", lambda: ciphers_of(context.cipher_suites))
+    weak = weak_ciphers(ciphers.ciphers) if ciphers is not None else []
+    if weak:
+        message = f"{', '.join(weak)}: weak, without forward secrecy or authenticated encryption"
+        report.warning(f"{path}.cipher_suites", message)
+    _named(report, f"{path}.ecdh_curves", lambda: groups_of(context.ecdh_curves))
+    for name in alpn_names(context.alpn):
+        if name not in PROTOCOLS:
+            report.warning(f"{path}.alpn", f"{name!r} is unknown; not negotiated, as in MOSN", context.alpn, PROTOCOLS)
+        elif name in UNIMPLEMENTED:
+            report.warning(f"{path}.alpn", f"{name!r} is not implemented yet: it is not negotiated", context.alpn)
+
+
+def _check_versions(context: TlsContext, path: str, report: Diagnostics) -> None:
+    least = _named(report, f"{path}.min_version", lambda: version_of(context.min_version, MIN_VERSION))
+    most = _named(report, f"{path}.max_version", lambda: version_of(context.max_version, MAX_VERSION))
+    if least is None or most is None:
+        return
+    if ORDER.index(least) > ORDER.index(most):
+        report.error(f"{path}.max_version", f"must not be below min_version, {least}", context.max_version)
+    elif is_old(least):
+        report.warning(f"{path}.min_version", "TLS 1.0 and 1.1 are insecure (RFC 8996)", context.min_version)
+
+
+def _named(report: Diagnostics, path: str, read: Callable[[], R]) -> R | None:
+    try:
+        return read()
+    except UnknownName as error:
+        report.error(path, str(error), error.name, error.known)
+        return None
