@@ -26,12 +26,12 @@ from pymosn.api.stream import ConnectionPool, StreamProtocol
 from pymosn.api.upstream import EJECTED, FAILED_ACTIVE_CHECK, NO_METADATA, Balancer, Criteria, Host, Selection
 from pymosn.core.addresses import UNIX, normal_ip
 from pymosn.core.clock import Clock
-from pymosn.core.counters import MetricGroup, Metrics, UpstreamStats
+from pymosn.core.counters import MetricGroup, Metrics, TlsStats, UpstreamStats
 from pymosn.core.failure import ALL_UNHEALTHY, NO_HOSTS, OVERFLOW, Failure
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
 from pymosn.network.destinations import LOCALHOST, AllowedRange, ClientDestinations, NamedHost, OwnAddresses
-from pymosn.network.tls.upstream import ClientTls, ClientTransports, server_name_of
+from pymosn.network.tls.upstream import ClientContexts, ClientTls, server_name_of
 from pymosn.upstream.balancers import BalancerMaker, RoundRobin, unbuilt_balancer
 from pymosn.upstream.ejection import Ejector, Outcomes
 from pymosn.upstream.limits import Limits
@@ -56,7 +56,7 @@ class PoolMaker:
         self.wheel = wheel
         self.own = OwnAddresses() if own is None else own
         self.clock: Clock = wheel.clock
-        self.transports = ClientTransports()
+        self.tls = ClientContexts()
 
     def rule_for(self, original: OriginalPlan) -> DialRule:
         """The rule for the destinations that clients choose."""
@@ -344,7 +344,7 @@ class Cluster(HostSource):
         self._by_address: dict[str, ClusterHost] = {}
         #: Hosts of `before` that this one does not have.
         self.dropped: list[ClusterHost] = []
-        self.transport = maker.transports.get(plan.tls)
+        self.transport = self._new_transport(before)
         self._kind = kind
         self._rule = None if plan.original is None else maker.rule_for(plan.original)
         self._before = before
@@ -354,6 +354,16 @@ class Cluster(HostSource):
         self._is_built = False
         # Whether a host with some metadata exists, for criteria that have been asked for.
         self._matches: dict[Criteria, bool] = {}
+
+    def _new_transport(self, before: Cluster | None) -> Transport:
+        settings = self.plan.tls
+        if settings is None:
+            return PLAIN
+        if before is not None and before.plan.tls == settings:
+            return before.transport
+        context = self.context
+        stats = TlsStats(context.metrics.group("upstream", ("cluster", context.cluster)))
+        return ClientTls(settings, context.maker.tls.get(settings), stats)
 
     def build(self) -> Iterator[None]:
         """Builds it in steps, without effect on the active one. `activate` does what is left to do."""
@@ -441,6 +451,7 @@ class Cluster(HostSource):
             self.context = before.context
             self.stats = self.context.stats
             self.limits = self.context.limits
+        self.transport = self._new_transport(before)
         self.hosts = []
         self._by_address = {}
         self._added = []

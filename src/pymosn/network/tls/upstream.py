@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 
-from pymosn.api.network import PLAIN, Transport
+from pymosn.api.network import Transport
 from pymosn.api.tls import ClientCertificate
 from pymosn.core.addresses import UNIX
 from pymosn.core.counters import MetricGroup, TlsStats
@@ -38,13 +38,13 @@ class ClientTls(Transport):
         return UPSTREAM_CERTIFICATE_EXPIRED if certificate.not_after < now else None
 
 
-def client_tls(settings: ClientSettings) -> ClientTls:
-    """TLS according to `settings`. Raises TlsFault."""
+def client_context(settings: ClientSettings) -> ssl.SSLContext:
+    """The context for `settings`. Raises TlsFault."""
     context = new_context(settings.tls, is_server=False)
     if not settings.is_verified:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        return ClientTls(settings, context)
+        return context
     context.check_hostname = not settings.uris
     context.verify_mode = ssl.CERT_REQUIRED
     if settings.tls.ca:
@@ -53,22 +53,20 @@ def client_tls(settings: ClientSettings) -> ClientTls:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     if settings.tls.crl:
         load_crl(context, settings.tls.crl)
-    return ClientTls(settings, context)
+    return context
 
 
-class ClientTransports:
-    """The transports of a worker's clusters: clusters with equal settings share one, and its memory."""
+class ClientContexts:
+    """The contexts of a worker's clusters: clusters with equal settings share one, and its memory."""
 
     def __init__(self) -> None:
-        self._made: dict[ClientSettings, ClientTls] = {}
+        self._made: dict[ClientSettings, ssl.SSLContext] = {}
 
-    def get(self, settings: ClientSettings | None) -> Transport:
-        """The transport for hosts with these settings, PLAIN for None. Raises TlsFault."""
-        if settings is None:
-            return PLAIN
+    def get(self, settings: ClientSettings) -> ssl.SSLContext:
+        """The context for these settings. Raises TlsFault."""
         found = self._made.get(settings)
         if found is None:
-            found = self._made[settings] = client_tls(settings)
+            found = self._made[settings] = client_context(settings)
         return found
 
     def keep(self, used: set[ClientSettings]) -> None:
