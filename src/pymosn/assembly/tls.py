@@ -17,7 +17,7 @@ from pymosn.network.tls.tickets import TicketSecrets
 #: The `type` whose `extend_verify` has an effect; MOSN uses the default for unknown ones.
 SNI_VERIFY: Final = "sni_verify"
 
-#: The PEM text that a key of a context stands for, empty for none; KeyError if it has not been read.
+#: The PEM text that a value refers to, empty for none; KeyError if it has not been read.
 Resolve = Callable[[str], bytes]
 
 

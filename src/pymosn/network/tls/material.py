@@ -28,9 +28,9 @@ CRL: Final = "crl"
 
 #: OpenSSL's reasons for what it finds too weak.
 _WEAK: Final = {
-    "EE_KEY_TOO_SMALL": "the key of the certificate is too short: OpenSSL wants RSA of 2048 bits, or ECDSA",
-    "CA_KEY_TOO_SMALL": "the key of a CA certificate is too short: OpenSSL wants RSA of 2048 bits, or ECDSA",
-    "CA_MD_TOO_WEAK": "the signature of the certificate is too weak: OpenSSL wants SHA-256 or better",
+    "EE_KEY_TOO_SMALL": "the key of the certificate is too short: OpenSSL requires RSA of 2048 bits, or ECDSA",
+    "CA_KEY_TOO_SMALL": "the key of a CA certificate is too short: OpenSSL requires RSA of 2048 bits, or ECDSA",
+    "CA_MD_TOO_WEAK": "the signature of the certificate is too weak: OpenSSL requires SHA-256 or better",
 }
 
 

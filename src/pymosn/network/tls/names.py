@@ -58,7 +58,7 @@ UNIMPLEMENTED: Final = ("h2",)
 
 
 class UnknownName(ValueError):
-    """A name that is none of the known ones. `name`: the name; `known`: the known ones."""
+    """An unknown name. `name`: the name; `known`: the known ones."""
 
     def __init__(self, what: str, name: str, known: tuple[str, ...]) -> None:
         super().__init__(f"unknown {what} {name!r}")

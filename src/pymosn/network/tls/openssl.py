@@ -104,7 +104,7 @@ class OpenSsl:
         self._library.SSL_CTX_set_verify(self._pointer(context), _VERIFY_PEER, _ACCEPT_ANY)
 
     def name_client_cas(self, context: ssl.SSLContext, path: str) -> None:
-        """Tells clients the names of the CAs in a file, so that they can choose a certificate."""
+        """Sends clients the names of the CAs in a file, so that they can choose a certificate."""
         names = self._library.SSL_load_client_CA_file(path.encode())
         if names:
             self._library.SSL_CTX_set_client_CA_list(self._pointer(context), names)
