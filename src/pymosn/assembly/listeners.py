@@ -14,6 +14,7 @@ from pymosn.assembly.chains import ListenerChains
 from pymosn.assembly.filters import FilterBuilder
 from pymosn.assembly.protocols import ProtocolLoadError, load_protocol
 from pymosn.assembly.share import WorkerShare
+from pymosn.assembly.tls import Resolve, TlsStore
 from pymosn.assembly.udp import DatagramNetwork, build_udp
 from pymosn.config.chains import chain_name, conditions_of
 from pymosn.config.diagnostics import Diagnostic, error_at
@@ -141,6 +142,9 @@ class ListenerBuilder(msgspec.Struct, eq=False):
     base_dir: str
     loop: asyncio.AbstractEventLoop
     logs: LogSet
+    tls: TlsStore
+    #: Resolves references to certificates.
+    find_pem: Resolve
     faults: list[Diagnostic] = []
     #: The destinations of access logs that are not open yet, by path.
     new_logs: dict[str, Destination] = {}
@@ -151,6 +155,8 @@ class ListenerBuilder(msgspec.Struct, eq=False):
         """Finds what prevents a listener of the configuration from being built, besides its filters."""
         path = f"servers[0].listeners[{index}]"
         self._access_logs(config.known_name(), config, path)
+        for i, chain in enumerate(config.filter_chains):
+            self._contexts(chain, f"{path}.filter_chains[{i}]")
         for acting in config.acting_filters():
             if acting.proxy is not None:
                 self._protocol_options(self._protocols(acting.proxy, path), config, acting.proxy, path)
@@ -217,7 +223,9 @@ class ListenerBuilder(msgspec.Struct, eq=False):
 
     def _contexts(self, chain: FilterChain, path: str) -> ServerContexts | None:
         """The TLS contexts of a chain; None if it does not terminate TLS."""
-        return None
+        return self.tls.contexts(
+            chain, self.find_pem, lambda key, message: self.faults.append(error_at(f"{path}.{key}", message))
+        )
 
     def _chain(
         self,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 from pymosn.assembly.tls_material import resolve
 from pymosn.config.schema.server import FilterChain
 from pymosn.config.schema.tls import TlsContext
-from pymosn.network.tls.contexts import ServerContext, ServerContexts, server_context
+from pymosn.network.tls.contexts import ServerContext, ServerContexts, fallen_back, server_context
 from pymosn.network.tls.material import TlsFault
 from pymosn.network.tls.names import MAX_VERSION, MIN_VERSION, alpn_of, ciphers_of, groups_of, version_of
 from pymosn.network.tls.settings import ClientSettings, ServerSettings, TlsSettings
@@ -24,13 +24,6 @@ Resolve = Callable[[str], bytes]
 def resolver(parts: Mapping[bytes, bytes]) -> Resolve:
     """Resolves references to parts of a packed configuration."""
     return lambda text: resolve(text, parts)
-
-
-class ChainTls(NamedTuple):
-    """TLS of a filter chain. `contexts`: None if it is not terminated. `falls_back`: only because of `fall_back`."""
-
-    contexts: ServerContexts | None
-    falls_back: bool = False
 
 
 def tls_contexts_of(chain: FilterChain) -> list[tuple[str, TlsContext]]:
@@ -74,7 +67,6 @@ def server_settings(context: TlsContext, find: Resolve) -> ServerSettings:
         requires=context.require_client_cert,
         server_name=context.server_name.lower(),
         uris=uris_of(context),
-        is_plain=context.fall_back,
     )
 
 
@@ -112,22 +104,30 @@ class TlsStore:
         self.tickets = TicketSecrets()
         self._made: dict[ServerSettings, ServerContext] = {}
 
-    def chain(self, chain: FilterChain, find: Resolve, on_fault: Callable[[str, str], None]) -> ChainTls:
-        """TLS of a filter chain. `on_fault`: called with the key below the chain, and the message, of each error."""
+    def contexts(self, chain: FilterChain, find: Resolve, on_fault: Callable[[str, str], None]) -> ServerContexts | None:
+        """The contexts of a filter chain; None if it does not terminate TLS.
+
+        Unusable ones with `fall_back` are left out. If no other is left, the result has one that is not used for handshakes
+        (`ServerSettings.is_plain`). `on_fault`: called with the key below the chain, and the message, of each error.
+        """
         contexts: list[ServerContext] = []
-        falls_back = False
+        plain: ServerSettings | None = None
         for key, context in tls_contexts_of(chain):
             try:
                 settings = server_settings(context, find)
+            except (KeyError, ValueError) as error:
+                on_fault(key, str(error))
+                continue
+            try:
                 contexts.append(self._get(settings))
             except TlsFault as fault:
                 if context.fall_back and not (context.verify_client or context.require_client_cert):
-                    falls_back = True
+                    plain = settings
                 else:
                     on_fault(f"{key}.{fault.key}", fault.text)
-            except (KeyError, ValueError) as error:
-                on_fault(key, str(error))
-        return ChainTls(ServerContexts(contexts) if contexts else None, falls_back and not contexts)
+        if not contexts and plain is not None:
+            contexts.append(fallen_back(plain))
+        return ServerContexts(contexts) if contexts else None
 
     def _get(self, settings: ServerSettings) -> ServerContext:
         found = self._made.get(settings)

@@ -154,7 +154,10 @@ class WorkerRuntime:
         active, base_dir = self.active.filters, draft.base_dir
         clients = ClusterClients(self.runtime)
         filters = FilterBuilder(draft.config_dir, self.metrics, self.log, clients, active, modules, self.clock, self.share)
-        listeners = ListenerBuilder(self.runtime, slots, filters, self._network, self.share, base_dir, self._loop, self.logs)
+        find_pem = resolver(draft.packed.parts)
+        listeners = ListenerBuilder(
+            self.runtime, slots, filters, self._network, self.share, base_dir, self._loop, self.logs, self.tls, find_pem
+        )
         return filters, listeners
 
     def _prepare_tables(self, made: PreparedConfig, parts: Parts) -> Steps[None]:

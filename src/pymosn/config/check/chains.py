@@ -3,7 +3,6 @@
 from collections.abc import Collection
 
 from pymosn.config.chains import chain_name, conditions_of, network, server_name
-from pymosn.config.check.clusters import refuse_tls
 from pymosn.config.check.filters import check_chain
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import FilterChain, Listener
@@ -23,13 +22,7 @@ def check_chains(
     _check_names(listener, path, report)
     _check_distinct(listener, path, report)
     for i, chain in enumerate(listener.filter_chains):
-        inner = f"{path}.filter_chains[{i}]"
-        if chain.tls_context is not None and chain.tls_context_set:
-            report.error(f"{inner}.tls_context_set", "tls_context and tls_context_set are mutually exclusive")
-        refuse_tls(chain.tls_context, f"{inner}.tls_context", report)
-        for j, context in enumerate(chain.tls_context_set):
-            refuse_tls(context, f"{inner}.tls_context_set[{j}]", report)
-        check_chain(chain, inner, report, tables, clusters)
+        check_chain(chain, f"{path}.filter_chains[{i}]", report, tables, clusters)
     if listener.inspector and not any(chain.tls_contexts() for chain in listener.filter_chains):
         report.warning(f"{path}.inspector", "has no effect: no filter chain has TLS")
 

@@ -45,11 +45,11 @@ def check_server(
             report.error(f"{inner}.name", f"duplicate name, already used in {report.line(earlier)}", listener.name)
         for j, log in enumerate(listener.access_logs):
             _check_access_log(log, f"{inner}.access_logs[{j}]", report)
-        check_listener_tls(listener, inner, report)
         if listener.is_udp():
             check_udp_listener(listener, inner, report, partial(check_stream_proxy, report=report, clusters=clusters))
             continue
         check_chains(listener, inner, report, tables, clusters)
+        check_listener_tls(listener, inner, report)
         check_stream_filters(listener, inner, report, stream_filters)
         chains = listener.acting_filters()
         if chains and listener.stream_filters and all(acting.proxy is None and acting.tcp is not None for acting in chains):

@@ -38,7 +38,7 @@ def check_listener_tls(listener: Listener, path: str, report: Diagnostics) -> No
             contexts.append((f"{inner}.tls_context", chain.tls_context))
         for context_path, context in contexts:
             if context.status:
-                _check_server(context, context_path, report, listener.network.lower())
+                _check_server(context, context_path, report)
 
 
 def check_cluster_tls(cluster: Cluster, manager: ClusterManager, path: str, report: Diagnostics) -> None:
@@ -69,10 +69,7 @@ def check_manager_tls(manager: ClusterManager, report: Diagnostics) -> None:
         _check_client(manager.tls_context, "cluster_manager.tls_context", report)
 
 
-def _check_server(context: TlsContext, path: str, report: Diagnostics, network: str) -> None:
-    if network == "udp":
-        report.error(f"{path}.status", "a udp listener cannot have TLS, as in MOSN", True)
-        return
+def _check_server(context: TlsContext, path: str, report: Diagnostics) -> None:
     _check_common(context, path, report)
     if not context.cert_chain and not context.private_key and context.sds_source is None and not context.fall_back:
         report.error(f"{path}.cert_chain", "missing: a listener with TLS needs cert_chain and private_key")

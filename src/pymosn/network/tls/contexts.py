@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ssl
 from hashlib import sha256
-from typing import Final
 
 from pymosn.api.network import Security
 from pymosn.api.tls import ClientCertificate
@@ -24,9 +23,6 @@ from pymosn.network.tls.openssl import openssl
 from pymosn.network.tls.settings import ServerSettings
 from pymosn.network.tls.tickets import TicketSecrets, refuse_tickets
 from pymosn.protocol.tls.hello import ClientHello
-
-#: The alert no_application_protocol (RFC 7301 section 3.2) in a record, for a client whose protocols are all unknown.
-NO_PROTOCOL_ALERT: Final = b"\x15\x03\x03\x00\x02\x02\x78"
 
 
 class ServerContext:
@@ -114,6 +110,11 @@ def server_context(settings: ServerSettings, tickets: TicketSecrets | None = Non
     return ServerContext(settings, context, demand, names)
 
 
+def fallen_back(settings: ServerSettings) -> ServerContext:
+    """What stands for the contexts of a chain that serves plain text, because their certificates are unusable."""
+    return ServerContext(settings._replace(is_plain=True), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), b"")
+
+
 def demand_of(settings: ServerSettings) -> bytes:
     """Identifies what a context demands of client certificates; equal for all that demand none."""
     if not settings.verifies:
@@ -156,20 +157,6 @@ class ServerContexts:
             if context.has_protocol(protocols):
                 return context
         return self.contexts[0]
-
-
-def choose_protocol(context: ServerContext, hello: ClientHello) -> str | None:
-    """The ALPN protocol for a client: the first of the context's that it offers; empty if one of them has none.
-
-    None if nothing overlaps: the client gets NO_PROTOCOL_ALERT (RFC 7301 section 3.2), as from MOSN.
-    """
-    spoken = context.settings.tls.alpn
-    if not spoken or not hello.protocols:
-        return ""
-    for protocol in spoken:
-        if protocol in hello.protocols:
-            return protocol
-    return None
 
 
 class ServerHandshake(Security):

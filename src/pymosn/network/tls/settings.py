@@ -30,8 +30,8 @@ class ServerSettings(NamedTuple):
     """One context of a listener.
 
     `verifies`, `requires`: MOSN's `verify_client` and `require_client_cert`. `server_name`: one more name, besides those of
-    the certificate. `uris`: a client's certificate must have one of them, unless empty. `is_plain`: `fall_back` without a
-    usable certificate.
+    the certificate. `uris`: a client's certificate must have one of them, unless empty. `is_plain`: `fall_back` is
+    set, and there is no usable certificate.
     """
 
     tls: TlsSettings
