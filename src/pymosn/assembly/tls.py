@@ -135,10 +135,8 @@ class TlsStore:
             found = self._made[settings] = server_context(settings, self.tickets)
         return found
 
-    def keep(self, chains: Iterable[FilterChain], find: Resolve) -> None:
-        """Forgets the contexts that none of `chains` uses."""
-        if not self._made:
-            return
-        used = {server_settings(context, find) for chain in chains for _, context in tls_contexts_of(chain)}
-        for settings in [settings for settings in self._made if settings not in used]:
-            del self._made[settings]
+    def keep(self, used: Iterable[ServerContexts | None]) -> None:
+        """Forgets the contexts that are not among those in `used`."""
+        if self._made:
+            kept = {context.settings for contexts in used if contexts is not None for context in contexts.contexts}
+            self._made = {settings: context for settings, context in self._made.items() if settings in kept}

@@ -226,8 +226,7 @@ class WorkerRuntime:
     def clean_up(self) -> Steps[None]:
         """Closes and frees, in steps, what the last change has replaced."""
         yield from self._clusters.clean_up()
-        chains = [chain for built in self.active.listeners for chain in built.config.filter_chains]
-        self.tls.keep(chains, resolver(self.active.parts))
+        self.tls.keep([chain.contexts for built in self.active.listeners for chain in built.chains.chains])
         remains, self._remains = self._remains, []
         yield from free(remains)
 

@@ -22,6 +22,7 @@ begun `timeout`; a plan that serves undecided connections (with a fallback filte
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 from mypy_extensions import i64
@@ -269,7 +270,12 @@ class FirstBytesReader(NetworkFilter):
         connection.scheme = "https"
         connection.alpn = handshake.protocol
         connection.tls = info
-        self._open_filters()
+        fault = handshake.context.fault_of(info.certificate, time.time())
+        if fault is None:
+            self._open_filters()
+        else:
+            stats.failed.value += 1
+            self._refuse(fault, "after the handshake")
 
     def on_insecure(self, failure: Failure, detail: str) -> None:
         """The handshake has failed."""

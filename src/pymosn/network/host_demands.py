@@ -45,7 +45,7 @@ class HostDemands:
         if index < 0:
             return True  # no connection is possible, so nothing is demanded
         contexts = self._contexts[index]
-        demand = b"" if contexts is None else contexts.for_host(name).demand
+        demand = b"" if contexts is None else contexts.for_host(name, protocols).demand
         return demand == (b"" if tls is None else tls.client_demand) or (not name and not demand)
 
 
