@@ -111,8 +111,16 @@ class Dial:
     """A connection that the proxy asked for."""
 
     def __init__(
-        self, dialer: FakeDialer, address: str, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver
+        self,
+        dialer: FakeDialer,
+        address: str,
+        timeout: float,
+        network_filter: NetworkFilter,
+        receiver: DialReceiver,
+        preface: bytes = b"",
     ) -> None:
+        #: What is sent before everything else; the fake connection does not carry it.
+        self.preface = preface
         self.address = address
         self.timeout = timeout
         self._dialer = dialer
@@ -155,7 +163,9 @@ class FakeDialer(Dialer):
         self._clock = clock
         self._wheel = wheel
 
-    def dial(self, peer: HostPeer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
+    def dial(
+        self, peer: HostPeer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver, preface: bytes = b""
+    ) -> None:
         if peer.rule is not None:
             host, port = split_address(peer.address)
             ips = self.names.get(host, [normal_ip(host) or "198.51.100.1"])
@@ -165,7 +175,7 @@ class FakeDialer(Dialer):
                 failure, detail = refused.failure, str(refused)
                 self.loop.later(lambda: receiver.on_dial_failed(failure, detail))
                 return
-        self.dials.append(Dial(self, peer.address, timeout, network_filter, receiver))
+        self.dials.append(Dial(self, peer.address, timeout, network_filter, receiver, preface))
 
     def open(self, network_filter: NetworkFilter) -> TcpConnection:
         """The proxy's side of an upstream connection."""

@@ -319,9 +319,12 @@ class DialReceiver:
 class Dialer:
     """Opens outgoing connections. Only the dialer and the listener know about transports."""
 
-    def dial(self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
+    def dial(
+        self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver, preface: bytes = b""
+    ) -> None:
         """Connects to `peer` within `timeout` seconds, including what its transport needs before the first byte.
 
         `network_filter` becomes the one filter of the connection. Exactly one method of `receiver` is called, later.
+        `preface` is sent before everything else, even before a TLS handshake.
         """
         raise NotImplementedError

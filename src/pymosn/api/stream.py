@@ -61,6 +61,10 @@ class ResponseReceiver(StreamReceiver):
     def on_no_sender(self, failure: Failure) -> None:
         """The pool has no stream: overflow, or the dial failed."""
 
+    def client_connection(self) -> Connection | None:
+        """The connection of the client for which the request is made; None for a request of the proxy itself."""
+        return None
+
     def on_informational(self, head: ResponseHead) -> None:
         """A 1xx response; the final one follows."""
 
@@ -199,6 +203,9 @@ class PoolTarget:
         #: Requests after which a connection is closed, and the high-water mark of its send buffer; with 0 the pool decides.
         self.max_requests_per_connection: i64 = 0
         self.buffer_limit: i64 = 0
+        #: The version of the PROXY protocol, `v1` or `v2`, by which the host learns the client of each connection; empty
+        #: without it. Then no connection may carry requests of different clients.
+        self.proxy_protocol: str = ""
         #: Heartbeat interval and response timeout of a shared connection, in seconds; and the number of unanswered
         #: heartbeats in a row after which it is closed, 0 for any number.
         self.heartbeat_interval: float = 15.0

@@ -37,6 +37,7 @@ def plan_cluster(config: ClusterConfig, share: WorkerShare, parts: Mapping[bytes
         buffer_limit=config.conn_buffer_limit_bytes,
         original=original,
         heartbeats=_heartbeats(config),
+        proxy_protocol=config.proxy_protocol,
         mark=config.mark,
         tls=client_settings(config.tls_context, resolver(parts or {})),
     )

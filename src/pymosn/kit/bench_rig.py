@@ -221,7 +221,9 @@ class Line(Dialer):
 
     # ---- the upstream
 
-    def dial(self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
+    def dial(
+        self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver, preface: bytes = b""
+    ) -> None:
         connection = TcpConnection(self._numbers.next(), [network_filter], ConnectionOwner(), self.clock, self._wheel)
         lose = partial(asyncio.get_running_loop().call_soon, connection.connection_lost, None)
         transport = Transport("192.0.2.2", partial(self._on_upstream_bytes, connection), lose)

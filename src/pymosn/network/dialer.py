@@ -83,22 +83,26 @@ class TcpDialer(Dialer):
         # The loop keeps only weak references to tasks.
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def dial(self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
+    def dial(
+        self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver, preface: bytes = b""
+    ) -> None:
         # The connection outlives the exchange of the filter that may be dialing: it must not keep its context.
-        work = self._dial(peer, timeout, network_filter, receiver)
+        work = self._dial(peer, timeout, network_filter, receiver, preface)
         task = asyncio.get_running_loop().create_task(work, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _dial(self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
+    async def _dial(
+        self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver, preface: bytes
+    ) -> None:
         end = self._clock.now + timeout
         tls = peer.transport if isinstance(peer.transport, ClientTls) else None
-        dialing = Dialing(peer, tls, self._connection(network_filter))
+        dialing = Dialing(peer, tls, self._connection(network_filter), preface)
         failure, detail = await self._try(dialing, timeout)
         if tls is not None and tls.settings.falls_back and dialing.has_failed_handshake:
             tls.stats.plain.value += 1
             self._note_fall_back(peer, detail)
-            dialing = Dialing(peer, None, self._connection(network_filter))
+            dialing = Dialing(peer, None, self._connection(network_filter), preface)
             failure, detail = await self._try(dialing, max(end - self._clock.now, SECOND_TRY))
         if failure is None:
             receiver.on_dialed(dialing.connection)
@@ -142,11 +146,12 @@ class TcpDialer(Dialer):
 class Dialing:
     """One attempt to connect to a peer."""
 
-    def __init__(self, peer: Peer, tls: ClientTls | None, connection: TcpConnection) -> None:
-        """`tls`: None for a plain connection."""
+    def __init__(self, peer: Peer, tls: ClientTls | None, connection: TcpConnection, preface: bytes) -> None:
+        """`tls`: None for a plain connection. `preface`: sent before everything else."""
         self._peer = peer
         self._tls = tls
         self.connection = connection
+        self._preface = preface
         self._handshake: UpstreamHandshake | None = None
 
     async def connect(self) -> None:
@@ -161,10 +166,12 @@ class Dialing:
         await self._connect(protocol)
         if self._handshake is not None:
             await self._handshake.wait()
+        elif self._preface:
+            self.connection.write(self._preface)
 
     def _start(self, tls: ClientTls) -> TlsTransport:
         """The event loop's protocol for one more address."""
-        handshake = self._handshake = UpstreamHandshake(self._peer, tls, self.connection, b"")
+        handshake = self._handshake = UpstreamHandshake(self._peer, tls, self.connection, self._preface)
         return handshake.transport
 
     async def _connect(self, protocol: Any) -> None:

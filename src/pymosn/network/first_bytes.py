@@ -134,7 +134,6 @@ class FirstBytesReader(NetworkFilter):
             connection.set_idle(plan.silence_timeout)
         else:
             self._set_idle(plan.silence_timeout)
-        self._run()
 
     def _enter(self, gate: HandshakeGate) -> bool:
         """Passes the gate; False if the connection was refused."""

@@ -1,4 +1,4 @@
-"""The PROXY protocol of a listener: the step that reads the header, and so learns the client's address.
+"""The PROXY protocol: the step of a listener that reads the header, and the header for the hosts of a cluster.
 
 Only a load balancer in a trusted network is believed. What others send is not inspected: a header of theirs is part
 of their request, and invalid as such. From this step on the connection has the addresses of the header. Before it, in
@@ -13,6 +13,7 @@ from mypy_extensions import i64
 
 from pymosn.api.network import DONE, MORE_BYTES, REFUSE, Accepted, Connection, FirstBytes
 from pymosn.api.protocol import ProtocolError
+from pymosn.core.addresses import split_address
 from pymosn.core.failure import (
     BAD_PROXY_HEADER,
     DETECTION_TIMEOUT,
@@ -20,7 +21,7 @@ from pymosn.core.failure import (
     PROXY_HEADER_TIMEOUT,
     TLS_HANDSHAKE_TIMEOUT,
 )
-from pymosn.protocol.proxy_protocol.header import TCP4, TCP6, UNIX, ProxyHeader, read_header
+from pymosn.protocol.proxy_protocol.header import TCP4, TCP6, UNIX, ProxyHeader, local_header, read_header, write_header
 
 
 class ProxyProtocol(FirstBytes):
@@ -70,6 +71,18 @@ class ProxyProtocol(FirstBytes):
             return True
         address = ip_address(connection.remote_ip)
         return any(address in network for network in self._trusted)
+
+
+def client_preface(version: str, client: Connection | None) -> bytes:
+    """The header that tells a host the addresses of a client; None: the connection is the proxy's own."""
+    if client is None:
+        return local_header(version)
+    target_ip: str = client.local_ip
+    target_port: i64 = client.local_port
+    if client.original_destination:
+        target_ip, port = split_address(client.original_destination)
+        target_port = port
+    return write_header(version, client.remote_ip, client.remote_port, target_ip, target_port)
 
 
 def _apply(header: ProxyHeader, connection: Connection) -> None:

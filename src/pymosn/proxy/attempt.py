@@ -6,6 +6,7 @@ from typing import Final
 
 from mypy_extensions import i64, mypyc_attr
 
+from pymosn.api.network import Connection
 from pymosn.api.stream import RequestSender
 from pymosn.core.clock import Clock
 from pymosn.core.failure import UPSTREAM_TIMEOUT, Failure
@@ -24,6 +25,10 @@ DRAIN_TIME: Final = 1.0
 @mypyc_attr(allow_interpreted_subclasses=True)
 class AttemptOwner:
     """Receives the events of an attempt. `end`, trailers or a failure ends it; for `end` of a tunnel see `finish_tunnel`."""
+
+    def client_connection(self) -> Connection | None:
+        """The client's connection; None if the attempt has no client any more."""
+        return None
 
     def on_attempt_sender(self, sender: RequestSender) -> None:
         """A stream is ready: send the request to `sender`."""
@@ -199,6 +204,10 @@ class Attempt(UpstreamRequest):
             sender.cancel()
 
     # ---- from the pool and the stream
+
+    def client_connection(self) -> Connection | None:
+        owner = self._owner
+        return None if owner is None else owner.client_connection()
 
     def on_sender(self, sender: RequestSender) -> None:
         self.sender = sender

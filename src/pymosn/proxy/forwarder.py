@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from mypy_extensions import i16, i64, mypyc_attr
 
+from pymosn.api.network import Connection
 from pymosn.api.stream import RequestSender
 from pymosn.api.upstream import Host
 from pymosn.core.failure import (
@@ -134,6 +135,9 @@ class Forwarder(AttemptOwner):
             attempt.start(protocol, fresh, self._try_timeout())
         else:
             attempt.start_again(protocol, self._try_timeout(), retries, pause)
+
+    def client_connection(self) -> Connection | None:
+        return self.owner.exchange.connection
 
     def _try_timeout(self) -> float:
         """Seconds for one attempt; 0.0 when the total timeout is not longer, or the request has not ended."""

@@ -11,6 +11,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.exchange import Exchange
+from pymosn.api.network import Connection
 from pymosn.api.stream import RequestSender
 from pymosn.api.upstream import NO_CONSTRAINTS, Selection
 from pymosn.core.counters import Metrics
@@ -55,9 +56,12 @@ class MirrorStats:
 class MirrorCopy(InternalRequest):
     """One copy, sent to one host."""
 
-    def __init__(self, host: ClusterHost, runtime: Runtime, stats: MirrorStats, head: RequestHead, timeout: float) -> None:
+    def __init__(
+        self, host: ClusterHost, runtime: Runtime, stats: MirrorStats, head: RequestHead, timeout: float, client: Connection
+    ) -> None:
         """`head`: must not change from now on. `timeout`: seconds between the ends of request and response."""
         super().__init__(host, runtime)
+        self._client = client
         self._stats = stats
         self._head = head
         self._timeout = timeout
@@ -133,6 +137,9 @@ class MirrorCopy(InternalRequest):
             self._stats.failed.value += 1
 
     # ---- from the pool and the stream
+
+    def client_connection(self) -> Connection | None:
+        return self._client
 
     def send(self, sender: RequestSender) -> None:
         sender.send_request(self._head, self._take_held(), self._has_ended and self._trailers is None)
@@ -226,7 +233,7 @@ class Mirroring(SenderWrapper):
                 if self._action.uses_host_name and host.hostname:
                     own_head = head.copy()
                     own_head.rewrite_host(host.hostname.encode())
-                copy = MirrorCopy(host, runtime, stats, own_head, self._action.timeout)
+                copy = MirrorCopy(host, runtime, stats, own_head, self._action.timeout, self._owner.exchange.connection)
                 self._copies.append(copy)
                 copy.start(self._owner.exchange.protocol, data, end)
         return no_host

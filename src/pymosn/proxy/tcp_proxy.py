@@ -156,7 +156,7 @@ class TcpProxy(NetworkFilter):
             self.fail(OVERFLOW, cluster.name)
             return
         self._upstream = TcpUpstream(self, host, self._runtime.clock)
-        self._upstream.dial()
+        self._upstream.dial(self._connection)
 
     def on_connected(self, upstream: TcpUpstream) -> None:
         """The host is connected: it gets the bytes held so far, and both sides are read."""
@@ -359,9 +359,9 @@ class TcpUpstream(NetworkFilter):
         self._is_open = False
         host.active_requests += 1
 
-    def dial(self) -> None:
-        """Connects; the owner is notified of the result."""
-        self.host.dial(self, _Dial(self))
+    def dial(self, client: Connection) -> None:
+        """Connects for a client; the owner is notified of the result."""
+        self.host.dial(self, _Dial(self), client)
 
     def on_dialed(self, connection: Connection) -> None:
         """The connection is open."""

@@ -26,7 +26,14 @@ from mypy_extensions import i64, mypyc_attr
 from pymosn.api.network import NO_CONNECTION, Connection, Dialer, DialReceiver, NetworkFilter
 from pymosn.api.stream import ConnectionPool, PoolTarget, RequestSender, ResponseReceiver
 from pymosn.core.clock import Clock
-from pymosn.core.failure import CLOSED_LOCALLY, IDLE_TIMEOUT, OVERFLOW, RESET_BEFORE_RESPONSE, Failure
+from pymosn.core.failure import (
+    CLOSED_LOCALLY,
+    IDLE_TIMEOUT,
+    OVERFLOW,
+    PROTOCOL_MISMATCH,
+    RESET_BEFORE_RESPONSE,
+    Failure,
+)
 from pymosn.core.foreign import report
 
 #: Maximum requests that wait for a connection to one host, in one worker.
@@ -134,6 +141,9 @@ class SharedPool(ConnectionPool):
     # ---- called by attempts
 
     def acquire(self, receiver: ResponseReceiver, fresh: bool) -> None:
+        if self._target.proxy_protocol:
+            receiver.on_no_sender(PROTOCOL_MISMATCH)  # the host would take all requests for those of one client
+            return
         chosen = self._choose()
         if chosen is not None:
             if self._may_grow() and chosen.load() > 0:

@@ -51,7 +51,9 @@ class Hosts(Dialer):
         self._clock = clock
         self._wheel = wheel
 
-    def dial(self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
+    def dial(
+        self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver, preface: bytes = b""
+    ) -> None:
         wire = HostWire(self, peer.address.rpartition(":")[0], network_filter, self._clock, self._wheel)
         wire.open()
         receiver.on_dialed(wire.connection)

@@ -31,6 +31,7 @@ from pymosn.core.failure import ALL_UNHEALTHY, NO_HOSTS, OVERFLOW, Failure
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
 from pymosn.network.destinations import LOCALHOST, AllowedRange, ClientDestinations, NamedHost, OwnAddresses
+from pymosn.network.proxy_protocol import client_preface
 from pymosn.network.tls.upstream import ClientContexts, ClientTls, server_name_of
 from pymosn.upstream.balancers import BalancerMaker, RoundRobin, unbuilt_balancer
 from pymosn.upstream.ejection import Ejector, Outcomes
@@ -182,6 +183,7 @@ class ClusterHost(Host):
         self.max_connections = cluster.limits.connections
         self.max_requests_per_connection = cluster.max_requests_per_connection
         self.buffer_limit = cluster.buffer_limit
+        self.proxy_protocol = cluster.proxy_protocol
         self.heartbeat_interval = cluster.heartbeats.interval
         self.heartbeat_timeout = cluster.heartbeats.timeout
         self.heartbeat_failures = cluster.heartbeats.failures
@@ -212,9 +214,10 @@ class ClusterHost(Host):
             pool.close()  # its connections end with their requests
         return pool
 
-    def dial(self, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
-        """Opens a connection outside of any pool; `try_connection` must have succeeded before."""
-        self._maker.dialer.dial(self.peer, self.connect_timeout, network_filter, receiver)
+    def dial(self, network_filter: NetworkFilter, receiver: DialReceiver, client: Connection) -> None:
+        """Opens a connection for one client, outside of any pool; `try_connection` must have succeeded before."""
+        preface = client_preface(self.proxy_protocol, client) if self.proxy_protocol else b""
+        self._maker.dialer.dial(self.peer, self.connect_timeout, network_filter, receiver, preface)
 
     def count_bytes(self, connection: Connection) -> None:
         """Adds the connection's uncounted bytes to the counters of host and cluster."""

@@ -129,5 +129,6 @@ class ClusterPlan(NamedTuple):
     buffer_limit: int = 0
     original: OriginalPlan | None = None
     heartbeats: HeartbeatPlan = HeartbeatPlan()
+    proxy_protocol: str = ""
     mark: int = 0
     tls: ClientSettings | None = None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from test_config_tcp import TCP, loaded
 
 from pymosn.assembly.proxy_protocol import proxy_protocol_steps
+from pymosn.config.load import load_text
 from pymosn.network.proxy_protocol import ProxyProtocol
 
 PATH = "servers[0].listeners[0].proxy_protocol"
@@ -47,3 +49,52 @@ def test_what_is_built() -> None:
     plain, _ = loaded([TCP])
     assert plain is not None
     assert proxy_protocol_steps(plain.servers[0].listeners[0]) == []
+
+
+# ---- clusters
+
+
+def routed(protocol: str, action: dict[str, Any]) -> list[tuple[str, str, str]]:
+    proxy = {"type": "proxy", "config": {"downstream_protocol": protocol, "router_config_name": "r"}}
+    routers = [{"match": {"prefix": "/"}, "route": action}]
+    config = {
+        "servers": [
+            {
+                "routers": [{"router_config_name": "r", "virtual_hosts": [{"domains": ["*"], "routers": routers}]}],
+                "listeners": [
+                    {"name": "l", "address": "127.0.0.1:2045", "bind_port": True, "filter_chains": [{"filters": [proxy]}]}
+                ],
+            }
+        ],
+        "cluster_manager": {
+            "clusters": [
+                {"name": "c", "proxy_protocol": "v2", "hosts": [{"address": "127.0.0.1:2046"}]},
+                {"name": "d", "hosts": [{"address": "127.0.0.1:2046"}]},
+            ]
+        },
+    }
+    return [(fault.severity, fault.path, fault.message) for fault in load_text(json.dumps(config), "f").faults]
+
+
+ROUTE = "servers[0].routers[0].virtual_hosts[0].routers[0].route"
+
+
+def test_protocols_that_share_connections_cannot_use_it() -> None:
+    problem = (
+        "cluster 'c' has proxy_protocol, which bolt does not support: its connections carry requests of several clients"
+    )
+    assert routed("bolt", {"cluster_name": "c"}) == [("error", ROUTE, problem)]
+    weighted = {"weighted_clusters": [{"cluster": {"name": "d", "weight": 50}}, {"cluster": {"name": "c", "weight": 50}}]}
+    assert routed("bolt", weighted) == [("error", ROUTE, problem)]
+    [(severity, path, text)] = routed("Auto", {"cluster_name": "c"})
+    assert (severity, path) == ("warning", ROUTE)
+    assert "requests of other protocols than Http1 are answered with 502" in text
+    assert routed("Http1", {"cluster_name": "c"}) == []
+    assert routed("bolt", {"cluster_name": "d"}) == []
+    assert [fault[0] for fault in routed("Http1", {"cluster_name": "c", "upstream_protocol": "bolt"})] == ["error"]
+
+
+def test_only_the_two_versions_exist() -> None:
+    cluster = {"name": "c", "proxy_protocol": "v3", "hosts": [{"address": "127.0.0.1:2046"}]}
+    text = json.dumps({"cluster_manager": {"clusters": [cluster]}})
+    assert any("proxy_protocol" in fault.path for fault in load_text(text, "f").faults)

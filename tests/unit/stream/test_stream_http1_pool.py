@@ -48,7 +48,9 @@ class HandDialer(Dialer):
     def __init__(self) -> None:
         self.dials: list[tuple[NetworkFilter, DialReceiver]] = []
 
-    def dial(self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
+    def dial(
+        self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver, preface: bytes = b""
+    ) -> None:
         self.dials.append((network_filter, receiver))
 
     def answer(self) -> tuple[Plug, NetworkFilter]:

@@ -16,6 +16,7 @@ from pymosn.config.check.clusters import check_clusters
 from pymosn.config.check.filters import check_filter_clusters
 from pymosn.config.check.listeners import ORIGINAL_DST, check_server
 from pymosn.config.check.paths import check_path_names
+from pymosn.config.check.proxy_protocol import check_proxied_clusters
 from pymosn.config.check.routes import check_tables
 from pymosn.config.check.udp import check_datagram_hosts
 from pymosn.config.diagnostics import Diagnostics
@@ -33,6 +34,7 @@ def check(config: MosnConfig, report: Diagnostics, stream_filters: Collection[st
     redirects = any(listener.use_original_dst in ORIGINAL_DST for listener in listeners)
     check_clusters(config.cluster_manager, report, redirects)
     check_datagram_hosts(listeners, config.cluster_manager.clusters, report)
+    check_proxied_clusters(config, report)
     cluster_names = {cluster.name for cluster in config.cluster_manager.clusters}
     for i, server in enumerate(config.servers):
         check_server(server, f"servers[{i}]", report, stream_filters, cluster_names)

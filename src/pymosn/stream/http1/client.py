@@ -10,6 +10,8 @@ A connection serves one request at a time. To the pool it is
 A busy connection becomes idle when both messages have ended, the host did not ask to close, nothing is unsent or unread, and
 it has not served its maximum. Otherwise it is closed.
 
+With the PROXY protocol a connection begins with the addresses of one client, and is for requests of that client alone.
+
 A stream releases its connection (`detach`) before the receiver gets the last event, so that the receiver may already start
 the next request on the same connection.
 """
@@ -35,12 +37,15 @@ from pymosn.core.failure import (
 )
 from pymosn.core.headers import Headers
 from pymosn.core.message import CONNECT_HERE, RequestHead
+from pymosn.network.proxy_protocol import client_preface
 from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.protocol.http1.encoder import LAST_CHUNK, encode_chunk, encode_request, encode_trailers
 from pymosn.protocol.http1.response import ResponseDecoder
 
 #: Maximum idle connections of one worker to one host.
 MAX_IDLE: Final = 512
+#: Seconds after which an idle connection that is for one client is closed at the latest: the client may be gone.
+ONE_CLIENT_IDLE: Final = 15.0
 
 #: Limits for responses: generous, since an upstream's cookies and policies are long.
 RESPONSE_LIMITS: Final = Http1Limits(head=64 * 1024, fields=256, body=0)
@@ -52,8 +57,10 @@ NO_RESPONSE_RECEIVER: Final = ResponseReceiver()
 class Http1Client(NetworkFilter):
     """One upstream connection."""
 
-    def __init__(self, pool: Http1Pool) -> None:
+    def __init__(self, pool: Http1Pool, preface: bytes) -> None:
+        """`preface`: what the connection begins with, the PROXY protocol header of its one client; or empty."""
         self._pool = pool
+        self.preface = preface
         self.decoder = ResponseDecoder(RESPONSE_LIMITS)
         self.connection: Connection = NO_CONNECTION
         self._stream: Http1ClientStream | None = None
@@ -323,8 +330,12 @@ class Http1Pool(ConnectionPool):
 
     def acquire(self, receiver: ResponseReceiver, fresh: bool) -> None:
         idle = self._idle
+        version = self._target.proxy_protocol
+        preface = client_preface(version, receiver.client_connection()) if version else b""
         while idle and not fresh:
-            client = idle.pop()
+            client = idle.pop() if idle[-1].preface == preface else self._pop_idle(preface)
+            if client is None:
+                break
             if not client.connection.is_closed:
                 client.connection.set_idle(0.0)
                 receiver.on_sender(client.open_stream(receiver))
@@ -332,13 +343,28 @@ class Http1Pool(ConnectionPool):
         if fresh and idle:
             # Replaces an idle connection that is probably stale as well.
             self.drop(idle[0])
-        if not self._target.try_connection():
+        if not self._target.try_connection() and not self._replace_idle(preface):
             receiver.on_no_sender(OVERFLOW)
             return
-        client = Http1Client(self)
+        client = Http1Client(self, preface)
         dial = _Dial(self, client, receiver)
         self._dials.append(dial)
-        self._dialer.dial(self._target.peer, self._target.connect_timeout, client, dial)
+        self._dialer.dial(self._target.peer, self._target.connect_timeout, client, dial, preface)
+
+    def _pop_idle(self, preface: bytes) -> Http1Client | None:
+        """Removes an idle connection that has begun with `preface` from the pool; None if there is none."""
+        for client in reversed(self._idle):
+            if client.preface == preface:
+                self._idle.remove(client)
+                return client
+        return None
+
+    def _replace_idle(self, preface: bytes) -> bool:
+        """Closes an idle connection of another client, and takes its permit; False if there is none."""
+        if not preface or not self._idle:
+            return False
+        self.drop(self._idle[0])
+        return self._target.try_connection()
 
     def withdraw(self, receiver: ResponseReceiver) -> None:
         for dial in self._dials:
@@ -378,7 +404,10 @@ class Http1Pool(ConnectionPool):
             self.drop(client)
         elif not client.connection.is_closed:
             self._idle.append(client)
-            client.connection.set_idle(self._target.idle_timeout)
+            timeout = self._target.idle_timeout
+            if client.preface and not 0.0 < timeout < ONE_CLIENT_IDLE:
+                timeout = ONE_CLIENT_IDLE
+            client.connection.set_idle(timeout)
 
     def forget(self, client: Http1Client) -> None:
         """Removes the connection from the pool; its permit is free at once, before the socket closes."""
