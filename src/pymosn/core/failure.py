@@ -221,3 +221,11 @@ TLS_BROKEN: Final = Failure("tls_broken", 499, FLAG_DOWNSTREAM_TERMINATE)
 IDLE_TIMEOUT: Final = Failure("idle_timeout", 0)
 CLOSED_BY_PEER: Final = Failure("closed_by_peer", 0)
 CLOSED_LOCALLY: Final = Failure("closed_locally", 0)
+
+
+def reset_of(failure: Failure, response_began: bool) -> Failure:
+    """What a request has failed with when the connection to its host was lost because of `failure`."""
+    if response_began:
+        return RESET_AFTER_RESPONSE
+    # In TLS 1.3 a host says only after the handshake that it does not accept the client's certificate.
+    return failure if failure is UPSTREAM_TLS_ALERT else RESET_BEFORE_RESPONSE

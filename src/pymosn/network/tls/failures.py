@@ -33,6 +33,7 @@ from pymosn.core.failure import (
     UPSTREAM_UNKNOWN_CA,
     Failure,
 )
+from pymosn.network.tls.alerts import alert_without_name
 
 # X509_V_ERR_*: the numbers that OpenSSL's verification ends with.
 _UNKNOWN_CA: Final = frozenset((2, 19, 20, 21, 27))
@@ -74,14 +75,15 @@ _UPSTREAM_REASONS: Final[dict[str, Failure]] = {
 }
 
 
-def client_failure(error: ssl.SSLError) -> tuple[Failure, str]:
-    """Why a handshake with a client has failed: a row of the table, and details for the log."""
+def client_failure(error: ssl.SSLError, data: bytes) -> tuple[Failure, str]:
+    """Why a handshake with a client has failed: a row of the table, and details for the log. `data`: what was read last."""
     code = _verify_code(error)
     if code > 0:
         return _client_certificate(code), _verify_text(error)
     reason = error.reason or ""
-    if is_alert(error):
-        return TLS_ALERT, f"alert from the client: {alert_name(reason)}"
+    alert = alert_name(reason) if is_alert(error) else "" if reason else alert_without_name(data)
+    if alert:
+        return TLS_ALERT, f"alert from the client: {alert}"
     return _CLIENT_REASONS.get(reason, TLS_HANDSHAKE_FAILED), readable(error)
 
 
@@ -93,16 +95,17 @@ def _client_certificate(code: int) -> Failure:
     return CLIENT_CERTIFICATE_REVOKED if code == _REVOKED else CLIENT_CERTIFICATE_INVALID
 
 
-def upstream_failure(error: ssl.SSLError) -> tuple[Failure, str]:
-    """Why a handshake with a host has failed: a row of the table, and details for the log."""
+def upstream_failure(error: ssl.SSLError, data: bytes) -> tuple[Failure, str]:
+    """Why a handshake with a host has failed: a row of the table, and details for the log. `data`: what was read last."""
     code = _verify_code(error)
     if code > 0:
         return _host_certificate(code), _verify_text(error)
     reason = error.reason or ""
     if reason == "TLSV1_ALERT_PROTOCOL_VERSION":
         return UPSTREAM_TLS_VERSION, "alert from the host: protocol version"
-    if is_alert(error):
-        return UPSTREAM_TLS_ALERT, f"alert from the host: {alert_name(reason)}"
+    alert = alert_name(reason) if is_alert(error) else "" if reason else alert_without_name(data)
+    if alert:
+        return UPSTREAM_TLS_ALERT, f"alert from the host: {alert}"
     return _UPSTREAM_REASONS.get(reason, UPSTREAM_TLS_FAILED), readable(error)
 
 

@@ -186,7 +186,7 @@ class TlsTransport:
         except ssl.SSLError as error:
             _INCOMING.read()
             self._send_sealed()
-            failure, detail = client_failure(error) if self._is_server else upstream_failure(error)
+            failure, detail = client_failure(error, data) if self._is_server else upstream_failure(error, data)
             self._break_handshake(failure, detail)
             return
         self._send_sealed()

@@ -28,12 +28,13 @@ from pymosn.api.protocol import HEAD, NEED_MORE, ProtocolError
 from pymosn.api.stream import ConnectionPool, PoolTarget, RequestSender, ResponseReceiver
 from pymosn.core.failure import (
     BAD_RESPONSE,
+    CLOSED_BY_PEER,
     CLOSED_LOCALLY,
     IDLE_TIMEOUT,
     OVERFLOW,
-    RESET_AFTER_RESPONSE,
     RESET_BEFORE_RESPONSE,
     Failure,
+    reset_of,
 )
 from pymosn.core.headers import Headers
 from pymosn.core.message import CONNECT_HERE, RequestHead
@@ -169,13 +170,13 @@ class Http1Client(NetworkFilter):
         if stream is not None and stream.is_tunnel:
             stream.receiver.on_data(b"", True)
             return
-        self._on_end(self.decoder.finish())
+        self._on_end(self.decoder.finish(), CLOSED_BY_PEER)
         self.connection.close(CLOSED_LOCALLY)
 
     def on_close(self, failure: Failure) -> None:
-        self._on_end(False)
+        self._on_end(False, failure)
 
-    def _on_end(self, completes_response: bool) -> None:
+    def _on_end(self, completes_response: bool, failure: Failure) -> None:
         self._pool.forget(self)
         stream = self._stream
         if stream is None:
@@ -187,7 +188,7 @@ class Http1Client(NetworkFilter):
         if completes_response:
             receiver.on_data(b"", True)
         else:
-            receiver.on_reset(RESET_AFTER_RESPONSE if stream.response_began else RESET_BEFORE_RESPONSE)
+            receiver.on_reset(reset_of(failure, stream.response_began))
 
     def on_idle(self) -> None:
         if self._stream is None:

@@ -47,6 +47,8 @@ from pymosn.core.failure import (
     IDLE_TIMEOUT,
     REQUEST_TIMEOUT,
     STREAM_IDLE,
+    TLS_BROKEN,
+    TLS_TRUNCATED,
     TRUNCATED_BODY,
     TRUNCATED_HEAD,
     Failure,
@@ -151,9 +153,10 @@ class Http1Server(StreamOwner):
         if stream is not None:
             stream.request_ended = True
             stream.response_ended = True
-            is_ours = failure is CLIENT_WRITE_TIMEOUT or (failure is DRAINING and stream.head_sent)
-            stream.receiver.on_reset(failure if is_ours else CLIENT_GONE)
-        elif self._reading == HEAD_PART and failure is CLOSED_BY_PEER:
+            is_told = failure is CLIENT_WRITE_TIMEOUT or failure is TLS_TRUNCATED or failure is TLS_BROKEN
+            is_told = is_told or (failure is DRAINING and stream.head_sent)
+            stream.receiver.on_reset(failure if is_told else CLIENT_GONE)
+        elif self._reading == HEAD_PART and (failure is CLOSED_BY_PEER or failure is TLS_TRUNCATED):
             self._reject(CLIENT_GONE)
         self._set_head_size(0)
 

@@ -25,6 +25,7 @@ from pymosn.core.failure import (
     RESET_BEFORE_RESPONSE,
     UNENCODABLE_REQUEST,
     Failure,
+    reset_of,
 )
 from pymosn.core.foreign import report
 from pymosn.core.headers import HeaderError, headers_from
@@ -164,7 +165,7 @@ class RpcClient(SharedConnection):
         self.connection.close(CLOSED_LOCALLY)
 
     def on_close(self, failure: Failure) -> None:
-        self._reset_streams(RESET_BEFORE_RESPONSE)
+        self._reset_streams(reset_of(failure, False))
 
     def break_off(self, failure: Failure) -> None:
         self.connection.abort(failure)

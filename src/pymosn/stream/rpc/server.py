@@ -34,6 +34,7 @@ from pymosn.core.failure import (
     IDLE_TIMEOUT,
     INTERNAL_ERROR,
     REQUEST_TIMEOUT,
+    TLS_TRUNCATED,
     TRUNCATED_FRAME,
     UNASKED_REPLY,
     Failure,
@@ -115,9 +116,10 @@ class RpcServer(ServerStreams):
         self._set_idle()
 
     def on_close(self, failure: Failure) -> None:
-        reason = failure if failure is CLIENT_WRITE_TIMEOUT else CLIENT_GONE
-        is_cut = failure is CLOSED_BY_PEER and not self._is_broken and self._decoder.has_buffered()
-        if not self._streams and (is_cut or reason is failure):
+        reason = failure if failure is CLIENT_WRITE_TIMEOUT or failure is TLS_TRUNCATED else CLIENT_GONE
+        is_lost = failure is CLOSED_BY_PEER or failure is TLS_TRUNCATED
+        is_cut = is_lost and not self._is_broken and self._decoder.has_buffered()
+        if not self._streams and (is_cut or failure is CLIENT_WRITE_TIMEOUT):
             self._record(reason)  # no exchange is left to log it
         for stream in list(self._streams.values()):
             stream.lose(reason)
