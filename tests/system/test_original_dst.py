@@ -1,6 +1,6 @@
 """ORIGINAL_DST on the real program.
 
-Without iptables on the test machine the kernel redirects nothing: `tproxy` listeners are asked on other addresses of
+Here the kernel redirects nothing (see test_kernel_routing.py): `tproxy` listeners are asked on other addresses of
 loopback, whose local address is then the original destination; the header does the rest.
 """
 
