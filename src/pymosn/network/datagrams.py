@@ -16,6 +16,7 @@ from pymosn.core.failure import CONNECT_FAILED, CONNECT_REFUSED, Failure
 from pymosn.core.timers import TimerWheel
 from pymosn.network.admission import Admission
 from pymosn.network.destinations import OwnAddresses
+from pymosn.network.marks import set_mark
 
 #: More than any UDP datagram has, so that none is truncated.
 BUFFER: Final = 1 << 16
@@ -167,11 +168,13 @@ def reply_control(received: list[tuple[int, int, bytes]]) -> tuple[list[tuple[in
     return [], ""
 
 
-def connected_socket(ip: str, port: int, bind: str = "") -> socket.socket:
-    """A UDP socket whose only peer is that IP address and port. `bind`: the local address. OSError."""
+def connected_socket(ip: str, port: int, bind: str = "", mark: i64 = 0) -> socket.socket:
+    """A UDP socket whose only peer is that IP address and port. `bind`: the local address. `mark`: SO_MARK. OSError."""
     family = socket.AF_INET6 if ":" in ip else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:
+        if mark != 0:
+            set_mark(sock, int(mark))
         if bind:
             sock.bind((bind, 0))
         sock.connect((ip, port))

@@ -193,7 +193,7 @@ class UdpSession(DatagramSession):
         if self.source.ip == ip and self.source.port == port:
             return self._refuse(host, LOOP, "the client has the address of the host")
         try:
-            sock = connected_socket(ip, port, host.peer.bind)
+            sock = connected_socket(ip, port, host.peer.bind, host.peer.mark)
         except OSError as error:
             number = error.errno or 0
             if number in SHORTAGES:
