@@ -172,7 +172,7 @@ class TlsTransport:
             self._shake(b"")
 
     def _shake(self, data: bytes) -> None:
-        """Goes on with the handshake."""
+        """Continues the handshake."""
         self._shaken += len(data)
         if data:
             _feed(data)
