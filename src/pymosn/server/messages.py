@@ -48,6 +48,12 @@ class Configure(Message, frozen=True):
     services: list[tuple[str, int]] = []
 
 
+class SetTicketSecret(Message, frozen=True):
+    """The secret of TLS session tickets (`server/ticket_keys.py`); sent before `Serve`, and whenever it is replaced."""
+
+    secret: bytes
+
+
 class Serve(Message, frozen=True):
     """Listen and accept; answered with `Ready`."""
 
@@ -229,7 +235,7 @@ class Allocations(Message, frozen=True):
 LogCommand = SetLogLevel | SwitchLog
 _Change = Check | Prepare | Activate | Abandon | Retire
 _Setup = Sockets | Part | Guard | Configure | Serve | Probe
-Command = _Setup | _Change | SetHosts | HostHealth | LogCommand | ReopenLogs | GetStats | TraceAllocations | Drain | Stop
+Command = _Setup | _Change | SetTicketSecret | SetHosts | HostHealth | LogCommand | ReopenLogs | GetStats | TraceAllocations | Drain | Stop
 Report = Built | Ready | Failed | Checked | Prepared | Activated | Stats | Drained | Blocked | Allocations
 
 #: Commands with the descriptors sent along with each, for the worker with the given id.

@@ -60,6 +60,7 @@ from pymosn.server.run_options import RunOptions, StartError, plan_workers
 from pymosn.server.services import Services
 from pymosn.server.shutdown import LATER_SIGNALS, ShutdownSignals
 from pymosn.server.supervisor_plane import SupervisorPlane
+from pymosn.server.ticket_keys import TicketKeys
 from pymosn.server.tls_files import TlsFiles
 from pymosn.server.worker_process import WorkerProcess
 from pymosn.server.workers import ShutdownRequested, Workers
@@ -107,6 +108,7 @@ class Supervisor:
             self._log,
             sockets.services,
         )
+        self._ticket_keys = TicketKeys(self._fleet.send, clock, self._log)
         self._rotation = Rotation(self._tls_files, self._changes, self._tasks.begin, self._log, loop.call_later)
         policy = parse_roller(options.config.servers[0].global_log_roller)
         self._rolling = LogRolling(options.config, options.base_dir, policy, self._reopen_logs, clock, self._log)
@@ -136,6 +138,7 @@ class Supervisor:
                 self._reload_filters,
                 self._log,
             ),
+            self._ticket_keys,
             self._workers,
             CertificateWatch(self._tls_files, lambda: self._changes.material, self._rotation.on_edit, self._log),
             self._rotation,
@@ -194,7 +197,8 @@ class Supervisor:
         health = [(HostHealth(cluster, hosts), ()) for cluster, hosts in self._health.unhealthy().items()]
         configure = [(command, ()) for command in self._changes.configure(worker_id)]
         guard = (Guard(), self._guardian.descriptors())
-        return [guard, *self._sockets.listeners.handover(worker_id), *configure, *health]
+        tickets = (self._ticket_keys.command(), ())
+        return [guard, *self._sockets.listeners.handover(worker_id), *configure, tickets, *health]
 
     def _on_deaf(self, loop: asyncio.AbstractEventLoop, worker_id: int, listener: str) -> None:
         """Called in the guardian's thread."""
