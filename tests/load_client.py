@@ -1,6 +1,7 @@
 """A load client that accounts for each request: when it was sent, on which connection, and what became of it."""
 
 import asyncio
+import ssl
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -33,10 +34,11 @@ class Asked:
 
 
 class Client:
-    """One keep-alive connection at a time, to a port of this machine."""
+    """One keep-alive connection at a time, to a port of this machine; by TLS with a `context`."""
 
-    def __init__(self, port: int, patience: float = PATIENCE) -> None:
+    def __init__(self, port: int, patience: float = PATIENCE, context: ssl.SSLContext | None = None) -> None:
         self._port = port
+        self._context = context
         self._patience = patience
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -67,7 +69,10 @@ class Client:
 
     async def _exchange(self, asked: Asked, pieces: list[bytes] | AsyncIterator[bytes], take: Take | None) -> None:
         if self._writer is None:
-            self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port, limit=HEAD_LIMIT)
+            name = "127.0.0.1" if self._context is not None else None
+            self._reader, self._writer = await asyncio.open_connection(
+                "127.0.0.1", self._port, limit=HEAD_LIMIT, ssl=self._context, server_hostname=name
+            )
         asked.port = self._writer.get_extra_info("sockname")[1]
         self.head = {}
         if isinstance(pieces, list):
@@ -120,22 +125,36 @@ class Client:
 
 
 class Load:
-    """Clients that ask without a pause until `total` requests are sent, or `stop`; a client whom nobody accepts ends."""
+    """Clients that ask without a pause until `total` requests are sent, or `stop`; a client whom nobody accepts ends.
 
-    def __init__(self, port: int, clients: int, total: int = 1 << 60) -> None:
+    With a `context` they use TLS; `per_connection`: requests after which each of them makes a new connection.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        clients: int,
+        total: int = 1 << 60,
+        context: ssl.SSLContext | None = None,
+        per_connection: int = 1 << 60,
+    ) -> None:
         self.asked: list[Asked] = []
         self._left = iter(range(total))
         self._stopped = False
         self._port = port
+        self._context = context
+        self._per_connection = per_connection
         self._tasks = [asyncio.ensure_future(self._run()) for _ in range(clients)]
 
     async def _run(self) -> None:
-        client = Client(self._port)
-        for _ in self._left:
+        client = Client(self._port, context=self._context)
+        for number, _ in enumerate(self._left, 1):
             asked = await client.ask()
             self.asked.append(asked)
             if self._stopped or asked.error == "connect":
                 break
+            if number % self._per_connection == 0:
+                await client.close()
         await client.close()
 
     def stop(self) -> None:

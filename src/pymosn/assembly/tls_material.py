@@ -44,6 +44,13 @@ class TlsMaterial:
         """The PEM text that a key of a context means; None for a file that has not been read."""
         return text.encode() if PEM_MARK in text else self.contents.get(text)
 
+    def pem(self, text: str) -> bytes:
+        """Like `content`; empty for an empty text, KeyError for a file that has not been read."""
+        content = self.content(text) if text else b""
+        if content is None:
+            raise KeyError(f"{text!r} has not been read")
+        return content
+
 
 def digest_of(content: bytes) -> bytes:
     """The digest of a part."""

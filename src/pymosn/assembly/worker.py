@@ -265,6 +265,10 @@ class WorkerRuntime:
         self._clusters.set_hosts(name, cluster, packed)
         yield from self.clean_up()
 
+    def set_ticket_secret(self, secret: bytes) -> None:
+        """Replaces the secret of TLS session tickets."""
+        self.tls.tickets.set(secret)
+
     def discard(self, made: PreparedConfig) -> Steps[None]:
         """Frees the memory of a prepared configuration that will not be activated, in steps."""
         self._newest = []

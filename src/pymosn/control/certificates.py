@@ -9,14 +9,21 @@ import datetime
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Final, NamedTuple, TypedDict
 
+import msgspec
+
+from pymosn.assembly.tls import client_settings, server_settings
 from pymosn.assembly.tls_material import TlsMaterial
-from pymosn.config.diagnostics import Diagnostic, Severity
+from pymosn.config.diagnostics import Diagnostic, Severity, error_at
 from pymosn.config.schema import MosnConfig
 from pymosn.config.schema.tls import TlsContext
-from pymosn.config.tls_contexts import PemText, pem_texts, tls_contexts
+from pymosn.config.tls_contexts import PEM_KEYS, PEM_MARK, PemText, pem_texts, tls_contexts
 from pymosn.core.counters import GroupData
+from pymosn.network.tls.contexts import server_context
+from pymosn.network.tls.material import TlsFault
+from pymosn.network.tls.settings import ClientSettings
+from pymosn.network.tls.upstream import client_context
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -144,54 +151,48 @@ class _Checked:
         self._where = where
         self._context = context
         self._material = material
-        self._can_fall_back = context.fall_back and where.startswith("servers[")
+        self._is_server = where.startswith("servers[")
 
     def faults(self, now: float) -> Iterator[Diagnostic]:
-        yield from self._pair_faults(now)
-        yield from self._ca_faults(now)
+        fault = self._build_fault()
+        if fault is not None:
+            yield fault
+            return
+        for key in ("cert_chain", "ca_cert"):
+            yield from self._validity_faults(key, certificates_in(self._content(key)), now)
+        for end in _next_updates(self._content("crl")):
+            if end < now:
+                text = f"the list is out of date since {iso_time(end)}: certificates of its issuer are rejected"
+                yield self._fault("crl", text, is_warning=True)
 
-    def _content(self, key: str) -> bytes | None:
+    def _content(self, key: str) -> bytes:
         text = getattr(self._context, key)
-        return self._material.content(text) if text else None
+        return (self._material.content(text) or b"") if text else b""
+
+    def _build_fault(self) -> Diagnostic | None:
+        """Why the context cannot be built; None if it can."""
+        context = msgspec.structs.replace(self._context, key_log="")
+        try:
+            if self._is_server:
+                server_context(server_settings(context, self._material.pem))
+            else:
+                settings = client_settings(context, self._material.pem)
+                assert settings is not None
+                _build_client(settings)
+        except TlsFault as fault:
+            is_warning = self._is_server and context.fall_back and fault.key in ("cert_chain", "private_key")
+            text = getattr(context, fault.key, "")
+            is_empty = text and fault.key in PEM_KEYS and not self._content(fault.key).strip()
+            return self._fault(fault.key, "the file is empty" if is_empty else fault.text, is_warning)
+        except (KeyError, ValueError) as error:
+            return error_at(self._where, str(error))
+        return None
 
     def _fault(self, key: str, message: str, is_warning: bool = False) -> Diagnostic:
-        text = getattr(self._context, key)
-        name = text if PemText("", key, text, self._context).is_path else "the PEM text"
+        text = getattr(self._context, key, "") if key in PEM_KEYS else ""
+        name = f"{text}: " if text and PEM_MARK not in text else ""
         severity: Severity = "warning" if is_warning else "error"
-        return Diagnostic(severity=severity, path=f"{self._where}.{key}", message=f"{name}: {message}")
-
-    def _pair_faults(self, now: float) -> Iterator[Diagnostic]:
-        chain, key = self._content("cert_chain"), self._content("private_key")
-        if chain is None:
-            return
-        leaf = next(iter(_loaded(chain)), None)
-        if leaf is None:
-            yield self._fault("cert_chain", _no_certificate(chain), self._can_fall_back)
-            return
-        yield from self._validity_faults("cert_chain", certificates_in(chain), now)
-        if key is None:
-            return
-        private, problem = _private_key(key)
-        if private is not None and _public_bytes(private.public_key()) != _public_bytes(leaf.public_key()):
-            problem = f"the key does not match the certificate {_label(leaf)!r}, the first one of cert_chain"
-        if problem:
-            yield self._fault("private_key", problem, self._can_fall_back)
-
-    def _ca_faults(self, now: float) -> Iterator[Diagnostic]:
-        authority, crl = self._content("ca_cert"), self._content("crl")
-        if authority is not None:
-            found = certificates_in(authority)
-            if not found:
-                yield self._fault("ca_cert", _no_certificate(authority))
-            yield from self._validity_faults("ca_cert", found, now)
-        if crl is not None:
-            lists, problem = _revocation_lists(crl)
-            if problem:
-                yield self._fault("crl", problem)
-            for end in lists:
-                if end is not None and end < now:
-                    text = f"the list is out of date since {iso_time(end)}: certificates of its issuer are rejected"
-                    yield self._fault("crl", text, is_warning=True)
+        return Diagnostic(severity=severity, path=f"{self._where}.{key}", message=f"{name}{message}")
 
     def _validity_faults(self, key: str, found: Iterable[Certificate], now: float) -> Iterator[Diagnostic]:
         for certificate in found:
@@ -203,10 +204,10 @@ class _Checked:
                 yield self._fault(key, text, is_warning=True)
 
 
-def _no_certificate(content: bytes) -> str:
-    if not content.strip():
-        return "the file is empty"
-    return "a certificate is damaged" if b"-----BEGIN CERTIFICATE" in content else "there is no certificate in PEM form"
+@lru_cache(16)
+def _build_client(settings: ClientSettings) -> None:
+    """Builds the context of a cluster, to find its faults; many clusters may have the same. Raises TlsFault."""
+    client_context(settings)
 
 
 @lru_cache(1024)
@@ -280,43 +281,17 @@ def _is_ca(loaded: x509.Certificate) -> bool:
         return False
 
 
-def _private_key(pem: bytes) -> tuple[Any, str]:
-    """A private key, or None and what is wrong with it."""
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    if not pem.strip():
-        return None, "the file is empty"
-    blocks = [match for match in _BLOCK.finditer(pem) if match.group(1).endswith(b"PRIVATE KEY")]
-    if not blocks:
-        return None, "there is no private key in PEM form"
-    try:
-        return load_pem_private_key(blocks[0].group(), None), ""
-    except TypeError:
-        return None, "the key is encrypted, and there is no key for a passphrase: decrypt it with `openssl pkey`"
-    except Exception:  # also others than ValueError; their text may quote the key
-        return None, "the private key is damaged, or of an unknown kind"
-
-
-def _public_bytes(key: Any) -> bytes:
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    found: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return found
-
-
 @lru_cache(256)
-def _revocation_lists(pem: bytes) -> tuple[tuple[float | None, ...], str]:
-    """When each revocation list in a PEM text must have been replaced, and what is wrong with the text."""
+def _next_updates(pem: bytes) -> tuple[float, ...]:
+    """When each revocation list in a PEM text must have been replaced, in seconds since 1970, as far as they state it."""
     from cryptography import x509
 
     blocks = [match.group() for match in _BLOCK.finditer(pem) if match.group(1) == b"X509 CRL"]
-    if not blocks:
-        return (), "the file is empty" if not pem.strip() else "there is no certificate revocation list in PEM form"
     try:
         ends = [x509.load_pem_x509_crl(block).next_update_utc for block in blocks]
-    except Exception:  # also others than ValueError
-        return (), "a certificate revocation list is damaged"
-    return tuple(end.timestamp() if end is not None else None for end in ends), ""
+    except Exception:  # also others than ValueError, depending on the damage
+        return ()
+    return tuple(end.timestamp() for end in ends if end is not None)
 
 
 def iso_time(seconds: float) -> str:

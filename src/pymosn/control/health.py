@@ -11,14 +11,18 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from pymosn.config.schema import Cluster, MosnConfig
+from pymosn.assembly.tls import Resolve, client_settings
+from pymosn.config.schema import Cluster, ClusterManager, Host, MosnConfig
 from pymosn.config.schema.cluster import HealthCheck
-from pymosn.control.probe import Probe, probe
+from pymosn.config.tls_contexts import cluster_tls
+from pymosn.control.probe import Probe, Prober, TlsProbe, http_settings
 from pymosn.control.service import Service
 from pymosn.core.clock import Clock
 from pymosn.core.counters import MetricGroup, Metrics
 from pymosn.core.errors import reason
 from pymosn.core.log import INFO, WARN, Log
+from pymosn.network.tls.settings import ClientSettings, TlsSettings
+from pymosn.network.tls.upstream import server_name_of
 from pymosn.observe.destination import Destination
 from pymosn.observe.logs import open_destination
 
@@ -69,19 +73,24 @@ class HealthChecks(Service):
         on_change: Callable[[str, dict[str, bool]], None],
         clock: Clock,
         log: Log,
-        probe: Probe = probe,
+        probe: Probe | None = None,
         sleep: Sleep = asyncio.sleep,
         chance: Callable[[], float] = random.random,
         report_pause: float = REPORT_PAUSE,
+        find: Resolve = str.encode,
     ) -> None:
+        """`find`: the content that a key of a TLS context means; KeyError if it has not been read."""
         self.metrics = Metrics()
         self._on_change = on_change
         self._clock = clock
         self._log = log
-        self._probe = probe
+        self._prober = Prober()
+        self._probe = probe or self._prober.probe
+        self._find = find
         self._sleep = sleep
         self._chance = chance
         self._checks: dict[Key, HealthCheck] = {}
+        self._tls: dict[Key, TlsProbe] = {}
         self._states: dict[Key, HostState] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._event_logs: dict[str, Destination | None] = {}
@@ -93,12 +102,18 @@ class HealthChecks(Service):
 
     def follow(self, config: MosnConfig) -> None:
         """Checks exactly the hosts of `config` from now on; hosts that remain keep their state."""
-        wanted = {
-            (cluster.name, host.address): check
-            for cluster in config.cluster_manager.clusters
-            if (check := active_check(cluster)) is not None
-            for host in cluster.hosts
-        }
+        wanted: dict[Key, HealthCheck] = {}
+        self._tls = {}
+        for cluster in config.cluster_manager.clusters:
+            check = active_check(cluster)
+            if check is None:
+                continue
+            settings = self._tls_settings(cluster, config.cluster_manager, check)
+            for host in cluster.hosts:
+                wanted[cluster.name, host.address] = check
+                if settings is not None and (not host.tls_disable or is_https(check)):
+                    self._tls[cluster.name, host.address] = _tls_probe(settings, host)
+        self._prober.forget()
         for key in [key for key, check in self._checks.items() if wanted.get(key) != check]:
             self._tasks.pop(key).cancel()
             del self._checks[key]
@@ -110,6 +125,11 @@ class HealthChecks(Service):
                 self._states.setdefault(key, HostState())
                 self._tasks[key] = asyncio.get_running_loop().create_task(self._watch(key, check))
         self._count_healthy()
+
+    def _tls_settings(self, cluster: Cluster, manager: ClusterManager, check: HealthCheck) -> ClientSettings | None:
+        """TLS of a cluster's checks; None without."""
+        settings = client_settings(cluster_tls(cluster, manager), self._find)
+        return settings or (ClientSettings(TlsSettings()) if is_https(check) else None)
 
     def unhealthy(self) -> dict[str, dict[str, bool]]:
         """The unhealthy hosts, in the form of `messages.HostHealth`: cluster -> address -> False."""
@@ -151,7 +171,7 @@ class HealthChecks(Service):
         group.counter("attempt").value += 1
         try:
             async with self._slots:
-                passed = await self._probe(address, check)
+                passed = await self._probe(address, check, self._tls.get(key))
             why = "" if passed else "unexpected response"
         except (OSError, TimeoutError, ValueError) as error:
             passed, why = False, reason(error) or f"no answer within {check.timeout:g} s"
@@ -212,6 +232,16 @@ class HealthChecks(Service):
         except (OSError, ValueError) as error:
             self._log.write(WARN, f"health event log {path} cannot be opened: {error}")
             return None
+
+
+def is_https(check: HealthCheck) -> bool:
+    """Whether a check asks by HTTPS, whatever the cluster speaks."""
+    settings = http_settings(check)
+    return settings is not None and settings.scheme.lower() == "https"
+
+
+def _tls_probe(settings: ClientSettings, host: Host) -> TlsProbe:
+    return TlsProbe(settings, server_name_of(settings, host.hostname, host.address))
 
 
 def active_check(cluster: Cluster) -> HealthCheck | None:

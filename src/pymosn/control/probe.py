@@ -1,19 +1,43 @@
-"""One health check of a host: a TCP connection, or an HTTP request over one."""
+"""One health check of a host: a TCP connection, a TLS handshake over one, or an HTTP request over either."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ssl
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from pymosn.config.schema.cluster import HealthCheck, HttpProbe
 from pymosn.core.addresses import UNIX, host_field, split_address
+from pymosn.core.failure import UPSTREAM_NAME_MISMATCH, UPSTREAM_TLS_CLOSED, UPSTREAM_TLS_TIMEOUT, Failure
+from pymosn.network.tls.failures import upstream_failure
+from pymosn.network.tls.settings import ClientSettings
+from pymosn.network.tls.upstream import ClientContexts
 
 #: Maximum length of a response's status line in bytes.
 LONGEST_LINE: Final = 8192
+#: What a check by HTTP offers by ALPN, whatever the cluster speaks.
+_HTTP_1: Final = ("http/1.1",)
 
-#: Whether the host at an address passes. OSError and TimeoutError: it could not be reached, and so does not pass.
-Probe = Callable[[str, HealthCheck], Awaitable[bool]]
+
+class TlsProbe(NamedTuple):
+    """TLS of a check: the settings of the host's cluster, and the name that the host must have."""
+
+    settings: ClientSettings
+    server_name: str
+
+
+#: Whether the host at an address passes, by TLS unless that is None. OSError, TimeoutError and ValueError: it could not be
+#: reached or is not trusted, and so does not pass.
+Probe = Callable[[str, HealthCheck, TlsProbe | None], Awaitable[bool]]
+
+
+class HandshakeError(OSError):
+    """A TLS handshake has failed; the text begins with the reason word."""
+
+    def __init__(self, failure: Failure, detail: str = "") -> None:
+        super().__init__(f"{failure.reason}: {detail}" if detail else failure.reason)
 
 
 def http_settings(check: HealthCheck) -> HttpProbe | None:
@@ -26,37 +50,109 @@ def http_settings(check: HealthCheck) -> HttpProbe | None:
     return check.check_config.http_check_config
 
 
-async def probe(address: str, check: HealthCheck) -> bool:
-    """Checks the host at `address` (`host:port` or `unix:/path`) once; see `Probe`."""
-    settings = http_settings(check)
-    if settings is None:
-        async with asyncio.timeout(check.timeout):
-            _, writer = await _connect(address, 0)
-            writer.close()
-        return True
-    async with asyncio.timeout(min(check.timeout, settings.timeout) or check.timeout):
-        status = await _status(settings, address)
-    if not settings.codes:
-        return status == 200
-    return any(codes.Start <= status <= codes.End for codes in settings.codes)
+class Prober:
+    """Checks hosts. Hosts with equal settings for TLS share a context."""
+
+    def __init__(self) -> None:
+        self._contexts = ClientContexts()
+
+    def forget(self) -> None:
+        """Forgets the contexts, because the settings may have changed."""
+        self._contexts.keep(set())
+
+    async def probe(self, address: str, check: HealthCheck, tls: TlsProbe | None) -> bool:
+        """Checks the host at `address` (`host:port` or `unix:/path`) once; see `Probe`."""
+        http = http_settings(check)
+        attempt = _Attempt(address, http, self._secured(tls, http))
+        limit = check.timeout if http is None else min(check.timeout, http.timeout) or check.timeout
+        try:
+            async with asyncio.timeout(limit):
+                return await attempt.passes()
+        except TimeoutError:
+            if attempt.is_handshaking:
+                raise HandshakeError(UPSTREAM_TLS_TIMEOUT) from None
+            raise
+
+    def _secured(self, tls: TlsProbe | None, http: HttpProbe | None) -> _Secured | None:
+        """TLS of a check, None for plain text: a request to another port is sent by its `scheme`."""
+        if tls is None or (http is not None and http.port and http.scheme.lower() != "https"):
+            return None
+        settings = tls.settings
+        own = settings.tls._replace(key_log="", alpn=settings.tls.alpn if http is None else _HTTP_1)
+        settings = settings._replace(tls=own)
+        return _Secured(settings, self._contexts.get(settings), tls.server_name)
 
 
-async def _connect(address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Connects to `address`, or to another `port` of the same host unless it is 0 or `address` is a unix socket."""
-    if address.startswith(UNIX):
-        return await asyncio.open_unix_connection(address.removeprefix(UNIX), limit=LONGEST_LINE)
-    host, own_port = split_address(address)
-    return await asyncio.open_connection(host, port or own_port, limit=LONGEST_LINE)
+class _Secured(NamedTuple):
+    """TLS of one check."""
+
+    settings: ClientSettings
+    context: ssl.SSLContext
+    server_name: str
 
 
-async def _status(settings: HttpProbe, address: str) -> int:
-    """The status of the response; 0 if it is not HTTP."""
-    reader, writer = await _connect(address, settings.port)
-    try:
-        target = settings.path if settings.path.startswith("/") else f"/{settings.path}"
+class _Attempt:
+    """One check."""
+
+    def __init__(self, address: str, http: HttpProbe | None, secured: _Secured | None) -> None:
+        self.is_handshaking = False
+        self._address = address
+        self._http = http
+        self._secured = secured
+
+    async def passes(self) -> bool:
+        reader, writer = await self._connect()
+        try:
+            if self._http is None:
+                return True
+            status = await self._status(self._http, reader, writer)
+        finally:
+            _close(writer)
+        if not self._http.codes:
+            return status == 200
+        return any(codes.Start <= status <= codes.End for codes in self._http.codes)
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await self._connect_plainly()
+        if self._secured is None:
+            return reader, writer
+        try:
+            await self._secure(writer, self._secured)
+        except BaseException as error:
+            _close(writer)
+            if isinstance(error, HandshakeError) and self._secured.settings.falls_back:
+                return await self._connect_plainly()
+            raise
+        return reader, writer
+
+    async def _connect_plainly(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connects to the address, or to the `port` of a request instead, unless the address is a unix socket."""
+        if self._address.startswith(UNIX):
+            return await asyncio.open_unix_connection(self._address.removeprefix(UNIX), limit=LONGEST_LINE)
+        host, own_port = split_address(self._address)
+        port = self._http.port if self._http is not None else 0
+        return await asyncio.open_connection(host, port or own_port, limit=LONGEST_LINE)
+
+    async def _secure(self, writer: asyncio.StreamWriter, secured: _Secured) -> None:
+        """Makes the handshake. Raises HandshakeError."""
+        self.is_handshaking = True
+        try:
+            await writer.start_tls(secured.context, server_hostname=secured.server_name)
+        except ssl.SSLError as error:
+            raise HandshakeError(*upstream_failure(error, b"")) from None
+        except OSError:
+            raise HandshakeError(UPSTREAM_TLS_CLOSED) from None
+        self.is_handshaking = False
+        uris = secured.settings.uris
+        if uris and not any(kind == "URI" and name in uris for kind, name in _alternative_names(writer)):
+            raise HandshakeError(UPSTREAM_NAME_MISMATCH, "the certificate has none of the accepted URIs")
+
+    async def _status(self, http: HttpProbe, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
+        """The status of the response; 0 if it is not HTTP."""
+        target = http.path if http.path.startswith("/") else f"/{http.path}"
         lines = (
-            f"{settings.method or 'GET'} {target} HTTP/1.1",
-            f"Host: {settings.domain or host_field(address)}",
+            f"{http.method or 'GET'} {target} HTTP/1.1",
+            f"Host: {http.domain or host_field(self._address)}",
             "User-Agent: pymosn-health-check",
             "Accept: */*",
             "Connection: close",
@@ -64,9 +160,20 @@ async def _status(settings: HttpProbe, address: str) -> int:
         writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
         try:
             line = await reader.readline()
+        except ssl.SSLError as error:  # such as an alert, because the host does not accept the client's certificate
+            raise HandshakeError(*upstream_failure(error, b"")) from None
         except ValueError:
             return 0
         parts = line.split()
         return int(parts[1]) if len(parts) > 1 and parts[0].startswith(b"HTTP/1.") and parts[1].isdigit() else 0
-    finally:
+
+
+def _close(writer: asyncio.StreamWriter) -> None:
+    """Closes a connection without waiting for the host."""
+    with contextlib.suppress(OSError, RuntimeError):
         writer.transport.abort()
+
+
+def _alternative_names(writer: asyncio.StreamWriter) -> list[tuple[str, str]]:
+    certificate = writer.get_extra_info("ssl_object").getpeercert() or {}
+    return [(kind, value) for kind, value in certificate.get("subjectAltName", ())]

@@ -235,7 +235,19 @@ class Allocations(Message, frozen=True):
 LogCommand = SetLogLevel | SwitchLog
 _Change = Check | Prepare | Activate | Abandon | Retire
 _Setup = Sockets | Part | Guard | Configure | Serve | Probe
-Command = _Setup | _Change | SetTicketSecret | SetHosts | HostHealth | LogCommand | ReopenLogs | GetStats | TraceAllocations | Drain | Stop
+Command = (
+    _Setup
+    | _Change
+    | SetTicketSecret
+    | SetHosts
+    | HostHealth
+    | LogCommand
+    | ReopenLogs
+    | GetStats
+    | TraceAllocations
+    | Drain
+    | Stop
+)
 Report = Built | Ready | Failed | Checked | Prepared | Activated | Stats | Drained | Blocked | Allocations
 
 #: Commands with the descriptors sent along with each, for the worker with the given id.

@@ -89,7 +89,7 @@ class Supervisor:
         self._fleet.on_gone = self._guardian.on_gone
         self._sockets.listeners.on_change = self._guardian.watch
         self._workers = Workers(self._fleet, families, self._signals, options, self._log)
-        self._health = HealthChecks(self._on_health, clock, self._log)
+        self._health = HealthChecks(self._on_health, clock, self._log, find=lambda text: self._changes.material.pem(text))
         sockets = self._sockets
         discovery = Discovery(
             lambda cluster: self._tasks.begin(self._changes.push_hosts()), self._log, refuses=sockets.is_service

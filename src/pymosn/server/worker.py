@@ -122,6 +122,8 @@ class Worker:
                     self._tasks.begin(self._report.send(command.ticket))
             case messages.TraceAllocations():
                 self._tasks.begin(self._trace(runtime, command))
+            case messages.SetTicketSecret():
+                runtime.set_ticket_secret(command.secret)
             case messages.Drain():
                 self._tasks.begin(self._drain(runtime, command.group))
             case messages.SetLogLevel() | messages.SwitchLog() | messages.ReopenLogs():

@@ -6,7 +6,7 @@ import pytest
 from pymosn.config.schema import Cluster, MosnConfig
 from pymosn.config.schema.cluster import ClusterManager, HealthCheck, Host, HttpProbe, ProbeConfig, StatusRange
 from pymosn.control.health import MAX_PROBES, MAX_REPORTED, HealthChecks, HostState, active_check
-from pymosn.control.probe import http_settings, probe
+from pymosn.control.probe import Prober, TlsProbe, http_settings
 from pymosn.core.clock import Clock
 from pymosn.core.log import Log
 
@@ -33,7 +33,7 @@ class Stage:
     def _on_change(self, cluster: str, hosts: dict[str, bool]) -> None:
         self.changes += [(cluster, address, healthy) for address, healthy in hosts.items()]
 
-    async def _probe(self, address: str, check: HealthCheck) -> bool:
+    async def _probe(self, address: str, check: HealthCheck, tls: TlsProbe | None) -> bool:
         self.asked[address] = self.asked.get(address, 0) + 1
         return self._answers(address, self.asked[address])
 
@@ -138,7 +138,7 @@ def test_http_probes_over_a_real_socket(reply: bytes, codes: list[StatusRange], 
         port = server.sockets[0].getsockname()[1]
         settings = ProbeConfig(http_check_config=HttpProbe(path="/up", domain="a.test", codes=codes))
         check = HealthCheck(protocol="Http1", check_config=settings)
-        result = await probe(f"127.0.0.1:{port}", check)
+        result = await Prober().probe(f"127.0.0.1:{port}", check, None)
         server.close()
         return result, asked
 
@@ -152,7 +152,7 @@ def test_many_changes_are_reported_together_and_not_all_probes_run_at_once() -> 
         reports: list[dict[str, bool]] = []
         running, most = 0, 0
 
-        async def fail(address: str, check: HealthCheck) -> bool:
+        async def fail(address: str, check: HealthCheck, tls: TlsProbe | None) -> bool:
             nonlocal running, most
             running += 1
             most = max(most, running)

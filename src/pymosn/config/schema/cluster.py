@@ -47,7 +47,9 @@ class HttpProbe(Block, kw_only=True):
     timeout: Duration = 30.0
     path: str = ""
     method: str = "GET"
-    scheme: str = "http"
+    scheme: Annotated[
+        str, works("https: by TLS in any case; else by TLS if the host's connections have it and `port` is not given")
+    ] = "http"
     domain: str = ""
     codes: list[StatusRange] = []
 
