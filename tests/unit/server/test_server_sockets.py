@@ -9,7 +9,7 @@ import pytest
 from pymosn.config.schema import Listener
 from pymosn.network.listener import prepare_to_listen
 from pymosn.server.listeners import ListenerSockets
-from pymosn.server.sockets import BindError, bind_tcp, bind_unix, close_all
+from pymosn.server.sockets import BindError, bind_tcp, bind_udp, bind_unix, close_all
 
 
 def test_every_worker_has_its_own_listening_socket_on_one_port() -> None:
@@ -232,3 +232,38 @@ def test_the_owner_of_a_unix_socket(tmp_path: Path) -> None:
     found = os.stat(path)
     assert (found.st_uid, found.st_gid) == (65534, 0)
     sockets.close()
+
+
+def test_every_worker_has_its_own_udp_socket_and_a_client_stays_with_one() -> None:
+    sockets = bind_udp("listener a", "127.0.0.1", 0, 3)
+    (address,) = {sock.getsockname() for sock in sockets}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.connect(address)
+        for _ in range(20):
+            client.send(b"x")
+    readable, _, _ = select.select(sockets, [], [], 5)
+    (chosen,) = readable
+    assert [chosen.recv(9) for _ in range(20)] == [b"x"] * 20
+    with pytest.raises(BindError, match=r"listener b: cannot listen on 127.0.0.1:\d+ \(udp\): .*in use"):
+        bind_udp("listener b", *address, 1)
+    close_all(sockets)
+
+
+def test_a_udp_listener_with_another_name_has_the_same_sockets() -> None:
+    bound = ListenerSockets()
+    assert bound.bind([Listener(name="a", address="127.0.0.1:0", network="udp", bind_port=True)], 2) == []
+    port = int(bound.addresses()["a"].rpartition(":")[2])
+    address = f"127.0.0.1:{port}"
+    bound.close()
+    assert bound.bind([Listener(name="a", address=address, network="udp", bind_port=True)], 2) == []
+    assert bound.addresses() == {"a": f"udp:{address}"}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.connect(("127.0.0.1", port))
+        client.send(b"waits")
+        assert bound.prepare([Listener(name="b", address=address, network="udp", bind_port=True)], 2) == []
+        close_all(bound.activate())
+        new = [socket.socket(fileno=os.dup(sent[0])) for worker in (1, 2) for _, sent in bound.handover(worker)]
+        readable, _, _ = select.select(new, [], [], 5)
+        assert [sock.recv(9) for sock in readable] == [b"waits"]
+    close_all(new)
+    bound.close()

@@ -13,7 +13,6 @@ _UNSUPPORTED: Final = (
     ("stream_filters", "stream filters need requests; datagrams have none"),
     ("listener_filters", "listener filters need connections"),
     ("use_original_dst", "not supported for udp"),
-    ("proxy_protocol", "the PROXY protocol needs connections"),
     ("inspector", "TLS is not supported for udp"),
     ("mode", "only a unix socket has a file"),
     ("user", "only a unix socket has a file"),
