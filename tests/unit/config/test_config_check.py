@@ -104,7 +104,7 @@ def severity_at(path: str, value: Any) -> str | None:
         (f"{LISTENER}.mode", "0660", ERROR),
         (f"{LISTENER}.user", "root", ERROR),
         (f"{LISTENER}.group", "root", ERROR),
-        (f"{LISTENER}.inspector", True, NOTHING),
+        (f"{LISTENER}.inspector", True, WARNING),
         (f"{LISTENER}.use_original_dst", "redirect", NOTHING),
         (f"{LISTENER}.use_original_dst", "tproxy", NOTHING),
         (f"{LISTENER}.use_original_dst", "redir", WARNING),
