@@ -144,7 +144,7 @@ class DatagramPort:
 
 
 def failure_of(number: int) -> Failure:
-    """What an error of a socket says about its host."""
+    """The failure that an error of a connected socket means."""
     return CONNECT_REFUSED if number == errno.ECONNREFUSED else CONNECT_FAILED
 
 

@@ -77,7 +77,7 @@ class DatagramListener(Listener):
         self._cookie = 0
         self._by_key: dict[object, DatagramSession] = {}
         self._of_client: dict[str, int] = {}
-        # Whether the socket has several addresses, so that each datagram must tell which one it was sent to.
+        # Whether the socket has several addresses, so that the kernel is asked which one each datagram was sent to.
         self._asks_address = False
         self._buffers: list[memoryview[int]] = [self.port.view]
         self._is_reading = False

@@ -44,7 +44,7 @@ class ConnectionFilterHandle:
         #: The object with `start` and `stop`.
         self.filter = shared
         #: The module of the class, for the places of its errors.
-        self.module = plain_text(kind.__module__)
+        self.module = plain_text(vars(kind)["__module__"])
         self.timeout: float = _timeout(kind)
         _check_methods(kind)
         _check_reopen(shared)

@@ -88,7 +88,7 @@ class UdpProxy(SessionFactory):
         return self._failed.pop(key, None) if self._failed else None
 
     def log(self, exchange: Exchange, failure: Failure, detail: str) -> None:
-        """Says why a session failed, not for every datagram of a flood."""
+        """Writes why a session failed to the process log, but not for every datagram of a flood."""
         now, log = self.runtime.clock.now, self.runtime.log
         if now >= self._next_line and log.level <= WARN:
             self._next_line = now + LOG_PERIOD
