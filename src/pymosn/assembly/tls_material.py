@@ -48,7 +48,7 @@ class TlsMaterial:
         """Like `content`; empty for an empty text, KeyError for a file that has not been read."""
         content = self.content(text) if text else b""
         if content is None:
-            raise KeyError(f"{text!r} has not been read")
+            raise KeyError(f"{text} has not been read")
         return content
 
 
@@ -86,5 +86,5 @@ def resolve(text: str, parts: Mapping[bytes, bytes]) -> bytes:
     if not text:
         return b""
     if not text.startswith(REFERENCE):
-        raise KeyError(f"{text!r} has not been read")
+        raise KeyError("PEM text instead of a reference" if PEM_MARK in text else f"{text} has not been read")
     return parts[bytes.fromhex(text.removeprefix(REFERENCE))]

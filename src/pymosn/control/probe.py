@@ -28,7 +28,7 @@ class TlsProbe(NamedTuple):
     server_name: str
 
 
-#: Whether the host at an address passes, by TLS unless that is None. OSError, TimeoutError and ValueError: it could not be
+#: Whether the host at an address passes; without TLS if that is None. OSError, TimeoutError and ValueError: it could not be
 #: reached or is not trusted, and so does not pass.
 Probe = Callable[[str, HealthCheck, TlsProbe | None], Awaitable[bool]]
 

@@ -101,7 +101,7 @@ def package_folders(top: str) -> list[str]:
 
 
 class Attributes(NamedTuple):
-    """What tells cheaply that a file or folder is not the same any more. `changed`: seconds since 1970."""
+    """Shows cheaply that a file or folder is not the same any more. `changed`: seconds since 1970."""
 
     real_path: str
     identity: tuple[int, int]
