@@ -18,10 +18,13 @@ from pymosn.api.network import Connection
 from pymosn.api.protocol import ProtocolError
 from pymosn.api.routing import Route
 from pymosn.api.stream import ListenerFacts
+from pymosn.api.tls import TlsInfo
 from pymosn.assembly.clusters import original_plan
 from pymosn.assembly.routes import build_table
-from pymosn.config.schema import Listener, MosnConfig, ProxyFilter, RouterConfiguration
+from pymosn.config.chains import chain_name
+from pymosn.config.schema import Listener, MosnConfig, RouterConfiguration
 from pymosn.config.typed import typed
+from pymosn.control.explain_chain import choose_chain, host_of
 from pymosn.control.explain_hosts import Choice, choose_host
 from pymosn.control.plane import ClusterView
 from pymosn.core.failure import CLUSTER_UNKNOWN, NO_ROUTER, REPEATED_FIELD, Failure
@@ -101,23 +104,36 @@ def _explain(
     config: MosnConfig, question: Question, live: Mapping[str, ClusterView] | None
 ) -> tuple[dict[str, Any], RouterConfiguration | None]:
     """The answer, and the router table that it is from."""
-    listener, proxy, others = _listener(config, question)
+    listener, others = _listener(config, question)
     answer: dict[str, Any] = {"listener": {"name": listener.name or listener.address, "others": others}}
     connection = Connection()
     connection.remote_ip = question.client
     connection.local_ip = listener.address.rpartition(":")[0]
     connection.local_port = _port(listener)
+    url = _split(question.url)
+    choice = choose_chain(listener, url.scheme, host_of(url, question.headers), _port(listener), question.client)
+    if choice.facts:
+        answer["chain"] = choice.facts
+    if choice.failure is not None:
+        return answer | _failed(choice.failure, "the connection is refused"), None
+    proxy = listener.filter_chains[choice.chain].acting_filters().proxy
+    if proxy is None:
+        raise QuestionError(f"filter chain {chain_name(listener, choice.chain)} has no proxy filter")
+    if choice.server_name is not None:
+        connection.scheme = "https"
+        connection.tls = TlsInfo()
+        connection.tls.server_name = choice.server_name
     exchange = Exchange(connection)
-    http1 = msgspec.structs.asdict(proxy.config.extend_config.Http1)
+    http1 = msgspec.structs.asdict(proxy.extend_config.Http1)
     failure = _decode(question, exchange, http1)
     if failure is not None:
         return answer | _failed(failure, "the request is invalid"), None
     head = exchange.request
     query = redacted_text(f"?{head.query}")[1:]
     answer["request"] = {"method": head.method, "host": head.host, "path": head.path, "query": query}
-    config_table = config.servers[0].router_tables().get(proxy.config.router_config_name)
+    config_table = config.servers[0].router_tables().get(proxy.router_config_name)
     if config_table is None:
-        return answer | _failed(NO_ROUTER, f"unknown router {proxy.config.router_config_name!r}"), None
+        return answer | _failed(NO_ROUTER, f"unknown router {proxy.router_config_name!r}"), None
     table = build_table(config_table)
     host = table.find_virtual_host(head.raw_host)
     answer["virtual_host"] = _virtual_host(table, host, head.raw_host)
@@ -143,30 +159,29 @@ def _failed(failure: Failure, detail: str) -> dict[str, Any]:
 # ---- the request
 
 
-def _listener(config: MosnConfig, question: Question) -> tuple[Listener, ProxyFilter, list[str]]:
+def _listener(config: MosnConfig, question: Question) -> tuple[Listener, list[str]]:
     """The listener that accepts the request, and why others do not."""
     port = _split(question.url).port
     others: list[str] = []
     unwanted: list[str] = []
-    found: list[tuple[Listener, ProxyFilter]] = []
+    found: list[Listener] = []
     for listener in config.servers[0].listeners if config.servers else []:
         name = listener.name or listener.address
-        entries = [entry for chain in listener.filter_chains for entry in chain.filters if isinstance(entry, ProxyFilter)]
-        if not entries:
+        if all(acting.proxy is None for acting in listener.acting_filters()):
             others.append(f"{name}: has no proxy filter")
         elif question.listener and question.listener not in (listener.name, listener.address):
             others.append(f"{name}: not the requested listener {question.listener}")
             unwanted.append(name)
         else:
-            found.append((listener, entries[0]))
+            found.append(listener)
     if not found and unwanted:
         raise QuestionError(f"no listener {question.listener!r} accepts this request; there is {', '.join(unwanted)}")
     if not found:
         raise QuestionError(f"no listener accepts this request: {'; '.join(others) or 'there is none'}")
-    exact = [pair for pair in found if _port(pair[0]) == port] if port and not question.listener else []
-    listener, entry = (exact or found)[0]
-    others += [f"{other.name or other.address}: listens on {other.address}" for other, _ in found if other is not listener]
-    return listener, entry, others
+    exact = [listener for listener in found if _port(listener) == port] if port and not question.listener else []
+    listener = (exact or found)[0]
+    others += [f"{other.name or other.address}: listens on {other.address}" for other in found if other is not listener]
+    return listener, others
 
 
 def _port(listener: Listener) -> int:
@@ -356,6 +371,12 @@ def _mirrors(exchange: Exchange, action: Forward, clusters: Mapping[str, object]
 def as_text(answer: dict[str, Any]) -> str:
     """An answer of `explain` as lines for a terminal."""
     lines = _section("listener", answer["listener"]["name"], [f"not {other}" for other in answer["listener"]["others"]])
+    chain = answer.get("chain")
+    if chain is not None:
+        name = f", server name {chain['server_name']}" if chain["server_name"] else ""
+        because = f": {chain['because']}" if chain["because"] else ""
+        others = [f"not {other}" for other in chain["others"]]
+        lines += _section("filter chain", f"{chain['name']} ({chain['transport']}{name}){because}", others)
     host = answer.get("virtual_host")
     if host is not None:
         domains = f" ({', '.join(host['domains'])})" if "name" in host else ""

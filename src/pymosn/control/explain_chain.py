@@ -1,0 +1,77 @@
+"""The part of `explain` about the filter chain of a connection: which one a client gets, and why not another."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+from urllib.parse import SplitResult, urlsplit
+
+from pymosn.config.chains import chain_name, conditions_of
+from pymosn.config.schema import Listener
+from pymosn.core.failure import NO_FILTER_CHAIN, NOT_TLS, Failure
+from pymosn.network.chain_match import PLAIN_TEXT, TLS, ChainConditions, ChainTable
+
+
+class ChainChoice(NamedTuple):
+    """The chain of a connection. `chain`: its index, -1 for none. `failure`: why the connection is refused.
+
+    `server_name`: what the client sends in its ClientHello; None without TLS. `facts`: for the answer, empty if there is
+    nothing to choose.
+    """
+
+    chain: int
+    server_name: str | None
+    failure: Failure | None
+    facts: dict[str, Any]
+
+
+def host_of(url: SplitResult, headers: list[tuple[str, str]]) -> str:
+    """The host that a client asks for, without port; empty if it is invalid or there is none."""
+    if url.hostname:
+        return url.hostname
+    named = next((value for name, value in headers if name.lower() == "host"), "")
+    try:
+        return urlsplit(f"//{named}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def choose_chain(listener: Listener, scheme: str, host: str, port: int, client: str) -> ChainChoice:
+    """The chain of a client that connects to `port` from the IP address `client` and asks for `host`, without ALPN.
+
+    `scheme`: of the URL; if it is empty, the client speaks TLS if the listener expects it.
+    """
+    conditions = [conditions_of(chain.conditions()) for chain in listener.filter_chains]
+    has_tls = any(chain.tls_contexts() for chain in listener.filter_chains)
+    if not has_tls and not any(condition.reads_hello() for condition in conditions):
+        is_tls = False
+    else:
+        is_tls = scheme == "https" or (not scheme and has_tls and not listener.inspector)
+    name = host.lower().removesuffix(".") if is_tls else ""
+    index = ChainTable(conditions).find(port, name, TLS if is_tls else PLAIN_TEXT, (), client)
+    failure: Failure | None = None
+    if index < 0:
+        failure = NO_FILTER_CHAIN
+    elif listener.filter_chains[index].tls_contexts() and not is_tls and not listener.inspector:
+        failure = NOT_TLS
+    facts: dict[str, Any] = {}
+    if has_tls or len(conditions) > 1 or any(conditions[0]):
+        facts = {
+            "name": chain_name(listener, index) if index >= 0 else "none",
+            "because": _text(conditions[index]) if index >= 0 else "",
+            "transport": TLS if is_tls else PLAIN_TEXT,
+            "server_name": name,
+            "others": [f"{chain_name(listener, i)}: {_text(other)}" for i, other in enumerate(conditions) if i != index],
+        }
+    return ChainChoice(index, name if is_tls else None, failure, facts)
+
+
+def _text(conditions: ChainConditions) -> str:
+    """The conditions of a chain in words."""
+    texts = [
+        f"port {conditions.port}" if conditions.port else "",
+        f"server name {' or '.join(conditions.server_names)}" if conditions.server_names else "",
+        f"transport {conditions.transport}" if conditions.transport else "",
+        f"protocol {' or '.join(conditions.protocols)}" if conditions.protocols else "",
+        f"source {' or '.join(str(network) for network in conditions.networks)}" if conditions.networks else "",
+    ]
+    return ", ".join(text for text in texts if text) or "all other connections"
