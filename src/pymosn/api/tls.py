@@ -1,4 +1,4 @@
-"""What TLS tells about a connection: facts for routes, filters, variables and logs."""
+"""What is known of the TLS of a connection: facts for routes, filters, variables and logs."""
 
 from __future__ import annotations
 

@@ -227,5 +227,5 @@ def reset_of(failure: Failure, response_began: bool) -> Failure:
     """What a request has failed with when the connection to its host was lost because of `failure`."""
     if response_began:
         return RESET_AFTER_RESPONSE
-    # In TLS 1.3 a host says only after the handshake that it does not accept the client's certificate.
+    # In TLS 1.3 a host reports only after the handshake that it does not accept the client's certificate.
     return failure if failure is UPSTREAM_TLS_ALERT else RESET_BEFORE_RESPONSE
