@@ -12,6 +12,7 @@ from mypy_extensions import i64, mypyc_attr
 from pymosn.api.network import Connection
 from pymosn.core.failure import IDLE_TIMEOUT, Failure
 from pymosn.network.datagrams import (
+    BUFFER,
     BUSY,
     DENIED,
     HOST_BUSY,
@@ -25,7 +26,7 @@ from pymosn.network.datagrams import (
 
 #: Datagrams that one event takes from a host, so that others have their turn.
 REPLIES: Final[i64] = 16
-#: Datagrams of one session that wait while the name of its host is resolved.
+#: Datagrams of one session that wait while the name of its host is resolved, BUFFER bytes in all.
 HELD: Final = 16
 
 
@@ -52,6 +53,7 @@ class DatagramSession(Connection):
         self._socket: socket.socket | None = None
         # Received before there is an upstream socket.
         self._held: list[bytes] = []
+        self._held_bytes: i64 = 0
 
     # ---- layer 4
 
@@ -90,8 +92,9 @@ class DatagramSession(Connection):
         self.bytes_read += size
         self.port.wheel.set(self, self.idle_timeout)
         if self._socket is None:
-            if len(self._held) < HELD:
+            if len(self._held) < HELD and self._held_bytes + size <= BUFFER:
                 self._held.append(bytes(view[:size]))
+                self._held_bytes += size
             else:
                 self.port.drop(HOST_BUSY)
             return None
@@ -163,6 +166,8 @@ class DatagramSession(Connection):
         if self.is_closed:
             return
         self.is_closed = True
+        for _ in self._held:
+            self.port.drop(failure.reason)
         self._held = []
         sock = self._socket
         if sock is not None:

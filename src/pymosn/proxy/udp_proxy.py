@@ -45,6 +45,8 @@ from pymosn.upstream.cluster import Cluster, ClusterHost
 PROTOCOL: Final = "udp"
 #: Clients whose last host is remembered, because it has failed.
 REMEMBERED: Final = 1024
+#: Sessions of a listener that wait for the name of a host to be resolved.
+RESOLVING: Final = 256
 #: Seconds between two lines in the process log about sessions that cannot begin.
 LOG_PERIOD: Final = 1.0
 
@@ -112,6 +114,7 @@ class UdpSession(DatagramSession):
         self._cluster: Cluster | None = None
         self._sent_at = 0.0
         self._is_open = False
+        self._was_healthy = True
 
     # ---- a host
 
@@ -155,9 +158,13 @@ class UdpSession(DatagramSession):
             return self._failed(OVERFLOW, cluster.name)
         host.active_requests += 1
         self.host = host
+        self._was_healthy = host.is_healthy
         name, port = split_address(host.address)
-        if normal_ip(name):
-            return self._use(host, name, port)
+        ip = normal_ip(name)
+        if ip:
+            return self._use(host, ip, port)
+        if len(self._proxy.tasks) >= RESOLVING:
+            return self._refuse(host, OVERFLOW, "too many sessions wait for a name")
         task = self.port.loop.create_task(self._resolve(host, name, port), context=Context())
         self._proxy.tasks.add(task)
         task.add_done_callback(self._proxy.tasks.discard)
@@ -170,7 +177,8 @@ class UdpSession(DatagramSession):
         try:
             async with asyncio.timeout(host.connect_timeout):
                 found = await loop.getaddrinfo(name, port, type=socket.SOCK_DGRAM)
-            ips = [str(entry[4][0]) for entry in found]
+            # Like Go, prefer IPv4: nothing shows whether a host answers at its other address.
+            ips = sorted((str(entry[4][0]) for entry in found), key=lambda ip: ":" in ip)
             if host.peer.rule is not None:
                 ips = permitted(host.peer.rule, ips, port)
         except (OSError, ValueError, TimeoutError, Refused) as error:
@@ -229,7 +237,8 @@ class UdpSession(DatagramSession):
 
     def is_usable(self) -> bool:
         host = self.host
-        return host is None or (host.is_healthy and not host.is_gone)
+        # In a panic the balancer chooses hosts whatever their health.
+        return host is None or (not host.is_gone and (host.is_healthy or not self._was_healthy))
 
     def on_sent(self, size: i64) -> None:
         host, cluster = self.host, self._cluster
