@@ -276,6 +276,28 @@ def test_in_front_of_nginx(start: Start, tmp_path: Path, version: str) -> None:
         assert seen[0] != seen[3]
 
 
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("speaks", ["Http1", "tcp"])
+def test_health_checks(start: Start, upstream: Upstream, version: str, speaks: str) -> None:
+    """The header of a check names no client: the second hop serves the check under the address of the first one."""
+    second = world(f"127.0.0.1:{upstream.port}", TRUSTED)
+    second_hop = start(second)
+    second_hop.wait_for(READY)
+    first = world(f"127.0.0.1:{port_of(second)}")
+    check: dict[str, Any] = {"protocol": speaks, "timeout": "5s", "interval": "100ms", "service_name": "c"}
+    if speaks == "Http1":
+        check["check_config"] = {"http_check_config": {"path": "/checked"}}
+    first["cluster_manager"]["clusters"][0] |= {"proxy_protocol": version, "health_check": check}
+    first_hop = start(first)
+    first_hop.wait_for(READY)
+    if speaks == "Http1":
+        second_hop.wait_for(r"LOG 127\.0\.0\.1:\d+ \S+ 200 -")
+    reply, own_port = ask(port_of(first), CLIENT)
+    assert reply.startswith(b"HTTP/1.1 200")
+    second_hop.wait_for(re.escape(f"LOG {CLIENT}:{own_port} 127.0.0.1:{port_of(first)} 200 -"))
+    assert "proxy_header" not in second_hop.output
+
+
 def test_two_hops_of_pymosn(start: Start, upstream: Upstream) -> None:
     """The second hop sees the client of the first one, as its own load balancer told it."""
     second = world(f"127.0.0.1:{upstream.port}", TRUSTED)

@@ -25,6 +25,7 @@ from pymosn.network.tls.settings import ClientSettings, TlsSettings
 from pymosn.network.tls.upstream import server_name_of
 from pymosn.observe.destination import Destination
 from pymosn.observe.logs import open_destination
+from pymosn.protocol.proxy_protocol.header import local_header
 
 Sleep = Callable[[float], Awaitable[None]]
 #: Cluster name and address.
@@ -91,6 +92,8 @@ class HealthChecks(Service):
         self._chance = chance
         self._checks: dict[Key, HealthCheck] = {}
         self._tls: dict[Key, TlsProbe] = {}
+        # The PROXY protocol header of checks, by cluster.
+        self._prefaces: dict[str, bytes] = {}
         self._states: dict[Key, HostState] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._event_logs: dict[str, Destination | None] = {}
@@ -104,10 +107,13 @@ class HealthChecks(Service):
         """Checks exactly the hosts of `config` from now on; hosts that remain keep their state."""
         wanted: dict[Key, HealthCheck] = {}
         self._tls = {}
+        self._prefaces = {}
         for cluster in config.cluster_manager.clusters:
             check = active_check(cluster)
             if check is None:
                 continue
+            if cluster.proxy_protocol:
+                self._prefaces[cluster.name] = local_header(cluster.proxy_protocol)
             settings = self._tls_settings(cluster, config.cluster_manager, check)
             for host in cluster.hosts:
                 wanted[cluster.name, host.address] = check
@@ -171,7 +177,7 @@ class HealthChecks(Service):
         group.counter("attempt").value += 1
         try:
             async with self._slots:
-                passed = await self._probe(address, check, self._tls.get(key))
+                passed = await self._probe(address, check, self._tls.get(key), self._prefaces.get(cluster, b""))
             why = "" if passed else "unexpected response"
         except (OSError, TimeoutError, ValueError) as error:
             passed, why = False, reason(error) or f"no answer within {check.timeout:g} s"

@@ -28,9 +28,10 @@ class TlsProbe(NamedTuple):
     server_name: str
 
 
-#: Whether the host at an address passes; without TLS if that is None. OSError, TimeoutError and ValueError: it could not be
-#: reached or is not trusted, and so does not pass.
-Probe = Callable[[str, HealthCheck, TlsProbe | None], Awaitable[bool]]
+#: Whether the host at an address passes; without TLS if that is None. The last argument, such as a PROXY protocol header, is
+#: sent before everything else. OSError, TimeoutError and ValueError: it could not be reached or is not trusted, and so does
+#: not pass.
+Probe = Callable[[str, HealthCheck, TlsProbe | None, bytes], Awaitable[bool]]
 
 
 class HandshakeError(OSError):
@@ -60,10 +61,10 @@ class Prober:
         """Forgets the contexts, because the settings may have changed."""
         self._contexts.keep(set())
 
-    async def probe(self, address: str, check: HealthCheck, tls: TlsProbe | None) -> bool:
+    async def probe(self, address: str, check: HealthCheck, tls: TlsProbe | None, preface: bytes = b"") -> bool:
         """Checks the host at `address` (`host:port` or `unix:/path`) once; see `Probe`."""
         http = http_settings(check)
-        attempt = _Attempt(address, http, self._secured(tls, http))
+        attempt = _Attempt(address, http, self._secured(tls, http), preface)
         limit = check.timeout if http is None else min(check.timeout, http.timeout) or check.timeout
         try:
             async with asyncio.timeout(limit):
@@ -94,11 +95,13 @@ class _Secured(NamedTuple):
 class _Attempt:
     """One check."""
 
-    def __init__(self, address: str, http: HttpProbe | None, secured: _Secured | None) -> None:
+    def __init__(self, address: str, http: HttpProbe | None, secured: _Secured | None, preface: bytes) -> None:
         self.is_handshaking = False
         self._address = address
         self._http = http
         self._secured = secured
+        # Another port of the host is not the one that the cluster's settings are for.
+        self._preface = b"" if http is not None and http.port else preface
 
     async def passes(self) -> bool:
         reader, writer = await self._connect()
@@ -126,6 +129,12 @@ class _Attempt:
         return reader, writer
 
     async def _connect_plainly(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await self._open()
+        if self._preface:
+            writer.write(self._preface)
+        return reader, writer
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connects to the address, or to the `port` of a request instead, unless the address is a unix socket."""
         if self._address.startswith(UNIX):
             return await asyncio.open_unix_connection(self._address.removeprefix(UNIX), limit=LONGEST_LINE)

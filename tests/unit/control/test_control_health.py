@@ -33,7 +33,7 @@ class Stage:
     def _on_change(self, cluster: str, hosts: dict[str, bool]) -> None:
         self.changes += [(cluster, address, healthy) for address, healthy in hosts.items()]
 
-    async def _probe(self, address: str, check: HealthCheck, tls: TlsProbe | None) -> bool:
+    async def _probe(self, address: str, check: HealthCheck, tls: TlsProbe | None, preface: bytes) -> bool:
         self.asked[address] = self.asked.get(address, 0) + 1
         return self._answers(address, self.asked[address])
 
@@ -152,7 +152,7 @@ def test_many_changes_are_reported_together_and_not_all_probes_run_at_once() -> 
         reports: list[dict[str, bool]] = []
         running, most = 0, 0
 
-        async def fail(address: str, check: HealthCheck, tls: TlsProbe | None) -> bool:
+        async def fail(address: str, check: HealthCheck, tls: TlsProbe | None, preface: bytes) -> bool:
             nonlocal running, most
             running += 1
             most = max(most, running)

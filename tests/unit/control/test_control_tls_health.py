@@ -178,7 +178,7 @@ class Checked:
 
         self.checks = HealthChecks(lambda cluster, hosts: None, Clock(), Lines(), self._probe, self._sleep, find=find)
 
-    async def _probe(self, address: str, check: HealthCheck, tls: TlsProbe | None) -> bool:
+    async def _probe(self, address: str, check: HealthCheck, tls: TlsProbe | None, preface: bytes) -> bool:
         self.seen[address] = tls
         return True
 
