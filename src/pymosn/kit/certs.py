@@ -1,17 +1,46 @@
-"""`pymosn certs`: lists the certificates of a configuration."""
+"""`pymosn certs`: makes certificates for trying out, and lists those of a configuration."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import click
 
 from pymosn.kit.commands import fail, json_text
 
+#: Days that new certificates are valid for.
+DAYS = 365
+
 
 @click.group()
 def certs() -> None:
-    """Show the certificates of a configuration."""
+    """Make certificates for trying out TLS, or show those of a configuration."""
+
+
+@certs.command(name="new")
+@click.argument("folder", default="certs", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--name", "names", multiple=True, metavar="NAME", help="A further host name or IP address of the server.")
+@click.option("--spiffe-id", "spiffe_id", default="", metavar="URI", help="A URI of the client, spiffe://DOMAIN/PATH.")
+@click.option("--days", type=click.IntRange(min=1, max=3650), default=DAYS, show_default=True, help="Validity.")
+@click.option("--force", is_flag=True, help="Overwrite existing files.")
+def new_certificates(folder: Path, names: tuple[str, ...], spiffe_id: str, days: int, force: bool) -> None:
+    """Make a CA, a server and a client certificate in FOLDER (default: certs), for trying out TLS.
+
+    The keys are ECDSA P-256. The server certificate is valid for localhost, 127.0.0.1 and ::1.
+    """
+    from pymosn.kit.new_certs import CertsError, as_configuration, write_certificates
+
+    if spiffe_id and not spiffe_id.startswith("spiffe://"):
+        fail(f"a SPIFFE id begins with spiffe://: {spiffe_id!r}")
+    try:
+        write_certificates(folder, names, spiffe_id, days, force=force)
+    except CertsError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"cannot write {error.filename}: {error.strerror}")
+    click.echo(f"{folder}: ca.pem, server.pem and client.pem, each with its key, valid for {days} days\n")
+    click.echo(as_configuration(folder), nl=False)
 
 
 @certs.command(name="list")

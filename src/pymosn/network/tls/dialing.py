@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import ssl
+import time
 
 from pymosn.api.network import Peer
 from pymosn.core.failure import UPSTREAM_NAME_MISMATCH, UPSTREAM_TLS_TIMEOUT, Failure
@@ -70,9 +71,10 @@ class UpstreamHandshake(HandshakeReceiver):
 
     def on_secured(self, transport: TlsTransport) -> None:
         peer = self._peer
-        wrong = uri_fault(transport, self._tls.settings.uris)
-        if wrong:
-            self.on_insecure(UPSTREAM_NAME_MISMATCH, wrong)
+        fault = self._fault(transport)
+        if fault is not None:
+            detail = "the certificate has none of the accepted URIs" if fault is UPSTREAM_NAME_MISMATCH else ""
+            self.on_insecure(fault, detail)
             return
         connection = self._connection
         info = upstream_facts(transport.engine, "" if is_ip(peer.server_name) else peer.server_name)
@@ -89,6 +91,13 @@ class UpstreamHandshake(HandshakeReceiver):
         self._is_complete = True
         self._wake()
 
+    def _fault(self, transport: TlsTransport) -> Failure | None:
+        """What the handshake itself has not verified: the URIs, and of a resumed session, that its certificate is valid."""
+        settings = self._tls.settings
+        if not settings.is_verified or not (settings.uris or transport.engine.session_reused):
+            return None
+        return self._tls.fault_of(certificate_of(transport.engine, is_verified=True), time.time())
+
     def on_insecure(self, failure: Failure, detail: str) -> None:
         self._peer.session = None
         self._tls.stats.failed.value += 1
@@ -99,16 +108,6 @@ class UpstreamHandshake(HandshakeReceiver):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-
-
-def uri_fault(transport: TlsTransport, uris: tuple[str, ...]) -> str:
-    """Why a host's certificate does not have one of `uris`; empty if it does, or if none is demanded."""
-    if not uris:
-        return ""
-    certificate = certificate_of(transport.engine, is_verified=True)
-    if certificate is not None and any(uri in uris for uri in certificate.uris):
-        return ""
-    return "the certificate has none of the accepted URIs"
 
 
 def is_ip(name: str) -> bool:
