@@ -1,0 +1,250 @@
+"""Sessions of `udp_proxy`: the choice of a host, and what its end means for the cluster. Sockets are real, on loopback."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from tests.kit.fakes import FakeClock, Lines, Outcomes
+from tests.kit.options import tcp_options
+
+from pymosn.core.counters import DatagramStats, DownstreamStats, Metrics
+from pymosn.core.overload import SHED
+from pymosn.core.timers import TimerWheel
+from pymosn.network.admission import Admission
+from pymosn.network.destinations import OwnAddresses
+from pymosn.network.dialer import TcpDialer
+from pymosn.network.listener import ConnectionIds
+from pymosn.network.udp import DatagramListener
+from pymosn.proxy.runtime import Runtime
+from pymosn.proxy.udp_proxy import UdpProxy
+from pymosn.stream.registry import protocols
+from pymosn.upstream.balancers import balancers
+from pymosn.upstream.cluster import Cluster, PoolMaker
+from pymosn.upstream.clusters import Clusters
+from pymosn.upstream.plan import ClusterPlan, HostPlan, LimitPlan
+
+
+def udp_socket() -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    sock.bind(("127.0.0.1", 0))
+    return sock
+
+
+class World:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.clock = FakeClock()
+        self.wheel = TimerWheel(self.clock)
+        self.metrics = Metrics()
+        self.log = Lines()
+        self.runtime = Runtime(self.clock, self.wheel, self.metrics, self.log, protocols(), Clusters())
+        self.outcomes = Outcomes()
+        group = self.metrics.group("downstream", ("listener", "u"))
+        stats = DownstreamStats(group)
+        options = tcp_options(cluster="c", stats=stats, access_logs=[self.outcomes], idle_timeout=5.0)
+        self.proxy = UdpProxy(self.runtime, options, 0, 0)
+        self.admission = Admission(self.wheel, self.log)
+        self.listener = DatagramListener(
+            "u",
+            "",
+            stats,
+            DatagramStats(group),
+            ConnectionIds(),
+            self.clock,
+            self.wheel,
+            self.admission,
+            OwnAddresses(),
+            {},
+            self.proxy,
+        )
+        self.hosts = [udp_socket(), udp_socket()]
+        self.sock = udp_socket()
+        self.client = udp_socket()
+        self.client.connect(self.sock.getsockname())
+
+    def use(self, *addresses: str, **settings: Any) -> Cluster:
+        """The cluster has these hosts from now on."""
+        plan = ClusterPlan("c", tuple(HostPlan(address) for address in addresses), **settings)
+        kind = balancers().get("LB_ROUNDROBIN")
+        assert kind is not None
+        dialer = TcpDialer(ConnectionIds(), self.clock, self.wheel)
+        before = self.runtime.clusters.get("c")
+        cluster = Cluster(plan, kind, PoolMaker(self.runtime.protocols, dialer, self.wheel), self.metrics, before)
+        for _ in cluster.build():
+            pass
+        self.runtime.clusters.activate({"c": cluster})
+        for host in cluster.dropped:
+            host.close()
+        return cluster
+
+    def address(self, index: int) -> str:
+        ip, port = self.hosts[index].getsockname()
+        return f"{ip}:{port}"
+
+    async def at(self, index: int) -> bytes:
+        got: bytes = (await asyncio.wait_for(asyncio.get_running_loop().sock_recvfrom(self.hosts[index], 999), 10))[0]
+        return got
+
+    def counter(self, key: str) -> int:
+        group = next(group for group in self.metrics.snapshot() if group["type"] == "downstream")
+        return {**group["counters"], **group["gauges"]}.get(key, 0)
+
+    async def until(self, is_there: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not is_there():
+                await asyncio.sleep(0)
+
+    def close(self) -> None:
+        self.listener.abort_all()
+        for sock in (*self.hosts, self.sock, self.client):
+            sock.close()
+        assert (self.listener.connection_count, len(self.wheel), self.admission.open) == (0, 0, 0)
+
+
+def run(test: Callable[[World], Awaitable[None]]) -> None:
+    async def act() -> None:
+        world = World(asyncio.get_running_loop())
+        await world.listener.start(world.sock.dup())
+        try:
+            await test(world)
+        finally:
+            world.close()
+
+    asyncio.run(act())
+
+
+def test_a_session_counts_as_a_connection_of_its_host_until_it_ends() -> None:
+    async def act(world: World) -> None:
+        cluster = world.use(world.address(0), limits=LimitPlan(connections=1))
+        world.client.send(b"one")
+        assert await world.at(0) == b"one"
+        (host,) = cluster.hosts
+        assert (host.active_requests, host.active_connections, cluster.limits.connections.active) == (1, 1, 1)
+        assert cluster.limits.pending.active == 0
+        with udp_socket() as second:
+            second.connect(world.sock.getsockname())
+            second.send(b"two")
+            await world.until(lambda: world.counter("udp_dropped_overflow") == 1)
+        world.clock.now += 6.0
+        world.wheel.advance()
+        assert (host.active_requests, host.active_connections, cluster.limits.connections.active) == (0, 0, 0)
+        assert world.outcomes.reasons() == ["idle_timeout"]
+        (exchange,) = world.outcomes.exchanges
+        assert (exchange.protocol, exchange.bytes_received, exchange.bytes_sent) == ("udp", 3, 0)
+        assert exchange.upstream_address == world.address(0)
+        assert cluster.stats.bytes_written.value == 3
+
+    run(act)
+
+
+def test_a_host_that_refuses_is_not_chosen_again_at_once() -> None:
+    async def act(world: World) -> None:
+        world.use(world.address(0), world.address(1))
+        world.client.send(b"x")
+        first = world.outcomes
+        refused = 0 if world.hosts[0].getsockname() == await chosen(world) else 1
+        dead = world.hosts[refused]
+        address = dead.getsockname()
+        dead.close()
+        world.client.send(b"lost")
+        await world.until(lambda: len(first.exchanges) == 1)
+        assert first.reasons() == ["connect_refused"]
+        world.hosts[refused] = udp_socket()
+        world.client.send(b"again")
+        assert await world.at(1 - refused) == b"again"
+        assert first.exchanges[0].upstream_address == f"{address[0]}:{address[1]}"
+
+    run(act)
+
+
+async def chosen(world: World) -> tuple[str, int]:
+    """The address of the host that has got a datagram."""
+    loop = asyncio.get_running_loop()
+    tasks = {loop.create_task(world.at(index)): index for index in range(2)}
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.wait(pending)
+    address: tuple[str, int] = world.hosts[tasks[done.pop()]].getsockname()
+    return address
+
+
+def test_sessions_leave_a_host_that_is_removed() -> None:
+    async def act(world: World) -> None:
+        world.use(world.address(0))
+        world.client.send(b"one")
+        assert await world.at(0) == b"one"
+        world.use(world.address(1))
+        world.client.send(b"two")
+        assert await world.at(1) == b"two"
+        assert world.outcomes.reasons() == ["closed_locally"]
+
+    run(act)
+
+
+def test_sessions_leave_an_unhealthy_host() -> None:
+    async def act(world: World) -> None:
+        cluster = world.use(world.address(0), world.address(1))
+        world.client.send(b"one")
+        old = 0 if await chosen(world) == world.hosts[0].getsockname() else 1
+        cluster.hosts[old].set_active_health(False)
+        world.client.send(b"two")
+        assert await world.at(1 - old) == b"two"
+
+    run(act)
+
+
+def test_names_are_resolved_and_what_arrives_meanwhile_is_sent_then() -> None:
+    async def act(world: World) -> None:
+        world.use(f"localhost:{world.hosts[0].getsockname()[1]}")
+        for data in (b"one", b"two"):
+            world.client.send(data)
+        assert [await world.at(0), await world.at(0)] == [b"one", b"two"]
+        world.use("no-such-name.invalid:53")
+        world.client.send(b"three")
+        await world.until(lambda: world.counter("udp_dropped_connect_failed") == 1)
+        assert world.listener.connection_count == 0
+
+    run(act)
+
+
+@pytest.mark.parametrize(("address", "reason"), [("unix:/tmp/none", "connect_failed"), ("own", "loop"), ("client", "loop")])
+def test_hosts_that_no_datagram_can_go_to(address: str, reason: str) -> None:
+    async def act(world: World) -> None:
+        ends = {"own": world.sock, "client": world.client}
+        name = ends[address].getsockname() if address in ends else None
+        cluster = world.use(f"{name[0]}:{name[1]}" if name else address)
+        world.client.send(b"x")
+        await world.until(lambda: world.counter(f"udp_dropped_{reason}") == 1)
+        assert (world.listener.connection_count, cluster.limits.connections.active) == (0, 0)
+        assert cluster.limits.pending.active == 0
+        assert len(world.log.lines) == 1
+        world.client.send(b"x")
+        await world.until(lambda: world.counter(f"udp_dropped_{reason}") == 2)
+        assert len(world.log.lines) == 1  # a flood does not fill the log
+
+    run(act)
+
+
+def test_an_overloaded_worker_begins_no_session() -> None:
+    async def act(world: World) -> None:
+        world.use(world.address(0))
+        world.runtime.overload.level = SHED
+        world.client.send(b"x")
+        await world.until(lambda: world.counter("udp_dropped_overloaded") == 1)
+        world.runtime.overload.level = 0
+        world.client.send(b"y")
+        assert await world.at(0) == b"y"
+
+    run(act)
+
+
+def test_an_unknown_cluster_is_named_in_the_log() -> None:
+    async def act(world: World) -> None:
+        world.client.send(b"x")
+        await world.until(lambda: world.counter("udp_dropped_cluster_unknown") == 1)
+        assert world.log.lines[0].endswith("cluster_unknown (c)")
+
+    run(act)
