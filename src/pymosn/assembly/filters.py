@@ -179,9 +179,16 @@ class FilterBuilder(msgspec.Struct, eq=False):
         made = [self._get(place, i, entry, inner) for place, i, entry, inner in _connection_filters(config, path, index)]
         return ConnectionFilters([b.handle for b in made if b is not None and isinstance(b.handle, ConnectionFilterHandle)])
 
+    def connection_filter(
+        self, config: ListenerConfig, chain: int, index: int, entry: PythonConfig
+    ) -> ConnectionFilterHandle | None:
+        """One of these alone; None after an error."""
+        built = self._get(f"{config.known_name()}\0{chain}", index, entry, "")
+        return built.handle if built is not None and isinstance(built.handle, ConnectionFilterHandle) else None
+
     def note_replaced(self, listeners: Iterable[ListenerConfig]) -> None:
         """Notes which active filters will be replaced by those of `listeners`, or removed."""
-        kept = {self._key(place, i, entry) for config in listeners for place, i, entry, _ in _all_filters(config, "")}
+        kept = {self._key(place, i, entry) for config in listeners for place, i, entry, _ in all_filters(config, "")}
         for key, built in self.before.items():
             if key not in kept:
                 self.modules.collectors.replace(built.registered)
@@ -191,7 +198,7 @@ class FilterBuilder(msgspec.Struct, eq=False):
 
         Shipped filters are created, and files are compiled.
         """
-        for place, i, entry, inner in _all_filters(config, path):
+        for place, i, entry, inner in all_filters(config, path):
             if self._key(place, i, entry) in self.before:
                 continue
             if is_from_file(entry):
@@ -251,7 +258,7 @@ class FilterBuilder(msgspec.Struct, eq=False):
         except (FilterLoadError, FilterClassError) as error:
             self.faults.append(error_at(path, secrets.hide(reason(error))))
         except BaseException as error:  # an attribute of the filter's class, or settings that a check has missed
-            name = entry.type if isinstance(entry, FilterConfig) else entry.known_name()
+            name = entry.type if isinstance(entry, FilterConfig) else filter_name(entry)
             text = f"filter {name!r} does not start: {describe(error)}"
             self.faults.append(error_at(path, secrets.hide(text)))
         return None
@@ -289,7 +296,7 @@ class FilterBuilder(msgspec.Struct, eq=False):
         return Path(self.config_dir, file_of(entry))
 
 
-def _all_filters(config: ListenerConfig, path: str) -> Iterator[tuple[str, int, Entry, str]]:
+def all_filters(config: ListenerConfig, path: str) -> Iterator[tuple[str, int, Entry, str]]:
     """The filters of the listener at `path`: where it is (see FilterKey), index, settings and path of each."""
     for i, entry in enumerate(config.stream_filters):
         yield config.known_name(), i, entry, f"{path}.stream_filters[{i}]"
@@ -321,8 +328,10 @@ def _check_protocols(names: Iterable[str]) -> None:
             raise FilterClassError(f"protocols: unknown protocol {name!r}; known: {known}")
 
 
-def filter_name(entry: FilterConfig) -> str:
+def filter_name(entry: Entry) -> str:
     """The name of a filter in counters and logs: its class, or its type."""
+    if isinstance(entry, PythonConfig):
+        return entry.known_name()
     return str(entry.config.get("class", entry.type)) if entry.type in FROM_FILES else entry.type
 
 
@@ -360,6 +369,6 @@ def filter_files(listeners: list[ListenerConfig], config_dir: str) -> dict[str, 
     return {
         f"{path}{'.path' if isinstance(entry, PythonConfig) else '.config.path'}": os.path.join(config_dir, file_of(entry))
         for i, listener in enumerate(listeners)
-        for _, _, entry, path in _all_filters(listener, f"servers[0].listeners[{i}]")
+        for _, _, entry, path in all_filters(listener, f"servers[0].listeners[{i}]")
         if is_from_file(entry)
     }

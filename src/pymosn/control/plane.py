@@ -104,13 +104,15 @@ class BlockView(TypedDict):
 
 
 class FilterView(TypedDict):
-    """A stream filter with its counters, summed over the workers. Filters with the same name share counters.
+    """A stream or connection filter with its counters, summed over the workers. Filters with the same name share counters.
 
     `mean_us`: mean duration of the timed calls, which are one in 64 and all that waited; None before the first of them.
     """
 
     name: str
     listener: str
+    #: Its path in the listener's configuration.
+    place: str
     type: str
     source: str
     on_error: str
@@ -177,7 +179,7 @@ class ControlPlane(Protocol):
         """The clusters with the current state of their hosts."""
 
     async def filters(self) -> list[FilterView]:
-        """The active stream filters."""
+        """The active stream and connection filters."""
 
     async def trace_allocations(self, seconds: float) -> list[AllocationView]:
         """Traces for `seconds` the memory that filters allocate and keep, in all workers."""

@@ -116,7 +116,7 @@ async def _filters(plane: ControlPlane, request: Request) -> Response:
     """All filters with their counters."""
     filters = await plane.filters()
     if wants_text(request):
-        return PlainTextResponse("".join(_filter_text(view) for view in filters) or "no stream filters\n")
+        return PlainTextResponse("".join(_filter_text(view) for view in filters) or "no filters\n")
     return json_response(filters)
 
 

@@ -51,7 +51,7 @@ def new_filter(directory: str, name: str) -> None:
 @click.option("--config", "-c", "path", metavar="FILE", help="Also list the filters configured in this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with each configuration as JSON Schema.")
 def list_filters(path: str | None, as_json: bool) -> None:
-    """List the stream filters that come with pymosn, those of installed packages, and those of a configuration.
+    """List the filters that come with pymosn, those of installed packages, and those of a configuration.
 
     Like `check`, this imports their code, and creates (but does not start) the configured ones.
     """

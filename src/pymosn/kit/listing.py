@@ -1,4 +1,4 @@
-"""Lists the available stream filters: shipped, installed, and those of a configuration."""
+"""Lists the available stream and connection filters: shipped, installed, and those of a configuration."""
 
 from __future__ import annotations
 
@@ -10,26 +10,33 @@ from typing import Any, Final
 import msgspec
 from msgspec import structs
 
-from pymosn.api.stream_filter import SKIP, StreamFilter
+from pymosn.api.connection_filter import ConnectionFilter
+from pymosn.api.stream_filter import FAIL, SKIP, StreamFilter
 from pymosn.assembly.filters import FilterBuilder, filter_name, modules_on_disk
-from pymosn.config.schema import MosnConfig
+from pymosn.config.schema import Listener, MosnConfig
 from pymosn.config.schema import StreamFilter as FilterConfig
 from pymosn.config.schema.stream_filters import NO_OP_STREAM_FILTERS, PLANNED, stream_filter_settings
 from pymosn.core import errors
 from pymosn.core.counters import Metrics
 from pymosn.core.log import Log
 from pymosn.filters.errors import describe
-from pymosn.filters.loading import FILTERS, is_filter
+from pymosn.filters.loading import CONNECTION_FILTERS, FILTERS, is_connection_filter, is_filter
 from pymosn.filters.stream.shipped import SHIPPED as SHIPPED_FILTERS
 from pymosn.filters.stream.shipped import spec_of
 from pymosn.kit.schema import Field, Schema, config_schema, fields
 
 PHASES: Final = ("on_request", "on_route", "on_host", "on_request_body", "on_response", "on_response_body", "on_complete")
+#: The methods of connection filters.
+METHODS: Final = (
+    *("on_connection", "on_data", "on_write", "on_eof", "on_write_eof", "on_writable", "on_idle", "on_drain", "on_close"),
+)
 NOT_BUILT: Final = "not built"
 
 
 class FilterInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A stream filter. `origin`: shipped, installed or configured. `state`: `works`, `not built`, or why it cannot be used.
+    """A stream or connection filter. `origin`: shipped, installed or configured.
+
+    `state`: `works`, `not built`, or why it cannot be used.
 
     `source`: its file or package. `phases`: the methods that it implements; coroutines are followed by ` async`.
     `protocols`: the protocols whose exchanges it handles; empty for all. `schema`: JSON Schema of its configuration; None
@@ -64,16 +71,21 @@ def shipped() -> list[FilterInfo]:
 
 def installed() -> list[FilterInfo]:
     """The filters of installed packages."""
-    return [_installed(point) for point in sorted(entry_points(group=FILTERS), key=lambda point: point.name)]
+    groups = (FILTERS, CONNECTION_FILTERS)
+    return [_installed(p, group) for group in groups for p in sorted(entry_points(group=group), key=lambda p: p.name)]
 
 
-def _installed(point: EntryPoint) -> FilterInfo:
+def _installed(point: EntryPoint, group: str) -> FilterInfo:
     package = f"{point.dist.name} {point.dist.version}, " if point.dist is not None else ""
     info = FilterInfo(name=point.name, origin="installed", source=f"{package}{point.value}")
     try:
         kind = point.load()
     except BaseException as error:  # a package may call `sys.exit`
         return structs.replace(info, state=f"cannot be loaded: {describe(error)}")
+    if group == CONNECTION_FILTERS:
+        if not is_connection_filter(kind):
+            return structs.replace(info, state="is not a subclass of pymosn.api.ConnectionFilter")
+        return _describe_connection(info, kind)
     if not is_filter(kind):
         return structs.replace(info, state="is not a subclass of pymosn.api.StreamFilter")
     return _describe(info, kind)
@@ -90,7 +102,25 @@ def configured(config: MosnConfig, config_dir: str) -> list[FilterInfo]:
                 alone = structs.replace(listener, stream_filters=[entry])
                 path = f"{listener.name or listener.address}, stream_filters[{index}]"
                 found.append(_configured(builder, alone, entry, path))
+        for chain in range(len(listener.filter_chains)):
+            found += _connection_filters(builder, listener, chain)
     modules.rollback()
+    return found
+
+
+def _connection_filters(builder: FilterBuilder, listener: Listener, index: int) -> list[FilterInfo]:
+    """The connection filters of a chain."""
+    found = []
+    for place, entry in listener.filter_chains[index].connection_filters():
+        path = f"{listener.known_name()}, filter_chains[{index}].filters[{place}]"
+        info = FilterInfo(name=filter_name(entry), origin="configured", source=f"{path}, {entry.path or entry.name}")
+        known = len(builder.faults)
+        handle = builder.connection_filter(listener, index, place, entry)
+        if handle is None:
+            info = structs.replace(info, state="; ".join(fault.message for fault in builder.faults[known:]))
+        else:
+            info = _describe_connection(info, handle.kind)
+        found.append(info)
     return found
 
 
@@ -128,7 +158,21 @@ def _describe(info: FilterInfo, kind: type[StreamFilter]) -> FilterInfo:
         return structs.replace(info, state=f"cannot be described: {describe(error)}")
 
 
-def _phase(kind: type[StreamFilter], name: str) -> str:
+def _describe_connection(info: FilterInfo, kind: type[ConnectionFilter]) -> FilterInfo:
+    try:
+        return structs.replace(
+            info,
+            about=errors.text_of(_first_line(kind)),
+            phases=[_phase(kind, name) for name in METHODS if getattr(kind, name) is not getattr(ConnectionFilter, name)],
+            on_error=FAIL,
+            timeout=float(kind.timeout),
+            schema=config_schema(kind.Config),
+        )
+    except BaseException as error:  # of an attribute of its class, or of its Config
+        return structs.replace(info, state=f"cannot be described: {describe(error)}")
+
+
+def _phase(kind: type, name: str) -> str:
     return f"{name} async" if inspect.iscoroutinefunction(getattr(kind, name)) else name
 
 

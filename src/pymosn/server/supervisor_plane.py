@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from pymosn.assembly.filters import filter_name
+from pymosn.api.stream_filter import FAIL
+from pymosn.assembly.filters import Entry, all_filters, file_of, filter_name, is_from_file
 from pymosn.config.check.clusters import is_original
 from pymosn.config.dump import dump
 from pymosn.config.schema import Cluster, Host, MosnConfig, StreamFilter
@@ -25,7 +26,6 @@ from pymosn.control.plane import (
 )
 from pymosn.core.counters import GroupData
 from pymosn.filters.settings import Block
-from pymosn.filters.stream.shipped import FROM_FILES
 from pymosn.observe.logs import LogSet
 from pymosn.server.changes import Changes
 from pymosn.server.fleet import Fleet
@@ -151,21 +151,22 @@ class SupervisorPlane(ControlPlane):
     async def filters(self) -> list[FilterView]:
         groups = {group["labels"][0][1]: group for group in await self._fleet.stats() if group["type"] == "filter"}
         return [
-            self._filter(listener.known_name(), entry, groups.get(filter_name(entry), _NO_GROUP))
+            self._filter(listener.known_name(), place.lstrip("."), entry, groups.get(filter_name(entry), _NO_GROUP))
             for listener in self._changes.config.servers[0].listeners
-            for entry in listener.stream_filters
+            for _, _, entry, place in all_filters(listener, "")
         ]
 
-    def _filter(self, listener: str, entry: StreamFilter, group: GroupData) -> FilterView:
+    def _filter(self, listener: str, place: str, entry: Entry, group: GroupData) -> FilterView:
         name = filter_name(entry)
         time = group["histograms"].get("time")
         block = self._fleet.blocks.get(name)
         return {
             "name": name,
             "listener": listener,
-            "type": entry.type,
-            "source": str(entry.config.get("path", "")) if entry.type in FROM_FILES else "",
-            "on_error": entry.on_error,
+            "place": place,
+            "type": entry.type if isinstance(entry, StreamFilter) else "python",
+            "source": file_of(entry) if is_from_file(entry) else "",
+            "on_error": entry.on_error if isinstance(entry, StreamFilter) else FAIL,
             "counters": dict(group["counters"]),
             "mean_us": round(time["sum"] / time["count"] * 1e6, 1) if time is not None and time["count"] else None,
             "last_block": None if block is None else {"seconds": round(block.seconds, 2), "stack": block.stack},

@@ -7,14 +7,30 @@
         assert result.status == 200
         assert result.upstream[0].headers["x-tenant"] == "acme"
 
-`run` does the same in a synchronous test. A `World` keeps filters, clusters and clock for several requests.
+`run` does the same in a synchronous test. A `World` keeps filters, clusters and clock for several requests. A
+`ConnectionWorld` (`connections.py`) tests connection filters.
 """
 
 from __future__ import annotations
 
 from pymosn.testing.answers import SERVICE
+from pymosn.testing.connections import ConnectionWorld, FilteredClient, tls_facts
 from pymosn.testing.messages import Down, Request, Response
 from pymosn.testing.mistakes import InvalidTest
 from pymosn.testing.world import Result, World, make, run, send
 
-__all__ = ["SERVICE", "Down", "InvalidTest", "Request", "Response", "Result", "World", "make", "run", "send"]
+__all__ = [
+    "SERVICE",
+    "ConnectionWorld",
+    "Down",
+    "FilteredClient",
+    "InvalidTest",
+    "Request",
+    "Response",
+    "Result",
+    "World",
+    "make",
+    "run",
+    "send",
+    "tls_facts",
+]

@@ -87,6 +87,7 @@ class FakePlane(ControlPlane):
                 "type": "python",
                 "source": "filters.py",
                 "on_error": "",
+                "place": "stream_filters[0]",
                 "counters": counters,
                 "mean_us": 1.5,
                 "last_block": {"seconds": 2.5, "stack": stack},
