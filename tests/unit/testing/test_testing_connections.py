@@ -169,7 +169,7 @@ def test_mistakes_are_reported() -> None:
         Shared = NeverStarts
 
     class Wrong(ConnectionFilter):
-        def onData(self) -> None:
+        def onData(self) -> None:  # noqa: N802 - a mistake
             pass
 
     async def test() -> None:
