@@ -49,7 +49,7 @@ _JA4_NOTHING: Final = "000000000000"
 
 
 class ClientHello(Fingerprints):
-    """A complete ClientHello. Immutable."""
+    """A complete ClientHello. Immutable, but for the fingerprints that it keeps."""
 
     def __init__(self, *, server_name: str, protocols: tuple[str, ...], versions: tuple[int, ...], raw: bytes) -> None:
         """`server_name`: SNI in lower case, empty without one. `protocols`: offered by ALPN, in the client's order.
@@ -63,6 +63,9 @@ class ClientHello(Fingerprints):
         self.protocols = protocols
         self.versions = versions
         self.raw = raw
+        # Once they have been computed: an access log asks for them with each request.
+        self._ja3 = ""
+        self._ja4 = ""
 
     def ciphers(self) -> list[int]:
         """The cipher suites in the client's order."""
@@ -108,6 +111,11 @@ class ClientHello(Fingerprints):
 
     def ja3(self) -> str:
         """The JA3 fingerprint: an MD5 in hexadecimal."""
+        if not self._ja3:
+            self._ja3 = self._compute_ja3()
+        return self._ja3
+
+    def _compute_ja3(self) -> str:
         version = int(_u16(self.raw, _MESSAGE_HEADER))
         lists = [self.ciphers(), self.extensions(), self.groups(), self.point_formats()]
         fields = ["-".join([str(number) for number in numbers if not _is_grease(number)]) for numbers in lists]
@@ -115,13 +123,18 @@ class ClientHello(Fingerprints):
 
     def ja4(self) -> str:
         """The JA4 fingerprint, such as `t13d1516h2_8daaf6152771_e5627efa2ab1`."""
-        ciphers = [f"{number:04x}" for number in self.ciphers() if not _is_grease(number)]
+        if not self._ja4:
+            self._ja4 = self._compute_ja4()
+        return self._ja4
+
+    def _compute_ja4(self) -> str:
+        ciphers = _hex(self.ciphers())
         extensions = [number for number in self.extensions() if not _is_grease(number)]
-        signatures = [f"{number:04x}" for number in self.signature_algorithms() if not _is_grease(number)]
-        others = [f"{number:04x}" for number in extensions if number not in (_SERVER_NAME, _ALPN)]
+        signatures = _hex(self.signature_algorithms())
+        others = _hex([number for number in extensions if number not in (_SERVER_NAME, _ALPN)])
         name = "d" if _SERVER_NAME in extensions else "i"
         version = _JA4_VERSIONS.get(max(self.versions, default=0), "00")
-        counts = f"{min(len(ciphers), 99):02}{min(len(extensions), 99):02}"
+        counts = _count(len(ciphers)) + _count(len(extensions))
         listed = ",".join(sorted(others))
         if listed and signatures:
             listed += "_" + ",".join(signatures)
@@ -415,6 +428,16 @@ def _ja4_protocol(content: bytes) -> str:
         return chr(name[0]) + chr(name[-1])
     text = name.hex()
     return text[0] + text[-1]
+
+
+def _hex(numbers: list[int]) -> list[str]:
+    """The 16-bit numbers with four hexadecimal digits each, without GREASE."""
+    return [number.to_bytes(2, "big").hex() for number in numbers if not _is_grease(number)]
+
+
+def _count(number: int) -> str:
+    """A number with two digits, at most 99."""
+    return str(min(number, 99)).zfill(2)
 
 
 def _ja4_digest(text: str) -> str:
