@@ -19,6 +19,7 @@ from pymosn.config.diagnostics import Diagnostic, Severity, error_at
 from pymosn.config.schema import MosnConfig
 from pymosn.config.schema.tls import TlsContext
 from pymosn.config.tls_contexts import PEM_KEYS, PEM_MARK, PemText, pem_texts, tls_contexts
+from pymosn.control.sample_certificates import MISTAKEN, is_mistaken
 from pymosn.core.counters import GroupData
 from pymosn.network.tls.contexts import server_context
 from pymosn.network.tls.material import TlsFault
@@ -158,6 +159,9 @@ class _Checked:
         if fault is not None:
             yield fault
             return
+        for leaf in _loaded(self._content("cert_chain"))[:1]:
+            if is_mistaken(leaf, _loaded(self._content("ca_cert"))):
+                yield self._fault("cert_chain", MISTAKEN, is_warning=True)
         for key in ("cert_chain", "ca_cert"):
             yield from self._validity_faults(key, certificates_in(self._content(key)), now)
         for end in _next_updates(self._content("crl")):
