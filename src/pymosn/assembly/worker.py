@@ -74,6 +74,7 @@ class WorkerRuntime:
         #: The filters built last, which may not be active yet.
         self._newest: list[BuiltFilter] = []
         self._network = WorkerNetwork(self.admission)
+        self._network.gate.log = self.log
         dialer = TcpDialer(self._network.ids, self.clock, self.wheel, self.admission, self.log)
         maker = PoolMaker(self.runtime.protocols, dialer, self.wheel, self._network.own_addresses)
         self._clusters = WorkerClusters(self.runtime.clusters, maker, self.metrics, self.share)

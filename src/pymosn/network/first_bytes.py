@@ -267,7 +267,7 @@ class FirstBytesReader(NetworkFilter):
         if info.is_resumed:
             stats.resumed.value += 1
         connection.scheme = "https"
-        connection.alpn = handshake.protocol
+        connection.alpn = transport.engine.selected_alpn_protocol() or ""
         connection.tls = info
         fault = handshake.context.fault_of(info.certificate, time.time())
         if fault is None:
@@ -280,6 +280,8 @@ class FirstBytesReader(NetworkFilter):
         """The handshake has failed."""
         self._end_handshake()
         self._plan.stats.tls.failed.value += 1
+        if self._plan.gate is not None and detail:
+            self._plan.gate.note_failure(self._accepted.connection, failure, detail)
         self._refuse(failure, detail)
 
     def _end_handshake(self) -> None:

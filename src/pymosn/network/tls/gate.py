@@ -6,10 +6,17 @@ A connection that is to be encrypted counts from its acceptance, before its firs
 from __future__ import annotations
 
 import ipaddress
+from typing import Final
 
 from mypy_extensions import i64
 
+from pymosn.api.network import Connection, join_address
 from pymosn.core.counters import Counter
+from pymosn.core.failure import Failure
+from pymosn.core.log import INFO, Log
+
+#: Seconds between two log lines about failed handshakes.
+LOG_PERIOD: Final = 1.0
 
 
 def source_of(ip: str) -> str:
@@ -33,6 +40,10 @@ class HandshakeGate:
         self.pending: i64 = 0
         #: Connections refused by either limit.
         self.refused = Counter()
+        #: For failed handshakes.
+        self.log: Log | None = None
+        self._next_line = 0.0
+        self._unlogged: i64 = 0
         self._sources: dict[str, int] = {}
 
     @property
@@ -51,6 +62,21 @@ class HandshakeGate:
     def leave(self) -> None:
         """A handshake has ended."""
         self.pending -= 1
+
+    def note_failure(self, connection: Connection, failure: Failure, detail: str) -> None:
+        """Logs a failed handshake: at most one line in LOG_PERIOD, since a flood of them costs a client little."""
+        log = self.log
+        if log is None or log.level > INFO:
+            return
+        now = connection.now()
+        if now < self._next_line:
+            self._unlogged += 1
+            return
+        self._next_line = now + LOG_PERIOD
+        more = f", and {self._unlogged} others that are not in this log" if self._unlogged > 0 else ""
+        self._unlogged = 0
+        client = join_address(connection.remote_ip, connection.remote_port)
+        log.write(INFO, f"the TLS handshake with {client} failed: {failure.reason}: {detail}{more}", "mosn.tls.handshake")
 
     def enter_source(self, source: str) -> bool:
         """One more handshake of a network, `source_of`; False if it has too many. `leave_source` must follow True."""
