@@ -97,7 +97,7 @@ class HandshakeGate:
 
 
 class GatePass:
-    """One connection's place at the gate."""
+    """What one connection counts for at the gate."""
 
     def __init__(self, gate: HandshakeGate) -> None:
         self._gate: HandshakeGate | None = gate
