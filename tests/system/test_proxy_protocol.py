@@ -17,6 +17,8 @@ import pytest
 from plain_sockets import PATIENCE, connect, read_all, read_until, rejection
 from process_fixtures import Start
 from pymosn_process import READY, Upstream, free_ports
+from tests.kit.certificates import ca, server
+from tls_peers import context_for
 
 CLIENT = "127.0.0.9"
 LOG = "LOG %downstream_remote_address% %downstream_local_address% %response_code% %reason%"
@@ -308,3 +310,42 @@ def test_two_hops_of_pymosn(start: Start, upstream: Upstream) -> None:
     start(first).wait_for(READY)
     assert ask(port_of(first), data=V1_6 + GET)[0].startswith(b"HTTP/1.1 200")
     second_hop.wait_for(re.escape("LOG [2001:db8::9]:4711 [2001:db8::2]:443 200 -"))
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "http"])
+def test_before_tls(start: Start, upstream: Upstream, version: str, tcp: bool) -> None:
+    """The header comes before the handshake, out and in; the second handshake resumes the session of the first."""
+    second = world(f"127.0.0.1:{upstream.port}", TRUSTED)
+    second["servers"][0]["listeners"][0]["filter_chains"][0]["tls_context"] = context_for(server())
+    second_hop = start(second)
+    second_hop.wait_for(READY)
+    first = world(f"127.0.0.1:{port_of(second)}", tcp=tcp)
+    tls = {"status": True, "ca_cert": ca().certificate.decode(), "server_name": "server.test"}
+    first["cluster_manager"]["clusters"][0] |= {"proxy_protocol": version, "tls_context": tls}
+    start(first).wait_for(READY)
+    for source in (CLIENT, "127.0.0.10"):
+        reply, own_port = ask(port_of(first), source)
+        assert reply.startswith(b"HTTP/1.1 200")
+        second_hop.wait_for(re.escape(f"LOG {source}:{own_port} 127.0.0.1:{port_of(first)} 200 -"))
+
+
+def test_a_filter_chain_for_the_clients_network(start: Start) -> None:
+    """The source and the port in the conditions of a chain are those of the header."""
+    config = world("127.0.0.1:1", TRUSTED)
+    listener, tables = config["servers"][0]["listeners"][0], config["servers"][0]["routers"]
+    listener["filter_chains"], tables[:] = [], []
+    for name, match in (("a", {"source_prefixes": ["203.0.113.0/24"], "destination_port": 443}), ("b", {})):
+        proxy = {"type": "proxy", "config": {"downstream_protocol": "Http1", "router_config_name": name}}
+        listener["filter_chains"].append({"name": name, "match": match, "filters": [proxy]})
+        route = {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": f"chain {name}"}}
+        tables.append({"router_config_name": name, "virtual_hosts": [{"domains": ["*"], "routers": [route]}]})
+    start(config).wait_for(READY)
+    for header, chain in (
+        (V1, b"a"),
+        (V2, b"a"),
+        (V1.replace(b"443", b"444"), b"b"),
+        (LOCAL, b"b"),
+        (b"PROXY UNKNOWN\r\n", b"b"),
+    ):
+        assert ask(port_of(config), data=header + GET)[0].endswith(b"chain " + chain), header
