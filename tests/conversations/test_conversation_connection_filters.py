@@ -1,10 +1,12 @@
 """Connection filters: before `proxy` and `tcp_proxy`, alone, waiting, holding and changing bytes, and failing."""
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
-from tests.kit import GET, Start
+from tests.kit import GET, Start, Talk
 from tests.kit.hostile_errors import KINDS, make
 
 from pymosn.api import CONTINUE, STOP, ConnectionFilter, FilteredConnection, SharedState
@@ -422,6 +424,29 @@ class ByName(ConnectionFilter):
         assert isinstance(connection.tls, TlsInfo)
         if connection.tls.server_name != "good.example":
             connection.abort(ACCESS_DENIED)
+
+
+@pytest.mark.parametrize("is_alone", [False, True])
+def test_objects_are_freed_with_their_connections(is_alone: bool) -> None:
+    made: list[weakref.ref[object]] = []
+
+    class Kept(Passes):
+        def __init__(self, shared: Any) -> None:
+            super().__init__(shared)
+            made.append(weakref.ref(self))
+
+    talk = Talk(connection_filters={"a": Kept, "b": Kept}, is_alone=is_alone, tcp={})
+    gc.collect()
+    gc.disable()
+    try:
+        client = talk.connect()
+        if not is_alone:
+            talk.expect_dial()
+        client.resets()
+        talk.forget()
+        assert [found() for found in made] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_draining_reaches_filters_and_proxy(start: Start) -> None:
