@@ -15,7 +15,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.exchange import Exchange
-from pymosn.api.network import PlainTransport
+from pymosn.api.network import NO_CONNECTION, PlainTransport
 from pymosn.api.upstream import Host, Selection
 from pymosn.core.addresses import UNIX, normal_ip, split_address
 from pymosn.core.failure import (
@@ -49,6 +49,9 @@ REMEMBERED: Final = 1024
 RESOLVING: Final = 256
 #: Seconds between two lines in the process log about sessions that cannot begin.
 LOG_PERIOD: Final = 1.0
+
+#: The exchange of a session that is over: shared, never written to.
+_NO_EXCHANGE: Final = Exchange(NO_CONNECTION)
 
 
 class UdpProxy(SessionFactory):
@@ -173,6 +176,7 @@ class UdpSession(DatagramSession):
     async def _resolve(self, host: ClusterHost, name: str, port: int) -> None:
         loop = asyncio.get_running_loop()
         failure: Failure | None = None
+        detail = ""
         ips: list[str] = []
         try:
             async with asyncio.timeout(host.connect_timeout):
@@ -184,13 +188,11 @@ class UdpSession(DatagramSession):
         except (OSError, ValueError, TimeoutError, Refused) as error:
             is_late = isinstance(error, TimeoutError)
             failure = error.failure if isinstance(error, Refused) else CONNECT_TIMEOUT if is_late else CONNECT_FAILED
-            self.port.clock.tick()
-            self._failed(failure, f"{host.address}: {error}")
+            detail = f"{host.address}: {error}"
         if self.is_closed:
             return
         self.port.clock.tick()
-        if failure is None:
-            failure = self._use(host, ips[0], port)
+        failure = self._use(host, ips[0], port) if failure is None else self._failed(failure, detail)
         if failure is not None:
             self.end(failure)
 
@@ -279,3 +281,4 @@ class UdpSession(DatagramSession):
         if was_open:
             for access_log in proxy.options.access_logs:
                 access_log.log(exchange)
+        self._exchange = _NO_EXCHANGE  # a cycle, which would wait for the garbage collection

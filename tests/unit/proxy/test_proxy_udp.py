@@ -1,6 +1,7 @@
 """Sessions of `udp_proxy`: the choice of a host, and what its end means for the cluster. Sockets are real, on loopback."""
 
 import asyncio
+import gc
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -18,7 +19,7 @@ from pymosn.network.dialer import TcpDialer
 from pymosn.network.listener import ConnectionIds
 from pymosn.network.udp import DatagramListener
 from pymosn.proxy.runtime import Runtime
-from pymosn.proxy.udp_proxy import UdpProxy
+from pymosn.proxy.udp_proxy import UdpProxy, UdpSession
 from pymosn.stream.registry import protocols
 from pymosn.upstream.balancers import balancers
 from pymosn.upstream.cluster import Cluster, PoolMaker
@@ -226,6 +227,27 @@ def test_hosts_that_no_datagram_can_go_to(address: str, reason: str) -> None:
         assert len(world.log.lines) == 1  # a flood does not fill the log
 
     run(act)
+
+
+def test_sessions_are_freed_without_the_garbage_collection() -> None:
+    async def act(world: World) -> None:
+        world.use(world.address(0))
+        for _ in range(5):
+            world.client.send(b"x")
+            assert await world.at(0) == b"x"
+            world.clock.now += 6.0
+            world.wheel.advance()
+        assert len(world.outcomes.exchanges) == 5
+        world.outcomes.exchanges.clear()
+        await asyncio.sleep(0)
+        assert sum(type(item) is UdpSession for item in gc.get_objects()) == 0
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(act)
+    finally:
+        gc.enable()
 
 
 def test_an_overloaded_worker_begins_no_session() -> None:
