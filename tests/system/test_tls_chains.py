@@ -1,13 +1,17 @@
 """Several filter chains and TLS contexts per listener, on the real program over real sockets."""
 
+import socket
+import socketserver
 import ssl
 import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from process_fixtures import Start
-from pymosn_process import READY, Upstream, free_ports
+from pymosn_process import PATIENCE, READY, Upstream, free_ports
 from tests.kit.certificates import ca, client, issue, server
 from tls_peers import (
     answer,
@@ -196,3 +200,50 @@ def test_a_session_does_not_carry_a_client_past_a_demand(start: Start) -> None:
             assert secured.session_reused
         for name in ("closed.test", "chain.test"):
             assert answer(port, name, name, context=context, session=session)[0] == 0
+
+
+class Greeter(socketserver.BaseRequestHandler):
+    """A server that speaks first."""
+
+    def handle(self) -> None:
+        self.request.sendall(b"220 ready\r\n")
+
+
+@pytest.fixture
+def greeter() -> Iterator[int]:
+    """The port of a server that speaks first."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Greeter) as listening:
+        listening.daemon_threads = True
+        threading.Thread(target=listening.serve_forever, args=(0.05,), daemon=True).start()
+        yield listening.server_address[1]
+        listening.shutdown()
+
+
+def test_a_silent_client_gets_the_chain_for_plain_text(start: Start, greeter: int) -> None:
+    port, strict = free_ports(2)
+    chain = {"tls_context": SERVER, "filters": [{"type": "tcp_proxy", "config": {"cluster": "c"}}]}
+    listeners = [
+        listener_of("l", port, [chain], inspector=True, tls_handshake_timeout="1s"),
+        listener_of("strict", strict, [chain], tls_handshake_timeout="1s"),
+    ]
+    start(config_of(listeners, [table_of("r", "r")], {"c": f"127.0.0.1:{greeter}"})).wait_for(READY)
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as silent:
+        assert silent.recv(100) == b"220 ready\r\n"
+    with opened(port) as secured:
+        assert secured.recv(100) == b"220 ready\r\n"
+    with socket.create_connection(("127.0.0.1", strict), PATIENCE) as silent:
+        assert silent.recv(100) == b""
+
+
+def test_a_chain_forwards_tls_without_terminating_it(start: Start) -> None:
+    """The first hop chooses by server name, the second one terminates TLS: its certificate reaches the client."""
+    port, behind = free_ports(2)
+    passing = {"name": "pass", "match": {"server_names": ["server.test"]}}
+    passing["filters"] = [{"type": "tcp_proxy", "config": {"cluster": "c"}}]
+    own = issue("own", ca(), names=("own.test",))
+    chains = [passing, chain_of("r", tls_context=context_for(own))]
+    listeners = [listener_of("l", port, chains), listener_of("b", behind, [chain_of("behind", tls_context=SERVER)])]
+    tables = [table_of("r", "r"), table_of("behind", "behind")]
+    start(config_of(listeners, tables, {"c": f"127.0.0.1:{behind}"})).wait_for(READY)
+    assert answer(port, "server.test") == (200, b"behind")
+    assert answer(port, "own.test", "own.test") == (200, b"r")
