@@ -280,9 +280,11 @@ def _parse_extensions(raw: bytes, at: i64, size: i64, version: i64) -> ClientHel
         at += 4
         end = at + _u16(raw, at - 2)
         if kind < 63:
-            if seen >> kind & 1:
+            bit: i64 = 1  # a variable: mypyc makes a constant a C int, which has no bit 32
+            bit <<= kind
+            if seen & bit != 0:
                 raise _bad(f"extension {kind} occurs twice")
-            seen |= i64(1) << kind
+            seen |= bit
         elif kind in others:
             raise _bad(f"extension {kind} occurs twice")
         else:
