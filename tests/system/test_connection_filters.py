@@ -19,6 +19,7 @@ import pytest
 from plain_sockets import connect, read_all, read_exactly, read_until
 from process_fixtures import Start
 from pymosn_process import READY, Pymosn, TwoHops, Upstream, eventually, free_ports, get
+from tests.kit import certificates
 from tests.kit.hostile_errors import KINDS
 from thread_server import ThreadServer
 
@@ -71,6 +72,15 @@ class Swaps(ConnectionFilter):
 
     def on_write(self, data):
         return data[::-1]
+
+
+class Facts(ConnectionFilter):
+    def on_connection(self, connection):
+        tls = connection.tls
+        connection.write(f"{tls.server_name} {tls.certificate.spiffe_id} ".encode())
+
+    def on_data(self, data):
+        return data.upper()
 
 
 class Odd(ConnectionFilter):
@@ -344,6 +354,34 @@ def test_a_filter_that_never_resumes(start: Start, echo: int, tmp_path: Path, ha
     with connect(world.port) as sock:
         sock.sendall(b"x")
         assert read_all(sock) == b""  # closed when it is idle
+
+
+# ---- TLS
+
+
+def test_filters_see_plaintext_and_the_facts_of_tls(start: Start, echo: int, tmp_path: Path) -> None:
+    world = World(tmp_path, python("Facts"), upstream=echo)
+    certificate, key = certificates.server().files(tmp_path, "server")
+    (tmp_path / "ca.pem").write_bytes(certificates.ca().certificate)
+    [chain] = world.config["servers"][0]["listeners"][0]["filter_chains"]
+    chain["tls_context"] = {
+        "status": True,
+        "cert_chain": certificate,
+        "private_key": key,
+        "ca_cert": str(tmp_path / "ca.pem"),
+        "verify_client": True,
+        "require_client_cert": True,
+    }
+    started(start, world)
+    context = certificates.client_context(certificates.spiffe())
+    with connect(world.port) as plain, context.wrap_socket(plain, server_hostname="localhost") as sock:
+        sock.sendall(b"hello")
+        received = b""
+        while not received.endswith(b"HELLO"):
+            received += sock.recv(1000)
+        name, spiffe_id = received.removesuffix(b"HELLO").decode().split()
+    assert name == "localhost"
+    assert spiffe_id.startswith("spiffe://")
 
 
 # ---- amounts
