@@ -23,6 +23,7 @@ from pymosn.assembly.clusters import original_plan
 from pymosn.assembly.routes import build_table
 from pymosn.config.chains import chain_name
 from pymosn.config.schema import Listener, MosnConfig, RouterConfiguration
+from pymosn.config.tls_contexts import cluster_tls
 from pymosn.config.typed import typed
 from pymosn.control.explain_chain import choose_chain, host_of
 from pymosn.control.explain_hosts import Choice, choose_host
@@ -319,7 +320,7 @@ def _forward(
     failure = rewrite_path(exchange, action.changes, path_policy(http1))
     if failure is not None:
         return answer | _failed(failure, "the rewritten path climbs, or has no normal form")
-    choice = choose_host(cluster, plan.selection, live)
+    choice = choose_host(cluster, plan.selection, live, cluster_tls(cluster, config.cluster_manager))
     answer["cluster"] = {
         "name": cluster.name,
         "lb_type": cluster.lb_type or "LB_ROUNDROBIN",
@@ -408,7 +409,8 @@ def _forward_lines(answer: dict[str, Any]) -> list[str]:
         for host in cluster["hosts"]:
             health = f", {host['health']}" if "health" in host else ""
             out = "" if host["in_subset"] else ", not in the subset"
-            hosts.append(f"host {host['address']} weight {host['weight']}{health}{out}")
+            secured = "" if host["tls"] == "no TLS" else f", {host['tls']}"
+            hosts.append(f"host {host['address']} weight {host['weight']}{health}{out}{secured}")
         lines += _section("cluster", f"{cluster['name']} ({cluster['lb_type']}), {note}", hosts)
         lines += _section("timeout", f"{answer['timeouts']['request']:g} s")
     for mirror in answer.get("mirrors", ()):

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 from pymosn.api.upstream import Criteria, Selection
 from pymosn.assembly.clusters import original_plan
-from pymosn.config.schema import Cluster, Host
+from pymosn.config.schema import Cluster, Host, TlsContext
 from pymosn.control.plane import ClusterView, HostView, health_text
 from pymosn.core.failure import ALL_UNHEALTHY, NO_HOSTS, Failure
+from pymosn.network.tls.upstream import host_name
 
 
 class Choice(NamedTuple):
@@ -22,8 +23,37 @@ class Choice(NamedTuple):
     detail: str = ""
 
 
-def choose_host(cluster: Cluster, selection: Selection, live: Mapping[str, ClusterView] | None) -> Choice:
-    """The hosts that may get a request with that `selection`; `live`: see `explain`."""
+def tls_text(context: TlsContext | None, host: Host) -> str:
+    """How connections to a host are secured. `context`: that of its cluster."""
+    if context is None or not context.status:
+        return "no TLS"
+    if host.tls_disable:
+        return "no TLS (tls_disable)"
+    name = context.server_name or host_name(host.hostname, host.address)
+    if context.insecure_skip:
+        checks = "not verified (insecure_skip)"
+    else:
+        checks = "verified with " + ("ca_cert" if context.ca_cert else "the system's CAs")
+    fall_back = ", plain text if the handshake fails" if context.fall_back else ""
+    return f"TLS, name {name or 'none'}, {checks}{fall_back}"
+
+
+def choose_host(
+    cluster: Cluster,
+    selection: Selection,
+    live: Mapping[str, ClusterView] | None,
+    context: TlsContext | None = None,
+) -> Choice:
+    """The hosts that may get a request with that `selection`; `live`: see `explain`. `context`: the cluster's TLS."""
+    choice = _choose_host(cluster, selection, live)
+    by_address = {host.address: host for host in cluster.hosts}
+    for shown in choice.hosts:
+        found = by_address.get(shown["address"]) or Host(address=shown["address"], hostname=shown["hostname"])
+        shown["tls"] = tls_text(context, found)
+    return choice
+
+
+def _choose_host(cluster: Cluster, selection: Selection, live: Mapping[str, ClusterView] | None) -> Choice:
     view = None if live is None else live.get(cluster.name)
     workers = 0 if view is None else view["workers"]
     states = {} if view is None else {host["address"]: host for host in view["hosts"]}

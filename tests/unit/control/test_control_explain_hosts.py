@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from pymosn.api.upstream import NO_CONSTRAINTS, Selection
-from pymosn.config.schema import Cluster
+from pymosn.config.schema import Cluster, TlsContext
 from pymosn.control.explain_hosts import choose_host
 from pymosn.control.plane import ClusterView, HostView
 from pymosn.core.failure import ALL_UNHEALTHY, NO_HOSTS
@@ -76,3 +76,25 @@ def test_where_a_client_wants_to_go() -> None:
     assert (choice.address, choice.failure) == ("10.9.9.9:81", None)
     assert [host["address"] for host in choice.hosts] == ["10.1.1.1:80"]
     assert choose_host(original, destined(""), None).failure is NO_HOSTS
+
+
+@pytest.mark.parametrize(
+    ("context", "host", "text"),
+    [
+        (None, {}, "no TLS"),
+        ({"status": False}, {}, "no TLS"),
+        ({"status": True}, {"tls_disable": True}, "no TLS (tls_disable)"),
+        ({"status": True}, {}, "TLS, name 10.0.0.1, verified with the system's CAs"),
+        ({"status": True, "ca_cert": "ca.pem"}, {"hostname": "a.test"}, "TLS, name a.test, verified with ca_cert"),
+        (
+            {"status": True, "server_name": "b.test"},
+            {"hostname": "a.test"},
+            "TLS, name b.test, verified with the system's CAs",
+        ),
+        ({"status": True, "insecure_skip": True}, {}, "TLS, name 10.0.0.1, not verified (insecure_skip)"),
+    ],
+)
+def test_how_hosts_are_secured(context: dict[str, Any] | None, host: dict[str, Any], text: str) -> None:
+    found = cluster(hosts=[{"address": "10.0.0.1:80", **host}])
+    made = None if context is None else msgspec.convert(context, TlsContext)
+    assert choose_host(found, NO_CONSTRAINTS, None, made).hosts[0]["tls"] == text

@@ -77,8 +77,11 @@ class ClientContexts:
 
 def server_name_of(settings: ClientSettings, hostname: str, address: str) -> str:
     """The name that a host must have: of the settings, else its own, else its address without the port."""
-    if settings.server_name:
-        return settings.server_name
+    return settings.server_name or host_name(hostname, address)
+
+
+def host_name(hostname: str, address: str) -> str:
+    """The name of a host whose cluster sets none: its own, else its address without the port; empty for a unix socket."""
     name = hostname or address
     if name.startswith(UNIX):
         return ""
