@@ -16,6 +16,13 @@ from pymosn.core.failure import ACCESS_DENIED, Failure
 OK = b"HTTP/1.1 200 Fine\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 
 
+class Memory(SharedState):
+    """What a test needs of its filter."""
+
+    seen: Any = None
+    waiting: Any = None
+
+
 class Passes(ConnectionFilter):
     """Overrides everything, and changes nothing."""
 
@@ -186,11 +193,12 @@ def test_an_idle_client_of_a_server_of_its_own(start: Start) -> None:
 class Waits(ConnectionFilter):
     """Waits until the test says how it ends."""
 
+    Shared = Memory
     timeout = 5.0
 
     async def on_connection(self, connection: FilteredConnection) -> None:
-        self.shared.context.waiting = asyncio.get_running_loop().create_future()
-        answer = await self.shared.context.waiting
+        self.shared.waiting = asyncio.get_running_loop().create_future()
+        answer = await self.shared.waiting
         if answer == "deny":
             connection.abort()
 
@@ -201,7 +209,7 @@ def test_an_async_filter_holds_everything_meanwhile(start: Start) -> None:
     talk.expect_no_dial()
     assert not client.is_read()
     client.sends(b"early")
-    context: Any = talk.handles[0].filter.context
+    context: Any = talk.handles[0].filter
     talk.do(lambda: context.waiting.set_result("allow"))
     upstream = talk.expect_dial()
     upstream.receives(b"early")
@@ -210,7 +218,7 @@ def test_an_async_filter_holds_everything_meanwhile(start: Start) -> None:
 def test_an_async_filter_refuses(start: Start) -> None:
     talk = start(connection_filters={"waits": Waits}, tcp={})
     client = talk.connect()
-    context: Any = talk.handles[0].filter.context
+    context: Any = talk.handles[0].filter
     talk.do(lambda: context.waiting.set_result("deny"))
     assert client.is_reset()
     talk.expect_no_dial()
@@ -230,7 +238,7 @@ def test_an_async_filter_that_never_ends(start: Start) -> None:
 def test_a_client_that_leaves_while_a_filter_waits(start: Start) -> None:
     talk = start(connection_filters={"waits": Waits}, tcp={})
     client = talk.connect()
-    context: Any = talk.handles[0].filter.context
+    context: Any = talk.handles[0].filter
     client.resets()
     talk.pass_rounds(3)
     assert context.waiting.cancelled()
@@ -332,8 +340,10 @@ def test_subclasses_of_bytes_are_made_plain(start: Start) -> None:
 class Pauses(ConnectionFilter):
     """Reads one chunk, then pauses until the test resumes it."""
 
+    Shared = Memory
+
     def on_connection(self, connection: FilteredConnection) -> None:
-        self.shared.context.seen = self
+        self.shared.seen = self
 
     def on_data(self, data: bytes) -> bool:
         self.connection.pause_reading()
@@ -347,7 +357,7 @@ def test_a_filter_that_pauses(start: Start) -> None:
     client.sends_whole(b"a")
     upstream.receives(b"a")
     assert not client.is_read()
-    seen: Any = talk.handles[1].filter.context
+    seen: Any = talk.handles[1].filter
     first: Any = talk.handles[0].filter
     assert first is not None
     talk.do(seen.seen.connection.resume_reading)
@@ -378,7 +388,7 @@ def test_bytes_for_a_paused_filter_are_held_in_order(start: Start) -> None:
     upstream = talk.expect_dial()
     client.sends_whole(b"abc")
     upstream.receives(b"a")
-    seen: Any = talk.handles[1].filter.context
+    seen: Any = talk.handles[1].filter
     client.shuts()
     for expected in (b"b", b"c", b"!"):
         upstream.receives_nothing()
