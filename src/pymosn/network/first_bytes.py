@@ -47,7 +47,6 @@ from pymosn.core.failure import (
     IDLE_TIMEOUT,
     INTERNAL_ERROR,
     NO_FILTER_CHAIN,
-    PROTOCOL_UNKNOWN,
     TLS_HANDSHAKE_TIMEOUT,
     TOO_MANY_HANDSHAKES,
     Failure,
@@ -372,7 +371,11 @@ class FirstBytesReader(NetworkFilter):
     def on_close(self, failure: Failure) -> None:
         self._end_handshake()
         if self._data and failure is CLOSED_BY_PEER:
-            self._refuse(PROTOCOL_UNKNOWN)
+            accepted = self._accepted
+            if not self._plan.serves_undecided:  # otherwise there may be a fallback, which it is too late for
+                accepted.waiting = len(self._data)
+                self._plan.steps[self._step].on_undecided(accepted)
+            self._refuse(accepted.failure)
 
 
 class ServerHandshakeReceiver(HandshakeReceiver):

@@ -216,11 +216,10 @@ class TlsTransport:
 
     def disconnect(self) -> None:
         """Closes the socket of a connection that has not been opened, after what is to be sent."""
-        self.write_eof()
+        if self._raw is not None:
+            self.close()
         self._state = _BROKEN
         self._receiver = None
-        if self._raw is not None:
-            self._raw.close()
 
     @property
     def is_secured(self) -> bool:
@@ -458,10 +457,18 @@ class TlsTransport:
 
     def close(self) -> None:
         self.write_eof()
+        self._give_up()
         self._raw.close()
 
     def abort(self) -> None:
+        self._give_up()
         self._raw.abort()
+
+    def _give_up(self) -> None:
+        """This side closes: a handshake has no result any more."""
+        if self._state == _HANDSHAKING:
+            self._state = _BROKEN
+            self._receiver = None
 
     def _send_sealed(self) -> None:
         if _OUTGOING.pending > 0:
