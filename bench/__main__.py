@@ -30,6 +30,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=RESULTS, help="directory for results.json, table.txt and plot.svg")
     parser.add_argument("--python", default=sys.executable, help="the interpreter that runs the peer pymosn")
     parser.add_argument("--baseline", type=Path, help="source directory of the peer pymosn-baseline")
+    parser.add_argument("--mosn", type=Path, help="the program of the peer mosn")
     parser.epilog = f"cases: {', '.join(CASE_NAMES)}; peers: {', '.join(PEER_NAMES)}"
     given = parser.parse_args(argv)
     given.seconds = given.seconds or (1 if given.quick else 2)
@@ -45,7 +46,7 @@ def find_peers(given: argparse.Namespace) -> tuple[list[Peer], dict[str, str]]:
     versions: dict[str, str] = {}
     for name in given.peers:
         try:
-            peer = make_peer(name, given.python, given.baseline)
+            peer = make_peer(name, given.python, given.baseline, given.mosn)
             versions[name] = peer.version()
         except (Unavailable, OSError) as fault:
             print(f"continuing without {name}: {fault}", flush=True)

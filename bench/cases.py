@@ -10,6 +10,9 @@ LARGE_SIZE = 1 << 20
 #: the response.
 HEADER, ASYNC, CHUNK = "header", "async", "chunk"
 
+#: Kinds of TLS handshakes.
+FULL, RESUMED = "full", "resumed"
+
 #: Server-sent events: concurrent streams, and chunks per stream; 10,000 chunks in total.
 STREAMS = 200
 CHUNKS_EACH = 50
@@ -26,7 +29,8 @@ class Case:
     in flight. `new_connections`: whether every request uses a new connection. `hosts`: number of virtual hosts, of which
     the request matches the last; 0 means one for all domains. `routes`: number of routes of the virtual host, of which the
     request matches the last. `rounds`: maximum number of rounds; 0 means all. `streams`: number of concurrent responses,
-    whose chunks are counted instead of requests.
+    whose chunks are counted instead of requests. `tls`: whether the client uses TLS 1.3; `handshakes`: the kind of the
+    handshakes, if each request has its own connection and these are what is measured.
     """
 
     name: str
@@ -40,6 +44,8 @@ class Case:
     routes: int = 0
     streams: int = 0
     rounds: int = 0
+    tls: bool = False
+    handshakes: str = ""
 
     @property
     def fields(self) -> dict[str, str]:
@@ -49,9 +55,14 @@ class Case:
         return {**host, **REQUEST_FIELDS, **close}
 
     @property
-    def setup(self) -> tuple[int, str, int, int]:
+    def setup(self) -> tuple[int, str, int, int, bool]:
         """The parameters of a proxy's configuration; cases that have them in common share a process."""
-        return self.filters, self.kind, self.hosts, self.routes
+        return self.filters, self.kind, self.hosts, self.routes, self.tls
+
+    @property
+    def scheme(self) -> str:
+        """`http` or `https`."""
+        return "https" if self.tls else "http"
 
 
 def host_name(index: int) -> str:
@@ -69,7 +80,23 @@ def route_kinds(count: int) -> list[tuple[str, str]]:
 
 LOAD_CASES = (
     Case("small", "small GET, keep-alive, 64 connections"),
+    Case("tls_small", "small GET over TLS, keep-alive, 64 connections", tls=True),
     Case("body1m", "1 MiB response body, keep-alive, 16 connections", path="/large", connections=16),
+    Case("tls_1m", "1 MiB response body over TLS, keep-alive, 16 connections", path="/large", connections=16, tls=True),
+    *(
+        Case(
+            name,
+            f"small GET, a new TLS connection for each, {kind} handshakes, 16 at a time",
+            "/small",
+            0,
+            HEADER,
+            16,
+            True,
+            tls=True,
+            handshakes=kind,
+        )
+        for name, kind in (("tls_handshake", FULL), ("tls_resumed", RESUMED))
+    ),
     Case("filter1", "small GET through 1 header filter", filters=1),
     Case("filter3", "small GET through 3 header filters", filters=3),
     Case("async1", "small GET through 1 async header filter that does not wait", filters=1, kind=ASYNC),
@@ -91,10 +118,12 @@ STREAM_CASES = (
 )
 #: The costs that the filters of these cases add to `small` are measured in pairs of short runs, and without sockets.
 FILTER_CASES = ("filter1", "filter3", "async1")
-MEMORY = "memory"
+#: TLS adds the difference between these to a small GET.
+TLS_SMALL = ("tls_small", "small")
+MEMORY, TLS_MEMORY = "memory", "tls_memory"
 #: Cases of `bench.rpc`, only for pymosn and the relay.
 RPC_CASES = ("bolt", "dubbo")
-CASE_NAMES = (*(case.name for case in (*LOAD_CASES, *STREAM_CASES)), *RPC_CASES, MEMORY)
+CASE_NAMES = (*(case.name for case in (*LOAD_CASES, *STREAM_CASES)), *RPC_CASES, MEMORY, TLS_MEMORY)
 
 
 def case_named(name: str) -> Case:

@@ -1,6 +1,7 @@
 """The load generator: wrk, a closed loop of connections with one request in flight on each."""
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -30,16 +31,18 @@ class LoadResult:
 class Wrk:
     """Debian's wrk on the load core."""
 
-    def __init__(self, core: int) -> None:
-        """Raises Unavailable if wrk cannot be found or installed."""
+    def __init__(self, core: int, tls_settings: Path) -> None:
+        """`tls_settings`: for OpenSSL. Raises Unavailable if wrk cannot be found or installed."""
         self.program = debian_tool("wrk")
         self.core = core
+        self.environment = {**os.environ, "OPENSSL_CONF": str(tls_settings)}
 
     def run(self, port: int, case: Case, seconds: int) -> LoadResult:
         """Loads the proxy at `port`. Raises Void if any request fails."""
         with on_core(self.core):
             process = subprocess.Popen(
                 self._command(port, case, seconds),
+                env=self.environment,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -55,7 +58,11 @@ class Wrk:
         """Applies the same load for a moment, without counting. Raises Void if any request fails."""
         with on_core(self.core):
             process = subprocess.Popen(
-                self._command(port, case, 60), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+                self._command(port, case, 60),
+                env=self.environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
             )
         try:
             time.sleep(seconds)
@@ -80,7 +87,7 @@ class Wrk:
         ]
         for name, value in case.fields.items():
             command += ["-H", f"{name}: {value}"]
-        return [*command, "-s", str(SCRIPT), f"http://127.0.0.1:{port}{case.path}"]
+        return [*command, "-s", str(SCRIPT), f"{case.scheme}://127.0.0.1:{port}{case.path}"]
 
 
 def parse(output: str) -> LoadResult:

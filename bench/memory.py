@@ -1,6 +1,7 @@
 """Idle memory: the memory of a worker at rest, and the memory that each idle keep-alive connection adds."""
 
 import socket
+import ssl
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -9,7 +10,7 @@ from dataclasses import asdict, dataclass
 from bench.cases import LOAD_CASES, SMALL_BODY
 from bench.measure import Memory, read_memory
 from bench.peers import Running
-from bench.verify import exchange
+from bench.verify import connect, exchange
 from bench.void import Void
 
 CONNECTIONS = 2000
@@ -40,16 +41,14 @@ def measure_memory(running: Running) -> MemoryResult:
 
     Raises Void if a request fails or a connection does not stay open.
     """
-    port = running.plan.port
-    with socket.create_connection(("127.0.0.1", port), 10) as first:
+    port, certificate = running.plan.port, running.plan.certificate
+    with connect(port, certificate) as first:
         for _ in range(WARM_UP_REQUESTS):
             _ask(first, port)
     _settle()
     rest = _sum(running.workers)
     with ExitStack() as open_connections:
-        connections = [
-            open_connections.enter_context(socket.create_connection(("127.0.0.1", port), 10)) for _ in range(CONNECTIONS)
-        ]
+        connections = [open_connections.enter_context(connect(port, certificate)) for _ in range(CONNECTIONS)]
         for connection in connections:
             _ask(connection, port)
         _settle()
@@ -71,7 +70,7 @@ def _check_open(connections: list[socket.socket]) -> None:
         connection.setblocking(False)
         try:
             data = connection.recv(1)
-        except BlockingIOError:
+        except (BlockingIOError, ssl.SSLWantReadError):
             continue
         raise Void(f"an idle connection {'received unexpected bytes' if data else 'was closed'}")
 

@@ -5,17 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from bench.cases import LOAD_CASES, STREAM_CASES
+from bench.cases import LOAD_CASES, STREAM_CASES, TLS_SMALL
+from bench.memory import MemoryResult
 from bench.samples import Results, Sample, middle
 from bench.targets import verdicts
 
 COMPARED = ("nginx", "haproxy", "envoy", "envoy-ext-proc", "relay")
 NOTES = """CPU: user and system time of the worker process, microseconds per completed request; median, minimum and maximum
-of the rounds. "x nginx" etc.: CPU as a multiple of that peer's. busy: the worker's share of its core; below 100% the load
-core was the limit, so compare CPU, not requests per second. p50, p99: closed loop, microseconds. Header filters: Python in
-pymosn, Lua in Envoy, a Python server called through ext_proc in envoy-ext-proc (CPU of both processes); nginx and haproxy
-use built-in directives, for reference. In the sse cases everything is per chunk; p50 and p99 are the time for sending one
-chunk on all streams."""
+of the rounds. "x nginx" etc.: CPU as a multiple of that peer's, by the medians; "best": by the minima of both. busy: the
+worker's share of its core; below 100% the load core was the limit, so compare CPU, not requests per second. p50, p99: closed
+loop, microseconds. Header filters: Python in pymosn, Lua in Envoy, a Python server called through ext_proc in envoy-ext-proc
+(CPU of both processes); nginx and haproxy use built-in directives, for reference. In the sse cases everything is per chunk;
+p50 and p99 are the time for sending one chunk on all streams."""
 
 
 def render(results: Results, facts: dict[str, str], versions: dict[str, str]) -> str:
@@ -24,12 +25,16 @@ def render(results: Results, facts: dict[str, str], versions: dict[str, str]) ->
     for case in (*LOAD_CASES, *STREAM_CASES):
         if results.load.get(case.name):
             parts.append(f"{case.name}: {case.title}\n{_load_table(results, case.name)}")
+    if results.load.get(TLS_SMALL[0]) and results.load.get(TLS_SMALL[1]):
+        parts.append(f"what TLS adds to a small GET: median of the differences in each round\n{_tls_table(results)}")
     if results.filter_costs:
         parts.append(f"cost that filters add to a small GET in pymosn\n{_filter_table(results)}")
     if results.rpc:
         parts.append(f"RPC: 1 KiB echoed, 64 calls in flight on 8 connections\n{_rpc_table(results)}")
     if results.memory:
-        parts.append(f"memory: idle worker and idle keep-alive connections\n{_memory_table(results)}")
+        parts.append(f"memory: idle worker and idle keep-alive connections\n{_memory_table(results.memory)}")
+    if results.tls_memory:
+        parts.append(f"tls_memory: the same with TLS\n{_memory_table(results.tls_memory)}")
     judged = verdicts(results)
     if judged:
         lines = [f"{v.target:57} {v.figure:6.2f}   at most {v.limit:g}: {'ok' if v.met else 'MISSED'}" for v in judged]
@@ -58,10 +63,12 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 def _load_table(results: Results, case: str) -> str:
     peers = results.load[case]
     compared = [peer for peer in COMPARED if peer in peers]
-    header = ["", "CPU us", "min-max", "user", "system", *(f"x {peer}" for peer in compared)]
+    header = ["", "CPU us", "min-max", "user", "system", *(f"x {peer}" for peer in compared), "best"]
     rows = [[*header, "other us", "req/s", "busy", "p50", "p99"]]
     for peer, samples in peers.items():
         rows.append([peer, *_cpu_cells(samples), *(_ratio_cell(results, case, peer, to) for to in compared)])
+        best = results.best_ratio(case, peer, "nginx")
+        rows[-1].append("" if best is None or peer == "nginx" else f"{best:.2f}")
         rows[-1] += _speed_cells(samples)
     return table(rows)
 
@@ -106,9 +113,18 @@ def _rpc_table(results: Results) -> str:
     return table(rows)
 
 
-def _memory_table(results: Results) -> str:
+def _tls_table(results: Results) -> str:
+    rows = [["", "CPU us", "x nginx"]]
+    for peer in results.load[TLS_SMALL[0]]:
+        added, ratio = results.added(*TLS_SMALL, peer), results.added_ratio(*TLS_SMALL, peer, "nginx")
+        if added is not None:
+            rows.append([peer, f"{added:.2f}", "" if ratio is None or peer == "nginx" else f"{ratio:.2f}"])
+    return table(rows)
+
+
+def _memory_table(measured: dict[str, MemoryResult]) -> str:
     rows = [["", "RSS at rest MiB", "PSS", "others RSS", "per 1,000 connections MiB", "per connection KiB"]]
-    for peer, memory in results.memory.items():
+    for peer, memory in measured.items():
         sizes = (memory.rest.rss, memory.rest.pss, memory.helpers.rss, memory.per_connection * 1000)
         rows.append([peer, *(f"{size / 2**20:.1f}" for size in sizes), f"{memory.per_connection / 1024:.1f}"])
     return table(rows)

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from statistics import median
 
 from bench import measure
-from bench.cases import CHUNKS_EACH, FILTER_CASES, LOAD_CASES, MEMORY, RPC_CASES, STREAM_CASES, Case, case_named
+from bench.cases import CHUNKS_EACH, FILTER_CASES, LOAD_CASES, MEMORY, RPC_CASES, STREAM_CASES, TLS_MEMORY, Case, case_named
+from bench.certificate import make_certificate
 from bench.filter_costs import cost_without_sockets
+from bench.handshakes import run_handshakes
 from bench.load import LoadResult, Wrk
 from bench.machine import Cores, free_port
 from bench.memory import measure_memory
@@ -36,17 +38,19 @@ class Run:
         self.processes = processes
         self.cores = cores
         self.seconds = seconds
-        self.wrk = Wrk(cores.load)
+        self.certificate = make_certificate(processes.directory)
+        self.wrk = Wrk(cores.load, self.certificate.client_settings)
         self.upstream = Upstream(processes, cores.load)
         self.results = Results()
         self._stream_port = free_port()
-        self._started: dict[tuple[str, tuple[int, str, int, int], bool], Running] = {}
+        self._started: dict[tuple[str, tuple[int, str, int, int, bool], bool], Running] = {}
 
     def rounds(self, cases: Sequence[str], count: int) -> Results:
         """Measures `cases`: memory once, the others `count` times, with the peers alternating within each round."""
-        if MEMORY in cases:
+        for name, case in ((MEMORY, case_named("small")), (TLS_MEMORY, case_named("tls_small"))):
             for peer in self.peers:
-                self._memory(peer)
+                if name in cases and peer.takes(case):
+                    self._memory(name, case, peer)
         for round_number in range(1, count + 1):
             for case in LOAD_CASES:
                 if case.name in cases and not 0 < case.rounds < round_number:
@@ -134,25 +138,28 @@ class Run:
             sample = self._sample(case, self._running(peer, case), self.seconds)
         except (Void, Unavailable, OSError) as fault:  # OSError: a process of the peer is gone from /proc
             self.results.mark_void(case.name, peer.name, str(fault))
-            print(f"{label}  {case.name:8} {peer.name:18} VOID: {fault}", flush=True)
+            print(f"{label}  {case.name:13} {peer.name:18} VOID: {fault}", flush=True)
             return
         self.results.add(case.name, peer.name, sample)
-        print(f"{label}  {case.name:8} {peer.name:18} {sample.cpu:8.1f} us CPU per request", flush=True)
+        print(f"{label}  {case.name:13} {peer.name:18} {sample.cpu:8.1f} us CPU per request", flush=True)
 
     def _sample(self, case: Case, running: Running, seconds: int) -> Sample:
-        port = running.plan.port
-        response_size = probe(port, case)
+        port, certificate = running.plan.port, running.plan.certificate
+        response_size = probe(port, case, certificate)
         arrived = self.upstream.requests()
         stolen = measure.stolen_seconds(self.cores.proxy)
         before = measure.read_cpu(running.workers), measure.read_cpu(running.helpers)
-        load = self.wrk.run(port, case, seconds)
+        if case.handshakes:
+            load = run_handshakes(port, case, seconds, self.certificate, self.cores.load)
+        else:
+            load = self.wrk.run(port, case, seconds)
         worker = measure.read_cpu(running.workers).since(before[0])
         helpers = measure.read_cpu(running.helpers).since(before[1])
         stolen = measure.stolen_seconds(self.cores.proxy) - stolen
         arrived = self.upstream.requests() - arrived - 1
         # In flight when the load stopped: one per connection, now and in the preceding warm-up.
         check_totals(case, load.requests, load.bytes, response_size, arrived, spare=2 * case.connections)
-        probe(port, case)
+        probe(port, case, certificate)
         return _as_sample(load, worker, helpers, stolen)
 
     def _running(self, peer: Peer, case: Case) -> Running:
@@ -164,30 +171,32 @@ class Run:
                 self._stream_sample(case, running)
             else:
                 running = self._start(peer, case, name)
-                if peer.http:
-                    check_work(running.plan.port, case)
+                if peer.http and peer.adds_fields:
+                    check_work(running.plan.port, case, running.plan.certificate)
                 self.wrk.warm_up(running.plan.port, case, WARM_UP_SECONDS)
             self._started[key] = running
         return self._started[key]
 
-    def _memory(self, peer: Peer) -> None:
+    def _memory(self, name: str, case: Case, peer: Peer) -> None:
         try:
-            running = self._start(peer, LOAD_CASES[0], f"{peer.name}-memory")
+            running = self._start(peer, case, f"{peer.name}-{name}")
             try:
-                self.results.memory[peer.name] = measure_memory(running)
+                measured = measure_memory(running)
             finally:
                 self.processes.stop(running.process)
         except (Void, Unavailable, OSError) as fault:
-            self.results.mark_void(MEMORY, peer.name, str(fault))
-            print(f"memory {peer.name:18} VOID: {fault}", flush=True)
+            self.results.mark_void(name, peer.name, str(fault))
+            print(f"{name:10} {peer.name:18} VOID: {fault}", flush=True)
             return
-        size = self.results.memory[peer.name].per_connection / 1024
-        print(f"memory {peer.name:18} {size:8.1f} KiB per idle connection", flush=True)
+        results = self.results.memory if name == MEMORY else self.results.tls_memory
+        results[peer.name] = measured
+        print(f"{name:10} {peer.name:18} {measured.per_connection / 1024:8.1f} KiB per idle connection", flush=True)
 
     def _start(self, peer: Peer, case: Case, name: str) -> Running:
         directory = self.processes.directory / name
         upstream = self._stream_port if case.streams else self.upstream.port
-        plan = Plan(free_port(), upstream, case.filters, directory, case.hosts, case.routes, case.kind)
+        certificate = self.certificate if case.tls else None
+        plan = Plan(free_port(), upstream, case.filters, directory, case.hosts, case.routes, case.kind, certificate)
         return peer.start(plan, self.processes, self.cores.proxy)
 
     def _in_order(self) -> None:

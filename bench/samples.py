@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from statistics import median
 
+from bench.cases import TLS_SMALL
 from bench.memory import MemoryResult
 
 
@@ -33,6 +34,7 @@ class Results:
 
     load: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
     memory: dict[str, MemoryResult] = field(default_factory=dict)
+    tls_memory: dict[str, MemoryResult] = field(default_factory=dict)
     void: dict[tuple[str, str], str] = field(default_factory=dict)
     #: User microseconds per request that the filters of a case added to `small` in each turn, and the same without sockets.
     filter_costs: dict[str, list[float]] = field(default_factory=dict)
@@ -59,6 +61,26 @@ class Results:
         own, other = self.cpu(case, peer), self.cpu(case, to)
         return own / other if own is not None and other else None
 
+    def best(self, case: str, peer: str) -> float | None:
+        """The CPU microseconds per request of the best round; None if not measured."""
+        return min((sample.cpu for sample in self.load.get(case, {}).get(peer, [])), default=None)
+
+    def best_ratio(self, case: str, peer: str, to: str) -> float | None:
+        """Like `ratio`, of the best rounds of both."""
+        own, other = self.best(case, peer), self.best(case, to)
+        return own / other if own is not None and other else None
+
+    def added(self, case: str, to: str, peer: str) -> float | None:
+        """CPU microseconds that `case` takes more than case `to`: the median of the differences in each round."""
+        own, other = (self.load.get(name, {}).get(peer, []) for name in (case, to))
+        differences = [a.cpu - b.cpu for a, b in zip(own, other, strict=False)]
+        return median(differences) if differences else None
+
+    def added_ratio(self, case: str, to: str, peer: str, other: str) -> float | None:
+        """What `case` takes more than case `to`, as a multiple of what it takes more in `other`."""
+        own, others = self.added(case, to, peer), self.added(case, to, other)
+        return own / others if own is not None and others is not None and others > 0 else None
+
     def rpc_ratio(self, protocol: str, row: str) -> float | None:
         """CPU per call as a multiple of the relay's."""
         rows = self.rpc.get(protocol)
@@ -78,6 +100,7 @@ class Results:
                     peer: {
                         "cpu_us_per_request": self.cpu(case, peer),
                         "ratio_to": {other: self.ratio(case, peer, other) for other in peers if other != peer},
+                        "ratio_of_best_to": {other: self.best_ratio(case, peer, other) for other in peers if other != peer},
                         "runs": [asdict(sample) for sample in samples],
                     }
                     for peer, samples in peers.items()
@@ -88,6 +111,8 @@ class Results:
             "filter_costs_without_sockets_us": self.bare_filter_costs,
             "rpc_us_per_call": self.rpc,
             "memory": {peer: memory.to_json() for peer, memory in self.memory.items()},
+            "tls_memory": {peer: memory.to_json() for peer, memory in self.tls_memory.items()},
+            "tls_adds_us": {peer: self.added(*TLS_SMALL, peer) for peer in self.load.get(TLS_SMALL[0], {})},
             "void": [{"case": case, "peer": peer, "reason": reason} for (case, peer), reason in self.void.items()],
         }
 

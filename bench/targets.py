@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from statistics import median
 
+from bench.cases import TLS_SMALL
 from bench.samples import Results
 
 OWN = "pymosn"
@@ -24,7 +25,7 @@ class Verdict:
 
 def verdicts(results: Results) -> list[Verdict]:
     """The targets that these results can be checked against."""
-    memory = results.memory.get(OWN)
+    memory, tls_memory = results.memory.get(OWN), results.tls_memory.get(OWN)
     costs = results.filter_costs.get("filter1")
     candidates = (
         ("small GET: CPU as a multiple of Envoy's", results.ratio("small", OWN, "envoy"), 0.65),
@@ -38,5 +39,13 @@ def verdicts(results: Results) -> list[Verdict]:
         ("unchanged Bolt frame: CPU as a multiple of the relay's", results.rpc_ratio("bolt", "unchanged"), 1.6),
         ("unchanged Dubbo frame: CPU as a multiple of the relay's", results.rpc_ratio("dubbo", "unchanged"), 1.6),
         ("an idle keep-alive connection takes, KiB", memory.per_connection / 1024 if memory else None, 6.0),
+        ("what TLS adds to a small GET, as a multiple of nginx's", results.added_ratio(*TLS_SMALL, OWN, "nginx"), 2.0),
+        ("TLS, small GET: CPU as a multiple of nginx's", results.ratio("tls_small", OWN, "nginx"), 1.35),
+        ("TLS, small GET: CPU as a multiple of Envoy's", results.ratio("tls_small", OWN, "envoy"), 0.6),
+        ("TLS, 1 MiB body: CPU as a multiple of nginx's", results.ratio("tls_1m", OWN, "nginx"), 1.1),
+        ("TLS, full handshakes, best rounds: CPU, x nginx", results.best_ratio("tls_handshake", OWN, "nginx"), 1.25),
+        ("TLS, full handshakes: CPU as a multiple of nginx's", results.ratio("tls_handshake", OWN, "nginx"), 1.5),
+        ("TLS, resumed: CPU as a multiple of nginx's", results.ratio("tls_resumed", OWN, "nginx"), 1.5),
+        ("an idle TLS connection takes, KiB", tls_memory.per_connection / 1024 if tls_memory else None, 22.0),
     )
     return [Verdict(target, figure, limit) for target, figure, limit in candidates if figure is not None]

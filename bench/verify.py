@@ -3,59 +3,73 @@
 import socket
 
 from bench.cases import SMALL_BODY, Case, large_body
+from bench.certificate import Certificate
 from bench.void import Void
 
 #: Allowed difference between the sizes of a response and of the probe's: peers write small numbers into header fields.
 SIZE_TOLERANCE = 16
 
 
-def fetch(port: int, path: str, fields: dict[str, str]) -> tuple[bytes, bytes]:
+def fetch(port: int, path: str, fields: dict[str, str], certificate: Certificate | None = None) -> tuple[bytes, bytes]:
     """One GET on a new loopback connection; returns head and body. Raises Void unless it is a 200 with Content-Length."""
-    with socket.create_connection(("127.0.0.1", port), 10) as connection:
+    with connect(port, certificate) as connection:
         return exchange(connection, port, path, fields)
+
+
+def connect(port: int, certificate: Certificate | None) -> socket.socket:
+    """A new loopback connection, with TLS if there is a certificate."""
+    return certificate.connect(port) if certificate is not None else socket.create_connection(("127.0.0.1", port), 10)
 
 
 def exchange(connection: socket.socket, port: int, path: str, fields: dict[str, str]) -> tuple[bytes, bytes]:
     """One GET on `connection`, which stays open. Otherwise like `fetch`."""
-    lines = [
-        f"GET {path} HTTP/1.1",
-        *(f"{name}: {value}" for name, value in {"Host": f"127.0.0.1:{port}", **fields}.items()),
-    ]
     try:
-        connection.sendall("\r\n".join([*lines, "", ""]).encode())
-        data = b""
-        while b"\r\n\r\n" not in data:
-            data += _receive(connection)
-        head, _, body = data.partition(b"\r\n\r\n")
-        length = _length(head)
-        chunks = [body]
-        missing = length - len(body)
-        while missing > 0:
-            chunks.append(_receive(connection))
-            missing -= len(chunks[-1])
+        connection.sendall(request_bytes(port, path, fields))
+        return read_reply(connection)
     except OSError as fault:
         raise Void(f"GET {path}: {fault}") from None
+
+
+def request_bytes(port: int, path: str, fields: dict[str, str]) -> bytes:
+    """The GET as sent."""
+    all_fields = {"Host": f"127.0.0.1:{port}", **fields}
+    lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in all_fields.items())]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def read_reply(connection: socket.socket) -> tuple[bytes, bytes]:
+    """Reads head and body of one response. Raises Void, or OSError if the connection breaks."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += _receive(connection)
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = _length(head)
+    chunks = [body]
+    missing = length - len(body)
+    while missing > 0:
+        chunks.append(_receive(connection))
+        missing -= len(chunks[-1])
     return head + b"\r\n\r\n", b"".join(chunks)
 
 
-def probe(port: int, case: Case, times: int = 3) -> int:
+def probe(port: int, case: Case, certificate: Certificate | None = None, times: int = 3) -> int:
     """Requests the case's path a few times and compares the bodies. Returns the size of a response, head and body."""
     expected = large_body() if case.path == "/large" else SMALL_BODY
     size = 0
     for _ in range(times):
-        head, body = fetch(port, case.path, case.fields)
+        head, body = fetch(port, case.path, case.fields, certificate)
         if body != expected:
             raise Void(f"GET {case.path}: a body of {len(body)} bytes differs from the upstream's {len(expected)}")
         size = len(head) + len(body)
     return size
 
 
-def check_work(port: int, case: Case) -> None:
+def check_work(port: int, case: Case, certificate: Certificate | None = None) -> None:
     """Raises Void unless the proxy at `port` adds the header fields that all peers must add, and runs its filters."""
     filters = case.filters
-    head, body = fetch(port, "/seen", case.fields)
+    head, body = fetch(port, "/seen", case.fields, certificate)
     seen = dict(line.split("=", 1) for line in body.decode().splitlines())
-    expected = {"host": case.fields.get("Host", f"127.0.0.1:{port}"), "x-forwarded-proto": "http"}
+    expected = {"host": case.fields.get("Host", f"127.0.0.1:{port}"), "x-forwarded-proto": case.scheme}
     expected |= {f"x-bench-{k}": "alice" if k <= filters else "" for k in (1, 2, 3)}
     for name, value in expected.items():
         if seen[name] != value:

@@ -11,6 +11,7 @@ from bench.peers.base import Peer, Plan, Running
 from bench.peers.envoy import Envoy
 from bench.peers.ext_proc import EnvoyExtProc
 from bench.peers.haproxy import Haproxy
+from bench.peers.mosn import Mosn
 from bench.peers.nginx import Nginx
 from bench.peers.pymosn import Baseline, Interpreted, Pymosn
 from bench.peers.relay import Relay
@@ -18,13 +19,13 @@ from bench.peers.relay import Relay
 __all__ = ["DEFAULT_PEERS", "PEER_NAMES", "Peer", "Plan", "Running", "make_peer"]
 
 DEFAULT_PEERS = ("pymosn", "nginx", "haproxy", "envoy", "envoy-ext-proc", "relay")
-PEER_NAMES = (*DEFAULT_PEERS, "pymosn-interpreted", "pymosn-baseline")
+PEER_NAMES = (*DEFAULT_PEERS, "pymosn-interpreted", "pymosn-baseline", "mosn")
 
 
-def make_peer(name: str, python: str, baseline: Path | None) -> Peer:
+def make_peer(name: str, python: str, baseline: Path | None, mosn: Path | None = None) -> Peer:
     """The peer called `name`. Raises Unavailable if it cannot be used on this machine.
 
-    `python`: the interpreter that has pymosn installed. `baseline`: a source tree to compare with.
+    `python`: the interpreter that has pymosn installed. `baseline`: a source tree to compare with. `mosn`: the program.
     """
     if name == "nginx":
         return Nginx()
@@ -40,4 +41,6 @@ def make_peer(name: str, python: str, baseline: Path | None) -> Peer:
         return Interpreted(python)
     if name == "pymosn-baseline":
         return Baseline(python, baseline)
+    if name == "mosn":
+        return Mosn(mosn)
     return Pymosn(python)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.cases import HEADER, Case
+from bench.certificate import Certificate
 from bench.processes import Processes
 
 
@@ -16,7 +17,7 @@ class Plan:
 
     `kind`, `hosts`, `routes`: as in a case; see `host_name` and `route_kinds` in bench.cases. `directory`: for the peer's
     files. Filter k reads the request header `x-user`, sets the request header `x-bench-k` to its value, and sets the
-    response header `x-served-k`.
+    response header `x-served-k`. `certificate`: for a listener with TLS.
     """
 
     port: int
@@ -26,6 +27,7 @@ class Plan:
     hosts: int = 0
     routes: int = 0
     kind: str = HEADER
+    certificate: Certificate | None = None
 
     @property
     def filter_numbers(self) -> range:
@@ -54,6 +56,9 @@ class Peer(ABC):
     takes_routes: bool = False
     #: Whether it forwards chunks without delay, and the kinds of filters that it can run.
     takes_streams: bool = False
+    takes_tls: bool = True
+    #: Whether it adds the header fields that `verify` requires.
+    adds_fields: bool = True
     kinds: tuple[str, ...] = (HEADER,)
 
     def takes(self, case: Case) -> bool:
@@ -64,6 +69,7 @@ class Peer(ABC):
             and (self.takes_streams or not case.streams)
             and (self.takes_hosts or not case.hosts)
             and (self.takes_routes or not case.routes)
+            and (self.takes_tls or not case.tls)
         )
 
     @abstractmethod

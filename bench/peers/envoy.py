@@ -4,11 +4,13 @@ import json
 from typing import Any
 
 from bench.cases import host_name, route_kinds
+from bench.certificate import Certificate
 from bench.install import envoy_program
 from bench.peers.base import Peer, Plan, first_line
 
 MANAGER = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
+TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
 LUA = "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"
 
 LUA_FILTER = """
@@ -74,11 +76,10 @@ def configuration(plan: Plan, filters: list[dict[str, Any]]) -> dict[str, Any]:
         },
         "http_filters": [*filters, {"name": "router", "typed_config": {"@type": ROUTER}}],
     }
-    listener = {
-        "name": "front",
-        "address": address(plan.port),
-        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
-    }
+    chain: dict[str, Any] = {"filters": [{"name": "http", "typed_config": manager}]}
+    if plan.certificate is not None:
+        chain["transport_socket"] = {"name": "tls", "typed_config": _tls(plan.certificate)}
+    listener = {"name": "front", "address": address(plan.port), "filter_chains": [chain]}
     endpoint = {"endpoint": {"address": address(plan.upstream_port)}}
     cluster = {
         "name": "up",
@@ -86,6 +87,12 @@ def configuration(plan: Plan, filters: list[dict[str, Any]]) -> dict[str, Any]:
         "load_assignment": {"cluster_name": "up", "endpoints": [{"lb_endpoints": [endpoint]}]},
     }
     return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
+
+
+def _tls(certificate: Certificate) -> dict[str, Any]:
+    files = {"certificate_chain": {"filename": str(certificate.chain)}, "private_key": {"filename": str(certificate.key)}}
+    versions = {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"}
+    return {"@type": TLS, "common_tls_context": {"tls_certificates": [files], "tls_params": versions}}
 
 
 def _match(kind: str, value: str) -> dict[str, Any]:

@@ -16,9 +16,9 @@ defaults
   http-reuse always
 
 frontend front
-  bind 127.0.0.1:{port}
+  bind 127.0.0.1:{port}{tls}
   option forwardfor
-  http-request set-header X-Forwarded-Proto http
+  http-request set-header X-Forwarded-Proto {scheme}
   http-request set-header X-Request-Id %[uuid()] unless {{ req.hdr(x-request-id) -m found }}
 {filters}
   default_backend back
@@ -45,5 +45,9 @@ class Haproxy(Peer):
             for k in plan.filter_numbers
         )
         path = plan.directory / "haproxy.cfg"
-        path.write_text(CONFIG.format(port=plan.port, upstream_port=plan.upstream_port, filters=filters))
+        certificate = plan.certificate
+        tls = f" ssl crt {certificate.both} ssl-min-ver TLSv1.3" if certificate is not None else ""
+        scheme = "https" if tls else "http"
+        text = CONFIG.format(port=plan.port, upstream_port=plan.upstream_port, filters=filters, tls=tls, scheme=scheme)
+        path.write_text(text)
         return [self.program, "-db", "-f", str(path)]

@@ -41,11 +41,13 @@ http {{
 
 SERVER = """
   server {{
-    listen 127.0.0.1:{port};
+    listen 127.0.0.1:{port}{tls};
     server_name {name};
     location / {{ proxy_pass http://up; }}
   }}
 """
+
+TLS = " ssl; ssl_certificate {0.chain}; ssl_certificate_key {0.key}; ssl_protocols TLSv1.3"
 
 
 class Nginx(Peer):
@@ -65,7 +67,8 @@ class Nginx(Peer):
             f"  proxy_set_header X-Bench-{k} $http_x_user; add_header X-Served-{k} bench;" for k in plan.filter_numbers
         )
         names = [host_name(index) for index in range(plan.hosts)] or ["_"]
-        servers = "".join(SERVER.format(port=plan.port, name=name) for name in names)
+        tls = TLS.format(plan.certificate) if plan.certificate is not None else ""
+        servers = "".join(SERVER.format(port=plan.port, tls=tls, name=name) for name in names)
         text = CONFIG.format(user=user_line(), upstream_port=plan.upstream_port, filters=filters, servers=servers)
         return nginx_command(self.program, plan.directory, text)
 

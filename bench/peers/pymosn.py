@@ -115,6 +115,10 @@ def _match(kind: str, value: str) -> dict[str, Any]:
 def configuration(plan: Plan, admin_port: int) -> dict[str, Any]:
     """A MOSN configuration: one listener, one router, one cluster with one host."""
     proxy = {"type": "proxy", "config": {"downstream_protocol": "Http1", "router_config_name": "router"}}
+    chain: dict[str, Any] = {"filters": [proxy]}
+    if plan.certificate is not None:
+        files = {"cert_chain": str(plan.certificate.chain), "private_key": str(plan.certificate.key)}
+        chain["tls_context"] = {"status": True, **files}
     listener = {
         "name": "front",
         "address": f"127.0.0.1:{plan.port}",
@@ -123,7 +127,7 @@ def configuration(plan: Plan, admin_port: int) -> dict[str, Any]:
             {"type": "python", "config": {"path": str(FILTER_FILE), "class": FILTER_CLASSES[plan.kind], "number": k}}
             for k in plan.filter_numbers
         ],
-        "filter_chains": [{"filters": [proxy]}],
+        "filter_chains": [chain],
     }
     names = [host_name(index) for index in range(plan.hosts)] or ["*"]
     routes = [{"match": _match(kind, value), "route": {"cluster_name": "up"}} for kind, value in route_kinds(plan.routes)]

@@ -11,6 +11,7 @@ class Relay(Peer):
 
     name = "relay"
     http = False
+    takes_tls = False
 
     def version(self) -> str:
         return f"uvloop {version('uvloop')} byte relay"

@@ -89,3 +89,17 @@ def test_the_cost_of_filters_has_a_table() -> None:
     rows = [line.split() for line in render(made, {}, {}).splitlines()]
     assert ["async1", "2.00", "1.00-3.00", "4.50"] in rows
     assert [(verdict.figure, verdict.met) for verdict in verdicts(made)] == [(4.5, False)]
+
+
+def test_what_tls_adds_is_the_median_difference_within_rounds() -> None:
+    made = results("small", pymosn=[10, 20, 30], nginx=[10, 20, 30])
+    for peer, costs in {"pymosn": [16, 27, 34], "nginx": [13, 22, 36]}.items():
+        for cost in costs:
+            made.add("tls_small", peer, sample(cost))
+    assert made.added("tls_small", "small", "pymosn") == 6
+    assert made.added_ratio("tls_small", "small", "pymosn", "nginx") == 2.0
+    assert made.best_ratio("tls_small", "pymosn", "nginx") == pytest.approx(16 / 13)
+    text = render(made, {}, {})
+    assert "what TLS adds" in text
+    judged = {verdict.target: verdict for verdict in verdicts(made)}
+    assert judged["what TLS adds to a small GET, as a multiple of nginx's"].met
