@@ -162,11 +162,33 @@ class _Checked:
         for leaf in _loaded(self._content("cert_chain"))[:1]:
             if is_mistaken(leaf, _loaded(self._content("ca_cert"))):
                 yield self._fault("cert_chain", MISTAKEN, is_warning=True)
+        yield from self._chain_faults()
+        yield from self._crl_faults()
         for key in ("cert_chain", "ca_cert"):
             yield from self._validity_faults(key, certificates_in(self._content(key)), now)
         for end in _next_updates(self._content("crl")):
             if end < now:
                 text = f"the list is out of date since {iso_time(end)}: certificates of its issuer are rejected"
+                yield self._fault("crl", text, is_warning=True)
+
+    def _chain_faults(self) -> Iterator[Diagnostic]:
+        """Warnings about certificates that clients cannot use to find the CA."""
+        chain = _loaded(self._content("cert_chain"))
+        facts = certificates_in(self._content("cert_chain"))
+        for i in range(1, len(chain)):
+            if chain[i] != chain[i - 1] and chain[i].subject != chain[i - 1].issuer:
+                place = f"certificate {i + 1} of {len(chain)}, {facts[i].label!r}"
+                text = f"{place}, is not the issuer of the one before it: peers may reject the chain"
+                yield self._fault("cert_chain", text, is_warning=True)
+
+    def _crl_faults(self) -> Iterator[Diagnostic]:
+        """Warnings about CAs without a revocation list, if there are lists."""
+        lists = _crls(self._content("crl"))
+        issuers = [crl.issuer for crl in lists]
+        ca = self._content("ca_cert")
+        for authority, fact in zip(_loaded(ca), certificates_in(ca), strict=True):
+            if lists and fact.is_ca and authority.subject not in issuers:
+                text = f"has no list of the CA {fact.label!r}: certificates that it has issued are rejected"
                 yield self._fault("crl", text, is_warning=True)
 
     def _content(self, key: str) -> bytes:
@@ -286,15 +308,20 @@ def _is_ca(loaded: x509.Certificate) -> bool:
 
 
 @lru_cache(256)
-def _next_updates(pem: bytes) -> tuple[float, ...]:
-    """When each revocation list in a PEM text must have been replaced, in seconds since 1970, as far as they state it."""
+def _crls(pem: bytes) -> tuple[x509.CertificateRevocationList, ...]:
+    """The revocation lists in a PEM text; none if one of them is damaged."""
     from cryptography import x509
 
     blocks = [match.group() for match in _BLOCK.finditer(pem) if match.group(1) == b"X509 CRL"]
     try:
-        ends = [x509.load_pem_x509_crl(block).next_update_utc for block in blocks]
+        return tuple(x509.load_pem_x509_crl(block) for block in blocks)
     except Exception:  # also others than ValueError, depending on the damage
         return ()
+
+
+def _next_updates(pem: bytes) -> tuple[float, ...]:
+    """When each revocation list in a PEM text must have been replaced, in seconds since 1970, as far as they state it."""
+    ends = [crl.next_update_utc for crl in _crls(pem)]
     return tuple(end.timestamp() for end in ends if end is not None)
 
 

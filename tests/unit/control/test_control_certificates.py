@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import pkcs12
 from tests.kit import certificates as made
 
 from pymosn.assembly.tls_material import TlsMaterial
@@ -48,8 +50,13 @@ def test_a_good_context_has_no_faults() -> None:
 UNUSABLE = [
     ({"c": b"", "k": GOOD.key}, "cert_chain", "c: the file is empty"),
     ({"c": b"text", "k": GOOD.key}, "cert_chain", "c: contains no certificate"),
-    ({"c": GOOD.certificate[:300], "k": GOOD.key}, "cert_chain", "c: contains no certificate"),
-    ({"c": GOOD.certificate.replace(b"MII", b"AAA"), "k": GOOD.key}, "cert_chain", "c: certificate 1 of 1 is invalid"),
+    ({"c": GOOD.certificate[:300], "k": GOOD.key}, "cert_chain", "c: is incomplete: -----END CERTIFICATE----- is missing"),
+    ({"c": GOOD.certificate.replace(b"MII", b"AAA"), "k": GOOD.key}, "cert_chain", "c: certificate 1 of 1 is damaged"),
+    (
+        {"c": made.ca().certificate + GOOD.certificate, "k": GOOD.key},
+        "cert_chain",
+        "c: the certificate of private_key must be the first, but is 2 of 2",
+    ),
     ({"c": GOOD.certificate, "k": b" \n"}, "private_key", "k: the file is empty"),
     ({"c": GOOD.certificate, "k": GOOD.certificate}, "private_key", "k: contains no private key"),
     ({"c": GOOD.certificate, "k": GOOD.key.replace(b"MIG", b"AAA")}, "private_key", "k: is not a valid private key"),
@@ -87,6 +94,75 @@ def test_what_verifies_must_be_usable(files: dict[str, bytes], key: str, message
         ((severity, place, text),) = faults_of(config, **files, **pair)
         assert (severity, place) == ("error", key)
         assert text.startswith(message)
+
+
+DER = serialization.Encoding.DER
+KEY_DER = GOOD.private.private_bytes(DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+PKCS12 = pkcs12.serialize_key_and_certificates(b"x", GOOD.private, GOOD.x509, None, serialization.NoEncryption())
+NO_CERTIFICATE, NO_KEY = (
+    "contains no certificate (-----BEGIN CERTIFICATE-----) but",
+    "contains no private key (-----BEGIN PRIVATE KEY-----) but",
+)
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "message"),
+    [
+        (GOOD.x509.public_bytes(DER), GOOD.key, f"{NO_CERTIFICATE} may be DER, not PEM: convert it with openssl x509 "),
+        (GOOD.certificate, KEY_DER, f"{NO_KEY} may be DER, not PEM: convert it with openssl pkey "),
+        (PKCS12, GOOD.key, f"{NO_CERTIFICATE} is PKCS#12, not PEM: convert it with openssl pkcs12 "),
+        (GOOD.certificate, PKCS12, f"{NO_KEY} is PKCS#12, not PEM: convert it with openssl pkcs12 "),
+        (GOOD.key, GOOD.certificate, f"{NO_CERTIFICATE}: PRIVATE KEY"),
+        (GOOD.certificate, GOOD.certificate, f"{NO_KEY}: CERTIFICATE"),
+    ],
+)
+def test_what_a_file_is_instead_of_pem(certificate: bytes, key: bytes, message: str) -> None:
+    ((_, _, text),) = faults_of(listener(**PAIR), c=certificate, k=key)
+    assert text.partition(": ")[2].startswith(message)
+
+
+def test_a_key_of_another_algorithm_does_not_belong_to_the_certificate() -> None:
+    key = rsa.generate_private_key(65537, 2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    assert faults_of(listener(**PAIR), c=GOOD.certificate, k=key) == [
+        ("error", "private_key", "k: does not belong to the certificate of cert_chain")
+    ]
+
+
+def test_harmless_forms_of_pem() -> None:
+    forms = (
+        lambda pem: pem.replace(b"\n", b"\r\n"),
+        lambda pem: b"\xef\xbb\xbf" + pem,
+        lambda pem: b"Bag Attributes\n  a: b\n" + pem + b"the end\n",
+        lambda pem: pem + pem,
+    )
+    for form in forms:
+        files = {"c": form(GOOD.certificate), "k": form(GOOD.key), "ca": form(made.ca().certificate)}
+        assert faults_of(listener(**PAIR, ca_cert="ca", verify_client=True), **files) == []
+
+
+def test_certificates_of_a_chain_that_have_not_issued_the_one_before_are_warnings() -> None:
+    middle = made.issue("Middle CA", made.ca(), is_ca=True)
+    leaf = made.issue("leaf.test", middle)
+    for chain in ((leaf,), (leaf, middle), (leaf, middle, made.ca()), (leaf, leaf, middle)):
+        content = b"".join(one.certificate for one in chain)
+        assert faults_of(listener(**PAIR), c=content, k=leaf.key) == []
+    content = leaf.certificate + made.ca().certificate + middle.certificate
+    found = faults_of(listener(**PAIR), c=content, k=leaf.key)
+    assert [(severity, key) for severity, key, _ in found] == [("warning", "cert_chain")] * 2
+    assert found[0][2] == (
+        "c: certificate 2 of 3, 'Test CA', is not the issuer of the one before it: peers may reject the chain"
+    )
+
+
+def test_a_ca_without_a_revocation_list_is_a_warning_if_there_are_lists() -> None:
+    files = {"c": GOOD.certificate, "k": GOOD.key, "ca": made.ca().certificate + made.other_ca().certificate}
+    config = listener(**PAIR, ca_cert="ca", crl="crl", verify_client=True)
+    assert faults_of(config, **files, crl=made.revoke(made.ca())) == [
+        ("warning", "crl", "crl: has no list of the CA 'Other CA': certificates that it has issued are rejected")
+    ]
+    assert faults_of(config, **files, crl=made.revoke(made.ca()) + made.revoke(made.other_ca())) == []
 
 
 def test_certificates_that_are_not_valid_now_are_warnings() -> None:

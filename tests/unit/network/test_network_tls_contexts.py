@@ -347,7 +347,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"ca": made.server().key}, "ca_cert: contains no certificate"),
     ({"ca": b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"}, "ca_cert: is not a list of certificates"),
     ({"crl": made.ca().certificate}, "crl: contains no revocation list"),
-    ({"crl": b"x"}, "crl: is not a revocation list"),
+    ({"crl": b"x"}, "crl: contains no valid revocation list"),
     ({"min_version": "TLSv1.3", "max_version": "TLSv1.2"}, "min_version: TLSv1.3 is above max_version"),
     ({"ciphers": "DES-CBC3-SHA"}, "cipher_suites: "),
     ({"groups": "P-1"}, "ecdh_curves: "),

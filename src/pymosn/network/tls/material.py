@@ -14,11 +14,17 @@ from typing import Any, Final
 
 _CERTIFICATE: Final = re.compile(rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----.*?-----END [A-Z0-9 ]*-----", re.S)
 _KEY: Final = re.compile(rb"-----BEGIN (?:[A-Z0-9]+ )?PRIVATE KEY-----")
+_BEGIN: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
+#: The beginning of PKCS#12 in DER: a sequence, with version 3 as its first element.
+_PKCS12: Final = re.compile(rb"0(?:[\x00-\x7f]|\x81.|\x82..|\x83...|\x80)\x02\x01\x03", re.S)
 _ENCRYPTED: Final = re.compile(rb"-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: *4, *ENCRYPTED", re.M)
 
 #: The `ssl` module's parser of certificates in files, which it has no public name for.
 _DECODE_NAME: Final = "_test_decode_cert"
 _DECODE: Final[Callable[[str], dict[str, Any]]] = getattr(_ssl, _DECODE_NAME)
+
+#: Kinds of blocks that a fault names.
+MAX_LABELS: Final = 3
 
 #: MOSN's keys, which faults name.
 CERTIFICATE: Final = "cert_chain"
@@ -65,19 +71,19 @@ def load_certificate(context: ssl.SSLContext, certificate: bytes, key: bytes) ->
     """Loads a certificate with its chain, and its private key. Raises TlsFault."""
     blocks = certificates_of(certificate)
     if not blocks:
-        raise TlsFault(CERTIFICATE, "contains no certificate (-----BEGIN CERTIFICATE-----)")
+        raise TlsFault(CERTIFICATE, _without("certificate", "CERTIFICATE", certificate))
     if _ENCRYPTED.search(key) is not None:
         raise TlsFault(KEY, "is encrypted; a key with a passphrase cannot be used (openssl pkey -in FILE decrypts it)")
     if _KEY.search(key) is None:
-        raise TlsFault(KEY, "contains no private key (-----BEGIN PRIVATE KEY-----)")
+        raise TlsFault(KEY, _without("private key", "PRIVATE KEY", key))
     for position, block in enumerate(blocks):
         if not decode(block):
-            raise TlsFault(CERTIFICATE, f"certificate {position + 1} of {len(blocks)} is invalid")
+            raise TlsFault(CERTIFICATE, f"certificate {position + 1} of {len(blocks)} is damaged, or has no line ends")
     with MemoryFile(certificate) as certificate_path, MemoryFile(key) as key_path:
         try:
             context.load_cert_chain(certificate_path, key_path, _no_passphrase)
         except ssl.SSLError as error:
-            raise _load_fault(error) from None
+            raise _load_fault(error, blocks, key) from None
 
 
 def _no_passphrase() -> str:
@@ -85,9 +91,12 @@ def _no_passphrase() -> str:
     return ""
 
 
-def _load_fault(error: ssl.SSLError) -> TlsFault:
+def _load_fault(error: ssl.SSLError, blocks: list[bytes], key: bytes) -> TlsFault:
     reason = error.reason or ""
-    if "MISMATCH" in reason:
+    if "MISMATCH" in reason or reason == "NO_CERTIFICATE_ASSIGNED":  # the latter: a key of another algorithm
+        owner = next((i for i in range(1, len(blocks)) if _is_pair(blocks[i], key)), 0)
+        if owner:
+            return TlsFault(CERTIFICATE, f"the certificate of {KEY} must be the first, but is {owner + 1} of {len(blocks)}")
         return TlsFault(KEY, f"does not belong to the certificate of {CERTIFICATE}")
     weak = _WEAK.get(reason)
     if weak is not None:
@@ -95,10 +104,34 @@ def _load_fault(error: ssl.SSLError) -> TlsFault:
     return TlsFault(KEY, f"is not a valid private key ({_words(error)})")
 
 
+def _is_pair(certificate: bytes, key: bytes) -> bool:
+    with MemoryFile(certificate) as certificate_path, MemoryFile(key) as key_path:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate_path, key_path, _no_passphrase)
+        except ssl.SSLError:
+            return False
+    return True
+
+
+def _without(what: str, label: str, content: bytes) -> str:
+    """That `content` does not contain a block of PEM, what it is instead, and how to convert it."""
+    text = f"contains no {what} (-----BEGIN {label}-----)"
+    if _PKCS12.match(content) is not None:
+        return f"{text} but is PKCS#12, not PEM: convert it with openssl pkcs12 -nodes -in FILE"
+    if content[:1] == b"0":
+        command = {"PRIVATE KEY": "pkey", "X509 CRL": "crl"}.get(label, "x509")
+        return f"{text} but may be DER, not PEM: convert it with openssl {command} -inform DER -in FILE"
+    begun = dict.fromkeys([name.decode() for name in _BEGIN.findall(content)])
+    if label in begun:
+        return f"is incomplete: -----END {label}----- is missing"
+    others = ", ".join(list(begun)[:MAX_LABELS])
+    return f"{text} but: {others}" if others else text
+
+
 def load_ca(context: ssl.SSLContext, ca: bytes) -> None:
     """Loads trusted certificates. Raises TlsFault."""
     if not certificates_of(ca):
-        raise TlsFault(CA, "contains no certificate (-----BEGIN CERTIFICATE-----)")
+        raise TlsFault(CA, _without("certificate", "CERTIFICATE", ca))
     with MemoryFile(ca) as path:
         try:
             context.load_verify_locations(path)
@@ -114,9 +147,9 @@ def load_crl(context: ssl.SSLContext, crl: bytes) -> None:
         try:
             context.load_verify_locations(path)
         except ssl.SSLError as error:
-            raise TlsFault(CRL, f"is not a revocation list ({_words(error)})") from None
+            raise TlsFault(CRL, f"{_without('valid revocation list', 'X509 CRL', crl)} ({_words(error)})") from None
     if context.cert_store_stats()["crl"] == 0:
-        raise TlsFault(CRL, "contains no revocation list (-----BEGIN X509 CRL-----)")
+        raise TlsFault(CRL, _without("revocation list", "X509 CRL", crl))
     context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
 
 
