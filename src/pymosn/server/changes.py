@@ -46,7 +46,7 @@ from pymosn.server.messages import Check, Command, Configure, Part, Prepare, Ret
 from pymosn.server.pid_file import pid_path
 from pymosn.server.run_options import RunOptions, StartError
 from pymosn.server.sockets import close_all
-from pymosn.server.tls_files import TlsFiles
+from pymosn.server.tls_files import TlsFiles, TlsRead
 
 #: Seconds that workers get for building a configuration, and for activating it.
 PREPARE_TIME: Final = 30.0
@@ -92,6 +92,8 @@ class Changes(Service):
         self._sources = Sources()
         #: The active files of TLS contexts.
         self.material = TlsMaterial()
+        # The warnings about them that were reported.
+        self._tls_faults: list[Diagnostic] = []
         self._packed = pack(options.config)
         #: The source of the active configuration's filters as it was last read from disk, whether it was activated or not.
         self.last_read = Sources()
@@ -108,6 +110,7 @@ class Changes(Service):
         self.last_read = self._sources
         self.material, found = self._tls_files.first
         faults += [*found, *self._tls_files.unreadable_keys()]
+        self._tls_faults = found
         faults = [fault.placed(self._places, self._options.source.name) for fault in faults]
         if any(fault.severity == "error" for fault in faults):
             raise StartError(faults=faults)
@@ -131,11 +134,19 @@ class Changes(Service):
         last = Configure(encode(self._packed), *folders, size, options.log_ceiling, index, self._services())
         return [*_part_commands(self._packed.parts, {}), last]
 
-    async def apply(self, source: str, edit: Edit, *, reads_filters: bool = False, reads_tls: bool = False) -> ChangeResult:
+    async def apply(
+        self,
+        source: str,
+        edit: Edit,
+        *,
+        reads_filters: bool = False,
+        reads_tls: bool = False,
+        tls_read: TlsRead | None = None,
+    ) -> ChangeResult:
         """Activates the configuration that `edit` makes of the active one, or none. `source`: the requester, for the log.
 
         `reads_filters`: reads the files of all filters again. Otherwise their active source stays, whatever is on disk.
-        `reads_tls`: the same for certificates and keys.
+        `reads_tls`: the same for certificates and keys. `tls_read`: what was just read; then only new warnings are reported.
         """
         async with self._lock:
             attempt = self.last.attempt + 1
@@ -148,12 +159,15 @@ class Changes(Service):
                 errors = [] if candidate.is_trusted else self._path_errors(candidate.config)
                 if not errors:
                     sources, found = await self._read_filters(candidate.config, reads_filters)
-                    material, more = await self._read_tls(candidate.config, reads_tls)
-                    found += more
+                    material, more = await self._read_tls(candidate.config, reads_tls, tls_read)
+                    new = [fault for fault in more if fault not in self._tls_faults]
+                    found += more if tls_read is None else new
                     errors = [fault for fault in found if fault.severity == "error"]
                     warnings = [fault for fault in found if fault not in errors]
                     faults += [warning.placed(candidate.places, self._options.source.name) for warning in warnings]
                     errors = errors or await self._apply(attempt, candidate.config, sources, material)
+                    if not errors:
+                        self._tls_faults = more if reads_tls else [*self._tls_faults, *new]
                 faults += [error.placed(candidate.places, self._options.source.name) for error in errors]
                 applied = not errors
             if applied:
@@ -174,9 +188,9 @@ class Changes(Service):
         """Activates the same configuration again, which reloads the filters whose files have changed."""
         return await self.apply(source, lambda active: Candidate(active, [], self._places), reads_filters=True)
 
-    async def reload_tls(self, source: str) -> ChangeResult:
-        """Activates the same configuration again with the certificates and keys that its files have now."""
-        return await self.apply(source, lambda active: Candidate(active, [], self._places), reads_tls=True)
+    async def reload_tls(self, source: str, read: TlsRead) -> ChangeResult:
+        """Activates the same configuration again with the certificates and keys that were read."""
+        return await self.apply(source, lambda active: Candidate(active, [], self._places), reads_tls=True, tls_read=read)
 
     @property
     def config_path(self) -> str | None:
@@ -224,8 +238,15 @@ class Changes(Service):
         self.last_read = self.last_read.updated(read.only(self._sources.folders))
         return self._sources.updated(read).only(self._filter_files.folders(config)), faults
 
-    async def _read_tls(self, config: MosnConfig, reads_all: bool) -> tuple[TlsMaterial, list[Diagnostic]]:
-        """The files of TLS contexts for a configuration, and the faults. `reads_all`: also of what is active."""
+    async def _read_tls(
+        self, config: MosnConfig, reads_all: bool, read: TlsRead | None
+    ) -> tuple[TlsMaterial, list[Diagnostic]]:
+        """The files of TLS contexts for a configuration, and the faults. `reads_all`: also of what is active.
+
+        `read`: what was just read, maybe for a configuration that is no longer active.
+        """
+        if read is not None and read.config is config:
+            return read.material, read.faults
         return await self._tls_files.read(config, TlsMaterial() if reads_all else self.material, self.material)
 
     async def _apply(self, change: int, config: MosnConfig, sources: Sources, material: TlsMaterial) -> list[Diagnostic]:

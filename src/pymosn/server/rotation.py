@@ -17,7 +17,7 @@ from pymosn.config.schema import MosnConfig
 from pymosn.control.plane import ChangeResult
 from pymosn.control.service import Service
 from pymosn.core.log import ERROR, INFO, Log
-from pymosn.server.tls_files import TlsFiles
+from pymosn.server.tls_files import TlsFiles, TlsRead
 
 #: Seconds between the attempts after a failed one.
 DELAYS: Final = (0.25, 1.0, 3.0, 10.0, 30.0)
@@ -29,8 +29,8 @@ class Active(Protocol):
     config: MosnConfig
     material: TlsMaterial
 
-    def reload_tls(self, source: str) -> Awaitable[ChangeResult]:
-        """Activates what the files have now."""
+    def reload_tls(self, source: str, read: TlsRead) -> Awaitable[ChangeResult]:
+        """Activates what was read from the files."""
 
 
 class Rotation(Service):
@@ -86,7 +86,8 @@ class Rotation(Service):
     async def _rotate(self, source: str) -> bool:
         """Activates the content of the files unless it is active; whether this has succeeded."""
         active = self._active
-        material, faults = await self._files.read(active.config, TlsMaterial(), active.material)
+        config = active.config
+        material, faults = await self._files.read(config, TlsMaterial(), active.material)
         errors = [fault for fault in faults if fault.severity == "error"]
         if errors:
             text = "; ".join(f"{fault.path}: {fault.message}" if fault.path else fault.message for fault in errors)
@@ -97,7 +98,7 @@ class Rotation(Service):
                 self._log.write(INFO, f"{source}: the files of TLS contexts are again as they are active")
             self._fault = ""
             return True
-        result = await active.reload_tls(source)
+        result = await active.reload_tls(source, TlsRead(config, material, faults))
         if not result.applied:
             self._fault = result.message  # `Changes` has logged the reasons
             return False

@@ -15,7 +15,7 @@ import pwd
 import stat
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from pymosn.assembly.tls_material import TlsMaterial, digest_of
 from pymosn.config.diagnostics import Diagnostic, Severity
@@ -35,6 +35,14 @@ UNREADABLE: Final = b""
 
 #: Finds the faults of contexts whose files have been read.
 Check = Callable[[MosnConfig, TlsMaterial], list[Diagnostic]]
+
+
+class TlsRead(NamedTuple):
+    """The content of all files of a configuration, and the faults."""
+
+    config: MosnConfig
+    material: TlsMaterial
+    faults: list[Diagnostic]
 
 
 def fingerprint_of(path: str) -> bytes:

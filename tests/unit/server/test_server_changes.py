@@ -10,7 +10,7 @@ from tests.kit import Lines
 from tests.kit import certificates as made
 
 from pymosn.assembly.packed_config import PackedConfig, decode
-from pymosn.assembly.tls_material import resolve
+from pymosn.assembly.tls_material import TlsMaterial, resolve
 from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.load import load_text
@@ -42,7 +42,7 @@ from pymosn.server.messages import (
     Sockets,
 )
 from pymosn.server.run_options import ConfigSource, RunOptions, StartError
-from pymosn.server.tls_files import TlsFiles
+from pymosn.server.tls_files import TlsFiles, TlsRead
 from pymosn.server.worker_process import WorkerHandle, WorkerReceiver
 
 FAULT = Diagnostic(severity="error", file="", line=0, column=0, path="p", message="does not build")
@@ -530,6 +530,13 @@ def reports_of(outcome: ChangeResult) -> list[tuple[str, str]]:
     return [(fault.severity, fault.path.rpartition(".")[2]) for fault in outcome.faults]
 
 
+async def rotated(stage: Stage) -> ChangeResult:
+    """What the files have now is activated, as after an edit of them."""
+    config = stage.changes.config
+    material, faults = await stage.tls_files.read(config, TlsMaterial())
+    return await stage.changes.reload_tls("test", TlsRead(config, material, faults))
+
+
 def test_certificates_are_a_part_of_what_is_active(tmp_path: Path) -> None:
     async def scenario() -> None:
         made.server().files(tmp_path, "a")
@@ -540,7 +547,7 @@ def test_certificates_are_a_part_of_what_is_active(tmp_path: Path) -> None:
         made.client().files(tmp_path, "b")
         assert (await stage.trusted(secured(tmp_path, "a", "b"))).applied
         assert active_certificates(stage) == [made.server().certificate, made.client().certificate], "only b is new"
-        assert (await stage.changes.reload_tls("test")).applied
+        assert (await rotated(stage)).applied
         assert active_certificates(stage) == [made.wrong_name().certificate, made.client().certificate]
         assert made.wrong_name().key in sent(stage.workers[0])
         stage.listeners.close()
@@ -555,14 +562,52 @@ def test_a_change_that_fails_leaves_the_certificates_as_they_were(tmp_path: Path
         assert (await stage.trusted(secured(tmp_path, "a"))).applied
         before = stage.changes.material
         (tmp_path / "a.key").write_bytes(made.client().key)
-        outcome = await stage.changes.reload_tls("test")
+        outcome = await rotated(stage)
         assert not outcome.applied
         assert reports_of(outcome) == [("error", "private_key")]
         stage.workers[0]._answer = finding_faults
         made.wrong_name().files(tmp_path, "a")
-        assert not (await stage.changes.reload_tls("test")).applied
+        assert not (await rotated(stage)).applied
         assert stage.changes.material is before
         assert active_certificates(stage) == [made.server().certificate]
+        stage.listeners.close()
+
+    run(scenario())
+
+
+def test_a_warning_about_a_key_is_reported_once_and_by_each_reload(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        made.server().files(tmp_path, "a")
+        (tmp_path / "a.key").chmod(0o644)
+        stage = Stage(willing)
+        exposed = [("warning", "private_key")]
+        assert reports_of(await stage.trusted(secured(tmp_path, "a"))) == exposed
+        for issued in (made.wrong_name(), made.spiffe()):
+            (tmp_path / "a.pem").write_bytes(issued.certificate)
+            (tmp_path / "a.key").write_bytes(issued.key)
+            assert reports_of(await rotated(stage)) == []
+            assert active_certificates(stage) == [issued.certificate]
+        made.expired().files(tmp_path, "a")
+        assert reports_of(await rotated(stage)) == [("warning", "cert_chain")], "only what is new"
+        (tmp_path / "a.key").chmod(0o644)
+        assert reports_of(await rotated(stage)) == exposed, "it was over for some time"
+        stage.listeners.close()
+
+    run(scenario())
+
+
+def test_content_read_for_another_configuration_is_read_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        for name in ("a", "b"):
+            made.server().files(tmp_path, name)
+        stage = Stage(willing)
+        assert (await stage.trusted(secured(tmp_path, "a"))).applied
+        config = stage.changes.config
+        material, faults = await stage.tls_files.read(config, TlsMaterial())
+        made.wrong_name().files(tmp_path, "b")
+        assert (await stage.trusted(secured(tmp_path, "b"))).applied
+        assert (await stage.changes.reload_tls("test", TlsRead(config, material, faults))).applied
+        assert active_certificates(stage) == [made.wrong_name().certificate]
         stage.listeners.close()
 
     run(scenario())

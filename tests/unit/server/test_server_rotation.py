@@ -15,7 +15,7 @@ from pymosn.config.schema import FilterChain, Listener, MosnConfig, Server, TlsC
 from pymosn.control.plane import ChangeResult
 from pymosn.server.file_watch import CertificateWatch
 from pymosn.server.rotation import DELAYS, Active, Rotation
-from pymosn.server.tls_files import TlsFiles
+from pymosn.server.tls_files import TlsFiles, TlsRead
 
 PATIENCE = 20.0
 
@@ -68,10 +68,11 @@ class Stage(Active):
         self.timers.append(Timer(delay, call, *args))
         return self.timers[-1]
 
-    async def reload_tls(self, source: str) -> ChangeResult:
+    async def reload_tls(self, source: str, read: TlsRead) -> ChangeResult:
+        assert read.config is self.config
         self.changes.append(source)
         if self.accepts:
-            self.material = self.files.read_now(self.config)[0]
+            self.material = read.material
         return ChangeResult(attempt=1, source=source, applied=self.accepts, version=1, message="rejected", faults=[])
 
     async def edit(self) -> None:
