@@ -81,8 +81,9 @@ def _issue(
         .add_extension(_usage(is_ca), critical=True)
     )
     if not is_ca:
-        purpose = ExtendedKeyUsageOID.CLIENT_AUTH if is_client else ExtendedKeyUsageOID.SERVER_AUTH
-        builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+        # A server's is also one of a client: in MOSN's samples both hops have the same certificate.
+        purposes = [ExtendedKeyUsageOID.CLIENT_AUTH, *([] if is_client else [ExtendedKeyUsageOID.SERVER_AUTH])]
+        builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
     try:
         others = [*map(_general_name, names), *map(x509.UniformResourceIdentifier, uris)]
     except ValueError as error:
