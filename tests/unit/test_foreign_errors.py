@@ -8,6 +8,8 @@ SOURCE = Path(__file__).parents[2] / "src" / "pymosn"
 
 #: Handlers of Exception, by file and function: what they call is pymosn's own, or a library in Python.
 OWN = {
+    ("control/certificates.py", "_tolerant"),
+    ("control/expiry.py", "_run"),
     ("control/guard.py", "__call__"),
     ("routing/expressions.py", "__init__"),
     ("routing/expressions.py", "matches"),

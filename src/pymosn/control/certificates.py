@@ -9,7 +9,7 @@ import datetime
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Final, NamedTuple, TypedDict, TypeVar
 
 import msgspec
 
@@ -35,6 +35,8 @@ LONGEST_LABEL: Final = 100
 
 _BLOCK: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.S)
 _DAY: Final = 86_400.0
+
+T = TypeVar("T")
 
 
 class CertificateView(TypedDict):
@@ -247,10 +249,7 @@ def _loaded(pem: bytes) -> tuple[x509.Certificate, ...]:
     from cryptography import x509
 
     blocks = [match.group() for match in _BLOCK.finditer(pem) if match.group(1) in (b"CERTIFICATE", b"X509 CERTIFICATE")]
-    try:
-        return tuple(x509.load_pem_x509_certificate(block) for block in blocks)
-    except Exception:  # also others than ValueError, depending on the damage
-        return ()
+    return _tolerant(lambda: tuple(x509.load_pem_x509_certificate(block) for block in blocks), ())
 
 
 def _facts(loaded: x509.Certificate) -> Certificate:
@@ -279,32 +278,35 @@ def _label(loaded: x509.Certificate) -> str:
 
 
 def _name(name: x509.Name) -> str:
-    """As in RFC 4514."""
-    try:
-        return name.rfc4514_string()
-    except Exception:  # an attribute that cannot be shown
-        return "?"
+    """As in RFC 4514; `?` if an attribute cannot be shown."""
+    return _tolerant(name.rfc4514_string, "?")
 
 
 def _names(loaded: x509.Certificate) -> tuple[str, ...]:
     """The subject alternative names: DNS names, IP addresses, URIs and mail addresses."""
     from cryptography import x509
 
-    try:
-        extension = loaded.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except Exception:  # none, or damaged
-        return ()
     shown = (x509.DNSName, x509.IPAddress, x509.UniformResourceIdentifier, x509.RFC822Name)
-    return tuple(str(entry.value) for entry in extension.value if isinstance(entry, shown))
+
+    def read() -> tuple[str, ...]:
+        extension = loaded.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        return tuple(str(entry.value) for entry in extension.value if isinstance(entry, shown))
+
+    return _tolerant(read, ())
 
 
 def _is_ca(loaded: x509.Certificate) -> bool:
     from cryptography import x509
 
+    return _tolerant(lambda: loaded.extensions.get_extension_for_class(x509.BasicConstraints).value.ca, False)
+
+
+def _tolerant(read: Callable[[], T], default: T) -> T:
+    """What `read` returns; `default` if that part of a certificate is missing or damaged."""
     try:
-        return loaded.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except Exception:  # none, or damaged
-        return False
+        return read()
+    except Exception:  # cryptography raises others than ValueError too, depending on the damage
+        return default
 
 
 @lru_cache(256)
@@ -313,10 +315,7 @@ def _crls(pem: bytes) -> tuple[x509.CertificateRevocationList, ...]:
     from cryptography import x509
 
     blocks = [match.group() for match in _BLOCK.finditer(pem) if match.group(1) == b"X509 CRL"]
-    try:
-        return tuple(x509.load_pem_x509_crl(block) for block in blocks)
-    except Exception:  # also others than ValueError, depending on the damage
-        return ()
+    return _tolerant(lambda: tuple(x509.load_pem_x509_crl(block) for block in blocks), ())
 
 
 def _next_updates(pem: bytes) -> tuple[float, ...]:

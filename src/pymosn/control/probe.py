@@ -121,10 +121,13 @@ class _Attempt:
             return reader, writer
         try:
             await self._secure(writer, self._secured)
-        except BaseException as error:
+        except HandshakeError:
             _close(writer)
-            if isinstance(error, HandshakeError) and self._secured.settings.falls_back:
+            if self._secured.settings.falls_back:
                 return await self._connect_plainly()
+            raise
+        except BaseException:
+            _close(writer)
             raise
         return reader, writer
 

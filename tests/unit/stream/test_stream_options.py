@@ -140,7 +140,7 @@ def test_a_copy_of_the_options_has_everything() -> None:
         paths=PathPolicy(merges_slashes=False),
     )
     assert attributes(options.copy()) == attributes(options)
-    assert len(attributes(options)) == 14
+    assert len(attributes(options)) == 15
 
 
 def test_options_for_a_protocol_differ_in_their_filters_alone() -> None:
