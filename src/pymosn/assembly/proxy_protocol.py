@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
-
 from pymosn.api.network import FirstBytes
 from pymosn.config.schema import Listener
+from pymosn.core.address_ranges import parse_network
 from pymosn.network.proxy_protocol import ProxyProtocol
 
 
@@ -14,5 +13,5 @@ def proxy_protocol_steps(config: Listener) -> list[FirstBytes]:
     block = config.proxy_protocol
     if block is None:
         return []
-    trusted = [ip_network(prefix, strict=False) for prefix in block.trusted_prefixes]
+    trusted = [parse_network(prefix) for prefix in block.trusted_prefixes]
     return [ProxyProtocol(trusted, is_required=block.is_required, timeout=block.timeout)]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
-
 from pymosn.config.schema import Listener
 from pymosn.config.schema.server import ChainMatch
+from pymosn.core.address_ranges import parse_network
 from pymosn.network.chain_match import ChainConditions, Network
 
 
@@ -31,7 +30,7 @@ def server_name(text: str) -> str:
 def network(text: str) -> Network:
     """A network such as `10.0.0.0/8`. Raises ValueError with a message for the user."""
     try:
-        return ip_network(text, strict=False)
+        return parse_network(text)
     except ValueError:
         raise ValueError("not a network: expected an IP address and the length of its prefix, such as 10.0.0.0/8") from None
 

@@ -9,7 +9,20 @@ from pymosn.core.addresses import HIGHEST_PORT, port_number
 
 def address_range(address: str, length: int) -> IPv4Network | IPv6Network:
     """The network with a prefix of `length` bits that contains `address`. Raises ValueError with a message for the user."""
-    return ip_network(f"{address}/{length}", strict=False)
+    return parse_network(f"{address}/{length}")
+
+
+def parse_network(text: str, *, is_exact: bool = False) -> IPv4Network | IPv6Network:
+    """An address or a network such as `10.0.0.0/8`; mapped IPv4 addresses as IPv4, which is how connections have them.
+
+    `is_exact`: bits after the prefix are an error, otherwise they are ignored. Raises ValueError.
+    """
+    network = ip_network(text, strict=is_exact)
+    if isinstance(network, IPv6Network) and network.prefixlen >= 96:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            return IPv4Network((int(mapped), network.prefixlen - 96))
+    return network
 
 
 def port_ranges(text: str) -> list[tuple[int, int]]:

@@ -16,7 +16,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.network import DialRule
-from pymosn.core.address_ranges import End
+from pymosn.core.address_ranges import End, parse_network
 from pymosn.core.addresses import MAPPED
 from pymosn.core.failure import DESTINATION_DENIED, LOOP, Failure
 
@@ -122,7 +122,7 @@ class AllowedRange:
 
     def __init__(self, network: str, ports: tuple[tuple[int, int], ...]) -> None:
         """`network`: an address, or a network such as `10.0.0.0/8`. `ports`: ranges, all ports if empty. ValueError."""
-        found = parse_network(network)
+        found = parse_network(network, is_exact=True)
         self._end = End([found], list(ports) or [(1, 65535)])
         #: The special networks that it opens: only those that contain it, so that `0.0.0.0/0` opens none.
         self._special = [special for special in SPECIAL if _contains(special, found)]
@@ -133,16 +133,6 @@ class AllowedRange:
             return False
         special = special_network(address)
         return special is None or special in self._special
-
-
-def parse_network(text: str) -> IPv4Network | IPv6Network:
-    """An address or a network, mapped IPv4 addresses as IPv4. Raises ValueError."""
-    network = ip_network(text)
-    if isinstance(network, IPv6Network) and network.prefixlen >= 96:
-        mapped = network.network_address.ipv4_mapped
-        if mapped is not None:
-            return IPv4Network((int(mapped), network.prefixlen - 96))
-    return network
 
 
 def _contains(outer: IPv4Network | IPv6Network, inner: IPv4Network | IPv6Network) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.kit.certificates import server
 
+from pymosn.config.chains import network
 from pymosn.config.load import load_text
 
 TLS = {"status": True, "cert_chain": server().certificate.decode(), "private_key": server().key.decode()}
@@ -76,6 +77,12 @@ def test_conditions_that_never_match() -> None:
     assert faults(chain({"destination_port": 80}), use_original_dst="redirect") == []
 
 
+def test_a_header_of_the_proxy_protocol_may_have_any_port_and_source() -> None:
+    match = {"destination_port": 80, "source_prefixes": ["10.0.0.0/8"]}
+    assert faults(chain(match), proxy_protocol={"trusted_prefixes": ["10.0.0.0/8"]}) == []
+    assert faults(chain(match), network="unix", address="/tmp/x.sock", proxy_protocol={}) == []
+
+
 @pytest.mark.parametrize(
     ("first", "second", "what"),
     [
@@ -103,3 +110,13 @@ def test_names() -> None:
 def test_an_inspector_without_tls() -> None:
     assert any("no filter chain has TLS" in fault for fault in faults(chain(tls=False), inspector=True))
     assert faults(chain(), inspector=True) == []
+
+
+def test_mapped_networks_match_ipv4_addresses_and_their_ipv4_form() -> None:
+    chains = (chain({"source_prefixes": ["::ffff:10.0.0.0/104"]}, name="one"), chain({"source_prefixes": ["10.0.0.0/8"]}))
+    assert faults(*chains)[0].endswith("source 10.0.0.0/8")
+    assert [str(network(text)) for text in ("::ffff:10.0.0.7/104", "::ffff:10.0.0.7", "::/0")] == [
+        "10.0.0.0/8",
+        "10.0.0.7/32",
+        "::/0",
+    ]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from test_config_tcp import TCP, loaded
 
+from pymosn.api.network import MORE_BYTES, Accepted, Connection
 from pymosn.assembly.proxy_protocol import proxy_protocol_steps
 from pymosn.config.load import load_text
 from pymosn.network.proxy_protocol import ProxyProtocol
@@ -46,6 +47,12 @@ def test_what_is_built() -> None:
     assert config is not None
     [step] = proxy_protocol_steps(config.servers[0].listeners[0])
     assert isinstance(step, ProxyProtocol)
+    mapped, _ = loaded([TCP], proxy_protocol={"trusted_prefixes": ["::ffff:10.0.0.1/104"]})
+    assert mapped is not None
+    [step] = proxy_protocol_steps(mapped.servers[0].listeners[0])
+    accepted = Accepted(Connection())
+    accepted.connection.remote_ip = "10.0.0.9"
+    assert step.on_first_bytes(accepted, b"") == MORE_BYTES  # a connection has its mapped address as IPv4
     plain, _ = loaded([TCP])
     assert plain is not None
     assert proxy_protocol_steps(plain.servers[0].listeners[0]) == []

@@ -236,3 +236,10 @@ def test_a_listener_that_others_reach_through_it_stops_last() -> None:
         for one in config.servers[0].listeners
     ]
     assert [[one.name for one in group] for group in drain_order(config, listeners, {})] == [["l"], ["b"]]
+
+
+@pytest.mark.parametrize("key", ["max_sessions", "max_sessions_per_client", "max_reply_ratio"])
+def test_settings_of_datagrams_have_no_effect(key: str) -> None:
+    [(severity, path, text)] = loaded([{"type": "tcp_proxy", "config": {"cluster": "c", key: 3}}])[1]
+    assert (severity, path.rpartition(".")[2]) == ("warning", key)
+    assert "only udp_proxy has sessions" in text

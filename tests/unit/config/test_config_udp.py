@@ -89,10 +89,32 @@ def test_what_needs_connections_is_rejected(listener: dict[str, Any], path: str,
         ({"hosts": [{"address": "unix:/tmp/s"}]}, "cluster_manager.clusters[0].hosts[0].address"),
         ({"tls_context": {"status": True}}, "cluster_manager.clusters[0].tls_context"),
         ({"type": "ORIGINAL_DST", "hosts": []}, "cluster_manager.clusters[0].type"),
+        ({"proxy_protocol": "v2"}, "cluster_manager.clusters[0].proxy_protocol"),
     ],
 )
-def test_hosts_must_have_a_port_and_no_tls(cluster: dict[str, Any], path: str) -> None:
+def test_what_hosts_of_datagrams_cannot_have(cluster: dict[str, Any], path: str) -> None:
     assert any(severity == "error" and where == path for severity, where, _ in faults(cluster)), faults(cluster)
+
+
+@pytest.mark.parametrize(
+    ("listener", "settings", "path", "text"),
+    [
+        ({}, {"connect_timeout": "3s"}, ".filter_chains[0].filters[0].config.connect_timeout", "no effect on datagrams"),
+        ({"write_timeout": "3s"}, {}, ".write_timeout", "no effect on datagrams"),
+        ({"write_min_rate": 9}, {}, ".write_min_rate", "no effect on datagrams"),
+        (
+            {},
+            {"cluster": "", "routes": [{"cluster": "c", "server_names": ["a.test"]}]},
+            ".filter_chains[0].filters[0].config.routes[0].server_names",
+            "never matches: datagrams have no TLS server name",
+        ),
+    ],
+)
+def test_what_has_no_effect_gets_a_warning(listener: dict[str, Any], settings: dict[str, Any], path: str, text: str) -> None:
+    udp = {"type": "udp_proxy", "config": {"cluster": "c", **settings}}
+    [(severity, where, message)] = faults(filter_chains=[{"filters": [udp]}], **listener)
+    assert (severity, where) == ("warning", PLACE + path)
+    assert text in message
 
 
 def test_sessions_end_earlier_than_connections_by_default() -> None:

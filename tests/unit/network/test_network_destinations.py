@@ -9,10 +9,11 @@ import uvloop
 from tests.kit.addresses import outer_address
 
 from pymosn.api.network import Connection, DialReceiver, DialRule, NetworkFilter, plain_peer
+from pymosn.core.address_ranges import parse_network
 from pymosn.core.clock import Clock
 from pymosn.core.failure import DESTINATION_DENIED, LOOP, Failure
 from pymosn.core.timers import TimerWheel
-from pymosn.network.destinations import AllowedRange, ClientDestinations, NamedHost, OwnAddresses, is_local, parse_network
+from pymosn.network.destinations import AllowedRange, ClientDestinations, NamedHost, OwnAddresses, is_local
 from pymosn.network.dialer import TcpDialer
 from pymosn.network.listener import ConnectionIds
 
@@ -105,7 +106,7 @@ def test_a_list_never_opens_this_process() -> None:
 @pytest.mark.parametrize("text", ["", "10.0.0.0/33", "10.0.0.1/8", "name", "10.0.0.0/8:80", "[::1]"])
 def test_what_is_no_network(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        parse_network(text)
+        parse_network(text, is_exact=True)
 
 
 class Answer(DialReceiver):

@@ -63,6 +63,8 @@ def _check_can_match(listener: Listener, match: ChainMatch, path: str, report: D
         for key in ("server_names", "application_protocols"):
             if getattr(match, key):
                 report.warning(f"{path}.{key}", "never matches: plain text has neither server names nor ALPN")
+    if listener.proxy_protocol is not None:
+        return  # its header has both ends
     if listener.network.lower() == "unix":
         for key in ("destination_port", "source_prefixes"):
             if getattr(match, key):

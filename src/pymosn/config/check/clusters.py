@@ -1,6 +1,7 @@
 """Checks clusters and their hosts."""
 
 from collections.abc import Collection
+from functools import partial
 from importlib.util import find_spec
 from typing import Final
 
@@ -8,10 +9,9 @@ from pymosn.config.check.addresses import host_fault, is_ip
 from pymosn.config.check.tls import check_cluster_tls, check_manager_tls
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import Cluster, ClusterManager
-from pymosn.core.address_ranges import port_ranges
+from pymosn.core.address_ranges import parse_network, port_ranges
 from pymosn.core.addresses import port_number
 from pymosn.core.headers import is_token
-from pymosn.network.destinations import parse_network
 from pymosn.upstream.balancers import balancers
 
 MAX_WEIGHT: Final = 128
@@ -80,7 +80,10 @@ def _check_original(cluster: Cluster, path: str, report: Diagnostics, redirects:
         report.error(f"{path}.original_dst_lb_config.header_name", "not a header name", block.header_name)
     for i, entry in enumerate(block.allowed_destinations if block is not None else ()):
         entry_path = f"{path}.original_dst_lb_config.allowed_destinations[{i}]"
-        for key, parse, value in (("network", parse_network, entry.network), ("ports", port_ranges, entry.ports)):
+        for key, parse, value in (
+            ("network", partial(parse_network, is_exact=True), entry.network),
+            ("ports", port_ranges, entry.ports),
+        ):
             try:
                 parse(value)
             except ValueError as error:

@@ -61,6 +61,7 @@ def check_chain(
                 _check_proxy(filter.config, f"{inner}.config", report, tables)
             else:
                 check_stream_proxy(filter.config, f"{inner}.config", report, clusters)
+                _check_sessions(filter.config, f"{inner}.config", report)
             if before and not may_follow(before, filter):
                 report.warning(inner, _why_idle(before))
             before.append(filter)
@@ -168,11 +169,17 @@ def check_stream_proxy(config: StreamProxyConfig, path: str, report: Diagnostics
         _check_target(config, path, report, clusters)
         return  # MOSN's own sample has routes too
     if not config.routes:
-        report.error(f"{path}.cluster", "a tcp_proxy needs a cluster or routes (MOSN would close every connection)")
+        report.error(f"{path}.cluster", "needs a cluster or routes (MOSN would close every connection)")
     for i, route in enumerate(config.routes):
         inner = f"{path}.routes[{i}]"
         _check_target(route, inner, report, clusters)
         _check_stream_route(route, inner, report)
+
+
+def _check_sessions(tcp: StreamProxyConfig, path: str, report: Diagnostics) -> None:
+    for key in ("max_sessions", "max_sessions_per_client", "max_reply_ratio"):
+        if getattr(tcp, key):
+            report.warning(f"{path}.{key}", "has no effect: only udp_proxy has sessions", getattr(tcp, key))
 
 
 def _check_target(

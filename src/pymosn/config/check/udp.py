@@ -19,6 +19,8 @@ _UNSUPPORTED: Final = (
     ("group", "only a unix socket has a file"),
 )
 
+_DEFAULT: Final = Listener()
+
 #: Checks the cluster and the routes of a layer-4 proxy at a path.
 StreamCheck = Callable[[StreamProxyConfig, str], object]
 
@@ -28,6 +30,9 @@ def check_udp_listener(listener: Listener, path: str, report: Diagnostics, check
     for key, problem in _UNSUPPORTED:
         if getattr(listener, key):
             report.error(f"{path}.{key}", problem)
+    for key in ("write_timeout", "write_min_rate"):
+        if getattr(listener, key) != getattr(_DEFAULT, key):
+            report.warning(f"{path}.{key}", "has no effect on datagrams: what cannot be sent at once is dropped")
     if len(listener.filter_chains) != 1:
         place = f"{path}.filter_chains" + ("[1]" if listener.filter_chains else "")
         report.error(place, f"a udp listener needs exactly one filter chain; there are {len(listener.filter_chains)}")
@@ -47,9 +52,18 @@ def check_udp_listener(listener: Listener, path: str, report: Diagnostics, check
                 report.warning(place, "has no effect: the udp_proxy before it takes all datagrams")
             else:
                 check_stream(entry.config, f"{place}.config")
+                _check_options(entry.config, f"{place}.config", report)
         if not chain.filters:
             report.error(f"{inner}.filters", "a udp listener needs a udp_proxy")
     _check_idle(listener, path, report)
+
+
+def _check_options(udp: StreamProxyConfig, path: str, report: Diagnostics) -> None:
+    if udp.connect_timeout:
+        report.warning(f"{path}.connect_timeout", "has no effect on datagrams")
+    for i, route in enumerate(udp.routes):
+        if route.server_names and not (udp.cluster or udp.weighted_clusters):
+            report.warning(f"{path}.routes[{i}].server_names", "never matches: datagrams have no TLS server name")
 
 
 def _check_idle(listener: Listener, path: str, report: Diagnostics) -> None:
@@ -73,6 +87,8 @@ def check_datagram_hosts(listeners: Iterable[Listener], clusters: Collection[Clu
             report.error(f"{path}.type", "udp_proxy has no original destinations", cluster.type)
         if cluster.cluster_manager_tls or (cluster.tls_context is not None and cluster.tls_context.status):
             report.error(f"{path}.tls_context", "udp_proxy cannot send datagrams over TLS")
+        if cluster.proxy_protocol:
+            report.error(f"{path}.proxy_protocol", "udp_proxy cannot send the PROXY protocol", cluster.proxy_protocol)
         for j, host in enumerate(cluster.hosts):
             if host.address.startswith(UNIX):
                 report.error(f"{path}.hosts[{j}].address", "udp_proxy needs hosts with a port", host.address)

@@ -6,10 +6,11 @@ from typing import Annotated, Final
 
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import StreamFilter
+from pymosn.core.address_ranges import parse_network
 from pymosn.core.failure import ACCESS_DENIED
 from pymosn.filters.settings import Block, works
 from pymosn.filters.spec import FilterSpec
-from pymosn.filters.stream.addresses import Network, parse_ip, parse_network
+from pymosn.filters.stream.addresses import Network, parse_ip
 from pymosn.filters.stream.problems import Problems
 
 #: Number of addresses whose result is cached.
