@@ -128,6 +128,7 @@ def test_the_order_of_a_context_set(start: Start) -> None:
     )
     for name, protocols, expected in (
         ("b.wild.test", (), "first"),
+        ("a.wild.test", (), "exact"),
         ("p.test", ("http/1.1",), ""),  # its context speaks another protocol: the fatal alert
         ("p.test", ("sofa",), "protocol"),
         ("none.test", ("sofa",), "protocol"),

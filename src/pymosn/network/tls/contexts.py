@@ -39,18 +39,16 @@ class ServerContext:
         self.ssl_context = ssl_context
         self.demand = demand
         self.names = names
-        self._names = frozenset((*names, settings.server_name.lower()))
+        self._names = frozenset([name for name in (*names, settings.server_name.lower()) if name])
         self._protocols = frozenset(settings.tls.alpn)
         self._uris = frozenset([uri.lower() for uri in settings.uris])
 
     def has_name(self, name: str) -> bool:
-        """Whether a server name, in lower case, is one of this context, by itself or as `*.example.com` or `*.com`.
+        """Whether a server name, in lower case, is one of this context."""
+        return name in self._names
 
-        A client that sends none has the empty name, which is that of a context without `server_name`, as in MOSN.
-        """
-        name = name.rstrip(".")
-        if name in self._names:
-            return True
+    def has_wildcard(self, name: str) -> bool:
+        """Whether this context has a wildcard for a server name: `*.example.com`, or `*.com` for any number of labels."""
         dot = name.find(".")
         while dot >= 0:
             if f"*{name[dot:]}" in self._names:
@@ -138,10 +136,8 @@ class ServerContexts:
         self.contexts = contexts
 
     def choose(self, hello: ClientHello) -> ServerContext:
-        """The context for a client, as in MOSN.
-
-        The first one that has the server name, by itself or with a wildcard; else the first one that speaks one of the
-        client's ALPN protocols; else the first one.
+        """The context for a client: the first one that has its server name, else a wildcard for it, else one of its ALPN
+        protocols; else the first one.
         """
         return self._find(hello.server_name, hello.protocols)
 
@@ -150,8 +146,12 @@ class ServerContexts:
         return self._find(host.lower(), protocols)
 
     def _find(self, name: str, protocols: tuple[str, ...]) -> ServerContext:
+        name = name.rstrip(".")
         for context in self.contexts:
             if context.has_name(name):
+                return context
+        for context in self.contexts:
+            if context.has_wildcard(name):
                 return context
         for context in self.contexts:
             if context.has_protocol(protocols):
