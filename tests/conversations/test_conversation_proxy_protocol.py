@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from test_conversation_local import failure
 from test_conversation_mirror import mirrored
 from tests.kit import GET, OK, Peer, Start
 from tests.kit import bolt_frames as bolt
@@ -81,6 +82,13 @@ def test_an_idle_connection_of_another_client_is_replaced_at_the_limit(start: St
     other.receives(GET)
     other.sends(OK)
     second.receives(OK)
+    assert "request_pending_overflow" not in talk.upstream_counters()
+    # A busy one does not give way.
+    second.sends(GET)
+    other.receives(GET)
+    first.sends(GET)
+    first.receives(failure(b"503 Service Unavailable", b""))
+    assert talk.upstream_counters()["request_pending_overflow"] == 1
 
 
 def test_a_retry_is_for_the_same_client(start: Start) -> None:

@@ -216,6 +216,10 @@ class PoolTarget:
         """Takes one of the cluster's permits for connections; False when none is left."""
         raise NotImplementedError
 
+    def is_full(self) -> bool:
+        """Whether the cluster has as many connections as it may have."""
+        raise NotImplementedError
+
     def on_connection(self) -> None:
         """A connection was opened."""
         raise NotImplementedError

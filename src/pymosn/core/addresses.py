@@ -48,7 +48,7 @@ def normal_ip(text: str) -> str:
         normal = socket.inet_ntop(family, socket.inet_pton(family, text))
     except (OSError, ValueError):
         return ""
-    return normal.removeprefix(MAPPED) if "." in normal else normal
+    return unmapped(normal)
 
 
 def packed_ip(text: str) -> bytes:
@@ -61,7 +61,11 @@ def packed_ip(text: str) -> bytes:
 
 def ip_text(packed: bytes) -> str:
     """The normal form of the IP address in 4 or 16 bytes, with mapped IPv4 addresses as IPv4."""
-    ip = socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
+    return unmapped(socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed))
+
+
+def unmapped(ip: str) -> str:
+    """An IP address in its normal form, a mapped IPv4 address as IPv4; `::ffff:0:102:304` is none."""
     return ip.removeprefix(MAPPED) if "." in ip else ip
 
 

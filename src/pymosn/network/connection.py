@@ -39,7 +39,7 @@ from typing import Any, Final, cast
 from mypy_extensions import i16, i32, i64, mypyc_attr
 
 from pymosn.api.network import NetworkFilter
-from pymosn.core.addresses import MAPPED
+from pymosn.core.addresses import unmapped
 from pymosn.core.clock import Clock
 from pymosn.core.failure import CLIENT_WRITE_TIMEOUT, CLOSED_BY_PEER, Failure
 from pymosn.core.frame_writer import FrameWriter
@@ -160,11 +160,11 @@ class TcpConnection(TransportUser):
         transport.set_write_buffer_limits(HIGH_WATER)
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
-            self.remote_ip = peer[0].removeprefix(MAPPED)
+            self.remote_ip = unmapped(peer[0])
             self.remote_port = peer[1]
         local = transport.get_extra_info("sockname")
         if isinstance(local, tuple):
-            self.local_ip = local[0].removeprefix(MAPPED)
+            self.local_ip = unmapped(local[0])
             self.local_port = local[1]
         if not self._owner.on_open(self):
             self._filter = NO_FILTER

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from mypy_extensions import i64
 
-from pymosn.core.addresses import MAPPED
+from pymosn.core.addresses import unmapped
 from pymosn.core.clock import Clock
 from pymosn.core.counters import DatagramStats, DownstreamStats
 from pymosn.core.failure import CONNECT_FAILED, CONNECT_REFUSED, Failure
@@ -57,7 +57,7 @@ class Source:
         self.address = address
         self.control = control
         self.local_ip = local_ip
-        self.ip: str = str(address[0]).removeprefix(MAPPED)
+        self.ip: str = unmapped(str(address[0]))
         self.port: i64 = address[1]
 
     def is_valid(self) -> bool:
@@ -160,7 +160,7 @@ def reply_control(received: list[tuple[int, int, bytes]]) -> tuple[list[tuple[in
             ip = socket.inet_ntop(socket.AF_INET6, content[:16])
             # The interface only where the address needs one.
             index = content[16:20] if ip.startswith("fe80:") else b"\0\0\0\0"
-            return [(level, kind, content[:16] + index)], ip.removeprefix(MAPPED)
+            return [(level, kind, content[:16] + index)], unmapped(ip)
         if level == socket.SOL_IP and kind == IP_PKTINFO and len(content) >= 12:
             # struct in_pktinfo: interface, local address, destination of the header.
             local = content[4:8]

@@ -17,7 +17,7 @@ from mypy_extensions import i64
 
 from pymosn.api.network import DialRule
 from pymosn.core.address_ranges import End, parse_network
-from pymosn.core.addresses import MAPPED
+from pymosn.core.addresses import unmapped
 from pymosn.core.failure import DESTINATION_DENIED, LOOP, Failure
 
 #: Hosts of sockets that listen on all addresses.
@@ -111,7 +111,7 @@ def is_local(ip: str) -> bool:
     family = socket.AF_INET6 if ":" in plain else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect((ip.removeprefix(MAPPED), 9))  # sends nothing
+            probe.connect((unmapped(ip), 9))  # sends nothing
             return _plain(str(probe.getsockname()[0])) == plain
         except OSError:
             return False  # there is no way to it

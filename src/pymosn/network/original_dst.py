@@ -10,7 +10,7 @@ import socket
 import struct
 from typing import Any, Final
 
-from pymosn.core.addresses import MAPPED
+from pymosn.core.addresses import unmapped
 
 #: linux/netfilter_ipv4.h, and IP6T_SO_ORIGINAL_DST of linux/netfilter_ipv6/ip6_tables.h.
 SO_ORIGINAL_DST: Final = 80
@@ -28,7 +28,7 @@ def redirected_from(sock: Any) -> tuple[str, int] | None:
         pass  # an IPv6 connection, or not redirected
     try:
         _, port, _, raw6, _ = SOCKADDR_IN6.unpack(sock.getsockopt(socket.IPPROTO_IPV6, SO_ORIGINAL_DST, SOCKADDR_IN6.size))
-        return socket.inet_ntop(socket.AF_INET6, raw6).removeprefix(MAPPED), int.from_bytes(port, "big")
+        return unmapped(socket.inet_ntop(socket.AF_INET6, raw6)), int.from_bytes(port, "big")
     except (OSError, struct.error):
         return None
 

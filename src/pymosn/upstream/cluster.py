@@ -258,6 +258,9 @@ class ClusterHost(Host):
         self._count_overflow()
         return False
 
+    def is_full(self) -> bool:
+        return self.limits.connections.is_reached()
+
     def on_connection(self) -> None:
         self.limits.pending.release()
         for stats in (self.stats, self.cluster_stats):

@@ -16,10 +16,14 @@ class Limit:
 
     def try_acquire(self) -> bool:
         """Acquires one use; returns False if the limit is reached."""
-        if self.limit > 0 and self.active >= self.limit:
+        if self.is_reached():
             return False
         self.active += 1
         return True
+
+    def is_reached(self) -> bool:
+        """Whether `try_acquire` would fail."""
+        return 0 < self.limit <= self.active
 
     def release(self) -> None:
         """Releases one use that `try_acquire` granted."""

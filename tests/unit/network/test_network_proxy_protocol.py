@@ -98,6 +98,12 @@ def test_a_trusted_peer_is_believed(peer: str, step: int) -> None:
     assert rig.notes.log == ["open", b"data"]
 
 
+def test_an_address_that_only_begins_like_a_mapped_one() -> None:
+    rig = Rig("::ffff:0:102:304")
+    assert rig.connection.remote_ip == "::ffff:0:102:304"
+    assert rig.notes.log == ["open"]
+
+
 def test_what_follows_the_header_is_the_clients() -> None:
     rig = Rig()
     rig.sends(V2 + V1)

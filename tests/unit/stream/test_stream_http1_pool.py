@@ -70,8 +70,11 @@ class Target(PoolTarget):
         self.open = 0
         self.failed = 0
 
+    def is_full(self) -> bool:
+        return 0 < self.limit <= self.open
+
     def try_connection(self) -> bool:
-        if self.limit and self.open >= self.limit:
+        if self.is_full():
             return False
         self.open += 1
         return True

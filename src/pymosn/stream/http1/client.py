@@ -344,7 +344,9 @@ class Http1Pool(ConnectionPool):
         if fresh and idle:
             # Replaces an idle connection that is probably stale as well.
             self.drop(idle[0])
-        if not self._target.try_connection() and not self._replace_idle(preface):
+        if preface and idle and self._target.is_full():
+            self.drop(idle[0])  # of another client: its permit is for this one
+        if not self._target.try_connection():
             receiver.on_no_sender(OVERFLOW)
             return
         client = Http1Client(self, preface)
@@ -359,13 +361,6 @@ class Http1Pool(ConnectionPool):
                 self._idle.remove(client)
                 return client
         return None
-
-    def _replace_idle(self, preface: bytes) -> bool:
-        """Closes an idle connection of another client, and takes its permit; False if there is none."""
-        if not preface or not self._idle:
-            return False
-        self.drop(self._idle[0])
-        return self._target.try_connection()
 
     def withdraw(self, receiver: ResponseReceiver) -> None:
         for dial in self._dials:
