@@ -251,9 +251,11 @@ class _Hints:
         return False
 
     def _matters(self, event: Event) -> bool:
-        if event.mask & (IGNORED | UNMOUNT | DELETE_SELF | MOVE_SELF):
+        is_lost = event.mask & (IGNORED | UNMOUNT | DELETE_SELF | MOVE_SELF) != 0
+        if is_lost:
             self.is_lost = True
-        if self.is_lost or event.mask & Q_OVERFLOW:
+        # Not everything that follows a loss: other entries of a busy folder, such as /tmp, would delay the end of an edit.
+        if is_lost or event.mask & Q_OVERFLOW:
             return True
         return any(watched.matters(event.mask, event.name) for watched in self._watched.get(event.watch, ()))
 

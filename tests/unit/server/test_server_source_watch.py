@@ -480,9 +480,10 @@ def test_noise(notified: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         for _ in range(100):
             assert rounds.acquire(timeout=PATIENCE)
         assert process.looks == before
-        write(path, "2")
-        process.expect("2")
-        assert process.report() == ["edited.py"]
+        for content, edit in (("2", write), ("3", replace), ("4", replace)):
+            edit(path, content)
+            process.expect(content)
+            assert process.report() == ["edited.py"]
     finally:
         done.set()
         noise.join()
