@@ -31,6 +31,7 @@ from pymosn.core.address_ranges import End, address_range, port_ranges
 from pymosn.core.addresses import split_address
 from pymosn.core.counters import DownstreamStats
 from pymosn.core.errors import describe, is_a, reason
+from pymosn.core.server_names import server_name_pattern
 from pymosn.network.admission import Admission
 from pymosn.network.chain_match import ChainConditions
 from pymosn.network.datagram_session import SessionFactory
@@ -371,7 +372,7 @@ def _target(cluster: str, weighted: list[WeightedStreamCluster]) -> StreamTarget
 
 def _stream_route(route: StreamRoute) -> AddressRoute:
     """A route. Without server names, an end without addresses or ports matches no connection, as in MOSN."""
-    names = [name.lower().removesuffix(".") for name in route.server_names]
+    names = [server_name_pattern(name) for name in route.server_names]
     source = _end(route.sourceaddrs, route.sourceport, bool(names))
     destination = _end(route.destinationaddrs, route.destinationport, bool(names))
     return AddressRoute(_target(route.cluster, route.weighted_clusters), source, destination, names)

@@ -5,26 +5,19 @@ from __future__ import annotations
 from pymosn.config.schema import Listener
 from pymosn.config.schema.server import ChainMatch
 from pymosn.core.address_ranges import parse_network
+from pymosn.core.server_names import server_name_pattern
 from pymosn.network.chain_match import ChainConditions, Network
 
 
 def conditions_of(match: ChainMatch) -> ChainConditions:
     """The conditions of one chain. Raises ValueError for invalid ones, which the check of the configuration reports."""
     return ChainConditions(
-        server_names=tuple(dict.fromkeys(server_name(name) for name in match.server_names)),
+        server_names=tuple(dict.fromkeys(server_name_pattern(name) for name in match.server_names)),
         protocols=tuple(dict.fromkeys(match.application_protocols)),
         transport=match.transport_protocol,
         port=match.destination_port,
         networks=tuple(dict.fromkeys(network(text) for text in match.source_prefixes)),
     )
-
-
-def server_name(text: str) -> str:
-    """A server name in lower case, without the dot that may end it. Raises ValueError with a message for the user."""
-    name = text.lower().removesuffix(".")
-    if not name or "*" in name.removeprefix("*.") or not name.isascii() or ".." in name:
-        raise ValueError("not a server name: expected a name, or *. and a name; leave the key out for all names")
-    return name
 
 
 def network(text: str) -> Network:

@@ -23,8 +23,10 @@ from pymosn.control.sample_certificates import MISTAKEN, is_mistaken
 from pymosn.core.counters import GroupData
 from pymosn.network.tls.contexts import server_context
 from pymosn.network.tls.material import TlsFault
+from pymosn.network.tls.openssl import UNUSABLE, openssl
 from pymosn.network.tls.settings import ClientSettings
 from pymosn.network.tls.upstream import client_context
+from pymosn.observe.text import one_line
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -144,7 +146,9 @@ def find_faults(config: MosnConfig, material: TlsMaterial, now: float) -> list[D
 
     What a listener with `fall_back` can start without is a warning too.
     """
-    return [fault for where, context in tls_contexts(config) for fault in _Checked(where, context, material).faults(now)]
+    contexts = list(tls_contexts(config))
+    faults = [Diagnostic(severity="warning", message=UNUSABLE)] if contexts and openssl() is None else []
+    return faults + [fault for where, context in contexts for fault in _Checked(where, context, material).faults(now)]
 
 
 class _Checked:
@@ -274,7 +278,7 @@ def _label(loaded: x509.Certificate) -> str:
 
     common = [str(entry.value) for entry in loaded.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     text = next(filter(None, [*common, *_names(loaded)]), f"serial {loaded.serial_number:x}")
-    return "".join(char if char.isprintable() else "?" for char in text[:LONGEST_LABEL])
+    return one_line(text)[:LONGEST_LABEL]
 
 
 def _name(name: x509.Name) -> str:
@@ -335,16 +339,12 @@ def as_text(views: Iterable[CertificateView]) -> str:
     for view in views:
         left = view["days_left"]
         state = f"{left:.0f} days left" if left >= 0 else f"EXPIRED {-left:.0f} days ago"
-        lines.append(f"{_shown(view['subject']) or '(no subject)'}: {state}, until {view['not_after']}")
-        lines.append(f"  {'CA, ' if view['is_ca'] else ''}issued by {_shown(view['issuer']) or '(no issuer)'}")
+        lines.append(f"{one_line(view['subject']) or '(no subject)'}: {state}, until {view['not_after']}")
+        lines.append(f"  {'CA, ' if view['is_ca'] else ''}issued by {one_line(view['issuer']) or '(no issuer)'}")
         if view["names"]:
-            lines.append(f"  for      {', '.join(map(_shown, view['names']))}")
+            lines.append(f"  for      {', '.join(map(one_line, view['names']))}")
         lines.append(f"  serial   {view['serial']}")
         lines.append(f"  SHA-256  {view['fingerprint']}")
         lines.append(f"  from     {view['file'] or 'the configuration'}")
-        lines += [f"  used by  {_shown(user)}" for user in view["used_by"]]
+        lines += [f"  used by  {one_line(user)}" for user in view["used_by"]]
     return "".join(f"{line}\n" for line in lines)
-
-
-def _shown(text: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final, NamedTuple
 
+from pymosn.core.server_names import wildcards_for
+
 #: Values of `ChainConditions.transport`; empty for both.
 TLS: Final = "tls"
 PLAIN_TEXT: Final = "raw_buffer"
@@ -116,10 +118,8 @@ def _by_name(names: _Names, server_name: str) -> _Transports | None:
         exact = names.get(server_name)
         if exact is not None:
             return exact
-        rest = server_name
-        while "." in rest:
-            rest = rest.partition(".")[2]
-            found = names.get("*." + rest)
+        for wildcard in wildcards_for(server_name):
+            found = names.get(wildcard)
             if found is not None:
                 return found
     return names.get("")

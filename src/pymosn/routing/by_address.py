@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pymosn.core.address_ranges import End
 from pymosn.core.addresses import split_address
-
-#: Prefix of a server name that stands for every name below the rest.
-WILDCARD = "*."
+from pymosn.core.server_names import wildcards_for
 
 
 class StreamTarget:
@@ -31,30 +29,22 @@ class AddressRoute:
     """A route by source, destination and the server name that the client sends by TLS."""
 
     def __init__(self, target: StreamTarget, source: End | None, destination: End | None, names: list[str]) -> None:
-        """None for an end that may be any. `names`: in lower case; empty if the name may be any, or missing."""
+        """None for an end that may be any. `names`: patterns; empty if the name may be any, or missing."""
         self.target = target
         self._source = source
         self._destination = destination
-        self._names = frozenset([name for name in names if not name.startswith(WILDCARD)])
-        self._domains = frozenset([name[len(WILDCARD) :] for name in names if name.startswith(WILDCARD)])
+        self._names = frozenset(names)
 
     def matches(self, source: tuple[str, int], destination: tuple[str, int], server_name: str) -> bool:
         """Whether a connection between these two ends, IP address and port each, uses this route."""
-        if (self._names or self._domains) and not self._has_name(server_name):
+        if self._names and not self._has_name(server_name):
             return False
         if self._source is not None and not self._source.matches(source[0], source[1]):
             return False
         return self._destination is None or self._destination.matches(destination[0], destination[1])
 
     def _has_name(self, name: str) -> bool:
-        if name in self._names:
-            return True
-        _, dot, rest = name.partition(".")
-        while dot:
-            if rest in self._domains:
-                return True
-            _, dot, rest = rest.partition(".")
-        return False
+        return name in self._names or not self._names.isdisjoint(wildcards_for(name))
 
 
 def destination_of(original: str, ip: str, port: int) -> tuple[str, int]:

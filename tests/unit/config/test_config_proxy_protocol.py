@@ -27,10 +27,10 @@ def test_a_listener_without_trusted_networks_is_refused() -> None:
 
 
 @pytest.mark.parametrize("prefix", ["10.0.0.0/33", "10.0.0/8", "", "any", "10.0.0.0/8 ", "::/129"])
-def test_invalid_networks_are_named(prefix: str) -> None:
+def test_invalid_networks_are_reported(prefix: str) -> None:
     [(severity, path, text)] = faults({"trusted_prefixes": ["10.0.0.0/8", prefix]})
     assert (severity, path) == ("error", f"{PATH}.trusted_prefixes[1]")
-    assert repr(prefix) in text or prefix in text
+    assert text.startswith("not a network: expected an IP address and the length of its prefix")
 
 
 def test_networks_of_a_unix_listener_have_no_effect() -> None:

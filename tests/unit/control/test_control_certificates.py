@@ -12,6 +12,7 @@ from tests.kit import certificates as made
 
 from pymosn.assembly.tls_material import TlsMaterial
 from pymosn.config.schema import Cluster, ClusterManager, FilterChain, Listener, MosnConfig, Server, TlsContext
+from pymosn.control import certificates
 from pymosn.control.certificates import (
     MAX_METRICS,
     Used,
@@ -45,6 +46,16 @@ PAIR = {"cert_chain": "c", "private_key": "k"}
 def test_a_good_context_has_no_faults() -> None:
     config = listener(**PAIR, ca_cert="ca", crl="crl")
     assert faults_of(config, c=GOOD.certificate, k=GOOD.key, ca=made.ca().certificate, crl=made.revoke(made.ca())) == []
+
+
+def test_a_python_whose_openssl_cannot_be_configured_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"c": GOOD.certificate, "k": GOOD.key}
+    assert faults_of(listener(**PAIR), **files) == []
+    monkeypatch.setattr(certificates, "openssl", lambda: None)
+    ((severity, place, text),) = faults_of(listener(**PAIR), **files)
+    assert (severity, place) == ("warning", "")
+    assert "no session tickets" in text
+    assert faults_of(MosnConfig(servers=[Server()])) == []
 
 
 UNUSABLE = [

@@ -2,12 +2,13 @@
 
 from collections.abc import Collection
 
-from pymosn.config.chains import chain_name, conditions_of, network, server_name
+from pymosn.config.chains import chain_name, conditions_of, network
 from pymosn.config.check.filters import check_chain
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import FilterChain, Listener
 from pymosn.config.schema.server import ChainMatch
 from pymosn.core.addresses import split_address
+from pymosn.core.server_names import server_name_pattern
 from pymosn.network.chain_match import PLAIN_TEXT, TLS, Key, same_key
 
 
@@ -43,7 +44,7 @@ def _check_match(listener: Listener, chain: FilterChain, path: str, report: Diag
         return
     match = chain.match
     for i, name in enumerate(match.server_names):
-        report.attempt(f"{path}.server_names[{i}]", server_name, name, value=name)
+        report.attempt(f"{path}.server_names[{i}]", server_name_pattern, name, value=name)
     for i, text in enumerate(match.source_prefixes):
         report.attempt(f"{path}.source_prefixes[{i}]", network, text, value=text)
     for i, protocol in enumerate(match.application_protocols):

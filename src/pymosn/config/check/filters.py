@@ -1,6 +1,5 @@
 """Checks network, stream and listener filters. Unknown and unsupported ones are rejected: traffic must not bypass them."""
 
-import re
 from collections.abc import Collection
 from typing import Any, Final
 
@@ -30,6 +29,7 @@ from pymosn.config.schema.stream_filters import LISTENER_FILTERS, NO_OP_STREAM_F
 from pymosn.config.typed import typed
 from pymosn.core.address_ranges import address_range, port_ranges
 from pymosn.core.headers import is_token
+from pymosn.core.server_names import server_name_pattern
 from pymosn.filters.errors import FilterConfigError, problems_of
 from pymosn.filters.loading import CONNECTION_FILTERS, installed
 from pymosn.filters.loading import PROTOCOLS as PROTOCOL_ENTRY_POINTS
@@ -40,7 +40,6 @@ from pymosn.stream.registry import protocols
 CONNECT_MODES: Final = ("off", "terminate", "forward")
 ON_ERROR: Final = (FAIL, SKIP)
 BUILT_PROTOCOLS: Final = frozenset(protocols().names())
-_SERVER_NAME: Final = re.compile(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 _TCP_FATE: Final = "close the connection"
 _TAKES_ALL: Final = "the filter before it takes all bytes"
 _NOT_BUILT: Final = "MOSN filter that is not implemented yet; rejected, because traffic must not pass without it"
@@ -201,9 +200,7 @@ def _check_stream_route(route: StreamRoute, path: str, report: Diagnostics) -> N
     if missing and not route.server_names:
         report.warning(path, f"never matches without {' and '.join(missing)}, as in MOSN")
     for i, name in enumerate(route.server_names):
-        if not _SERVER_NAME.fullmatch(name):
-            message = "not a server name: expected a name, or *. and a name"
-            report.error(f"{path}.server_names[{i}]", message, name)
+        report.attempt(f"{path}.server_names[{i}]", server_name_pattern, name, value=name)
     for key in ("sourceaddrs", "destinationaddrs"):
         for i, entry in enumerate(getattr(route, key)):
             inner = f"{path}.{key}[{i}].address"

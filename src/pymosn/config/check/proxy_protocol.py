@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_network
 from typing import Final
 
+from pymosn.config.chains import network
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import Listener, MosnConfig, RouteAction, Server
 
@@ -19,10 +19,10 @@ def check_proxy_protocol(listener: Listener, path: str, report: Diagnostics) -> 
     if block is None:
         return
     path = f"{path}.proxy_protocol"
-    network = listener.network.lower()
-    if network == "udp":
+    transport = listener.network.lower()
+    if transport == "udp":
         report.error(path, "UDP listeners do not support the PROXY protocol")
-    elif network == "unix":
+    elif transport == "unix":
         if block.trusted_prefixes:
             problem = "have no effect: peers on a unix socket have no address, and all are trusted; see `mode`"
             report.warning(f"{path}.trusted_prefixes", problem)
@@ -30,10 +30,7 @@ def check_proxy_protocol(listener: Listener, path: str, report: Diagnostics) -> 
         problem = "must name the networks of the load balancers: anybody else could claim any address"
         report.error(f"{path}.trusted_prefixes", problem)
     for i, prefix in enumerate(block.trusted_prefixes):
-        try:
-            ip_network(prefix, strict=False)
-        except ValueError as error:
-            report.error(f"{path}.trusted_prefixes[{i}]", str(error), prefix)
+        report.attempt(f"{path}.trusted_prefixes[{i}]", network, prefix, value=prefix)
 
 
 def check_proxied_clusters(config: MosnConfig, report: Diagnostics) -> None:

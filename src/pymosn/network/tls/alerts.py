@@ -8,8 +8,6 @@ from mypy_extensions import i64
 
 HANDSHAKE_FAILURE: Final[i64] = 40
 DECODE_ERROR: Final[i64] = 50
-PROTOCOL_VERSION: Final[i64] = 70
-INTERNAL_ERROR: Final[i64] = 80
 UNRECOGNIZED_NAME: Final[i64] = 112
 NO_APPLICATION_PROTOCOL: Final[i64] = 120
 

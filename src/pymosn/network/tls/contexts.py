@@ -17,6 +17,7 @@ from pymosn.core.failure import (
     NO_CLIENT_CERTIFICATE,
     Failure,
 )
+from pymosn.core.server_names import wildcards_for
 from pymosn.network.tls.base import new_context
 from pymosn.network.tls.material import CA, CERTIFICATE, MemoryFile, TlsFault, load_ca, load_crl, names_of
 from pymosn.network.tls.openssl import openssl
@@ -49,12 +50,7 @@ class ServerContext:
 
     def has_wildcard(self, name: str) -> bool:
         """Whether this context has a wildcard for a server name: `*.example.com`, or `*.com` for any number of labels."""
-        dot = name.find(".")
-        while dot >= 0:
-            if f"*{name[dot:]}" in self._names:
-                return True
-            dot = name.find(".", dot + 1)
-        return False
+        return not self._names.isdisjoint(wildcards_for(name))
 
     def has_protocol(self, protocols: tuple[str, ...]) -> bool:
         """Whether one of the protocols that a client offers is spoken here."""

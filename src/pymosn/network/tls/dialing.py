@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import ssl
 import time
 
 from pymosn.api.network import Peer
+from pymosn.core.addresses import normal_ip
 from pymosn.core.failure import UPSTREAM_NAME_MISMATCH, UPSTREAM_TLS_TIMEOUT, Failure
 from pymosn.network.connection import TcpConnection
 from pymosn.network.tls.facts import certificate_of, upstream_facts
@@ -77,7 +77,8 @@ class UpstreamHandshake(HandshakeReceiver):
             self.on_insecure(fault, detail)
             return
         connection = self._connection
-        info = upstream_facts(transport.engine, "" if is_ip(peer.server_name) else peer.server_name)
+        # An IP address is verified, but not sent as a server name (RFC 6066 section 3).
+        info = upstream_facts(transport.engine, "" if normal_ip(peer.server_name) else peer.server_name)
         stats = self._tls.stats
         stats.handshakes.value += 1
         if info.is_resumed:
@@ -108,12 +109,3 @@ class UpstreamHandshake(HandshakeReceiver):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-
-
-def is_ip(name: str) -> bool:
-    """Whether a name is an IP address, which is verified but not sent (RFC 6066 section 3)."""
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
