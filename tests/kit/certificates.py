@@ -50,10 +50,11 @@ def issue(
     is_ca: bool = False,
     starts: timedelta = timedelta(days=-1),
     ends: timedelta = timedelta(days=365),
+    extensions: tuple[x509.ExtensionType, ...] = (),
 ) -> Issued:
     """Makes a certificate. `names`: host names and IP addresses. `signer`: None for a self-signed one.
 
-    `starts`, `ends`: relative to now.
+    `starts`, `ends`: relative to now. `extensions`: further ones, critical unless they are unknown to `cryptography`.
     """
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
@@ -75,6 +76,8 @@ def issue(
     others += [x509.UniformResourceIdentifier(uri) for uri in uris]
     if others:
         builder = builder.add_extension(x509.SubjectAlternativeName(others), critical=False)
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=not isinstance(extension, x509.UnrecognizedExtension))
     made = builder.sign(signing, hashes.SHA256())
     key = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return Issued(made.public_bytes(serialization.Encoding.PEM), key, made, private)
@@ -157,6 +160,13 @@ def other_client() -> Issued:
 def spiffe() -> Issued:
     """Of a client or server, with a SPIFFE id."""
     return issue("workload", ca(), names=("localhost", "127.0.0.1"), uris=(SPIFFE_ID,))
+
+
+@functools.cache
+def unreadable(signer: Issued | None) -> Issued:
+    """Of a client, with a DNS name that is not ASCII, nor UTF-8. `signer`: None for a self-signed one."""
+    names = x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, b"\x30\x05\x82\x03\xff\xfe\xfd")
+    return issue("unreadable", signer, extensions=(names,))
 
 
 def server_context(own: Issued | None = None, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:

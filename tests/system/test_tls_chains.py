@@ -1,5 +1,6 @@
 """Several filter chains and TLS contexts per listener, on the real program over real sockets."""
 
+import json
 import socket
 import socketserver
 import ssl
@@ -185,6 +186,47 @@ def test_requests_for_hosts_with_other_demands(start: Start) -> None:
     assert answer(port, "closed.test", "chain.test", certificate=client()) == (200, b"r")  # of the same demand
     assert answer(port, "closed.test", "open.test", certificate=client())[0] == 421
     assert answer(port, "closed.test", "closed.test")[0] == 0
+
+
+def test_a_host_whose_chain_is_for_other_clients(start: Start) -> None:
+    (port,) = free_ports(1)
+    inner = {"server_names": ["inner.test"]}
+    chains = [
+        chain_of("r", {}, tls_context=SERVER),
+        chain_of("far", inner | {"source_prefixes": ["127.9.0.0/16"]}, tls_context=MUTUAL),
+        chain_of("alpn", {"server_names": ["alpn.test"], "application_protocols": ["sofa"]}, tls_context=MUTUAL),
+    ]
+    tables = [table_of(name, name) for name in ("r", "far", "alpn")]
+    start(config_of([listener_of("l", port, chains)], tables)).wait_for(READY)
+    assert answer(port, "open.test", "open.test") == (200, b"r")
+    for host in ("inner.test", "INNER.test:443", "alpn.test"):
+        assert answer(port, host, host)[0] == 0
+        assert answer(port, "open.test", host)[0] == 421, host
+        assert answer(port, "", host)[0] == 421, host
+
+
+@pytest.mark.parametrize("inspector", [False, True])
+def test_open_connections_do_not_outlive_a_new_demand(start: Start, tmp_path: Path, inspector: bool) -> None:
+    (port,) = free_ports(1)
+
+    def config(context: dict[str, Any]) -> dict[str, Any]:
+        chain = chain_of("r", tls_context=context)
+        return config_of([listener_of("l", port, [chain], inspector=inspector)], [table_of("r", "r")])
+
+    proxy = start(config(SERVER))
+    proxy.wait_for(READY)
+    with opened(port) as secured, socket.create_connection(("127.0.0.1", port), PATIENCE) as plain:
+        assert exchange(secured)[0] == 200
+        if inspector:
+            assert exchange(plain)[0] == 200
+        (tmp_path / "conf" / "mosn.json").write_text(json.dumps(config(MUTUAL)))
+        assert proxy.post("/api/v1/reload")[0] == 200
+        assert exchange(secured)[0] == 421
+        if inspector:
+            assert exchange(plain)[0] == 421
+    assert answer(port)[0] == 0
+    assert plain_answer(port)[0] == 400
+    assert answer(port, certificate=client()) == (200, b"r")
 
 
 def test_a_session_does_not_carry_a_client_past_a_demand(start: Start) -> None:

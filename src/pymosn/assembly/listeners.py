@@ -190,10 +190,10 @@ class ListenerBuilder(msgspec.Struct, eq=False):
         access_logs = self._access_logs(name, config, path)
         conditions = [conditions_of(chain.conditions()) for chain in config.filter_chains]
         contexts = [self._contexts(chain, f"{path}.filter_chains[{i}]") for i, chain in enumerate(config.filter_chains)]
-        demands = HostDemands(conditions, contexts)
-        unequal = None if demands.are_equal(config.inspector) else demands
+        demands = HostDemands(conditions, contexts, config.inspector)
+        needed = None if demands.are_none() else demands
         chains = [
-            self._chain(config, i, conditions[i], contexts[i], filters, connection[i], stats, access_logs, unequal, path)
+            self._chain(config, i, conditions[i], contexts[i], filters, connection[i], stats, access_logs, needed, path)
             for i in range(len(config.filter_chains))
         ]
         built = ListenerChains(chains, stats, config, network.gate)

@@ -192,8 +192,8 @@ class WorkerRuntime:
         limits = made.limits
         self.admission.max_connections = limits.max_connections
         self.admission.descriptor_ceiling = descriptor_ceiling(limits.descriptor_reserve)
-        self._network.gate.limit = limits.max_handshakes
-        self._network.gate.source_limit = limits.max_handshakes_per_source
+        self._network.gate.limit = self.share.of(limits.max_handshakes)
+        self._network.gate.source_limit = self.share.of(limits.max_handshakes_per_source)
         self.runtime.overload.max_head_bytes = limits.max_head_bytes
         for built in made.listeners:
             built.activate()

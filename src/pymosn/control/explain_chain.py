@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from pymosn.config.chains import chain_name, conditions_of
-from pymosn.config.schema import Listener
+from pymosn.config.schema import FilterChain, Listener
 from pymosn.core.failure import NO_FILTER_CHAIN, NOT_TLS, Failure
 from pymosn.network.chain_match import PLAIN_TEXT, TLS, ChainConditions, ChainTable
 
@@ -51,7 +51,7 @@ def choose_chain(listener: Listener, scheme: str, host: str, port: int, client: 
     failure: Failure | None = None
     if index < 0:
         failure = NO_FILTER_CHAIN
-    elif listener.filter_chains[index].tls_contexts() and not is_tls and not listener.inspector:
+    elif not is_tls and not _serves_plain_text(listener, listener.filter_chains[index]):
         failure = NOT_TLS
     facts: dict[str, Any] = {}
     if has_tls or len(conditions) > 1 or any(conditions[0]):
@@ -63,6 +63,12 @@ def choose_chain(listener: Listener, scheme: str, host: str, port: int, client: 
             "others": [f"{chain_name(listener, i)}: {_text(other)}" for i, other in enumerate(conditions) if i != index],
         }
     return ChainChoice(index, name if is_tls else None, failure, facts)
+
+
+def _serves_plain_text(listener: Listener, chain: FilterChain) -> bool:
+    contexts = chain.tls_contexts()
+    needs_certificate = all(context.verify_client and context.require_client_cert for context in contexts)
+    return not contexts or (listener.inspector and not needs_certificate)
 
 
 def _text(conditions: ChainConditions) -> str:

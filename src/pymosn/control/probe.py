@@ -155,8 +155,8 @@ class _Attempt:
         except OSError:
             raise HandshakeError(UPSTREAM_TLS_CLOSED) from None
         self.is_handshaking = False
-        uris = secured.settings.uris
-        if uris and not any(kind == "URI" and name in uris for kind, name in _alternative_names(writer)):
+        uris = [uri.lower() for uri in secured.settings.uris]  # as on the data path
+        if uris and not any(kind == "URI" and name.lower() in uris for kind, name in _alternative_names(writer)):
             raise HandshakeError(UPSTREAM_NAME_MISMATCH, "the certificate has none of the accepted URIs")
 
     async def _status(self, http: HttpProbe, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:

@@ -92,6 +92,12 @@ class ChainTable:
                 protocols = names.setdefault(name, {}).setdefault(transport, {})
                 protocols.setdefault(protocol, _Sources()).add(network, index)
 
+    def has_name(self, port: int, server_name: str) -> bool:
+        """Whether a chain has a server name, by itself or with a wildcard. `port`: the one that the client connected to."""
+        names = self._ports.get(port) or self._ports.get(0)
+        found = None if names is None or not server_name else _by_name(names, server_name)
+        return names is not None and found is not None and found is not names.get("")
+
     def find(self, port: int, server_name: str, transport: str, protocols: tuple[str, ...], ip: str) -> int:
         """The index of the chain for a connection; -1 if there is none.
 

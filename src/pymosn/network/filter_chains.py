@@ -92,6 +92,11 @@ class Chain:
         contexts = self.contexts
         return contexts is not None and all(context.settings.is_plain for context in contexts.contexts)
 
+    def needs_certificate(self) -> bool:
+        """Whether no client can connect without a valid certificate."""
+        contexts = self.contexts
+        return contexts is not None and all(context.needs_certificate for context in contexts.contexts)
+
 
 class ChainStep(FirstBytes):
     """Chooses the chain of a connection, and its TLS context. The last step."""
@@ -144,7 +149,7 @@ class ChainStep(FirstBytes):
         if chain.contexts is not None:
             if chain.is_fallen_back():
                 self._stats.tls.plain.value += 1
-            elif not self._inspector:
+            elif not self._inspector or chain.needs_certificate():
                 accepted.failure = NOT_TLS
                 if chain.speaks_http and data.startswith(_METHODS):
                     accepted.last_words = _PLAIN_REPLY

@@ -18,17 +18,32 @@ from pymosn.network.tls.contexts import ServerContexts
 class HostDemands:
     """The demands of one listener. Immutable."""
 
-    def __init__(self, conditions: list[ChainConditions], contexts: list[ServerContexts | None]) -> None:
-        """The two lists have one entry per chain; the contexts are None if the chain does not terminate TLS."""
+    def __init__(self, conditions: list[ChainConditions], contexts: list[ServerContexts | None], may_be_plain: bool) -> None:
+        """The two lists have one entry per chain; the contexts are None if the chain does not terminate TLS.
+
+        `may_be_plain`: chains with TLS serve plain text too (`inspector`).
+        """
         self._table = ChainTable(conditions)
         self._contexts = contexts
-
-    def are_equal(self, may_be_plain: bool) -> bool:
-        """Whether all clients meet the same demand. `may_be_plain`: chains with TLS serve plain text too (`inspector`)."""
         demands = {b""} if may_be_plain else set()
-        for contexts in self._contexts:
-            demands.update([b""] if contexts is None else [context.demand for context in contexts.contexts])
-        return len(demands) <= 1
+        required: list[bool] = []
+        for chain in contexts:
+            demands.update([b""] if chain is None else [context.demand for context in chain.contexts])
+            required += [False] if chain is None else [context.needs_certificate for context in chain.contexts]
+        self._are_equal = len(demands) <= 1
+        self._is_required = any(required)
+        self._is_always_required = all(required)
+
+    def are_none(self) -> bool:
+        """Whether every connection meets them: all have the same demand, and none needs a certificate."""
+        return self._are_equal and not self._is_required
+
+    def are_met_by(self, connection: Connection) -> bool:
+        """Whether requests without a host, those of RPC, may come over this connection.
+
+        A connection that was opened before certificates were required may have none.
+        """
+        return not self._is_always_required or has_certificate(connection)
 
     def are_met(self, connection: Connection, authority: bytes) -> bool:
         """Whether a request for `authority`, in lower case, may come over this connection.
@@ -36,17 +51,39 @@ class HostDemands:
         True if a connection of this client that sends the host as its server name would meet the same demand. A request
         without a host, or for an IP address, must meet what is demanded without a server name, if anything is.
         """
+        if not self.are_met_by(connection):
+            return False
+        if self._are_equal:
+            return True
         tls = connection.tls
         name = server_name_of(authority)
-        if tls is not None and tls.server_name == name:
+        is_own = tls is not None and tls.server_name == name
+        if is_own and not self._is_required:
             return True
         protocols = () if tls is None else tls.offered_protocols
         index: i64 = self._table.find(port_of(connection), name, TLS, protocols, connection.remote_ip)
         if index < 0:
-            return True  # no connection is possible, so nothing is demanded
+            # No connection of this client is possible. If the name has a chain, it is not for this client.
+            return is_own or not self._table.has_name(port_of(connection), name)
         contexts = self._contexts[index]
-        demand = b"" if contexts is None else contexts.for_host(name, protocols).demand
-        return demand == (b"" if tls is None else tls.client_demand) or (not name and not demand)
+        if contexts is None:
+            return is_own or self._demand_of(connection) == b""
+        context = contexts.for_host(name, protocols)
+        if context.needs_certificate and not has_certificate(connection):
+            return False
+        return is_own or context.demand == self._demand_of(connection) or (not name and not context.demand)
+
+    def _demand_of(self, connection: Connection) -> bytes:
+        """The demand that the connection has met."""
+        tls = connection.tls
+        return b"" if tls is None else tls.client_demand
+
+
+def has_certificate(connection: Connection) -> bool:
+    """Whether the client has a verified certificate."""
+    tls = connection.tls
+    certificate = None if tls is None else tls.certificate
+    return certificate is not None and certificate.is_verified
 
 
 def server_name_of(authority: bytes) -> str:

@@ -145,7 +145,10 @@ class ExchangeDriver(DispatchOwner):
 
     def _is_directed(self, demands: HostDemands, head: RequestHead) -> bool:
         """Whether the connection meets what is demanded of clients of the request's host; RPC requests have none."""
-        return not isinstance(head, HttpRequest) or demands.are_met(self.exchange.connection, head.raw_host)
+        connection = self.exchange.connection
+        return (
+            demands.are_met(connection, head.raw_host) if isinstance(head, HttpRequest) else demands.are_met_by(connection)
+        )
 
     def on_refused(self, head: RequestHead, failure: Failure) -> None:
         self.exchange.request = head

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.kit.certificates import server
+from tests.kit.certificates import ca, server
 
 from pymosn.config.chains import network
 from pymosn.config.load import load_text
@@ -105,6 +105,13 @@ def test_names() -> None:
     found = faults(chain({}, name="x"), chain({"server_names": ["a.test"]}, name="x"))
     assert len(found) == 1
     assert "error filter_chains[1].name: duplicate name" in found[0]
+
+
+def test_an_inspector_where_certificates_are_required() -> None:
+    demands = {"ca_cert": ca().certificate.decode(), "verify_client": True, "require_client_cert": True}
+    demanding = chain() | {"tls_context": TLS | demands}
+    assert any("plain text is refused" in fault for fault in faults(demanding, inspector=True))
+    assert faults(demanding) == []
 
 
 def test_an_inspector_without_tls() -> None:

@@ -108,6 +108,7 @@ async def check_by_thread(check: HealthCheck, tls: ClientSettings, context: ssl.
         (settings(crl=made.revoke(made.ca(), made.server())), made.server(), "127.0.0.1", "tls_certificate_revoked"),
         (settings(is_verified=False), made.expired(), "elsewhere.test", True),
         (settings(uris=(made.SPIFFE_ID,)), made.spiffe(), "", True),
+        (settings(uris=(made.SPIFFE_ID.upper(),)), made.spiffe(), "", True),
         (settings(uris=(made.SPIFFE_ID,)), made.server(), "", "tls_name_mismatch"),
     ],
 )

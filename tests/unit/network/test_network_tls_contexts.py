@@ -1,9 +1,11 @@
 """TLS contexts: handshakes over memory BIOs, mutual TLS and session tickets."""
 
+import os
 import ssl
 from collections.abc import Iterator
 from functools import cache
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from pymosn.core.failure import CLIENT_CERTIFICATE_EXPIRED, CLIENT_CERTIFICATE_I
 from pymosn.network.tls import base, contexts, openssl, tickets
 from pymosn.network.tls.contexts import ServerContext, ServerContexts, server_context
 from pymosn.network.tls.facts import certificate_of
+from pymosn.network.tls.material import TlsFault
 from pymosn.network.tls.settings import ServerSettings, TlsSettings
 from pymosn.network.tls.tickets import LIFETIME, TicketSecrets
 from pymosn.protocol.tls.hello import read_hello
@@ -247,6 +250,39 @@ def test_what_is_checked_after_a_resumed_handshake() -> None:
     assert server_context(demanding(True, False)).fault_of(None, NOW) is None
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_certificate_that_cannot_be_read_names_nobody(version: str) -> None:
+    unverified = server_context(settings(requires=True))
+    meeting = Meeting(unverified, client_context(version, made.unreadable(None)))
+    assert meeting.certificate is not None
+    assert meeting.data == b"first data"
+    assert (meeting.certificate.is_verified, meeting.certificate.subject, meeting.fault) == (False, "", None)
+    # Of a CA that is trusted all the same.
+    verified = server_context(settings(verifies=True, requires=True, ca=made.ca().certificate))
+    meeting = Meeting(verified, client_context(version, made.unreadable(made.ca())))
+    assert meeting.certificate is not None
+    assert (meeting.certificate.is_verified, meeting.fault) == (False, CLIENT_CERTIFICATE_INVALID)
+
+
+def test_only_its_owner_can_read_a_new_key_log(tmp_path: Path) -> None:
+    log = tmp_path / "keys"
+    before = os.umask(0)
+    try:
+        server = server_context(settings(key_log=str(log)))
+    finally:
+        os.umask(before)
+    assert Meeting(server, client_context()).data == b"first data"
+    assert log.stat().st_mode & 0o777 == 0o600
+    assert "CLIENT_TRAFFIC_SECRET_0" in log.read_text()
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with pytest.raises(TlsFault, match="not a regular file"):
+            server_context(settings(key_log=str(tmp_path / "pipe")))
+    finally:
+        os.close(reader)
+
+
 def test_a_session_ends_after_its_lifetime() -> None:
     secrets = TicketSecrets()
     meeting = Meeting(server_context(settings(), secrets), client_context())
@@ -346,7 +382,8 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"ca": b""}, "ca_cert: is missing"),
     ({"ca": made.server().key}, "ca_cert: contains no certificate"),
     ({"ca": b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"}, "ca_cert: is not a list of certificates"),
-    ({"crl": made.ca().certificate}, "crl: contains no revocation list"),
+    ({"crl": made.ca().certificate}, "crl: contains a certificate"),
+    ({"crl": b"x" + made.revoke(made.ca()) + made.other_ca().certificate}, "crl: contains a certificate"),
     ({"crl": b"x"}, "crl: contains no valid revocation list"),
     ({"min_version": "TLSv1.3", "max_version": "TLSv1.2"}, "min_version: TLSv1.3 is above max_version"),
     ({"ciphers": "DES-CBC3-SHA"}, "cipher_suites: "),

@@ -37,6 +37,17 @@ def test_limits() -> None:
     assert (gate.pending, gate.source_count) == (0, 0)
 
 
+def test_clients_of_unix_sockets_have_no_source() -> None:
+    gate = HandshakeGate()
+    gate.limit, gate.source_limit = 3, 2
+    for _ in range(5):
+        passes = [GatePass(gate) for _ in range(3)]
+        assert all(made.enter() and made.enter_source("") for made in passes)
+        for made in passes:
+            made.leave()
+    assert (gate.pending, gate.source_count, gate.refused.value) == (0, 0, 0)
+
+
 def test_zero_is_no_limit() -> None:
     gate = HandshakeGate()
     assert all(GatePass(gate).enter() and GatePass(gate).enter_source("192.0.2.1") for _ in range(5000))

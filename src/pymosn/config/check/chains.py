@@ -26,6 +26,12 @@ def check_chains(
         check_chain(chain, f"{path}.filter_chains[{i}]", report, tables, clusters)
     if listener.inspector and not any(chain.tls_contexts() for chain in listener.filter_chains):
         report.warning(f"{path}.inspector", "has no effect: no filter chain has TLS")
+    for chain in listener.filter_chains if listener.inspector else ():
+        demands = [context.verify_client and context.require_client_cert for context in chain.tls_contexts()]
+        if demands and all(demands):
+            message = "plain text is refused where every context requires a client certificate; MOSN serves it"
+            report.warning(f"{path}.inspector", message)
+            break
 
 
 def _check_names(listener: Listener, path: str, report: Diagnostics) -> None:

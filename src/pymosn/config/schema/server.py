@@ -199,10 +199,10 @@ class WorkerLimits(Block, kw_only=True):
     max_connections: Annotated[Unsigned, own("client connections; further ones are reset immediately; 0 means no limit")] = 0
     max_head_bytes: Annotated[Unsigned, own("bytes of incomplete request heads; then 503; 0 means no limit")] = 64 << 20
     max_handshakes: Annotated[
-        Unsigned, own("TLS handshakes in progress; further connections are reset; 0 means no limit")
+        Unsigned, own("TLS handshakes in progress in all workers together; further connections are reset; 0 means no limit")
     ] = 1024
     max_handshakes_per_source: Annotated[
-        Unsigned, own("TLS handshakes in progress of one /24 (IPv4) or /56 (IPv6) network; 0 means no limit")
+        Unsigned, own("likewise of one /24 (IPv4) or /56 (IPv6) network; 0 means no limit")
     ] = 256
     descriptor_reserve: Annotated[
         Unsigned, own("descriptors reserved for other uses than clients; 0 means a quarter of all")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import ssl
+import stat
 import warnings
 from typing import Final
 
@@ -43,11 +45,22 @@ def new_context(settings: TlsSettings, is_server: bool) -> ssl.SSLContext:
     if settings.certificate or settings.key:
         load_certificate(context, settings.certificate, settings.key)
     if settings.key_log:
-        try:
-            context.keylog_filename = settings.key_log
-        except OSError as error:
-            raise TlsFault("key_log", f"cannot be opened: {error.strerror}") from None
+        _log_keys(context, settings.key_log)
     return context
+
+
+def _log_keys(context: ssl.SSLContext, path: str) -> None:
+    """Writes the secrets of sessions to a file, which only its owner can read if it is a new one."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        os.close(descriptor)
+        if is_file:
+            context.keylog_filename = path
+    except OSError as error:
+        raise TlsFault("key_log", f"cannot be opened: {error.strerror}") from None
+    if not is_file:
+        raise TlsFault("key_log", "is not a regular file")
 
 
 def is_old(version: str) -> bool:

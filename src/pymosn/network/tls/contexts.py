@@ -40,6 +40,8 @@ class ServerContext:
         self.ssl_context = ssl_context
         self.demand = demand
         self.names = names
+        #: Whether clients need a valid certificate.
+        self.needs_certificate = settings.verifies and settings.requires
         self._names = frozenset([name for name in (*names, settings.server_name.lower()) if name])
         self._protocols = frozenset(settings.tls.alpn)
         self._uris = frozenset([uri.lower() for uri in settings.uris])

@@ -69,12 +69,22 @@ def _known(text: str) -> str:
 
 
 def certificate_of(engine: Any, *, is_verified: bool) -> ClientCertificate | None:
-    """The peer's certificate; None if it has sent none."""
+    """The peer's certificate; None if it has sent none.
+
+    One with a field that Python's `ssl` cannot read, such as a name that is not UTF-8, has no fields and is not verified.
+    """
     der: bytes | None = engine.getpeercert(True)
     if not der:
         return None
-    # Empty if the context does not verify: then OpenSSL's parser is not asked for the fields of an unverified certificate.
-    fields: dict[str, Any] = engine.getpeercert(False) or {}
+    fields: dict[str, Any] = {}
+    not_after = 0.0
+    try:
+        fields = engine.getpeercert(False) or {}
+        ends = fields.get("notAfter")
+        not_after = float(ssl.cert_time_to_seconds(ends)) if ends else 0.0
+    except (ValueError, OverflowError, ssl.SSLError):
+        fields = {}
+        is_verified = False
     names: list[str] = []
     uris: list[str] = []
     for kind, value in fields.get("subjectAltName", ()):
@@ -82,7 +92,6 @@ def certificate_of(engine: Any, *, is_verified: bool) -> ClientCertificate | Non
             names.append(value)
         elif kind == "URI":
             uris.append(value)
-    ends = fields.get("notAfter")
     return ClientCertificate(
         is_verified=is_verified,
         subject=_distinguished(fields.get("subject", ())),
@@ -91,7 +100,7 @@ def certificate_of(engine: Any, *, is_verified: bool) -> ClientCertificate | Non
         fingerprint=hashlib.sha256(der).hexdigest(),
         dns_names=tuple(names),
         uris=tuple(uris),
-        not_after=float(ssl.cert_time_to_seconds(ends)) if ends else 0.0,
+        not_after=not_after,
         der=der,
     )
 

@@ -111,9 +111,12 @@ class GatePass:
         return self._is_in
 
     def enter_source(self, ip: str) -> bool:
-        """As `HandshakeGate.enter_source`, for a client with that IP address; a second call changes nothing."""
+        """As `HandshakeGate.enter_source`, for a client with that IP address; a second call changes nothing.
+
+        Clients of a unix socket have none: only the limit for all applies.
+        """
         gate = self._gate
-        if gate is None or self._source:
+        if gate is None or self._source or not ip:
             return True
         source = source_of(ip)
         if not gate.enter_source(source):

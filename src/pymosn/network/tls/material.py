@@ -143,6 +143,8 @@ def load_ca(context: ssl.SSLContext, ca: bytes) -> None:
 
 def load_crl(context: ssl.SSLContext, crl: bytes) -> None:
     """Loads revocation lists, and rejects certificates that they list or that no list is for. Raises TlsFault."""
+    if certificates_of(crl):  # OpenSSL would trust it
+        raise TlsFault(CRL, f"contains a certificate; those that are trusted belong to {CA}")
     with MemoryFile(crl) as path:
         try:
             context.load_verify_locations(path)

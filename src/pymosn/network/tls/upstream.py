@@ -8,7 +8,7 @@ from pymosn.api.network import Transport
 from pymosn.api.tls import ClientCertificate
 from pymosn.core.addresses import UNIX
 from pymosn.core.counters import MetricGroup, TlsStats
-from pymosn.core.failure import UPSTREAM_CERTIFICATE_EXPIRED, UPSTREAM_NAME_MISMATCH, Failure
+from pymosn.core.failure import UPSTREAM_BAD_CERTIFICATE, UPSTREAM_CERTIFICATE_EXPIRED, UPSTREAM_NAME_MISMATCH, Failure
 from pymosn.network.tls.base import new_context
 from pymosn.network.tls.material import load_ca, load_crl
 from pymosn.network.tls.settings import ClientSettings
@@ -33,7 +33,9 @@ class ClientTls(Transport):
         """
         if not self.settings.is_verified:
             return None
-        if certificate is None or (self._uris and not any(uri.lower() in self._uris for uri in certificate.uris)):
+        if certificate is None or not certificate.is_verified:
+            return UPSTREAM_BAD_CERTIFICATE
+        if self._uris and not any(uri.lower() in self._uris for uri in certificate.uris):
             return UPSTREAM_NAME_MISMATCH
         return UPSTREAM_CERTIFICATE_EXPIRED if certificate.not_after < now else None
 
