@@ -8,7 +8,7 @@ from pymosn.api.upstream import Selection
 from pymosn.core.failure import CONNECT_REFUSED
 from pymosn.core.message import CONNECT_HERE
 from pymosn.upstream import original_dst
-from pymosn.upstream.cluster import ClusterHost
+from pymosn.upstream.cluster_host import ClusterHost
 from pymosn.upstream.plan import AllowedPlan, LimitPlan, OriginalPlan
 
 

@@ -49,7 +49,8 @@ from pymosn.stream.http1.options import Http1Options
 from pymosn.stream.registry import protocols as known_protocols
 from pymosn.stream.rpc.options import RpcOptions
 from pymosn.upstream.balancers import balancers
-from pymosn.upstream.cluster import Cluster, PoolMaker
+from pymosn.upstream.cluster import Cluster
+from pymosn.upstream.cluster_host import PoolMaker
 from pymosn.upstream.clusters import Clusters
 from pymosn.upstream.plan import ClusterPlan, HostPlan, LimitPlan
 

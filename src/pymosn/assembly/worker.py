@@ -40,7 +40,7 @@ from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import FilterHandle
 from pymosn.routing.table import TableSlot
 from pymosn.stream.registry import protocols
-from pymosn.upstream.cluster import PoolMaker
+from pymosn.upstream.cluster_host import PoolMaker
 from pymosn.upstream.clusters import Clusters
 
 

@@ -19,7 +19,8 @@ from pymosn.assembly.steps import Steps
 from pymosn.config.diagnostics import error_at
 from pymosn.core.counters import Labels, Metrics
 from pymosn.upstream.balancers import balancers
-from pymosn.upstream.cluster import Cluster, PoolMaker
+from pymosn.upstream.cluster import Cluster
+from pymosn.upstream.cluster_host import PoolMaker
 from pymosn.upstream.clusters import Clusters
 from pymosn.upstream.plan import HostPlan
 

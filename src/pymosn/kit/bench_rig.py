@@ -33,7 +33,8 @@ from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
 from pymosn.stream.registry import protocols
 from pymosn.upstream.balancers import balancers
-from pymosn.upstream.cluster import Cluster, PoolMaker
+from pymosn.upstream.cluster import Cluster
+from pymosn.upstream.cluster_host import PoolMaker
 from pymosn.upstream.clusters import Clusters
 from pymosn.upstream.plan import ClusterPlan, HostPlan
 

@@ -14,7 +14,7 @@ from pymosn.core.headers import Headers
 from pymosn.core.message import ResponseHead
 from pymosn.core.timers import TimerWheel
 from pymosn.proxy.upstream_request import BROKEN, NO_VERDICT, UpstreamRequest
-from pymosn.upstream.cluster import ClusterHost
+from pymosn.upstream.cluster_host import ClusterHost
 from pymosn.upstream.limits import Limit
 
 #: Bytes and seconds of a response that is not needed any more, but read so that its connection can be reused.

@@ -20,7 +20,8 @@ from pymosn.proxy.attempts import UNASKED_ATTEMPTS
 from pymosn.proxy.internal_request import InternalRequest
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.upstream_request import NO_VERDICT
-from pymosn.upstream.cluster import Cluster, ClusterHost
+from pymosn.upstream.cluster import Cluster
+from pymosn.upstream.cluster_host import ClusterHost
 
 PROTOCOL: Final = "Http1"
 #: A filter may ask about a path that its listener accepts with `//` in it.

@@ -29,7 +29,8 @@ from pymosn.proxy.owner import ATTEMPTING, AWAITING, ExchangeOwner
 from pymosn.proxy.stream_filters import HOST, any_changes_length
 from pymosn.routing.actions import ForwardPlan
 from pymosn.routing.rewrites import rewrite_host
-from pymosn.upstream.cluster import Cluster, ClusterHost
+from pymosn.upstream.cluster import Cluster
+from pymosn.upstream.cluster_host import ClusterHost
 from pymosn.upstream.limits import Limit
 
 

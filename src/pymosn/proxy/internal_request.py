@@ -10,7 +10,7 @@ from pymosn.core.headers import Headers
 from pymosn.core.message import ResponseHead
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.upstream_request import UpstreamRequest
-from pymosn.upstream.cluster import ClusterHost
+from pymosn.upstream.cluster_host import ClusterHost
 
 
 class InternalRequest(UpstreamRequest):

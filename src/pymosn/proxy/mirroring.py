@@ -25,7 +25,8 @@ from pymosn.proxy.sender_wrapper import SenderWrapper
 from pymosn.proxy.upstream_request import NO_VERDICT
 from pymosn.routing.actions import Forward, Mirror
 from pymosn.routing.hashing import NO_HASH, hash_value
-from pymosn.upstream.cluster import Cluster, ClusterHost
+from pymosn.upstream.cluster import Cluster
+from pymosn.upstream.cluster_host import ClusterHost
 
 #: Bytes of a request's body that one copy may buffer.
 MIRROR_BUFFER: Final[i64] = 256 * 1024

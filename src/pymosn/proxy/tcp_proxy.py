@@ -45,7 +45,8 @@ from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.tcp_options import TcpOptions
 from pymosn.proxy.upstream_request import BROKEN
 from pymosn.routing.hashing import select_by_hash
-from pymosn.upstream.cluster import Cluster, ClusterHost
+from pymosn.upstream.cluster import Cluster
+from pymosn.upstream.cluster_host import ClusterHost
 from pymosn.upstream.original_dst import destination
 
 #: While more bytes than this are buffered for one side, the other side is not read.

@@ -39,7 +39,8 @@ from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.tcp_options import TcpOptions
 from pymosn.proxy.upstream_request import BROKEN
 from pymosn.routing.hashing import select_by_hash
-from pymosn.upstream.cluster import Cluster, ClusterHost
+from pymosn.upstream.cluster import Cluster
+from pymosn.upstream.cluster_host import ClusterHost
 
 #: The protocol in the access log.
 PROTOCOL: Final = "udp"

@@ -17,7 +17,7 @@ from pymosn.core.failure import CONNECT_FAILED, OVERFLOW, RESET_BEFORE_RESPONSE,
 from pymosn.core.foreign import report
 from pymosn.core.message import ResponseHead
 from pymosn.core.timers import TimerWheel
-from pymosn.upstream.cluster import ClusterHost
+from pymosn.upstream.cluster_host import ClusterHost
 
 #: Outcomes of a request other than a status: one that does not concern the host, and a failure of the host.
 NO_VERDICT: Final[i64] = 0

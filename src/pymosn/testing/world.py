@@ -32,7 +32,8 @@ from pymosn.testing.messages import Request, WithBody
 from pymosn.testing.mistakes import InvalidTest, Mistakes, StillWaiting, current_place, place_of_task
 from pymosn.testing.upstream import HostProtocol, Hosts
 from pymosn.upstream.balancers import balancers
-from pymosn.upstream.cluster import Cluster, PoolMaker
+from pymosn.upstream.cluster import Cluster
+from pymosn.upstream.cluster_host import PoolMaker
 from pymosn.upstream.clusters import Clusters
 from pymosn.upstream.plan import ClusterPlan, HostPlan
 

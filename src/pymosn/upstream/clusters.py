@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from mypy_extensions import i64
 
-from pymosn.upstream.cluster import Cluster, ClusterHost, HostContext
+from pymosn.upstream.cluster import Cluster
+from pymosn.upstream.cluster_host import ClusterHost, HostContext
 from pymosn.upstream.original_dst import OriginalHosts
 from pymosn.upstream.selection import HOSTS_PER_STEP
 

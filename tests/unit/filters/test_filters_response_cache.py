@@ -33,7 +33,8 @@ from pymosn.routing.rewrites import RequestChanges
 from pymosn.routing.table import RouteTable, VirtualHost
 from pymosn.testing import Down, Request, Response, Result, World, make
 from pymosn.upstream.balancers import balancers
-from pymosn.upstream.cluster import Cluster, PoolMaker
+from pymosn.upstream.cluster import Cluster
+from pymosn.upstream.cluster_host import PoolMaker
 from pymosn.upstream.plan import ClusterPlan
 
 FRESH = {"cache-control": "max-age=60"}

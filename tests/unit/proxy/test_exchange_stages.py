@@ -21,7 +21,8 @@ from pymosn.proxy.runtime import Runtime
 from pymosn.testing import SERVICE, World
 from pymosn.testing.fakes import PROTOCOL, rounds
 from pymosn.upstream.balancers import balancers
-from pymosn.upstream.cluster import Cluster, PoolMaker
+from pymosn.upstream.cluster import Cluster
+from pymosn.upstream.cluster_host import PoolMaker
 from pymosn.upstream.clusters import Clusters
 from pymosn.upstream.plan import ClusterPlan, HostPlan
 

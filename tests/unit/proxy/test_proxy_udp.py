@@ -22,7 +22,8 @@ from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.udp_proxy import UdpProxy, UdpSession
 from pymosn.stream.registry import protocols
 from pymosn.upstream.balancers import balancers
-from pymosn.upstream.cluster import Cluster, PoolMaker
+from pymosn.upstream.cluster import Cluster
+from pymosn.upstream.cluster_host import PoolMaker
 from pymosn.upstream.clusters import Clusters
 from pymosn.upstream.plan import ClusterPlan, HostPlan, LimitPlan
 

@@ -14,7 +14,8 @@ from pymosn.core.failure import ALL_UNHEALTHY, NO_HOSTS
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
 from pymosn.upstream.balancers import balancers
-from pymosn.upstream.cluster import Cluster, PoolMaker
+from pymosn.upstream.cluster import Cluster
+from pymosn.upstream.cluster_host import PoolMaker
 from pymosn.upstream.clusters import Clusters
 from pymosn.upstream.limits import Limits, worker_share
 from pymosn.upstream.plan import BalancingPlan, ClusterPlan, EjectionPlan, HostPlan, LimitPlan, SubsetPlan

@@ -1,0 +1,315 @@
+"""The hosts of one worker's clusters, their connection pools and counters. A host that was never used has no counters."""
+
+from __future__ import annotations
+
+from mypy_extensions import i64, mypyc_attr
+
+from pymosn.api.network import (
+    PLAIN,
+    Connection,
+    Dialer,
+    DialReceiver,
+    DialRule,
+    NetworkFilter,
+    Peer,
+    Transport,
+)
+from pymosn.api.stream import ConnectionPool, StreamProtocol
+from pymosn.api.upstream import EJECTED, FAILED_ACTIVE_CHECK, NO_METADATA, Host
+from pymosn.core.addresses import UNIX, normal_ip
+from pymosn.core.clock import Clock
+from pymosn.core.counters import MetricGroup, Metrics, UpstreamStats
+from pymosn.core.registry import Registry
+from pymosn.core.timers import TimerWheel
+from pymosn.network.destinations import LOCALHOST, AllowedRange, ClientDestinations, NamedHost, OwnAddresses
+from pymosn.network.proxy_protocol import client_preface
+from pymosn.network.tls.upstream import ClientContexts, ClientTls, server_name_of
+from pymosn.upstream.ejection import Ejector, Outcomes
+from pymosn.upstream.limits import Limits
+from pymosn.upstream.plan import ClusterPlan, HostPlan, OriginalPlan
+
+
+class PoolMaker:
+    """Factory for connection pools; one per worker."""
+
+    def __init__(
+        self, protocols: Registry[StreamProtocol], dialer: Dialer, wheel: TimerWheel, own: OwnAddresses | None = None
+    ) -> None:
+        """`own`: this process's addresses, which must not be a client's destination."""
+        self.protocols = protocols
+        self.dialer = dialer
+        self.wheel = wheel
+        self.own = OwnAddresses() if own is None else own
+        self.clock: Clock = wheel.clock
+        self.tls = ClientContexts()
+
+    def rule_for(self, original: OriginalPlan) -> DialRule:
+        """The rule for the destinations that clients choose."""
+        allowed = [AllowedRange(entry.network, entry.ports) for entry in original.allowed]
+        # Without a header it is the kernel that says where the client wanted to go.
+        return ClientDestinations(self.own, allowed, bool(original.header) and not original.replace_local)
+
+    def rule_of(self, address: str) -> DialRule | None:
+        """The rule for a host of the configuration; None for one whose address is literal."""
+        if address.startswith(UNIX):
+            return None
+        host = address.rpartition(":")[0]
+        return None if host.startswith("[") or normal_ip(host) or host.lower() in LOCALHOST else NamedHost(self.own)
+
+
+class HostContext:
+    """What all hosts of a cluster share; it outlives the cluster's snapshots."""
+
+    def __init__(self, cluster: str, limits: Limits, stats: UpstreamStats, maker: PoolMaker, metrics: Metrics) -> None:
+        self.cluster = cluster
+        self.limits = limits
+        self.stats = stats
+        self.maker = maker
+        self.metrics = metrics
+        self.ejector = Ejector()
+
+    def close_host(self, host: ClusterHost) -> None:
+        """Closes the pools of a host that the cluster no longer has, and removes its counters."""
+        host.close()
+        self.metrics.drop("upstream", ("cluster", self.cluster), ("host", host.address))
+
+
+@mypyc_attr(acyclic=True)
+class ClusterHost(Host):
+    """A host with its pools, one per protocol, and, once it has been used, its counters."""
+
+    def __init__(
+        self,
+        plan: HostPlan,
+        cluster: ClusterPlan,
+        context: HostContext,
+        rule: DialRule | None = None,
+        transport: Transport = PLAIN,
+    ) -> None:
+        """`rule`: for a host that is not the operator's choice alone. `transport`: of the cluster's connections."""
+        super().__init__(_peer(plan, transport, rule, cluster.mark), "", 1, 0.0, 0.0, 0)
+        self.cluster_stats = context.stats
+        self.limits = context.limits
+        self._context = context
+        self._maker = context.maker
+        self._clock = context.maker.clock
+        self._stats: UpstreamStats | None = None
+        self._pools: dict[str, ConnectionPool] | None = None
+        self._outcomes: Outcomes | None = None
+        self._is_closed = False
+        self._transport = transport
+        self.plan = plan
+        self.apply(plan)
+        self.apply_cluster(cluster, transport)
+
+    @property
+    def stats(self) -> UpstreamStats:
+        """The counters of the host, which exist from its first use on."""
+        stats = self._stats
+        if stats is None:
+            stats = self._stats = UpstreamStats(self._group())
+        return stats
+
+    def _group(self) -> MetricGroup:
+        labels = (("cluster", self._context.cluster), ("host", self.address))
+        if self._is_closed:  # a request of an old snapshot: nothing would remove a registered group
+            return MetricGroup("upstream", labels)
+        return self._context.metrics.group("upstream", *labels)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the cluster no longer has it."""
+        return self._is_closed
+
+    def set_health_flag(self, flag: i64, on: bool, now: float) -> None:
+        was_on = self.health_flags & flag != 0
+        super().set_health_flag(flag, on, now)
+        if was_on != on:
+            change = 1 if on else -1
+            cluster = self.cluster_stats
+            # Without `stats`, which are large: all hosts may fail their checks before they are ever used.
+            if flag == EJECTED:
+                self._group().gauge("ejected").value += change
+                cluster.ejected.value += change
+            else:
+                self._group().gauge("failed_active_check").value += change
+                cluster.failed_active_check.value += change
+
+    def apply(self, plan: HostPlan) -> None:
+        """Applies the settings of this host."""
+        self.plan = plan
+        self.hostname = plan.hostname
+        self.weight = plan.weight
+        self.metadata = dict(plan.metadata) if plan.metadata else NO_METADATA
+        self._renew_peer(self.peer.mark)
+
+    def _renew_peer(self, mark: i64) -> None:
+        """Applies how its connections are made. If their security has changed, no further request is sent on open ones."""
+        before = self.peer
+        peer = _peer(self.plan, self._transport, before.rule, mark)
+        if peer.transport is before.transport and peer.server_name == before.server_name:
+            if mark != before.mark:
+                self.peer = peer
+            return
+        self.peer = peer
+        pools = self._pools
+        if pools is not None:
+            self._pools = None
+            for pool in list(pools.values()):
+                pool.close()
+
+    def apply_cluster(self, cluster: ClusterPlan, transport: Transport) -> None:
+        """Applies the settings that all hosts of the cluster have. Open connections keep theirs."""
+        self._transport = transport
+        self._renew_peer(cluster.mark)
+        self.connect_timeout = cluster.connect_timeout
+        self.idle_timeout = cluster.idle_timeout
+        self.max_connections = cluster.limits.connections
+        self.max_requests_per_connection = cluster.max_requests_per_connection
+        self.buffer_limit = cluster.buffer_limit
+        self.proxy_protocol = cluster.proxy_protocol
+        self.heartbeat_interval = cluster.heartbeats.interval
+        self.heartbeat_timeout = cluster.heartbeats.timeout
+        self.heartbeat_failures = cluster.heartbeats.failures
+
+    def set_active_health(self, healthy: bool) -> None:
+        """Records the result of the active health check."""
+        self.set_health_flag(FAILED_ACTIVE_CHECK, not healthy, self._clock.now)
+
+    # ---- connections
+
+    def pool(self, protocol: str) -> ConnectionPool:
+        pools = self._pools
+        if pools is not None:
+            pool = pools.get(protocol)
+            if pool is not None:
+                return pool
+        return self._make_pool(protocol)
+
+    def _make_pool(self, protocol: str) -> ConnectionPool:
+        found = self._maker.protocols.get(protocol)
+        if found is None:
+            raise KeyError(protocol)
+        pool = found.pool(self, self._maker.dialer, self._maker.wheel)
+        if self._pools is None:
+            self._pools = {}
+        self._pools[protocol] = pool
+        if self._is_closed:
+            pool.close()  # its connections end with their requests
+        return pool
+
+    def dial(self, network_filter: NetworkFilter, receiver: DialReceiver, client: Connection) -> None:
+        """Opens a connection for one client, outside of any pool; `try_connection` must have succeeded before."""
+        preface = client_preface(self.proxy_protocol, client) if self.proxy_protocol else b""
+        self._maker.dialer.dial(self.peer, self.connect_timeout, network_filter, receiver, preface)
+
+    def count_bytes(self, connection: Connection) -> None:
+        """Adds the connection's uncounted bytes to the counters of host and cluster."""
+        read = self.stats.bytes_read
+        written = self.stats.bytes_written
+        read_before = read.value
+        written_before = written.value
+        connection.count_into(read, written)
+        self.cluster_stats.bytes_read.value += read.value - read_before
+        self.cluster_stats.bytes_written.value += written.value - written_before
+
+    def close(self) -> None:
+        """Closes the pools; requests in flight keep their connections."""
+        self._is_closed = True
+        outcomes = self._outcomes
+        if outcomes is not None:
+            self._outcomes = None
+            outcomes.end()
+        self.set_active_health(True)
+        if self._pools is not None:
+            for pool in list(self._pools.values()):
+                pool.close()
+        self._drop_pools()
+
+    def _drop_pools(self) -> None:
+        """Forgets the pools of a closed host once nothing uses them; they are a cycle that nothing collects."""
+        if self._is_closed and self.active_requests == 0 and self.active_connections == 0:
+            self._pools = None
+
+    def try_connection(self) -> bool:
+        limits = self.limits
+        if limits.connections.try_acquire():
+            # Each dial has one waiting request.
+            if limits.pending.try_acquire():
+                self.active_connections += 1
+                return True
+            limits.connections.release()
+        self._count_overflow()
+        return False
+
+    def is_full(self) -> bool:
+        return self.limits.connections.is_reached()
+
+    def on_connection(self) -> None:
+        self.limits.pending.release()
+        for stats in (self.stats, self.cluster_stats):
+            stats.connection_total.value += 1
+            stats.connection_active.value += 1
+
+    def on_connection_end(self, opened: bool) -> None:
+        self.limits.connections.release()
+        self.active_connections -= 1
+        if self._is_closed:
+            self._drop_pools()
+        if not opened:
+            self.limits.pending.release()
+        for stats in (self.stats, self.cluster_stats):
+            if opened:
+                stats.connection_close.value += 1
+                stats.connection_active.value -= 1
+            else:
+                stats.connection_failed.value += 1
+
+    def on_unexpected_message(self) -> None:
+        self.stats.response_stray.value += 1
+        self.cluster_stats.response_stray.value += 1
+
+    # ---- requests
+
+    def try_request(self) -> bool:
+        """Acquires one of the cluster's concurrent requests; returns False if the limit is reached."""
+        if not self.limits.requests.try_acquire():
+            self._count_overflow()
+            return False
+        self.active_requests += 1
+        return True
+
+    def end_request(self) -> None:
+        """Releases a request that `try_request` acquired."""
+        self.limits.requests.release()
+        self.active_requests -= 1
+        if self._is_closed:
+            self._drop_pools()
+
+    def record_outcome(self, seconds: float, status: int) -> None:
+        """Records the outcome of a request that the host is responsible for: `status`, or -1 if it failed.
+
+        `seconds`: until the response's head, negative if unknown.
+        """
+        if self.latency is not None:
+            self.latency.record(self._clock.now, seconds, status)
+        ejector = self._context.ejector
+        if ejector.is_on and not self._is_closed:
+            outcomes = self._outcomes
+            if outcomes is None:
+                outcomes = self._outcomes = Outcomes(self, ejector, self._clock, self._maker.wheel)
+            outcomes.record(status < 0 or status >= 500)
+
+    def _count_overflow(self) -> None:
+        self.stats.request_pending_overflow.value += 1
+        self.cluster_stats.request_pending_overflow.value += 1
+
+
+def _peer(host: HostPlan, transport: Transport, rule: DialRule | None, mark: i64) -> Peer:
+    """How a host of a cluster is dialed. `transport`: the cluster's."""
+    server_name = ""
+    if host.tls_disable or not isinstance(transport, ClientTls):
+        transport = PLAIN
+    else:
+        server_name = server_name_of(transport.settings, host.hostname, host.address)
+    return Peer(host.address, transport=transport, server_name=server_name, bind="", rule=rule, mark=mark)
