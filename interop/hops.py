@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +47,7 @@ class Hops:
         """Starts pymosn and returns when it is ready."""
         path = directory / "mosn.json"
         path.write_text(json.dumps(self.config, indent=1))
-        environment = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
-        self.process = Pymosn(["-c", str(path)], directory, environment)
+        self.process = Pymosn(["-c", str(path)], directory, {})
         self.process.wait_for(READY)
 
     def hosts(self, action: str, ports: list[int]) -> None:

@@ -8,46 +8,13 @@ from pathlib import Path
 import pytest
 
 from interop.hops import Config, Hops
-from interop.peers import LOOPBACK, Peer, provider_ports, steps_of
+from interop.peers import Peer, provider_ports, steps_of
+from interop.worlds import WORLDS, World
 
 pytestmark = [pytest.mark.usefixtures("java"), pytest.mark.timeout(600)]
 
 CALLS = 100_000
 THREADS = 64
-
-
-class World:
-    """The peers of one protocol."""
-
-    def __init__(self, protocol: str, provider: str, consumer: str) -> None:
-        """`provider`, `consumer`: modules of the peers (dubbo2, dubbo3 or sofa)."""
-        self.protocol = protocol
-        self._provider = provider
-        self._consumer = consumer
-
-    def provider(self, port: int) -> Peer:
-        """A provider that is ready."""
-        if self._provider == "sofa":
-            peer = Peer("sofa", "sofa.Provider", str(port))
-        else:
-            peer = Peer(self._provider, "dubbo.Provider", str(port), "blue", "1.0.1")
-        peer.expect("READY")
-        return peer
-
-    def consumer(self, port: int, *what: str, group: str = "blue") -> Peer:
-        """A consumer that runs the command `what`."""
-        if self._consumer == "sofa":
-            return Peer("sofa", "sofa.Consumer", f"bolt://127.0.0.1:{port}", *what)
-        return Peer(self._consumer, "dubbo.Consumer", f"dubbo://{LOOPBACK}:{port}", group, "1.0.1", *what)
-
-
-WORLDS = {
-    "dubbo 2.7": World("dubbo", "dubbo2", "dubbo2"),
-    "dubbo 3": World("dubbo", "dubbo3", "dubbo3"),
-    "dubbo 3 calls 2.7": World("dubbo", "dubbo2", "dubbo3"),
-    "dubbo 2.7 calls 3": World("dubbo", "dubbo3", "dubbo2"),
-    "sofarpc": World("bolt", "sofa", "sofa"),
-}
 
 
 @pytest.mark.parametrize("name", WORLDS)

@@ -20,6 +20,7 @@ public final class Consumer {
     }
 
     public static void main(String[] args) throws Exception {
+        Setup.secured(); // the URL also says so
         ReferenceConfig<EchoService> reference = Setup.echo(args[0], args[1], args[2]);
         EchoService service = reference.get();
         if (args[3].equals("load")) {

@@ -17,6 +17,7 @@ public final class Provider {
         ProtocolConfig protocol = new ProtocolConfig("dubbo", Integer.parseInt(args[0]));
         protocol.setHost("127.0.0.1");
         protocol.setThreads(100);
+        protocol.setSslEnabled(Setup.secured());
         if (args.length > 3) {
             protocol.setSerialization(args[3]);
         }

@@ -4,12 +4,31 @@ import interop.EchoService;
 import org.apache.dubbo.config.ApplicationConfig;
 import org.apache.dubbo.config.MethodConfig;
 import org.apache.dubbo.config.ReferenceConfig;
+import org.apache.dubbo.config.SslConfig;
+import org.apache.dubbo.config.bootstrap.DubboBootstrap;
 
 import java.util.Collections;
 
 /** The configuration objects that both sides need. */
 final class Setup {
     private Setup() {
+    }
+
+    /** Switches TLS on if the property `interop.tls` is a folder with ca.pem, own.pem and own.key; both sides demand a certificate. */
+    static boolean secured() {
+        String folder = System.getProperty("interop.tls");
+        if (folder == null) {
+            return false;
+        }
+        SslConfig ssl = new SslConfig();
+        ssl.setServerKeyCertChainPath(folder + "/own.pem");
+        ssl.setServerPrivateKeyPath(folder + "/own.key");
+        ssl.setServerTrustCertCollectionPath(folder + "/ca.pem");
+        ssl.setClientKeyCertChainPath(folder + "/own.pem");
+        ssl.setClientPrivateKeyPath(folder + "/own.key");
+        ssl.setClientTrustCertCollectionPath(folder + "/ca.pem");
+        DubboBootstrap.getInstance().ssl(ssl);
+        return true;
     }
 
     static ApplicationConfig application(String name) {
