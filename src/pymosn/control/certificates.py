@@ -9,6 +9,7 @@ import datetime
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple, TypedDict, TypeVar
 
 import msgspec
@@ -24,7 +25,6 @@ from pymosn.core.counters import GroupData
 from pymosn.network.tls.contexts import server_context
 from pymosn.network.tls.material import TlsFault
 from pymosn.network.tls.openssl import UNUSABLE, openssl
-from pymosn.network.tls.settings import ClientSettings
 from pymosn.network.tls.upstream import client_context
 from pymosn.observe.text import one_line
 
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 #: Certificates of which the expiry is a metric, and characters of a name in a label.
 MAX_METRICS: Final = 500
 LONGEST_LABEL: Final = 100
+#: The recipes of contexts that could be built, so that a rotation builds only those that are new, and their maximum.
+_built: Final[set[bytes]] = set()
+MAX_BUILT: Final = 20_000
 
 _BLOCK: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.S)
 _DAY: Final = 86_400.0
@@ -204,13 +207,16 @@ class _Checked:
     def _build_fault(self) -> Diagnostic | None:
         """Why the context cannot be built; None if it can."""
         context = msgspec.structs.replace(self._context, key_log="")
+        recipe = self._recipe(context)
+        if recipe in _built:
+            return None
         try:
             if self._is_server:
                 server_context(server_settings(context, self._material.pem))
             else:
                 settings = client_settings(context, self._material.pem)
                 assert settings is not None
-                _build_client(settings)
+                client_context(settings)
         except TlsFault as fault:
             is_warning = self._is_server and context.fall_back and fault.key in ("cert_chain", "private_key")
             text = getattr(context, fault.key, "")
@@ -218,7 +224,17 @@ class _Checked:
             return self._fault(fault.key, "the file is empty" if is_empty else fault.text, is_warning)
         except (KeyError, ValueError) as error:
             return error_at(self._where, str(error))
+        if len(_built) >= MAX_BUILT:
+            _built.clear()
+        _built.add(recipe)
         return None
+
+    def _recipe(self, context: TlsContext) -> bytes:
+        """Identifies what the context is built of."""
+        found = sha256(msgspec.json.encode([self._is_server, context]))
+        for key in PEM_KEYS:
+            found.update(sha256(self._content(key)).digest())
+        return found.digest()
 
     def _fault(self, key: str, message: str, is_warning: bool = False) -> Diagnostic:
         text = getattr(self._context, key, "") if key in PEM_KEYS else ""
@@ -236,19 +252,13 @@ class _Checked:
                 yield self._fault(key, text, is_warning=True)
 
 
-@lru_cache(16)
-def _build_client(settings: ClientSettings) -> None:
-    """Builds the context of a cluster, to find its faults; many clusters may have the same. Raises TlsFault."""
-    client_context(settings)
-
-
-@lru_cache(1024)
+@lru_cache(4096)
 def certificates_in(pem: bytes) -> tuple[Certificate, ...]:
     """The certificates in a PEM text; none if one of them is damaged."""
     return tuple(_facts(loaded) for loaded in _loaded(pem))
 
 
-@lru_cache(1024)
+@lru_cache(4096)
 def _loaded(pem: bytes) -> tuple[x509.Certificate, ...]:
     from cryptography import x509
 

@@ -9,6 +9,7 @@ cannot be read again after that: it stays as it is, with a warning.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import pwd
@@ -100,13 +101,16 @@ class TlsFiles(Service):
         """
         current = [""]
         try:
-            return await off_loop(TIME, self._read, config, kept, active or TlsMaterial(), current)
+            found, faults = await off_loop(TIME, self._read, config, kept, active or TlsMaterial(), current)
         except TimeoutError:
             return kept, [Diagnostic(message=f"the TLS file {current[0]} cannot be read within {TIME:g} s")]
+        # Takes some milliseconds per context, but nothing that may hang.
+        return found, await asyncio.to_thread(self._checked, config, found, faults)
 
     def read_now(self, config: MosnConfig) -> tuple[TlsMaterial, list[Diagnostic]]:
         """Like `read` of everything, in this thread."""
-        return self._read(config, TlsMaterial(), TlsMaterial(), [""])
+        material, faults = self._read(config, TlsMaterial(), TlsMaterial(), [""])
+        return material, self._checked(config, material, faults)
 
     def _read(
         self, config: MosnConfig, kept: TlsMaterial, active: TlsMaterial, current: list[str]
@@ -130,10 +134,13 @@ class TlsFiles(Service):
             fault = failed.get(text.text) or _exposed(text, path)
             if fault is not None:
                 faults.append(Diagnostic(severity=_severity(text, fault), path=text.where, message=fault.message))
-        material = TlsMaterial(contents)
-        if all(fault.severity != "error" for fault in faults):
-            faults += self._check(config, material)
-        return material, faults
+        return TlsMaterial(contents), faults
+
+    def _checked(self, config: MosnConfig, material: TlsMaterial, faults: list[Diagnostic]) -> list[Diagnostic]:
+        """All faults. `faults`: those of reading."""
+        if any(fault.severity == "error" for fault in faults):
+            return faults
+        return faults + self._check(config, material)
 
     def absolute(self, path: str) -> str:
         """The absolute path of a configured one."""

@@ -1,7 +1,9 @@
 """Facts of certificates, and the faults that only their content tells."""
 
+import ssl
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -174,6 +176,34 @@ def test_a_ca_without_a_revocation_list_is_a_warning_if_there_are_lists() -> Non
         ("warning", "crl", "crl: has no list of the CA 'Other CA': certificates that it has issued are rejected")
     ]
     assert faults_of(config, **files, crl=made.revoke(made.ca()) + made.revoke(made.other_ca())) == []
+
+
+def test_only_contexts_of_new_content_are_built_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[bytes] = []
+    load = ssl.SSLContext.load_cert_chain
+
+    def count(context: ssl.SSLContext, certificate: str, *arguments: Any) -> None:
+        built.append(Path(certificate).read_bytes())
+        load(context, certificate, *arguments)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", count)
+    pairs = [made.issue(f"{name}.test", made.ca()) for name in "abc"]
+    contexts = [TlsContext(status=True, cert_chain=f"c{i}", private_key=f"k{i}") for i in range(2)]
+    config = MosnConfig(servers=[Server(listeners=[Listener(filter_chains=[FilterChain(tls_context_set=contexts)])])])
+
+    def faults(*issued: made.Issued) -> list[tuple[str, str, str]]:
+        built.clear()
+        files = {f"c{i}": one.certificate for i, one in enumerate(issued)}
+        return faults_of(config, **files, **{f"k{i}": one.key for i, one in enumerate(issued)})
+
+    assert faults(pairs[0], pairs[1]) == []
+    assert built == [pairs[0].certificate, pairs[1].certificate]
+    assert faults(pairs[0], pairs[2]) == []
+    assert built == [pairs[2].certificate]
+    wrong = pairs[2]._replace(key=pairs[0].key)
+    for _ in range(2):  # what has failed is built again
+        assert [fault[:2] for fault in faults(pairs[0], wrong)] == [("error", "private_key")]
+        assert built == [wrong.certificate]
 
 
 def test_certificates_that_are_not_valid_now_are_warnings() -> None:
