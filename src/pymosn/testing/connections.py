@@ -182,7 +182,7 @@ class FilteredClient(Wire):
             async with asyncio.timeout(TEST_TIMEOUT):
                 await work
         except TimeoutError:
-            raise InvalidTest("a filter has paused reading, and nothing resumes it") from None
+            raise InvalidTest("a filter has paused reading, or its on_connection has not ended") from None
 
     def on_bytes(self, data: bytes) -> None:
         self.received += data
