@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,24 +15,17 @@ from pymosn.assembly.chains import ListenerChains
 from pymosn.assembly.filters import FilterBuilder
 from pymosn.assembly.protocols import ProtocolLoadError, load_protocol
 from pymosn.assembly.share import WorkerShare
+from pymosn.assembly.tcp import tcp_options
 from pymosn.assembly.tls import Resolve, TlsStore
 from pymosn.assembly.udp import DatagramNetwork, build_udp
 from pymosn.config.chains import chain_name, conditions_of
 from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.config.schema import FilterChain, ProxyConfig
 from pymosn.config.schema import Listener as ListenerConfig
-from pymosn.config.schema.network_filters import (
-    PROTOCOLS,
-    CidrRange,
-    StreamProxyConfig,
-    StreamRoute,
-    WeightedStreamCluster,
-)
-from pymosn.core.address_ranges import End, address_range, port_ranges
+from pymosn.config.schema.network_filters import PROTOCOLS, StreamProxyConfig
 from pymosn.core.addresses import split_address
 from pymosn.core.counters import DownstreamStats
 from pymosn.core.errors import describe, is_a, reason
-from pymosn.core.server_names import server_name_pattern
 from pymosn.network.admission import Admission
 from pymosn.network.chain_match import ChainConditions
 from pymosn.network.datagram_session import SessionFactory
@@ -53,12 +47,20 @@ from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import StreamFilters
-from pymosn.proxy.tcp_options import TcpOptions
 from pymosn.proxy.tcp_proxy import TcpFallback, TcpProxyFactory
-from pymosn.routing.by_address import AddressRoute, StreamTarget
 from pymosn.routing.table import TableSlot
 from pymosn.stream.http1.options import forwarding_options, path_policy
 from pymosn.stream.registry import built_protocols
+
+
+class _Shared(NamedTuple):
+    """What the chains of one listener have in common. `demands`: None if there are none. `path`: the listener's."""
+
+    filters: StreamFilters
+    stats: DownstreamStats
+    access_logs: list[AccessLog]
+    demands: HostDemands | None
+    path: str
 
 
 class BuiltListener(msgspec.Struct, eq=False):
@@ -191,9 +193,9 @@ class ListenerBuilder(msgspec.Struct, eq=False):
         conditions = [conditions_of(chain.conditions()) for chain in config.filter_chains]
         contexts = [self._contexts(chain, f"{path}.filter_chains[{i}]") for i, chain in enumerate(config.filter_chains)]
         demands = HostDemands(conditions, contexts, config.inspector)
-        needed = None if demands.are_none() else demands
+        shared = _Shared(filters, stats, access_logs, None if demands.are_none() else demands, path)
         chains = [
-            self._chain(config, i, conditions[i], contexts[i], filters, connection[i], stats, access_logs, needed, path)
+            self._chain(config, i, conditions[i], contexts[i], connection[i], shared)
             for i in range(len(config.filter_chains))
         ]
         built = ListenerChains(chains, stats, config, network.gate)
@@ -234,14 +236,11 @@ class ListenerBuilder(msgspec.Struct, eq=False):
         index: int,
         conditions: ChainConditions,
         contexts: ServerContexts | None,
-        filters: StreamFilters,
         connection: ConnectionFilters,
-        stats: DownstreamStats,
-        access_logs: list[AccessLog],
-        demands: HostDemands | None,
-        path: str,
+        shared: _Shared,
     ) -> Chain:
         name, runtime = config.known_name(), self.runtime
+        stats, access_logs = shared.stats, shared.access_logs
         acting = config.filter_chains[index].acting_filters()
         fallback: NetworkFilterFactory | None = None
         factory: FilterChainFactory = RejectAllFactory(stats)
@@ -251,8 +250,8 @@ class ListenerBuilder(msgspec.Struct, eq=False):
             fallback = TcpFallback(runtime, tcp)
             factory = TcpProxyFactory(runtime, tcp)
         if acting.proxy is not None:
-            options = self._options(name, config, acting.proxy, filters, stats, access_logs, path)
-            options.demands = demands
+            options = self._options(name, config, acting.proxy, shared)
+            options.demands = shared.demands
             speaks_http = any(protocol.spec.name == "Http1" for protocol in options.protocols)
             factory = ProxyFactory(runtime, options, fallback)
         if connection.all:
@@ -269,27 +268,18 @@ class ListenerBuilder(msgspec.Struct, eq=False):
             reads_hello=acting.tcp is not None and any(route.server_names for route in acting.tcp.routes),
         )
 
-    def _options(
-        self,
-        name: str,
-        config: ListenerConfig,
-        proxy: ProxyConfig,
-        filters: StreamFilters,
-        stats: DownstreamStats,
-        access_logs: list[AccessLog],
-        path: str,
-    ) -> ProxyOptions:
+    def _options(self, name: str, config: ListenerConfig, proxy: ProxyConfig, shared: _Shared) -> ProxyOptions:
         http1 = proxy.extend_config.Http1
         settings = msgspec.structs.asdict(http1)
-        protocols = self._protocols(proxy, path)
+        protocols = self._protocols(proxy, shared.path)
         return ProxyOptions(
             listener_name=name,
             protocols=protocols,
-            protocol_options=self._protocol_options(protocols, config, proxy, path),
+            protocol_options=self._protocol_options(protocols, config, proxy, shared.path),
             slot=self.slots.get(proxy.router_config_name) or TableSlot(proxy.router_config_name),
-            filters=filters,
-            stats=stats,
-            access_logs=access_logs,
+            filters=shared.filters,
+            stats=shared.stats,
+            access_logs=shared.access_logs,
             forwarding=forwarding_options(settings),
             reason_header=http1.reason_header,
             stream_idle_timeout=http1.stream_idle_timeout,
@@ -346,46 +336,6 @@ class ListenerBuilder(msgspec.Struct, eq=False):
             except (OSError, ValueError) as error:
                 self.faults.append(error_at(f"{path}.access_logs[{i}]", str(error)))
         return made
-
-
-def tcp_options(
-    name: str, config: ListenerConfig, tcp: StreamProxyConfig, stats: DownstreamStats, access_logs: list[AccessLog]
-) -> TcpOptions:
-    """The run-time options of a `tcp_proxy` or `udp_proxy`."""
-    return TcpOptions(
-        listener_name=name,
-        target=_target(tcp.cluster, tcp.weighted_clusters),
-        routes=[_stream_route(route) for route in tcp.routes],
-        stats=stats,
-        access_logs=access_logs,
-        idle_timeout=tcp.idle_timeout / 1e9 if tcp.idle_timeout > 0 else config.idle_timeout(),
-        connect_attempts=tcp.max_connect_attempts,
-        connect_timeout=tcp.connect_timeout,
-    )
-
-
-def _target(cluster: str, weighted: list[WeightedStreamCluster]) -> StreamTarget:
-    if cluster:
-        return StreamTarget([(cluster, 1)])
-    return StreamTarget([(entry.name, entry.weight) for entry in weighted])
-
-
-def _stream_route(route: StreamRoute) -> AddressRoute:
-    """A route. Without server names, an end without addresses or ports matches no connection, as in MOSN."""
-    names = [server_name_pattern(name) for name in route.server_names]
-    source = _end(route.sourceaddrs, route.sourceport, bool(names))
-    destination = _end(route.destinationaddrs, route.destinationport, bool(names))
-    return AddressRoute(_target(route.cluster, route.weighted_clusters), source, destination, names)
-
-
-def _end(networks: list[CidrRange], ports: str, empty_is_any: bool) -> End | None:
-    """The condition on one end; None for any end, even of a unix socket. `empty_is_any`: else an empty one matches none."""
-    if empty_is_any and not networks and not ports:
-        return None
-    ranges = [address_range(entry.address, entry.length) for entry in networks]
-    if empty_is_any and not networks:
-        ranges = [address_range("0.0.0.0", 0), address_range("::", 0)]
-    return End(ranges, port_ranges(ports or ("0-65535" if empty_is_any else "")))
 
 
 def original_dst(config: ListenerConfig) -> OriginalDst | None:

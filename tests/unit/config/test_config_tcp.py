@@ -8,7 +8,7 @@ from tests.kit.tls_facts import tls_info
 
 from pymosn.api.network import Connection
 from pymosn.assembly.drain_order import drain_order
-from pymosn.assembly.listeners import tcp_options
+from pymosn.assembly.tcp import tcp_options
 from pymosn.config.load import load_text
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.config.schema import MosnConfig
