@@ -1,10 +1,13 @@
 """Nobody is read faster than the other side takes."""
 
+import pytest
 from tests.kit import GET, OK, Start
 
 from pymosn.api.routing import Route
 from pymosn.routing.actions import DirectResponse
 from pymosn.routing.matchers import AnyRequest
+
+pytestmark = pytest.mark.also_tls
 
 BIG = 600_000
 BIG_HEAD = b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: %d\r\n\r\n" % BIG

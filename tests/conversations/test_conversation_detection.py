@@ -11,6 +11,8 @@ from pymosn.api.network import STOP, Connection, NetworkFilter, NetworkFilterFac
 from pymosn.core.failure import CLOSED_LOCALLY, Failure
 from pymosn.proxy.proxy import ProxyFactory
 
+pytestmark = pytest.mark.also_tls
+
 ALL: dict[str, Any] = {"protocols": ["Http1", "bolt", "boltv2"]}
 
 
@@ -63,6 +65,7 @@ def test_unknown_bytes_are_refused_and_counted(start: Start) -> None:
     assert talk.counters()["reason_protocol_unknown"] == 4
 
 
+@pytest.mark.plain_only
 def test_a_change_of_the_listener_while_a_connection_is_undecided(start: Start) -> None:
     talk = start(**ALL)
     client = talk.connect()

@@ -3,6 +3,8 @@
 import pytest
 from tests.kit import GET, OK, Start
 
+pytestmark = pytest.mark.also_tls
+
 LAST = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\nconnection: close\r\n\r\nhi"
 
 

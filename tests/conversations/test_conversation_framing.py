@@ -277,6 +277,7 @@ def test_the_rest_of_a_body_that_nobody_takes(start: Start, status: int, client:
     assert reader.read("GET")[2] == b"hi"
 
 
+@pytest.mark.also_tls
 @pytest.mark.whole_only
 def test_an_upload_that_continues_after_the_response(start: Start) -> None:
     """Its connection is not used again: the rest of the request would be taken for another one."""
@@ -339,6 +340,7 @@ def test_replies_of_filters(start: Start, client: str, body: Any, before: int, a
     assert reader.read("GET")[2] == b"hi"
 
 
+@pytest.mark.also_tls
 @pytest.mark.parametrize(("client", "upstream"), [("GET", "HEAD"), ("HEAD", "GET")])
 def test_replies_of_the_proxy_follow_the_clients_method(start: Start, client: str, upstream: str) -> None:
     changes = OnlyMethod()
@@ -370,6 +372,7 @@ def test_a_request_without_content(start: Start, before: str, after: str) -> Non
     client.receives(OK)
 
 
+@pytest.mark.also_tls
 @pytest.mark.parametrize("after", METHODS)
 def test_a_request_with_chunks(start: Start, after: str) -> None:
     changes = OnlyMethod()
@@ -391,6 +394,7 @@ def test_a_request_with_chunks(start: Start, after: str) -> None:
 # ---- what cannot be changed
 
 
+@pytest.mark.also_tls
 @pytest.mark.parametrize("status", [100, 101, 102, 103, 199])
 def test_an_interim_status_is_no_response(start: Start, status: int) -> None:
     changes = Changes()

@@ -4,6 +4,8 @@ import pytest
 from tests.kit import DATE, GET, OK, Start
 from tests.kit.options import http1_options, http1_policy
 
+pytestmark = pytest.mark.also_tls
+
 
 def test_get(start: Start) -> None:
     talk = start()
@@ -363,6 +365,7 @@ CLAIMS = (
 )
 
 
+@pytest.mark.plain_only
 def test_forwarded_for(start: Start) -> None:
     client, upstream = start(x_forwarded=True).opening(GET, ip="192.0.2.7")
     upstream.receives(b"GET / HTTP/1.1\r\nHost: a\r\nx-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: http\r\n\r\n")
@@ -381,6 +384,7 @@ def test_fields_of_a_trusted_peer_are_forwarded(start: Start) -> None:
     talk.expect_dial().receives(b"GET / HTTP/1.1\r\nHost: a\r\n" + CLAIMS + b"x-forwarded-for: 1.1.1.1, 192.0.2.7\r\n\r\n")
 
 
+@pytest.mark.plain_only
 def test_forwarded_for_cannot_be_taken_away_by_a_connection_option(start: Start) -> None:
     talk = start(x_forwarded=True)
     client = talk.connect("192.0.2.7")
@@ -435,6 +439,7 @@ def test_echo_while_the_request_is_being_sent(start: Start) -> None:
     assert upstream.is_open()
 
 
+@pytest.mark.plain_only
 def test_the_scheme_of_a_request_is_that_of_its_connection(start: Start) -> None:
     talk = start(x_forwarded=True)
     client = talk.connect()

@@ -6,6 +6,8 @@ from tests.kit.options import http1_options
 
 from pymosn.core.overload import NO_KEEP_ALIVE, NORMAL, SHED, OverloadState
 
+pytestmark = pytest.mark.also_tls
+
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"
 LAST = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\nconnection: close\r\n\r\nhi"
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"

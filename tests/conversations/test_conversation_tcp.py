@@ -15,6 +15,8 @@ from pymosn.network.connection import LINGER_TIME
 from pymosn.routing.by_address import AddressRoute, StreamTarget
 from pymosn.upstream.plan import BalancingPlan, OriginalPlan
 
+pytestmark = pytest.mark.also_tls
+
 TCP: dict[str, Any] = {"tcp": {}}
 TWO = ["10.0.0.1:80", "10.0.0.2:80"]
 ANYWHERE = End([ip_network("0.0.0.0/0")], [(0, 65535)])
@@ -290,6 +292,7 @@ def route(cluster: str, source: End | None = None, target: End | None = None, *n
     return AddressRoute(StreamTarget([(cluster, 1)]), source, target, list(names))
 
 
+@pytest.mark.plain_only
 @pytest.mark.parametrize(
     ("name", "address"),
     [
@@ -408,6 +411,7 @@ def test_where_the_client_wanted_to_go(start: Start) -> None:
     assert talk.reasons() == ["no_hosts"]
 
 
+@pytest.mark.plain_only
 def test_a_connection_does_not_come_back_to_this_process(start: Start) -> None:
     talk = start(tcp={}, plan={"original": OriginalPlan()}, hosts=[])
     talk.maker.own.set_services([("192.0.2.9", 34901)])

@@ -12,6 +12,8 @@ from pymosn.api.routing import Route
 from pymosn.routing.actions import DirectResponse
 from pymosn.routing.matchers import Path
 
+pytestmark = pytest.mark.also_tls
+
 FIELDS = b"Sec-Key: k\r\n"
 ASK = b"GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n" + FIELDS + b"\r\n"
 ASKED = b"GET /chat HTTP/1.1\r\nHost: a\r\n" + FIELDS + b"connection: upgrade\r\nupgrade: websocket\r\n\r\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.kit.chunks import merge_chunks
+from tests.kit.tls_wire import SecureTransport
 from tests.kit.transport import FakeLoop, FakeTransport
 
 from pymosn.api.network import Dialer, DialReceiver, NetworkFilter
@@ -19,27 +20,32 @@ from pymosn.network.listener import ConnectionIds
 class Peer:
     """One end of a conversation: a client or an upstream."""
 
-    def __init__(self, loop: FakeLoop, name: str, ip: str, port: int, one_byte: bool) -> None:
+    def __init__(self, loop: FakeLoop, name: str, ip: str, port: int, one_byte: bool, is_secure: bool = False) -> None:
+        """`is_secure`: it is a client with TLS."""
         self.name = name
         self._loop = loop
         self._one_byte = one_byte
-        self.transport = FakeTransport(loop, ip, port)
+        self.transport = SecureTransport(loop, ip, port) if is_secure else FakeTransport(loop, ip, port)
 
     # ---- what the peer does
 
     def sends(self, data: bytes) -> None:
         """The bytes arrive at the proxy: all at once, or one by one in `one_byte` mode."""
-        chunks = [data[at : at + 1] for at in range(len(data))] if self._one_byte else [data]
-        self.transport.incoming.extend(chunks)
+        pieces = [data[at : at + 1] for at in range(len(data))] if self._one_byte else [data]
+        for piece in map(self.transport.wire, pieces):
+            step = 1 if self._one_byte else len(piece)
+            self.transport.incoming.extend(piece[at : at + step] for at in range(0, len(piece), step))
         self._loop.do(self.transport.pump)
 
     def sends_whole(self, data: bytes) -> None:
         """The bytes arrive at once in either mode."""
-        self.transport.incoming.append(data)
+        self.transport.incoming.append(self.transport.wire(data))
         self._loop.do(self.transport.pump)
 
     def shuts(self) -> None:
         """Sends a FIN: no more bytes, but it still reads."""
+        if end := self.transport.end():
+            self.transport.incoming.append(end)
         self.transport.has_eof = True
         self._loop.do(self.transport.pump)
 
@@ -57,8 +63,8 @@ class Peer:
     def reads(self, size: int) -> None:
         """Reads `size` of the waiting bytes."""
         transport = self.transport
-        transport.received += transport.waiting[:size]
-        transport.waiting = transport.waiting[size:]
+        part, transport.waiting = transport.waiting[:size], transport.waiting[size:]
+        transport.arrive(part)
 
     def reads_on(self) -> None:
         """Reads everything that waits, and whatever comes from now on."""

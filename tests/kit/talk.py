@@ -9,9 +9,11 @@ chunks are cut differently; `merge_chunks` makes both sides comparable.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tests.kit import certificates
 from tests.kit.fakes import FakeClock, Lines, Outcomes
 from tests.kit.messages import WALL
 from tests.kit.options import http1_options, proxy_options, rpc_options, tcp_options
@@ -32,8 +34,13 @@ from pymosn.core.message import CERT_BY_TRUST
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
 from pymosn.core.uri import STRICT_PATHS
+from pymosn.network.chain_match import ChainConditions
 from pymosn.network.connection import TcpConnection
+from pymosn.network.filter_chains import Chain, FilterChains
 from pymosn.network.listener import ConnectionIds, Listener
+from pymosn.network.tls.contexts import ServerContext, ServerContexts, server_context
+from pymosn.network.tls.gate import HandshakeGate
+from pymosn.network.tls.settings import ServerSettings, TlsSettings
 from pymosn.protocol.http1.policy import STRICT
 from pymosn.proxy.connection_filters import ConnectionFilterHandle, ConnectionFilters, FilteredChain
 from pymosn.proxy.filtered_chain import FilteredChainFactory
@@ -77,6 +84,7 @@ class Talk:
         self,
         *,
         one_byte: bool = False,
+        is_secure: bool = False,
         routes: Sequence[Route] | None = None,
         table: RouteTable | None = None,
         hosts: Sequence[str] = (HOST,),
@@ -103,7 +111,8 @@ class Talk:
         tunnel_idle_timeout: float = 600.0,
         detection_timeout: float = 15.0,
     ) -> None:
-        """`routes`: all to the cluster `service` unless given; `table`: a whole table instead.
+        """`is_secure`: clients speak TLS. `routes`: all to the cluster `service` unless given; `table`: a whole table
+        instead.
 
         `hosts`, `max_connections`: of the cluster `service`. `plan`, `other_plan`: keywords of the ClusterPlan of `service`
         and of `other`. `filters`: by name. `connection_filters`: by name, all with `connection_config`; `is_alone`: no
@@ -116,6 +125,7 @@ class Talk:
         The others are keywords of ProxyOptions.
         """
         self.one_byte = one_byte
+        self.is_secure = is_secure
         self.loop = FakeLoop()
         self.clock = FakeClock(wall_time=WALL)
         self.wheel = TimerWheel(self.clock)
@@ -166,6 +176,8 @@ class Talk:
             inner = None if is_alone else factory
             chain = FilteredChain(filtered, inner, self.stats, [self.outcomes], idle_timeout=90.0)
             factory = FilteredChainFactory(self.runtime, chain)
+        if is_secure:
+            factory = self._secured(factory)
         self.listener = Listener("l", "", factory, self.stats, self.numbers, self.clock, self.wheel)
 
     def _factory(
@@ -179,6 +191,21 @@ class Talk:
         if len(options.protocols) == 1:
             return TcpProxyFactory(self.runtime, bytes_options)
         return ProxyFactory(self.runtime, options, TcpFallback(self.runtime, bytes_options))
+
+    def _secured(self, factory: FilterChainFactory) -> FilterChainFactory:
+        """The same behind TLS."""
+        contexts = ServerContexts([_server_context()])
+        options = {"speaks_http": True, "speaks_first": False, "reads_hello": False}
+        chain = Chain("", ChainConditions(), factory, contexts, **options)
+        return FilterChains(
+            [chain],
+            self.stats,
+            before=[],
+            gate=HandshakeGate(),
+            inspector=False,
+            handshake_timeout=10.0,
+            idle_timeout=90.0,
+        )
 
     def _connection_handles(
         self, filters: Mapping[str, type[ConnectionFilter]], config: Any
@@ -234,7 +261,7 @@ class Talk:
 
     def connect(self, ip: str = "192.0.2.7", tls: TlsInfo | None = None) -> Peer:
         """A client connects; `tls`: the facts of its connection, if the listener has TLS."""
-        peer = Peer(self.loop, f"client {len(self.clients) + 1}", ip, 40000, self.one_byte)
+        peer = Peer(self.loop, f"client {len(self.clients) + 1}", ip, 40000, self.one_byte, self.is_secure)
         self.clients.append(peer)
         accepted: list[TcpConnection] = []
         self.do(lambda: accepted.append(self.listener._accept()))
@@ -296,9 +323,10 @@ class Talk:
     # ---- counters and outcomes
 
     def counters(self) -> dict[str, int]:
-        """The listener's counters and gauges that are not 0."""
+        """The listener's counters and gauges that are not 0, without those of handshakes."""
         data = self.metrics.group("downstream", ("listener", "l")).data()
-        return {key: value for key, value in {**data["counters"], **data["gauges"]}.items() if value}
+        found = {**data["counters"], **data["gauges"]}
+        return {key: value for key, value in found.items() if value and not key.startswith("tls_handshake_t")}
 
     def upstream_counters(self, cluster: str = "service") -> dict[str, int]:
         data = self.metrics.group("upstream", ("cluster", cluster)).data()
@@ -373,6 +401,12 @@ class Talk:
             limits = cluster.limits
             for limit in (limits.connections, limits.pending, limits.requests, limits.retries):
                 assert limit.active == 0, "a limit leaks"
+
+
+@functools.cache
+def _server_context() -> ServerContext:
+    own = certificates.server()
+    return server_context(ServerSettings(TlsSettings(certificate=own.certificate, key=own.key)))
 
 
 def _protocol(known: Registry[StreamProtocol], name: str) -> StreamProtocol:

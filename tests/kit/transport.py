@@ -9,6 +9,7 @@ from contextvars import Context
 from typing import Any, cast
 
 from pymosn.network.connection import TcpConnection
+from pymosn.network.tls.transport import TlsTransport
 
 
 class FakeLoop:
@@ -66,7 +67,7 @@ class FakeTransport:
     def __init__(self, loop: FakeLoop, ip: str, port: int) -> None:
         self._loop = loop
         self._peer = (ip, port)
-        self.protocol: TcpConnection | None = None
+        self.protocol: TcpConnection | TlsTransport | None = None
         self.received = b""
         self.is_stalled = False
         self.is_full = False
@@ -85,7 +86,24 @@ class FakeTransport:
         self.protocol = connection
         self._loop.do(lambda: connection.connection_made(cast(asyncio.Transport, self)))
 
+    # ---- what the peer puts on the wire, and takes from it
+
+    def wire(self, data: bytes) -> bytes:
+        """The bytes that carry `data`."""
+        return data
+
+    def end(self) -> bytes:
+        """The bytes that end the peer's data, before its FIN."""
+        return b""
+
+    def arrive(self, data: bytes) -> None:
+        """The peer gets these bytes from the wire."""
+        self.received += data
+
     # ---- called by the connection
+
+    def set_protocol(self, protocol: TlsTransport) -> None:
+        self.protocol = protocol
 
     def set_write_buffer_limits(self, high: int) -> None:
         self.high_water = high
@@ -102,7 +120,7 @@ class FakeTransport:
         if self.is_closing or self.is_lost:
             return
         if not self.is_stalled:
-            self.received += data
+            self.arrive(data)
             return
         self.waiting += data
         if len(self.waiting) > self.high_water and not self.is_full:
@@ -138,7 +156,7 @@ class FakeTransport:
 
     # ---- called by the peer
 
-    def _protocol(self) -> TcpConnection:
+    def _protocol(self) -> TcpConnection | TlsTransport:
         assert self.protocol is not None
         return self.protocol
 
@@ -154,8 +172,8 @@ class FakeTransport:
     def drain(self) -> None:
         """The peer reads everything."""
         self.is_stalled = False
-        self.received += self.waiting
-        self.waiting = b""
+        waiting, self.waiting = self.waiting, b""
+        self.arrive(waiting)
         if self.is_closing:
             self._loop.later(self.lose)
         elif self.is_full:

@@ -187,6 +187,7 @@ class TcpConnection(TransportUser):
         """Begins the handshake of a client that has sent `data`; the filters get no bytes until it is complete."""
         raw = self._transport
         if raw is not None and self._stage == _OPEN:
+            self.bytes_read -= len(data)  # no bytes of the client's: the handshake
             self._tls = tls
             self._transport = cast(asyncio.Transport, tls)
             tls.start(raw, data)

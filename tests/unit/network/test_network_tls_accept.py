@@ -169,6 +169,7 @@ def test_a_connection_and_its_end(piece: int) -> None:
     client.feed(client.ends(), piece)
     assert port.chains.made[0].data == b"hello"
     assert port.chains.made[0].events == ["open", "eof"]
+    assert client.connection.bytes_read == 5, "the handshake is not counted"
     assert (client.connection.scheme, client.connection.tls.version) == ("https", "TLSv1.3")
     client.lose()
     assert port.chains.made[0].events == ["open", "eof", "closed_by_peer"]
