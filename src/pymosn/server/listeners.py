@@ -39,6 +39,8 @@ class ListenerSockets:
         # For each listener one socket per worker.
         self._sockets: dict[str, list[socket.socket]] = {}
         self._configured: dict[str, Binding] = {}
+        # Addresses of UDP listeners that were removed: workers have the sockets as long as there are sessions.
+        self._removed: set[str] = set()
         # Device and inode of the socket files that this process has created, by path.
         self._files: dict[str, tuple[int, int] | None] = {}
         # Sockets and bindings of a change in preparation.
@@ -89,11 +91,7 @@ class ListenerSockets:
         """Sockets for all workers. Another listener of this process may already have the address."""
         ours = [name for name, other in self._configured.items() if other[:2] == binding[:2]]
         if binding.network == "udp":
-            if (
-                ours and split_address(binding.address)[1] > 0
-            ):  # another socket would get a part of the datagrams before anything reads it
-                return [sock.dup() for sock in self._sockets[ours[0]]]
-            return bind_udp(owner, *split_address(binding.address), workers)
+            return self._listen_udp(owner, binding.address, ours, workers)
         if binding.network != "unix":
             host, port = split_address(binding.address)
             return bind_tcp(owner, host, port, workers, port > 0 and bool(ours), binding.is_transparent)
@@ -103,6 +101,18 @@ class ListenerSockets:
         shared = bind_unix(owner, binding.address, access)
         self._files[binding.address] = _inode(binding.address)
         return [shared] * workers
+
+    def _listen_udp(self, owner: str, address: str, ours: list[str], workers: int) -> list[socket.socket]:
+        """`ours`: the listeners that have the address."""
+        host, port = split_address(address)
+        if ours and port > 0:  # another socket would get a part of the datagrams before anything reads it
+            return [sock.dup() for sock in self._sockets[ours[0]]]
+        try:
+            return bind_udp(owner, host, port, workers)
+        except BindError as error:
+            if address not in self._removed:
+                raise
+            raise BindError(f"{error}, or by sessions of the removed listener until they are idle; try again") from error
 
     def _access(self, listener: Listener) -> FileAccess:
         """Who may use the socket of a listener, by default the user that the process will run as."""
@@ -139,6 +149,7 @@ class ListenerSockets:
         """Adopts the sockets that `prepare` has bound; returns those that are no longer needed, still open."""
         gone = [name for name, binding in self._configured.items() if self._next.get(name) != binding]
         unneeded = [sock for name in gone for sock in self._sockets.pop(name)]
+        self._removed |= {binding.address for name in gone if (binding := self._configured[name]).network == "udp"}
         self._access_before = {}
         self._sockets.update(self._new)
         self._configured, self._new = self._next, {}

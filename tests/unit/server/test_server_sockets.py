@@ -267,3 +267,19 @@ def test_a_udp_listener_with_another_name_has_the_same_sockets() -> None:
         assert [sock.recv(9) for sock in readable] == [b"waits"]
     close_all(new)
     bound.close()
+
+
+def test_a_removed_udp_listener_that_comes_back_while_it_has_sessions() -> None:
+    bound = ListenerSockets()
+    listener = Listener(name="a", address="127.0.0.1:0", network="udp", bind_port=True)
+    assert bound.bind([listener], 1) == []
+    listener.address = bound.addresses()["a"].removeprefix("udp:")
+    bound.close()
+    assert bound.bind([listener], 1) == []
+    assert bound.prepare([], 1) == []
+    held = bound.activate()  # as the workers hold theirs
+    [fault] = bound.prepare([listener], 1)
+    assert fault.endswith("in use by another process, or by sessions of the removed listener until they are idle; try again")
+    close_all(held)
+    assert bound.prepare([listener], 1) == []
+    bound.close()
