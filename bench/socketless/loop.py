@@ -6,7 +6,6 @@ calls `create_server` and `create_connection` with protocol factories.
 """
 
 import asyncio
-import faulthandler
 import gc
 import json
 import os
@@ -75,8 +74,6 @@ class SocketlessLoop(asyncio.SelectorEventLoop):
         self._count: asyncio.Task[None] | None = None
         # While counting: the calls scheduled for the next iteration of the loop.
         self._next_round: list[tuple[Callable[..., Any], tuple[Any, ...]]] | None = None
-        # Counting blocks the loop for a long time, which the watchdog must not report.
-        faulthandler.dump_traceback_later = lambda *_, **__: None
 
     async def create_server(self, protocol_factory: Any, *_: Any, sock: Any = None, **__: Any) -> Any:
         self._factories[sock.getsockname()[1]] = protocol_factory

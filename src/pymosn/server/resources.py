@@ -13,6 +13,9 @@ from pymosn.core.errors import printable
 
 #: Seconds between a change and the collection of the objects that it replaced.
 GARBAGE_DELAY: Final = 1.0
+#: glibc's numbers of these parameters, and their values: free memory that is kept, and the smallest block that is mapped.
+_TRIM_THRESHOLD: Final = -1, 4 << 20
+_MMAP_THRESHOLD: Final = -3, 1 << 20
 #: Routes, used hosts and connections from which on a collection would take more than some milliseconds.
 MANY: Final = 2000
 
@@ -31,6 +34,18 @@ class Statm:
         if self._descriptor < 0:
             return 0
         return int(os.pread(self._descriptor, 128, 0).split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def keep_freed() -> None:
+    """Makes freed memory stay in this process, some megabytes at most.
+
+    Bodies come in blocks of up to 256 KiB, which live for a moment. By default glibc returns 128 KiB of free memory at the
+    end of the heap to the system at once: then each MiB of a body costs about a hundred page faults, a quarter of its CPU.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # not glibc
+        library = ctypes.CDLL(None)
+        for parameter, value in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
+            library.mallopt(parameter, value)
 
 
 def give_back() -> None:

@@ -36,7 +36,7 @@ from pymosn.server.logs import open_logs
 from pymosn.server.messages import Command, LogCommand
 from pymosn.server.overload import OverloadManager
 from pymosn.server.probes import ProbeReceiver
-from pymosn.server.resources import GarbageCollection, raise_open_file_limit, settle, trace_allocations
+from pymosn.server.resources import GarbageCollection, keep_freed, raise_open_file_limit, settle, trace_allocations
 from pymosn.server.shutdown import SUPERVISOR_SIGNALS
 from pymosn.server.standard_streams import secure
 from pymosn.server.stats_report import StatsReport
@@ -427,6 +427,7 @@ def run(descriptor: int, stacks: int) -> int:
     end_with_supervisor(os.environ.get(MARK, ""))
     keep_sockets((descriptor, stacks))
     raise_open_file_limit()
+    keep_freed()
     settle()
     record_start(stacks)
     loop = uvloop.new_event_loop()

@@ -1,6 +1,12 @@
-"""When a worker collects garbage."""
+"""When a worker collects garbage, and the memory that it keeps."""
 
+import os
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
+
+import pytest
 
 from pymosn.server.resources import GARBAGE_DELAY, MANY, GarbageCollection
 
@@ -50,3 +56,24 @@ def test_many_objects_are_not_traversed_until_they_are_few_again() -> None:
         garbage.after_change()
         later.passes()
     assert done == ["freeze", "freeze", "settle", "collect"], "what was left out is collected later"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have no such parameters")
+@pytest.mark.parametrize(("prepare", "least", "most"), [("", 200, 100_000), ("resources.keep_freed()", 0, 100)])
+def test_blocks_of_bodies_cause_no_page_faults(prepare: str, least: int, most: int) -> None:
+    code = f"""
+from resource import RUSAGE_SELF, getrusage
+from pymosn.server import resources
+{prepare}
+def burst(size):
+    return [bytearray(size) for _ in range(8)]
+burst(256 << 10), burst(64 << 10)
+before = getrusage(RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    burst(256 << 10), burst(64 << 10)
+print(getrusage(RUSAGE_SELF).ru_minflt - before)
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    assert least <= int(done.stdout) <= most
