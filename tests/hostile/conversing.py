@@ -36,8 +36,8 @@ async def converse(directory: Path, trials: list[Trial], replies: list[ReplyTria
     recorder = Recorder(REPLIES)
     await recorder.start()
     with running(directory, recorder.port, **settings) as program:
-        await run_requests(trials, program.port, recorder)
-        await run_replies(replies, program.port, recorder)
+        await run_requests(trials, program.port, recorder, connect=program.connect)
+        await run_replies(replies, program.port, recorder, connect=program.connect)
         lines = sum(len(trial.visit.answers) for trial in trials) + 2 * len(replies)
         await asyncio.to_thread(eventually, lambda: program.count_lines("one", "two") >= lines)
         logs = {1: program.logs("one"), 2: program.logs("two")}
@@ -56,12 +56,12 @@ async def converse(directory: Path, trials: list[Trial], replies: list[ReplyTria
     return findings
 
 
-async def converse_through_tunnels(directory: Path) -> dict[str, list[str]]:
+async def converse_through_tunnels(directory: Path, tls: bool = False) -> dict[str, list[str]]:
     """Runs the table of tunnels: faults by the name of the case; under `all` what cannot be laid to one."""
     found: dict[str, list[str]] = defaultdict(list)
     server = TunnelServer()
     await server.start()
-    with running(directory, server.port, TUNNEL_SETTINGS, TUNNEL_SETTINGS) as program:
+    with running(directory, server.port, TUNNEL_SETTINGS, TUNNEL_SETTINGS, tls=tls) as program:
         trials = tunnel_trials(TABLE)
         await run_tunnels(trials, program, server)
     server.stop()

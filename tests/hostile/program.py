@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.hostile.visitor import Connect, connect_plainly, connect_securely
+from tests.kit import certificates
 from tests.system.plain_sockets import dead_sockets, port_of
 from tests.system.pymosn_process import READY, Pymosn, _cluster, free_ports
 
@@ -25,7 +27,7 @@ class Program:
     """A running pymosn. `one_hop` and `two_hops` are ports, `worker` a process id; `logs()` what was logged, by client.
 
     `dead`: a port that refuses. `http1`: settings of the listeners that clients connect to, `inner` those of the second
-    hop. `server`: further keys.
+    hop. `server`: further keys. `tls`: clients and the first hop connect with TLS; only the upstream is plain.
     """
 
     def __init__(
@@ -36,7 +38,11 @@ class Program:
         http1: dict[str, Any] | None = None,
         inner: dict[str, Any] | None = None,
         server: dict[str, Any] | None = None,
+        tls: bool = False,
     ) -> None:
+        self._tls = tls
+        #: How clients connect.
+        self.connect: Connect = connect_securely if tls else connect_plainly
         self.one_hop, self.two_hops, self._inner = free_ports(3)
         self.worker = 0
         self._directory = directory
@@ -49,7 +55,11 @@ class Program:
             self._listener("inner", self._inner, "out", inner),
         ]
         tables = [_table("out", routes), _table("in", [_route("hop")])]
-        clusters = [_cluster("up", upstream_port), _cluster("hop", self._inner), _cluster("down", dead)]
+        hop = _cluster("hop", self._inner)
+        if tls:
+            ca = certificates.ca().certificate.decode()
+            hop["tls_context"] = {"status": True, "ca_cert": ca, "server_name": "server.test"}
+        clusters = [_cluster("up", upstream_port), hop, _cluster("down", dead)]
         clusters.append({**_cluster("nobody", dead), "hosts": []})
         self.config = {
             "admin": {"socket": "admin.sock"},
@@ -63,12 +73,17 @@ class Program:
         proxy: dict[str, Any] = {"downstream_protocol": "Http1", "router_config_name": table}
         if http1:
             proxy["extend_config"] = http1
+        chain: dict[str, Any] = {"filters": [{"type": "proxy", "config": proxy}]}
+        if self._tls:
+            own = certificates.server()
+            pem = {"cert_chain": own.certificate.decode(), "private_key": own.key.decode()}
+            chain["tls_context"] = {"status": True, **pem}
         return {
             "name": name,
             "address": f"127.0.0.1:{port}",
             "bind_port": True,
             "access_logs": [{"log_path": str(self.log_path(name)), "log_format": LOG_FORMAT}],
-            "filter_chains": [{"filters": [{"type": "proxy", "config": proxy}]}],
+            "filter_chains": [chain],
         }
 
     def log_path(self, name: str) -> Path:
@@ -111,10 +126,11 @@ def running(
     inner: dict[str, Any] | None = None,
     server: dict[str, Any] | None = None,
     ready: str = READY,
+    tls: bool = False,
 ) -> Iterator[Program]:
     """Starts the program, waits until it says `ready`, and ends it."""
     with dead_sockets(1) as (dead,):
-        program = Program(directory, upstream_port, port_of(dead), http1, inner, server)
+        program = Program(directory, upstream_port, port_of(dead), http1, inner, server, tls)
         path = directory / "mosn.json"
         path.write_text(json.dumps(program.config))
         process = Pymosn(["-c", str(path)], directory, {})

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tests.hostile.cases import BEHIND, ReplyCase, RequestCase
 from tests.hostile.recorder import Record, Recorder, Request
-from tests.hostile.visitor import PATIENCE, Visit, visit
+from tests.hostile.visitor import PATIENCE, Connect, Visit, connect_plainly, visit
 
 #: Connections at the same time.
 BREADTH = 48
@@ -92,7 +92,11 @@ def reply_trials(cases: Sequence[ReplyCase], hops: Sequence[int], first: int) ->
 
 
 async def run_requests(
-    trials: Sequence[Trial], port: Callable[[int], int], recorder: Recorder, patience: float = PATIENCE
+    trials: Sequence[Trial],
+    port: Callable[[int], int],
+    recorder: Recorder,
+    patience: float = PATIENCE,
+    connect: Connect = connect_plainly,
 ) -> None:
     """Runs the trials; `port` gives the port for a number of hops.
 
@@ -103,32 +107,38 @@ async def run_requests(
         case = trial.case
         pieces = pieces_of(trial.data, trial.number)
         wanted = len(trial.expected) if trial.stays_open or patience < PATIENCE else 0
-        made = await visit(port(trial.hops), trial.number, pieces, trial.methods, wanted, case.then_eof, patience)
+        to = port(trial.hops)
+        made = await visit(to, trial.number, pieces, trial.methods, wanted, case.then_eof, patience, connect)
         trial.visit = made
         trial.partial = recorder.partial(made.client)
         trial.requests = [request for _, request in recorder.by_client.get(made.client, [])]
-        await _ended(trial.partial, patience)
+        await ended(trial.partial, patience)
 
     await _all(trials, one)
 
 
 async def run_replies(
-    trials: Sequence[ReplyTrial], port: Callable[[int], int], recorder: Recorder, patience: float = PATIENCE
+    trials: Sequence[ReplyTrial],
+    port: Callable[[int], int],
+    recorder: Recorder,
+    patience: float = PATIENCE,
+    connect: Connect = connect_plainly,
 ) -> None:
     """Asks for each reply, and then for an ordinary one, which must be the asker's own."""
 
     async def one(trial: ReplyTrial) -> None:
         wire = trial.case.method + b" /reply/%d HTTP/1.1\r\nHost: a\r\n\r\n" % trial.place
-        trial.visit = await visit(port(trial.hops), trial.number, [wire], [trial.case.method], 1, False, patience)
-        trial.next_visit = await visit(port(trial.hops), trial.number + 1, [BEHIND], [b"GET"], 1, False, patience)
+        to = port(trial.hops)
+        trial.visit = await visit(to, trial.number, [wire], [trial.case.method], 1, False, patience, connect)
+        trial.next_visit = await visit(to, trial.number + 1, [BEHIND], [b"GET"], 1, False, patience, connect)
         trial.records = [record for record, _ in recorder.by_client.get(trial.visit.client, [])]
         if not trial.case.reusable:
-            await _ended(trial.records, patience)
+            await ended(trial.records, patience)
 
     await _all(trials, one)
 
 
-async def _ended(records: Iterable[Record], patience: float) -> None:
+async def ended(records: Iterable[Record], patience: float) -> None:
     """Waits for the end of connections that the proxy must cut; one that it does not is found by the judge."""
     try:
         async with asyncio.timeout(patience / 2):

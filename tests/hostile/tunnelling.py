@@ -15,7 +15,8 @@ from tests.hostile.cases import BEHIND
 from tests.hostile.recorder import Malformed, client_of, read_request
 from tests.hostile.running import BREADTH, pieces_of
 from tests.hostile.tunnel_table import CLIENT_ENDS, CLIENT_RESETS, SERVER_ENDS, SERVER_RESETS, TunnelCase
-from tests.hostile.visitor import address, read_answer
+from tests.hostile.visitor import Connect, address, read_answer
+from tests.kit.tls_streams import Truncated
 
 #: What the proxies add about the client: not the row's matter.
 ADDED = re.compile(rb"(?i)\r\n(x-forwarded-for|x-forwarded-proto|x-request-id): [^\r\n]*")
@@ -30,7 +31,10 @@ WINDOW = 32 * 1024
 
 @dataclass
 class TunnelTrial:
-    """One case over one way, and what both ends saw. `client_end`, `server_end`: `eof`, `reset` or `open`."""
+    """One case over one way, and what both ends saw. `client_end`, `server_end`: `eof`, `reset` or `open`.
+
+    Over TLS the client's `eof` is a close_notify, and a FIN without it `truncated`.
+    """
 
     number: int
     case: TunnelCase
@@ -122,7 +126,7 @@ class TunnelServer:
             writer.close()
 
 
-def _reset(writer: asyncio.StreamWriter) -> None:
+def _reset(writer: Any) -> None:
     writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
@@ -144,16 +148,15 @@ async def run_tunnels(trials: Sequence[TunnelTrial], program: Any, server: Tunne
     async def guarded(trial: TunnelTrial) -> None:
         server.trials[address(trial.number).encode()] = trial
         async with gate:
-            await _run(trial, program.port(trial.hops))
+            await _run(trial, program.port(trial.hops), program.connect)
 
     async with asyncio.TaskGroup() as group:
         for trial in trials:
             group.create_task(guarded(trial))
 
 
-async def _run(trial: TunnelTrial, port: int) -> None:
-    local = (address(trial.number), 0)
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=local, limit=1 << 20)
+async def _run(trial: TunnelTrial, port: int, connect: Connect) -> None:
+    reader, writer = await connect(port, address(trial.number))
     try:
         async with asyncio.timeout(PATIENCE):
             sending = asyncio.ensure_future(_send(writer, pieces_of(trial.data, trial.number)))
@@ -167,7 +170,7 @@ async def _run(trial: TunnelTrial, port: int) -> None:
         writer.transport.abort()
 
 
-async def _send(writer: asyncio.StreamWriter, pieces: Sequence[bytes]) -> None:
+async def _send(writer: Any, pieces: Sequence[bytes]) -> None:
     with contextlib.suppress(ConnectionError):
         for piece in pieces:
             writer.write(piece)
@@ -176,9 +179,7 @@ async def _send(writer: asyncio.StreamWriter, pieces: Sequence[bytes]) -> None:
                 await asyncio.sleep(0)
 
 
-async def _talk(
-    trial: TunnelTrial, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sending: asyncio.Future[None]
-) -> None:
+async def _talk(trial: TunnelTrial, reader: Any, writer: Any, sending: asyncio.Future[None]) -> None:
     case = trial.case
     wanted = len(case.statuses) + (1 if trial.data.startswith(BEHIND) else 0)
     said = False
@@ -208,8 +209,8 @@ async def _talk(
                     writer.write_eof()
                 return
             trial.received += piece
-    except ConnectionError:
-        trial.client_end = "reset"
+    except ConnectionError as error:
+        trial.client_end = "truncated" if isinstance(error, Truncated) else "reset"
 
 
 def answers_of(trial: TunnelTrial) -> list[int]:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
-from collections.abc import Sequence
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+from tests.kit import certificates
+from tests.kit.tls_streams import Truncated, open_tls
 
 STATUS = re.compile(rb"HTTP/1\.1 ([0-9]{3}) [^\r\n]*\r\n")
 LENGTH = re.compile(rb"(?im)^content-length:[ \t]*([0-9]+)[ \t]*\r$")
@@ -27,7 +33,8 @@ class Answer:
 class Visit:
     """What became of one connection. `left`: bytes behind the last complete reply.
 
-    `end`: `eof`, `reset`, `open`, or `garbled` when what came is no reply.
+    `end`: `eof`, `reset`, `open`, or `garbled` when what came is no reply. Over TLS `eof` is the proxy's close_notify, and
+    a FIN without it is `truncated`.
     """
 
     client: bytes
@@ -84,6 +91,25 @@ def _read_chunks(data: bytes, at: int, status: int, head: bytes) -> tuple[Answer
         at += size + 2
 
 
+#: Connects to a port of this machine from a local address: a reader and a writer.
+Connect = Callable[[int, str], Awaitable[tuple[Any, Any]]]
+
+
+async def connect_plainly(port: int, local: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Without TLS."""
+    return await asyncio.open_connection("127.0.0.1", port, local_addr=(local, 0), limit=1 << 20)
+
+
+@functools.cache
+def _context() -> ssl.SSLContext:
+    return certificates.client_context()
+
+
+async def connect_securely(port: int, local: str) -> tuple[Any, Any]:
+    """With TLS."""
+    return await open_tls("127.0.0.1", port, _context(), "server.test", (local, 0))
+
+
 async def visit(
     port: int,
     number: int,
@@ -92,6 +118,7 @@ async def visit(
     wanted: int,
     half_close: bool = False,
     patience: float = PATIENCE,
+    connect: Connect = connect_plainly,
 ) -> Visit:
     """Sends `pieces`, reads `wanted` final replies, then closes this side and reads to the end.
 
@@ -99,7 +126,7 @@ async def visit(
     order, for those that answer a HEAD.
     """
     made = Visit(address(number).encode())
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address(number), 0), limit=1 << 20)
+    reader, writer = await connect(port, address(number))
     sending = asyncio.ensure_future(_send(writer, pieces, half_close))
     try:
         async with asyncio.timeout(patience):
@@ -116,7 +143,7 @@ async def visit(
     return made
 
 
-async def _send(writer: asyncio.StreamWriter, pieces: Sequence[bytes], half_close: bool) -> None:
+async def _send(writer: Any, pieces: Sequence[bytes], half_close: bool) -> None:
     try:
         for piece in pieces:
             writer.write(piece)
@@ -131,8 +158,8 @@ async def _send(writer: asyncio.StreamWriter, pieces: Sequence[bytes], half_clos
 
 async def _receive(
     made: Visit,
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
+    reader: Any,
+    writer: Any,
     methods: Sequence[bytes],
     wanted: int,
     closed: bool,
@@ -141,8 +168,8 @@ async def _receive(
     while True:
         try:
             piece = await reader.read(1 << 16)
-        except ConnectionError:
-            made.end = "reset"
+        except ConnectionError as error:
+            made.end = "truncated" if isinstance(error, Truncated) else "reset"
             piece = b""
         else:
             made.end = "open" if piece else "eof"
