@@ -86,6 +86,15 @@ class TlsWriter:
         self._writer = writer
         self.transport = writer.transport
 
+    @property
+    def session(self) -> ssl.SSLSession | None:
+        """For later connections."""
+        return self._engine.session
+
+    @property
+    def is_resumed(self) -> bool:
+        return bool(self._engine.session_reused)
+
     def write(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
@@ -117,12 +126,17 @@ class TlsWriter:
 
 
 async def open_tls(
-    host: str, port: int, context: ssl.SSLContext, name: str, local: tuple[str, int] | None = None
+    host: str,
+    port: int,
+    context: ssl.SSLContext,
+    name: str,
+    local: tuple[str, int] | None = None,
+    session: ssl.SSLSession | None = None,
 ) -> tuple[TlsReader, TlsWriter]:
-    """Connects and makes the handshake; `name`: the server's. Raises OSError and ssl.SSLError."""
+    """Connects and makes the handshake; `name`: the server's. `session`: to be resumed. Raises OSError and ssl.SSLError."""
     raw_reader, raw_writer = await asyncio.open_connection(host, port, local_addr=local, limit=1 << 20)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    engine = context.wrap_bio(incoming, outgoing, server_hostname=name)
+    engine = context.wrap_bio(incoming, outgoing, server_hostname=name, session=session)
     reader = TlsReader(engine, incoming, outgoing, raw_reader, raw_writer)
     try:
         await reader.shake()
