@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import shutil
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from namespaces import CLIENT, ORIGIN, PROXY, V4, V6, Namespaces, Unavailable, namespaces
+from plain_sockets import read_exactly
 from process_fixtures import Start
 from pymosn_process import READY, Pymosn, _table
+from tests.kit import certificates
 
 ADMIN, PORT = 34000, 15001
 MARK = 0x80000005
@@ -73,10 +77,11 @@ def talk(sock: socket.socket) -> str:
         return found.decode().removesuffix(";ping")
 
 
-def is_reset(net: Namespaces, address: str, port: int) -> bool:
+def is_reset(net: Namespaces, address: str, port: int, data: bytes = b"") -> bool:
     """Whether a client's connection ends with a reset, perhaps before it knows that it was accepted."""
     try:
         with net.connect(address, port) as sock:
+            sock.sendall(data)
             assert sock.recv(1) == b"", "unasked for"
             return False
     except ConnectionResetError:
@@ -153,6 +158,37 @@ def test_filter_chains_by_the_port_that_the_client_dialed(start: Start, net: Nam
     assert talk(net.connect(V4, 80)) == f"origin {V4} 80"
     assert is_reset(net, V4, 81)
     proxy.wait_for("LOG four - no_hosts 0")
+
+
+@pytest.mark.parametrize("method", ["redirect", "tproxy"])
+@pytest.mark.usefixtures("origins")
+def test_tls_is_terminated_for_one_of_the_ports_that_clients_dial(
+    start: Start, net: Namespaces, tmp_path: Path, method: str
+) -> None:
+    net.route_to_origin()
+    divert(net, method, 80, 81)
+    certificate, key = certificates.server().files(tmp_path, "server")
+    several = listener("four", "0.0.0.0", PORT, use_original_dst=method)
+    filters = [{"type": "tcp_proxy", "config": {"cluster": "wanted"}}]
+    tls = {"status": True, "cert_chain": certificate, "private_key": key}
+    names = {"destination_port": 80, "server_names": ["localhost"]}
+    several["filter_chains"] = [
+        {"match": names, "tls_context": tls, "filters": filters},
+        {"match": {"destination_port": 81}, "filters": filters},
+    ]
+    proxy = began(start, config(several))
+    context = certificates.client_context()
+    with context.wrap_socket(net.connect(V4, 80), server_hostname="localhost") as sock:
+        greeting = f"origin {V4} 80;".encode()
+        assert read_exactly(sock, len(greeting)) == greeting
+        sock.sendall(b"ping")
+        assert read_exactly(sock, 4) == b"ping"
+    assert talk(net.connect(V4, 81)) == f"origin {V4} 81"
+    assert is_reset(net, V4, 80, b"no TLS")
+    with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"), net.connect(V4, 80) as raw:
+        context.wrap_socket(raw, server_hostname="other.example")
+    for reason in ("-", "no_filter_chain"):
+        proxy.wait_for(f"LOG four .* {reason} ")
 
 
 @pytest.mark.usefixtures("origins")

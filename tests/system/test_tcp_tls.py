@@ -64,11 +64,15 @@ class Site:
     def __init__(self, start: Start, servers: list[Server], chain: dict[str, Any], **tcp: Any) -> None:
         (self.port,) = free_ports(1)
         more = tcp.pop("cluster_tls", None)
-        clusters = [
+        is_one = tcp.pop("is_one", False)
+        clusters: list[dict[str, Any]] = [
             {"name": one.name, "lb_type": "LB_RANDOM", "hosts": [{"address": one.address, "hostname": "server.test"}]}
             | ({"tls_context": more} if more else {})
             for one in servers
         ]
+        if is_one:  # the first one has the hosts of all
+            clusters[0]["hosts"] = [host for cluster in clusters for host in cluster["hosts"]]
+            clusters[0]["lb_type"] = "LB_ROUNDROBIN"
         listener = {
             "name": "l",
             "address": f"127.0.0.1:{self.port}",
@@ -156,6 +160,19 @@ def test_a_host_whose_certificate_is_wrong(start: Start, servers: list[Server]) 
     with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", site.port), PATIENCE) as sock:
         assert sock.recv(1) == b""
     site.proxy.wait_for("LOG wrong tls_name_mismatch 0 0")
+
+
+def test_after_a_failed_handshake_another_host_is_tried(start: Start, servers: list[Server]) -> None:
+    servers.append(Server("wrong", issue("elsewhere.test", ca(), names=("elsewhere.test",))))
+    servers.append(Server("plain"))  # its greeting is no TLS
+    servers.append(Server("right", server()))
+    trust = {"status": True, "ca_cert": ca().certificate.decode()}
+    site = Site(start, servers, {}, cluster="wrong", cluster_tls=trust, is_one=True)
+    for _ in range(6):
+        with socket.create_connection(("127.0.0.1", site.port), PATIENCE) as sock:
+            sock.sendall(b"early")  # read before there is a host
+            assert talk(sock) == b"right;EARLYPING"
+    assert site.proxy.wait_for(r"LOG wrong (\S+) 9 15")[1] == "-"
 
 
 def test_a_host_that_ends_without_close_notify_resets_the_client(start: Start, servers: list[Server]) -> None:
