@@ -2,7 +2,9 @@
 
 import os
 import ssl
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -289,6 +291,43 @@ def test_a_session_ends_after_its_lifetime() -> None:
     session = meeting.client.session
     assert session is not None
     assert session.ticket_lifetime_hint == LIFETIME
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("shift", [LIFETIME + 5.0, -5.0, 86400 * 300.0])
+def test_a_verified_session_cannot_be_renewed_for_ever(shift: float, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = TicketSecrets()
+    secrets.set(SECRET)
+    server = server_context(demanding(True, True), secrets)
+    context = client_context(version, made.client())
+    start = time.time()
+    meeting = Meeting(server, context)
+    for later in (0.5 * LIFETIME, LIFETIME - 5.0):  # each of them is given new tickets
+        monkeypatch.setattr(time, "time", lambda at=start + later: at)
+        meeting = Meeting(server, context, session=meeting.client.session)
+        assert (meeting.resumed, meeting.data, meeting.fault) == (True, b"first data", None)
+    monkeypatch.setattr(time, "time", lambda: start + shift)
+    meeting = Meeting(server, context, session=meeting.client.session)
+    assert (meeting.error, meeting.resumed, meeting.data) == ("", False, b"first data")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_session_ends_with_the_certificate_and_a_newer_one_is_asked_for(
+    version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = TicketSecrets()
+    secrets.set(SECRET)
+    server = server_context(demanding(True, True), secrets)
+    context = client_context(version, made.issue("short", made.ca(), ends=timedelta(minutes=10)))
+    first = Meeting(server, context)
+    assert Meeting(server, context, session=first.client.session).resumed
+    start = time.time()
+    monkeypatch.setattr(time, "time", lambda: start + 601.0)
+    made.client().load_into(context)
+    again = Meeting(server, context, session=first.client.session)
+    assert (again.error, again.resumed, again.data) == ("", False, b"first data")
+    assert again.certificate is not None
+    assert again.certificate.subject == "CN=client"
 
 
 @pytest.mark.parametrize("version", VERSIONS)

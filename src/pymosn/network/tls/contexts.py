@@ -100,7 +100,8 @@ def server_context(settings: ServerSettings, tickets: TicketSecrets | None = Non
     names = names_of(tls.certificate)
     demand = demand_of(settings)
     if tickets is not None:
-        tickets.use(context, _digest(demand, settings.server_name.lower().encode(), *(name.encode() for name in names)))
+        identity = _digest(demand, settings.server_name.lower().encode(), *(name.encode() for name in names))
+        tickets.use(context, identity, verifies=settings.verifies)
     else:
         refuse_tickets(context)
     return ServerContext(settings, context, demand, names)

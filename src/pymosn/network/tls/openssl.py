@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import ssl
 import sys
+import time
 from functools import lru_cache
 from typing import Any, Final
 
@@ -18,6 +19,14 @@ _SET_TICKET_KEYS: Final = 59
 _SET_GROUPS: Final = 92
 _VERIFY_PEER: Final = 1
 _NO_CACHE: Final = 0
+# Whether a ticket could be decrypted, and what is to be done with it (SSL_TICKET_*).
+_DECRYPTED: Final = 5
+_DECRYPTED_RENEW: Final = 6
+_IGNORE: Final = 2
+_USE: Final = 3
+_USE_RENEW: Final = 4
+#: Bytes of the time in a ticket.
+_TIME_SIZE: Final = 8
 
 #: Bytes of ticket keys: the key's name, the key of the HMAC, the key of the cipher.
 TICKET_KEYS_SIZE: Final = 80
@@ -28,9 +37,17 @@ SESSION_CONTEXT_SIZE: Final = 32
 _FUNCTIONS: Final = (
     *("SSL_CTX_get_options", "SSL_CTX_ctrl", "SSL_CTX_set_ciphersuites", "SSL_CTX_set_session_id_context"),
     *("SSL_CTX_set_timeout", "SSL_CTX_set_verify", "SSL_CTX_set_client_CA_list", "SSL_load_client_CA_file"),
+    *("SSL_CTX_set_session_ticket_cb", "SSL_get_session", "SSL_SESSION_get0_ticket_appdata", "SSL_SESSION_get0_peer"),
+    *("SSL_SESSION_set1_ticket_appdata", "X509_get0_notAfter", "X509_cmp_time"),
 )
 
 _Accept: Final = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
+_NewTicket: Final = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+_OldTicket: Final = ctypes.CFUNCTYPE(
+    ctypes.c_int,
+    *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p),
+    *(ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p),
+)
 
 
 def _accept_any(is_valid: int, store: int) -> int:
@@ -62,8 +79,21 @@ class OpenSsl:
         library.SSL_load_client_CA_file.argtypes = [ctypes.c_char_p]
         library.SSL_CTX_set_client_CA_list.restype = None
         library.SSL_CTX_set_client_CA_list.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+        library.SSL_CTX_set_session_ticket_cb.argtypes = [ctypes.c_void_p, _NewTicket, _OldTicket, ctypes.c_void_p]
+        library.SSL_get_session.restype = ctypes.c_void_p
+        library.SSL_get_session.argtypes = [ctypes.c_void_p]
+        library.SSL_SESSION_get0_ticket_appdata.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+        library.SSL_SESSION_set1_ticket_appdata.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]
+        library.SSL_SESSION_get0_peer.restype = ctypes.c_void_p
+        library.SSL_SESSION_get0_peer.argtypes = [ctypes.c_void_p]
+        library.X509_get0_notAfter.restype = ctypes.c_void_p
+        library.X509_get0_notAfter.argtypes = [ctypes.c_void_p]
+        library.X509_cmp_time.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
         self._library = library
         self._offset = offset
+        # Contexts refer to them: they live as long as this object, of which there is one.
+        self._new_ticket: Any = _NewTicket(self._date_ticket)
+        self._old_ticket: Any = _OldTicket(self._judge_ticket)
 
     def _pointer(self, context: ssl.SSLContext) -> int:
         return ctypes.c_void_p.from_address(id(context) + self._offset).value or 0
@@ -86,6 +116,43 @@ class OpenSsl:
     def set_session_timeout(self, context: ssl.SSLContext, seconds: int) -> None:
         """Sets how long a session may be resumed."""
         self._library.SSL_CTX_set_timeout(self._pointer(context), seconds)
+
+    def limit_sessions(self, context: ssl.SSLContext, seconds: int) -> None:
+        """Ends sessions this long after the handshake that verified the client, and with the client's certificate.
+
+        Otherwise every resumed connection of TLS 1.3 gets tickets that are valid for as long again. A ticket that is over
+        leads to a full handshake.
+        """
+        self._library.SSL_CTX_set_session_ticket_cb(self._pointer(context), self._new_ticket, self._old_ticket, seconds)
+
+    def _date_ticket(self, connection: int, seconds: object) -> int:
+        """Called for each ticket that is issued: those of a resumed session inherit the time of the first one."""
+        session = self._library.SSL_get_session(connection)
+        if not self._data_of(session):
+            self._library.SSL_SESSION_set1_ticket_appdata(session, _now().to_bytes(_TIME_SIZE, "big"), _TIME_SIZE)
+        return 1
+
+    def _judge_ticket(
+        self, connection: int, session: int | None, name: object, size: int, status: int, seconds: int | None
+    ) -> int:
+        """Called for each ticket that a client presents: whether it is accepted."""
+        if session is None or status not in (_DECRYPTED, _DECRYPTED_RENEW):
+            return _IGNORE
+        data = self._data_of(session)
+        now = _now()
+        if len(data) != _TIME_SIZE or not 0 <= now - int.from_bytes(data, "big") <= (seconds or 0):
+            return _IGNORE
+        library = self._library
+        peer = library.SSL_SESSION_get0_peer(session)
+        if peer and library.X509_cmp_time(library.X509_get0_notAfter(peer), ctypes.byref(ctypes.c_long(now))) <= 0:
+            return _IGNORE
+        return _USE if status == _DECRYPTED else _USE_RENEW
+
+    def _data_of(self, session: int) -> bytes:
+        """What the ticket of a session contains besides OpenSSL's own data."""
+        data, size = ctypes.c_void_p(), ctypes.c_size_t()
+        self._library.SSL_SESSION_get0_ticket_appdata(session, ctypes.byref(data), ctypes.byref(size))
+        return ctypes.string_at(data.value, size.value) if data.value and size.value else b""
 
     def disable_session_cache(self, context: ssl.SSLContext) -> None:
         """Keeps no sessions in memory; tickets do not need it."""
@@ -111,6 +178,11 @@ class OpenSsl:
 
     def _control(self, context: ssl.SSLContext, command: int, number: int, data: bytes) -> bool:
         return bool(self._library.SSL_CTX_ctrl(self._pointer(context), command, number, data) == 1)
+
+
+def _now() -> int:
+    """Seconds since 1970."""
+    return int(time.time())
 
 
 @lru_cache(1)

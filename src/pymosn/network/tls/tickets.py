@@ -37,8 +37,11 @@ class TicketSecrets:
             for context, identity in list(self._contexts.items()):
                 self._apply(library, context, identity)
 
-    def use(self, context: ssl.SSLContext, identity: bytes) -> None:
-        """Makes a context of a listener issue and accept tickets. Without a secret only the same context accepts them."""
+    def use(self, context: ssl.SSLContext, identity: bytes, *, verifies: bool = False) -> None:
+        """Makes a context of a listener issue and accept tickets. Without a secret only the same context accepts them.
+
+        `verifies`: it verifies clients, who must do so again in time: see `OpenSsl.limit_sessions`.
+        """
         library = openssl()
         if library is None:
             refuse_tickets(context)
@@ -48,6 +51,8 @@ class TicketSecrets:
         if not library.set_session_context(context, sha256(identity).digest()[:SESSION_CONTEXT_SIZE]):
             refuse_tickets(context)
             return
+        if verifies:
+            library.limit_sessions(context, LIFETIME)
         context.num_tickets = TICKETS
         self._contexts[context] = identity
         self._apply(library, context, identity)
