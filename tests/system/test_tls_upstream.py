@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from process_fixtures import Start
 from pymosn_process import READY, free_ports
 from tests.kit import certificates as made
@@ -83,6 +85,29 @@ def pair(issued: made.Issued) -> dict[str, str]:
     return {"cert_chain": issued.certificate.decode(), "private_key": issued.key.decode()}
 
 
+def for_clients() -> made.Issued:
+    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+    return made.issue("server.test", made.ca(), names=("127.0.0.1",), extensions=(usage,))
+
+
+def of_a_leaf() -> made.Issued:
+    leaf = made.issue("leaf", made.ca())
+    below = made.issue("server.test", leaf, names=("127.0.0.1",))
+    return below._replace(certificate=below.certificate + leaf.certificate)
+
+
+def other_address() -> made.Issued:
+    return made.issue("127.0.0.1", made.ca(), names=("127.0.0.2", "localhost"))
+
+
+def only_common_name() -> made.Issued:
+    return made.issue("server.test", made.ca())
+
+
+def wildcards() -> made.Issued:
+    return made.issue("w", made.ca(), names=("*.test", "*.wild.test", "a*.part.test", "*.*.twice.test"))
+
+
 SPIFFE = {"type": "sni_verify", "extend_verify": {"match_subject_alt_names": made.SPIFFE_ID}}
 SERVED = 200, b"[true]"
 
@@ -99,6 +124,21 @@ TABLE: list[tuple[Any, Any, dict[str, Any] | None, dict[str, Any], tuple[int, by
     (made.expired, None, trusting(), {}, (502, b"tls_certificate_expired")),
     (made.expired, None, trusting(insecure_skip=True), {}, SERVED),
     (made.server, None, trusting(crl=made.revoke(made.ca(), made.server()).decode()), {}, (502, b"tls_certificate_revoked")),
+    (made.not_yet_valid, None, trusting(), {}, (502, b"tls_certificate_not_yet_valid")),
+    (for_clients, None, trusting(), {}, (502, b"tls_")),
+    (of_a_leaf, None, trusting(), {}, (502, b"tls_")),
+    (other_address, None, trusting(), {}, (502, b"tls_name_mismatch")),
+    (only_common_name, None, trusting(server_name="server.test"), {}, (502, b"tls_name_mismatch")),
+    (made.server, None, trusting(server_name="SERVER.test"), {}, SERVED),
+    (made.server, None, trusting(), {"hostname": "a.WILD.test:443"}, SERVED),
+    (wildcards, None, trusting(), {"hostname": "a.wild.test"}, SERVED),
+    (wildcards, None, trusting(), {"hostname": "a.b.wild.test"}, (502, b"tls_name_mismatch")),
+    (wildcards, None, trusting(), {"hostname": "wild.other"}, (502, b"tls_name_mismatch")),
+    (wildcards, None, trusting(), {"hostname": "a.b.twice.test"}, (502, b"tls_name_mismatch")),
+    (made.other_client, None, trusting(crl=made.revoke(made.ca()).decode()), {}, (502, b"tls_unknown_ca")),
+    (made.server, None, trusting(crl=made.revoke(made.other_ca()).decode()), {}, (502, b"tls_")),
+    # A failed verification falls back too, if that is configured: whoever is on the way could break the handshake as well.
+    (made.self_signed, None, trusting(**SPIFFE), {}, (502, b"tls_self_signed")),
     (made.server, made.ca, trusting(**pair(made.client())), {}, (200, b'[true, "client"]')),
     (made.server, made.ca, trusting(), {}, (502, b"tls_")),
     (made.spiffe, None, trusting(**SPIFFE), {}, SERVED),

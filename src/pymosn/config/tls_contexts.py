@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
@@ -15,6 +16,9 @@ from pymosn.config.schema.tls import TlsContext
 PEM_KEYS: Final = ("ca_cert", "cert_chain", "private_key", "crl")
 #: What PEM text contains, and a path does not (as MOSN distinguishes them).
 PEM_MARK: Final = "-----BEGIN"
+
+#: Base64 of a certificate or key, which always begins like this.
+_BARE: Final = re.compile(r"MI[A-Za-z0-9+/=\s]{62,}")
 
 Edit = Callable[[TlsContext], TlsContext]
 
@@ -30,6 +34,11 @@ class PemText(NamedTuple):
     @property
     def is_path(self) -> bool:
         return PEM_MARK not in self.text
+
+
+def is_bare(text: str) -> bool:
+    """Whether a text is PEM without its first and last line. It is no path, and must not be shown: it may be a key."""
+    return _BARE.fullmatch(text.strip()) is not None or (PEM_MARK not in text and "\n" in text.strip())
 
 
 def tls_contexts(config: MosnConfig) -> Iterator[tuple[str, TlsContext]]:

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 from pymosn.assembly.tls_material import TlsMaterial, digest_of
 from pymosn.config.diagnostics import Diagnostic, Severity
 from pymosn.config.schema import MosnConfig
-from pymosn.config.tls_contexts import PemText, pem_texts
+from pymosn.config.tls_contexts import PemText, is_bare, pem_texts
 from pymosn.control.certificates import find_faults
 from pymosn.control.service import Service
 from pymosn.control.threads import off_loop
@@ -120,7 +120,7 @@ class TlsFiles(Service):
         failed: dict[str, Diagnostic] = {}
         for text in pem_texts(config):
             path = self.absolute(text.text) if text.is_path else ""
-            if not path or kept.has(text.text):
+            if not path or kept.has(text.text) or is_bare(text.text):
                 continue
             if text.text not in contents and text.text not in failed:
                 current[0] = path

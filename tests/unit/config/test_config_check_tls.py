@@ -56,6 +56,8 @@ LISTENERS: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     ({**CERTIFICATE, "type": "sni_verify", "extend_verify": {"match_subject_alt_names": "x://y"}}, [("warning", "type")]),
     ({**CERTIFICATE, "extend_verify": {"match_subject_alt_names": ["x://y"]}}, [("warning", "extend_verify")]),
     ({**CERTIFICATE, "key_log": "/log"}, [("warning", "key_log")]),
+    ({**CERTIFICATE, "private_key": "MIG" + 40 * "ab+/"}, [("error", "private_key")]),
+    ({**CERTIFICATE, "private_key": "x\nMIG"}, [("error", "private_key")]),
     ({**CERTIFICATE, "min_version": "tls_auto", "max_version": "TLSV1_3"}, []),
     ({**CERTIFICATE, "min_version": "TLSv1.2"}, [("error", "min_version")]),
     ({**CERTIFICATE, "min_version": "TLSv1_0"}, [("warning", "min_version")]),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.kit import certificates
 
 from pymosn.assembly.packed_config import PackedConfig, decode, encode, pack, unpack_cluster
 from pymosn.assembly.tls_material import REFERENCE, TlsMaterial, resolve
@@ -133,6 +134,14 @@ def test_what_cannot_be_read_is_an_error_at_its_key(tmp_path: Path, make: Any) -
     assert not material.has("c.pem")
     assert [(fault.severity, fault.path) for fault in faults] == [("error", CHAIN)]
     assert faults[0].message == f"{tmp_path}/c.pem cannot be read: {why}"
+
+
+def test_a_key_without_its_marks_is_not_shown_as_a_path(tmp_path: Path) -> None:
+    bare = "".join(certificates.server().key.decode().splitlines()[1:-1])
+    config = with_tls(cert_chain=certificates.server().certificate.decode(), private_key=bare)
+    material, faults = read(config, tmp_path)
+    assert not material.has(bare)
+    assert faults == []  # the check of the configuration has rejected it
 
 
 def test_a_path_with_a_nul_is_an_error_and_no_exception(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Final, TypeVar
 
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import Cluster, ClusterManager, Listener, TlsContext
+from pymosn.config.tls_contexts import PEM_KEYS, is_bare
 from pymosn.core.addresses import UNIX
 from pymosn.network.tls.base import is_old
 from pymosn.network.tls.names import (
@@ -120,6 +121,9 @@ def _check_common(context: TlsContext, path: str, report: Diagnostics) -> None:
     for key, other in (("cert_chain", "private_key"), ("private_key", "cert_chain")):
         if getattr(context, key) and not getattr(context, other):
             report.error(f"{path}.{other}", f"missing: {key} needs it")
+    for key in PEM_KEYS:
+        if is_bare(getattr(context, key)):
+            report.error(f"{path}.{key}", "neither a path nor PEM text, which begins with a line -----BEGIN ...-----")
     if context.key_log:
         message = "whoever can read this file can decrypt all connections; only for debugging"
         report.warning(f"{path}.key_log", message, context.key_log)
