@@ -5,6 +5,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -13,7 +14,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
-from tests.load.traffic import Traffic
+from tests.kit import certificates
+from tests.load.traffic import NAME, Traffic
 from tests.load.upstreams import MoodyUpstream
 from tests.system.pymosn_process import Pymosn, eventually, free_ports, get
 
@@ -27,25 +29,51 @@ REST: Final = 30.0
 
 #: What must be nothing when nobody talks, by type of group.
 NOTHING_LEFT: Final = {
-    "downstream": ("connection_active", "request_active"),
+    "downstream": ("connection_active", "request_active", "tls_handshake_active"),
     "upstream": ("connection_active", "request_active"),
     "worker": ("connections", "head_bytes", "timers"),
 }
 
 
-def configuration(port: int, admin: int, upstreams: list[int], access_log: Path) -> dict[str, Any]:
-    """One listener, all timeouts within a few seconds, so that a soak meets each of them often."""
+def configuration(port: int, secure: int, inner: int, admin: int, upstreams: list[int], access_log: Path) -> dict[str, Any]:
+    """One listener without TLS, and one with it whose requests take a second hop over TLS.
+
+    All timeouts are within a few seconds, so that a soak meets each of them often.
+    """
     http1 = {"header_timeout": "1s", "body_timeout": "1s", "body_min_rate": 1000, "stream_idle_timeout": "3s"}
     proxy = {"downstream_protocol": "Http1", "router_config_name": "r", "extend_config": http1}
     route = {"match": {"prefix": "/"}, "route": {"cluster_name": "c", "timeout": "1s"}}
-    listener = {
-        "name": "soak",
-        "address": f"127.0.0.1:{port}",
-        "bind_port": True,
-        "connection_idle_timeout": "2s",
-        "write_timeout": "2s",
-        "access_logs": [{"log_path": str(access_log), "log_format": "%reason% %response_code%"}],
-        "filter_chains": [{"filters": [{"type": "proxy", "config": proxy}]}],
+    hop = {"match": {"prefix": "/"}, "route": {"cluster_name": "hop", "timeout": "2s"}}
+    own = certificates.server()
+    tls = {"status": True, "cert_chain": own.certificate.decode(), "private_key": own.key.decode()}
+    trust = {"status": True, "ca_cert": certificates.ca().certificate.decode(), "server_name": NAME}
+    chain = {"filters": [{"type": "proxy", "config": proxy}]}
+    to_hop = {"filters": [{"type": "proxy", "config": {**proxy, "router_config_name": "hop"}}], "tls_context": tls}
+
+    def listener(name: str, at: int, chain: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "name": name,
+            "address": f"127.0.0.1:{at}",
+            "bind_port": True,
+            "connection_idle_timeout": "2s",
+            "write_timeout": "2s",
+            "tls_handshake_timeout": "1s",
+            "access_logs": [{"log_path": str(access_log), "log_format": "%reason% %response_code%"}],
+            "filter_chains": [chain],
+        }
+
+    listeners = [
+        listener("soak", port, chain),
+        listener("secure", secure, to_hop),
+        listener("inner", inner, {**chain, "tls_context": tls}),
+    ]
+    hop_cluster = {
+        "name": "hop",
+        "type": "SIMPLE",
+        "lb_type": "LB_RANDOM",
+        "hosts": [{"address": f"127.0.0.1:{inner}"}],
+        "idle_timeout": "2s",
+        "tls_context": trust,
     }
     hosts = [{"address": f"127.0.0.1:{upstream}"} for upstream in upstreams]
     cluster = {"name": "c", "type": "SIMPLE", "lb_type": "LB_RANDOM", "hosts": hosts, "idle_timeout": "2s"}
@@ -58,14 +86,15 @@ def configuration(port: int, admin: int, upstreams: list[int], access_log: Path)
                 "processor": 1,
                 "routers": [
                     {
-                        "router_config_name": "r",
-                        "virtual_hosts": [{"name": "v", "domains": ["*"], "routers": [route]}],
+                        "router_config_name": name,
+                        "virtual_hosts": [{"name": "v", "domains": ["*"], "routers": [to]}],
                     }
+                    for name, to in (("r", route), ("hop", hop))
                 ],
-                "listeners": [listener],
+                "listeners": listeners,
             }
         ],
-        "cluster_manager": {"clusters": [cluster]},
+        "cluster_manager": {"clusters": [cluster, hop_cluster]},
     }
 
 
@@ -79,7 +108,7 @@ class Soak:
         self._seed = seed
         self._upstreams = [MoodyUpstream(0), MoodyUpstream(1)]
         self._access_log = directory / "access.log"
-        self._port, self._admin = free_ports(2)
+        self._port, self._secure, self._inner, self._admin = free_ports(4)
 
     def run(self, seconds: float) -> None:
         """Soaks for that time."""
@@ -90,7 +119,9 @@ class Soak:
             await upstream.open()
         ports = [upstream.port for upstream in self._upstreams]
         path = self._directory / "mosn.json"
-        path.write_text(json.dumps(configuration(self._port, self._admin, ports, self._access_log)))
+        path.write_text(
+            json.dumps(configuration(self._port, self._secure, self._inner, self._admin, ports, self._access_log))
+        )
         proxy = Pymosn(["-c", str(path)], self._directory, {})
         try:
             if not await asyncio.to_thread(eventually, self._serves):
@@ -118,7 +149,7 @@ class Soak:
             return False
 
     async def _traffic(self, seconds: float, period: float) -> Counter[str]:
-        traffic = Traffic(self._port, self._seed)
+        traffic = Traffic(self._port, self._seed, self._secure)
         moods = asyncio.create_task(self._change_moods(period))
         await traffic.run(seconds, ACTORS)
         moods.cancel()
@@ -163,7 +194,7 @@ class Soak:
         # What the allocator keeps for the next burst is not lost; a leak of a kilobyte per request would be far more.
         if after["rss"] > before["rss"] * 1.15 + (4 << 20):
             self.faults.append(f"memory grew from {before['rss']} to {after['rss']}")
-        for status in ("200", "400", "408", "502", "504"):
+        for status in ("200", "400", "408", "502", "504", "with TLS", "resumed"):
             if not outcomes[status]:
                 self.faults.append(f"no client ever got a {status}: the soak did not reach what it is for")
         self.faults += [f"{count} times {name}" for name, count in outcomes.items() if name.endswith("hangs")]
@@ -174,6 +205,7 @@ class Soak:
 def main() -> int:
     """Soaks and prints the figures; 1 when something is not as it was."""
     seconds = float(os.environ.get("SOAK_SECONDS", "600"))
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of each write to a connection that the proxy has ended
     with tempfile.TemporaryDirectory() as directory:
         soak = Soak(Path(directory))
         soak.run(seconds)

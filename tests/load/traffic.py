@@ -1,10 +1,14 @@
 """Clients of every kind at once: good ones, slow ones, and such as leave in the middle."""
 
 import asyncio
+import contextlib
 import random
+import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
+from tests.kit import certificates
+from tests.kit.tls_streams import open_tls
 from tests.load.upstreams import read_body, reset
 
 Talk = Callable[["Traffic", asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -13,10 +17,19 @@ Talk = Callable[["Traffic", asyncio.StreamReader, asyncio.StreamWriter], Awaitab
 PATIENCE = 40.0
 
 
+#: The share of connections with TLS, where there is a port for them.
+SECURE_SHARE = 0.4
+NAME = "server.test"
+
+
 class Traffic:
     """Mixed traffic to one port. `outcomes` counts statuses, and ends of connections by kind of talk."""
 
-    def __init__(self, port: int, seed: int) -> None:
+    def __init__(self, port: int, seed: int, secure_port: int = 0) -> None:
+        """`secure_port`: with TLS; 0 for none."""
+        self.secure_port = secure_port
+        self.context = certificates.client_context()
+        self.session: ssl.SSLSession | None = None
         self.outcomes: Counter[str] = Counter()
         self.random = random.Random(seed)
         self._port = port
@@ -32,25 +45,37 @@ class Traffic:
         loop = asyncio.get_running_loop()
         while loop.time() < self._until:
             talk = self.random.choice(TALKS)
+            shake = self.random.choice(HANDSHAKES) if self.secure_port and self.random.random() < SECURE_SHARE / 2 else None
+            name = talk.__name__ if shake is None else shake.__name__
             try:
                 async with asyncio.timeout(PATIENCE):
-                    await self._hold(talk)
+                    await (self._hold(talk) if shake is None else self._attack(shake))
             except TimeoutError:
-                self.outcomes[f"{talk.__name__} hangs"] += 1
+                self.outcomes[f"{name} hangs"] += 1
             await asyncio.sleep(self.random.uniform(0.0, 0.04))
 
     async def _hold(self, talk: Talk) -> None:
+        is_secure = self.secure_port > 0 and self.random.random() < SECURE_SHARE
+        port = self.secure_port if is_secure else self._port
+        more = {"ssl": self.context, "server_hostname": NAME} if is_secure else {}
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 20)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20, **more)
         except OSError:
             self.outcomes["no connection"] += 1
             return
+        self.outcomes["with TLS"] += is_secure
         try:
             await talk(self, reader, writer)
         except (OSError, EOFError):
             self.outcomes[f"{talk.__name__} cut"] += 1
         finally:
             writer.close()
+
+    async def _attack(self, shake: Callable[["Traffic"], Awaitable[None]]) -> None:
+        try:
+            await shake(self)
+        except OSError:
+            self.outcomes[f"{shake.__name__} cut"] += 1
 
     async def reply(self, reader: asyncio.StreamReader) -> bool:
         """Reads one reply; whether another request may follow."""
@@ -140,9 +165,56 @@ async def slow_reader(traffic: Traffic, reader: asyncio.StreamReader, writer: as
 
 async def nonsense(traffic: Traffic, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(traffic.random.randbytes(traffic.random.randrange(1, 300)))
-    if traffic.random.random() < 0.5:
+    if traffic.random.random() < 0.5 and writer.can_write_eof():
         writer.write_eof()
     await traffic.reply(reader)
+
+
+async def resumed(traffic: Traffic) -> None:
+    """A handshake, with the session of the last one, and one request."""
+    session = traffic.session
+    reader, writer = await open_tls("127.0.0.1", traffic.secure_port, traffic.context, NAME, session=session)
+    writer.write(get())
+    await reader.read(1 << 16)
+    traffic.outcomes["resumed"] += writer.is_resumed
+    traffic.session = writer.session
+    writer.write_eof()
+    writer.close()
+
+
+async def truncated(traffic: Traffic) -> None:
+    """A FIN without close_notify behind any byte of a request."""
+    reader, writer = await open_tls("127.0.0.1", traffic.secure_port, traffic.context, NAME)
+    request = post(1000) + b"t" * 1000
+    writer.write(request[: traffic.random.randrange(1, len(request))])
+    writer.cut()
+    try:
+        while await reader.read(1 << 16):
+            pass
+    finally:
+        writer.close()
+
+
+async def half_a_handshake(traffic: Traffic) -> None:
+    """Leaves within its ClientHello or after it, by a FIN, a RST, or when the proxy has had enough."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", traffic.secure_port)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    peer = traffic.context.wrap_bio(incoming, outgoing, server_hostname=NAME)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        peer.do_handshake()
+    hello = outgoing.read()
+    writer.write(hello[: traffic.random.randrange(1, 2 * len(hello))])
+    way = traffic.random.randrange(3)
+    try:
+        if way == 0:
+            reset(writer)
+        elif way == 1:
+            await reader.read()
+    finally:
+        writer.close()
+
+
+HANDSHAKES: tuple[Callable[[Traffic], Awaitable[None]], ...] = (resumed, resumed, truncated, half_a_handshake)
 
 
 TALKS: tuple[Talk, ...] = (
