@@ -21,6 +21,8 @@ from process_fixtures import PYTHON_PATH, Start, public_python
 from pymosn_process import PATIENCE, READY, Pymosn, TwoHops, eventually
 from tests.kit import certificates as made
 
+from pymosn.control.certificates import certificates_in
+
 #: All are made for the same names.
 NEW = made.issue("server.test", made.ca(), names=("localhost", "127.0.0.1"))
 REPLACED = "version 2 is active"
@@ -63,6 +65,10 @@ class Site:
 
 def der(issued: made.Issued) -> bytes:
     return ssl.PEM_cert_to_DER_cert(issued.certificate.decode())
+
+
+def names_in(certificate: bytes) -> tuple[str, ...]:
+    return certificates_in(certificate)[0].names
 
 
 def write(folder: Path, issued: made.Issued, key: made.Issued | None = None) -> None:
@@ -222,6 +228,9 @@ def test_a_session_is_resumed_by_every_worker_and_after_one_was_replaced_and_aft
     proxy.send(signal.SIGHUP)
     proxy.wait_for(REPLACED)
     assert all_resume()
+    rename(folder, made.issue("server.test", made.ca(), names=names_in(made.server().certificate)))
+    proxy.wait_for("version 3 is active")
+    assert all_resume(), "the names are the same"
 
 
 def test_the_certificates_in_use_and_no_key_are_shown(start: Start, two_hops: TwoHops, folder: Path) -> None:
