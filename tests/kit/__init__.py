@@ -11,6 +11,9 @@ fakes.py           FakeClock, Lines, Outcomes, Recorder: clock, log, access log 
 bolt_session.py    a Bolt connection whose first request has been answered
 bolt_frames.py, dubbo_frames.py, rpc_wires.py    RPC frames, written from the protocols' descriptions
 client_hello.py    recorded client hellos, and built ones whose every part can be wrong
+tls.py             a connection with TLS and a real peer in memory; tls_wire.py: the same below a Talk
+tls_streams.py     clients with TLS for asyncio, which can half-close and truncate
+tls_records.py     records of TLS 1.3 made by hand
 tls_facts.py       facts of TLS connections and client certificates
 fake_redis.py      a Redis server for recipes
 unix_http.py       HTTP over a unix socket
