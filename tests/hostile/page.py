@@ -235,8 +235,8 @@ three seconds.
 
 A difference is not necessarily a fault: RFC 9110 and 9112 leave room, and each proxy ran with the settings of the
 benchmark (`bench/peers/`), with defaults for everything else. The rows are what pymosn guarantees; `test_hostile_program.py`
-checks it, with status, reason word and the connection's end, on each build, and `test_hostile_tls.py` over TLS. Rows that need a route or a limit of pymosn
-(A9, G5, G7, parts of C11) are tested there and not compared here.
+checks it, with status, reason word and the connection's end, on each build, and `test_hostile_tls.py` over TLS. Rows that
+need a route or a limit of pymosn (A9, G5, G7, parts of C11) are tested there and not compared here.
 
 Members that need settings (D4 to D8: an upgrade or CONNECT that is allowed; limits in A9, C12, C15, G1 and G4) were sent
 to pymosn only, over one hop and two. Their variants are in its column; `-` means that a row has no others. G2, G3, G8, G9

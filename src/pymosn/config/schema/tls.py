@@ -52,7 +52,9 @@ class TlsContext(Block, kw_only=True):
     ecdh_curves: Annotated[str, works("x25519, p256, p384, p521")] = ""
     min_version: Annotated[str, works("default TLSv1_2; MOSN's is TLSv1_0")] = ""
     max_version: Annotated[str, works("default TLSv1_3")] = ""
-    alpn: Annotated[str, works("http/1.1 and sofa; h2 is not negotiated yet; others get a warning, as MOSN ignores them")] = ""
+    alpn: Annotated[
+        str, works("http/1.1 and sofa; h2 is not negotiated yet; others get a warning, as MOSN ignores them")
+    ] = ""
     ticket: Annotated[str, ignored("MOSN does not use it either")] = ""
     fall_back: Annotated[
         bool, works("plain text if the certificate is unusable (listener) or the handshake fails (cluster)")
