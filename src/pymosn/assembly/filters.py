@@ -46,7 +46,8 @@ from pymosn.filters.secret_fields import NO_PATHS, Paths, redacted_settings, sec
 from pymosn.filters.sources import read_sources
 from pymosn.filters.stream.shipped import FROM_FILES, SHIPPED, spec_of
 from pymosn.proxy.connection_filters import ConnectionFilterHandle, ConnectionFilters
-from pymosn.proxy.stream_filters import FilterClassError, FilterHandle, StreamFilters
+from pymosn.proxy.filter_code import FilterClassError
+from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.stream.registry import protocols
 
 #: Seconds that `start` and `stop` of a filter may take.

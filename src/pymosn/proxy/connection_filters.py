@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
-from types import FrameType
-from typing import Final, cast
+from typing import Final
 
 from mypy_extensions import i64
 
 from pymosn.api.connection_filter import ConnectionFilter, SharedState
 from pymosn.api.exchange import AccessLog, Exchange
 from pymosn.api.network import Connection, FilterChainFactory
-from pymosn.core.counters import Counter, DownstreamStats, Histogram, Metrics
-from pymosn.core.errors import describe, place_in, reason, shown, type_name
+from pymosn.core.counters import Counter, DownstreamStats, Metrics
+from pymosn.core.errors import type_name
 from pymosn.core.failure import CLOSED_BY_PEER, CLOSED_LOCALLY, Failure
-from pymosn.core.log import ERROR, Log
 from pymosn.core.plain import plain_text
-from pymosn.proxy.stream_filters import FilterClassError
+from pymosn.proxy.filter_code import FilterClassError, FilterCode, check_names, check_signature, timeout_of, yields
 
 #: The methods, with the arguments of their calls.
 _METHODS: Final[dict[str, tuple[str, ...]]] = {
@@ -34,18 +31,16 @@ _METHODS: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
-class ConnectionFilterHandle:
+class ConnectionFilterHandle(FilterCode):
     """A configured connection filter in one worker: its class, its shared state, its counters."""
 
     def __init__(self, name: str, kind: type[ConnectionFilter], shared: SharedState, metrics: Metrics) -> None:
         """Raises FilterClassError for invalid attributes or methods of the class, and whatever they raise themselves."""
-        self.name = name
+        super().__init__(name, plain_text(vars(kind)["__module__"]), metrics)
         self.kind = kind
         #: The object with `start` and `stop`.
         self.filter = shared
-        #: The module of the class, for the places of its errors.
-        self.module = plain_text(vars(kind)["__module__"])
-        self.timeout: float = _timeout(kind)
+        self.timeout: float = timeout_of(getattr(kind, "timeout"))  # noqa: B009 - of a subclass, of any type
         _check_methods(kind)
         _check_reopen(shared)
         #: The methods that it overrides: only these are called.
@@ -53,16 +48,8 @@ class ConnectionFilterHandle:
         self.sees_data: bool = _overrides(kind, "on_data")
         self.sees_writes: bool = _overrides(kind, "on_write")
         self.sees_write_eof: bool = _overrides(kind, "on_write_eof")
-        group = metrics.group("filter", ("filter", name))
-        self.calls: Counter = group.counter("calls")
-        self.errors: Counter = group.counter("errors")
-        self.timeouts: Counter = group.counter("timeouts")
-        #: How often it blocked the worker's event loop.
-        self.blocked: Counter = group.counter("blocked")
-        #: Durations of the timed calls.
-        self.time: Histogram = group.histogram("time")
         #: Open connections with an object of it: in the counters, together with filters of the same name; and its own.
-        self.connections: Counter = group.gauge("connections")
+        self.connections: Counter = self.group.gauge("connections")
         self.in_use: i64 = 0
         #: Called when its last connection has ended; None for nothing.
         self.on_unused: Callable[[], None] | None = None
@@ -75,31 +62,8 @@ class ConnectionFilterHandle:
             self.on_unused()
 
 
-def report_error(log: Log, handle: ConnectionFilterHandle, connection_id: i64, error: BaseException | str) -> None:
-    """Counts and logs an error of a filter."""
-    handle.errors.value += 1
-    raised = None if type(error) is str else cast("BaseException", error)
-    text = cast("str", error) if raised is None else describe(raised)
-    try:
-        place = "" if raised is None else place_in(raised, lambda frame: _is_in(frame, handle.module))
-    except BaseException:  # of the globals of a frame, for example
-        place = ""
-    log.write(ERROR, f"[{connection_id},-,-] filter {handle.name!r} failed: {text}{place}", "pymosn.filter.error")
-
-
-def _is_in(frame: FrameType, module: str) -> bool:
-    return bool(frame.f_globals.get("__name__") == module)
-
-
 def _overrides(kind: type[ConnectionFilter], method: str) -> bool:
     return getattr(kind, method) is not getattr(ConnectionFilter, method)
-
-
-def _timeout(kind: type[ConnectionFilter]) -> float:
-    value: object = getattr(kind, "timeout")  # noqa: B009 - an attribute of a subclass, of any type
-    if not isinstance(value, (int, float)) or not 0.0 <= value < float("inf"):
-        raise FilterClassError(f"timeout must be a number of seconds, 0 for no limit, not {shown(value)}")
-    return float(value)
 
 
 def _check_methods(kind: type[ConnectionFilter]) -> None:
@@ -108,23 +72,12 @@ def _check_methods(kind: type[ConnectionFilter]) -> None:
         called = getattr(kind, method)
         if not _overrides(kind, method):
             continue
-        if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+        if yields(called):
             raise FilterClassError(f"{method} must not yield")
         if method != "on_connection" and inspect.iscoroutinefunction(called):
             raise FilterClassError(f"{method} must be a plain method, not async")
-        try:
-            signature = inspect.signature(called)
-        except ValueError:
-            continue  # a compiled method has no signature
-        try:
-            signature.bind("self", *arguments)
-        except TypeError as error:
-            raise FilterClassError(f"{method} is called with ({', '.join(arguments)}): {reason(error)}") from error
-    for name in dir(kind):
-        if name[:2].lower() == "on" and not hasattr(ConnectionFilter, name) and callable(getattr(kind, name)):
-            similar = difflib.get_close_matches(name.lower(), list(_METHODS), 1, 0.9)
-            if similar:
-                raise FilterClassError(f"unknown method {name}: did you mean {similar[0]}?")
+        check_signature(method, called, arguments, before=("self",))
+    check_names(kind, ConnectionFilter, _METHODS, "method")
 
 
 def _check_reopen(shared: SharedState) -> None:

@@ -29,10 +29,10 @@ from pymosn.api.network import CONTINUE, NO_CONNECTION, STOP, Connection
 from pymosn.core.errors import type_name
 from pymosn.core.failure import CLOSED_LOCALLY, FILTER_ERROR, FILTER_TIMEOUT, IDLE_TIMEOUT, Failure
 from pymosn.core.plain import plain_bytes
-from pymosn.proxy.connection_filters import ConnectionFilterHandle, FilteredChain, report_error
+from pymosn.proxy.connection_filters import ConnectionFilterHandle, FilteredChain
+from pymosn.proxy.filter_code import TIMED_ONE_IN, report_error
 from pymosn.proxy.filter_stage import OpeningTask, Stage, StageOwner
 from pymosn.proxy.runtime import Runtime
-from pymosn.proxy.stream_filters import TIMED_ONE_IN
 
 #: The answer of a call that has failed, or whose connection has ended meanwhile.
 _OVER: Final = object()

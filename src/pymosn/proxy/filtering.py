@@ -22,8 +22,9 @@ from pymosn.core.errors import reason, type_name
 from pymosn.core.failure import FILTER_ERROR, FILTER_TIMEOUT, Failure, failure_of
 from pymosn.core.plain import plain_bytes
 from pymosn.proxy.contexts import ExchangeContext, WaitingFilter
+from pymosn.proxy.filter_code import TIMED_ONE_IN, report_error
 from pymosn.proxy.runtime import Runtime
-from pymosn.proxy.stream_filters import TIMED_ONE_IN, BodyHandler, FilterHandle, PhaseHandler, report_error
+from pymosn.proxy.stream_filters import BodyHandler, FilterHandle, PhaseHandler
 
 
 class Verdict:
@@ -221,7 +222,7 @@ def on_error(owner: FilterOwner, handle: FilterHandle, error: BaseException | st
         failure = failure_of(refused)
         if failure is not None:
             return Verdict(handle, None, failure, f"filter {handle.name}: {reason(refused)}")
-    report_error(owner.runtime.log, handle, owner.exchange, error, method)
+    report_error(owner.runtime.log, handle, owner.exchange.connection_id, error, method)
     if handle.skips_errors:
         handle.skipped.value += 1
         return None
@@ -245,11 +246,11 @@ def run_completion(owner: FilterOwner, chain: list[PhaseHandler]) -> None:
         try:
             answer = context.run(step.call, owner.exchange)
         except BaseException as error:
-            report_error(owner.runtime.log, step.handle, owner.exchange, error)
+            report_error(owner.runtime.log, step.handle, owner.exchange.connection_id, error)
             continue
         if answer is not None:
             wrong = f"it returned {type_name(answer)}, not None"
-            report_error(owner.runtime.log, step.handle, owner.exchange, wrong, step.call)
+            report_error(owner.runtime.log, step.handle, owner.exchange.connection_id, wrong, step.call)
     owner.leave(context)
 
 

@@ -15,10 +15,11 @@ from pymosn.core.failure import FILTER_ERROR, FILTER_TIMEOUT
 from pymosn.core.headers import Headers
 from pymosn.core.message import UNKNOWN_LENGTH, ResponseHead
 from pymosn.proxy.body_flow import BodyFlow
+from pymosn.proxy.filter_code import report_error
 from pymosn.proxy.filtering import Verdict, body_handlers, filter_chunk, filter_start
 from pymosn.proxy.owner import ExchangeOwner
 from pymosn.proxy.reply_stream import ChunkReceiver, ReplyStream
-from pymosn.proxy.stream_filters import FilterHandle, any_changes_length, report_error
+from pymosn.proxy.stream_filters import FilterHandle, any_changes_length
 
 #: Failures caused by a filter: the chain is not run again for them.
 FILTER_FAILURES: Final = (FILTER_ERROR, FILTER_TIMEOUT)
@@ -192,7 +193,7 @@ class Responder(ChunkReceiver):
 
     def on_stream_error(self, handle: FilterHandle, error: BaseException | str) -> None:
         owner = self._owner
-        report_error(owner.runtime.log, handle, owner.exchange, error)
+        report_error(owner.runtime.log, handle, owner.exchange.connection_id, error)
         if not owner.is_over():
             owner.fail(FILTER_ERROR, f"filter {handle.name}: streaming the reply failed")
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Awaitable, Callable
-from types import FrameType
 from typing import Final, cast
 
-from mypy_extensions import i64, mypyc_attr
+from mypy_extensions import i64
 
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import FAIL, SKIP, StreamFilter
 from pymosn.api.transcoder import Transcoder
-from pymosn.core.counters import Counter, Histogram, Metrics
-from pymosn.core.errors import describe, place_at, place_in, reason, shown
-from pymosn.core.log import ERROR, Log
+from pymosn.core.counters import Counter, Metrics
+from pymosn.core.errors import shown
 from pymosn.core.plain import plain_text
+from pymosn.proxy.filter_code import FilterClassError, FilterCode, check_names, check_signature, timeout_of, yields
 
 #: The phases that handle heads; their methods may be `async`.
 REQUEST: Final[i64] = 0
@@ -24,9 +22,6 @@ ROUTE: Final[i64] = 1
 HOST: Final[i64] = 2
 RESPONSE: Final[i64] = 3
 TRANSCODE: Final[i64] = 4
-
-#: One of this many calls of a filter is timed: reading the clock twice costs as much as a small filter.
-TIMED_ONE_IN: Final[i64] = 64
 
 _WAITING: Final = ("on_request", "on_route", "on_host", "on_response")
 _PLAIN: Final = ("on_request_body", "on_response_body", "on_complete")
@@ -39,12 +34,7 @@ PhaseCall = Callable[[Exchange], Reply | Awaitable[Reply | None] | None]
 BodyCall = Callable[[Exchange, bytes, bool], object]
 
 
-@mypyc_attr(native_class=False)
-class FilterClassError(TypeError):
-    """Invalid attributes or methods of a filter's class; the text says which."""
-
-
-class FilterHandle:
+class FilterHandle(FilterCode):
     """A filter with its policy, and the name used in metrics and logs.
 
     Reads the filter's attributes once, because any of them may be a property that raises: nothing else has to expect that.
@@ -58,24 +48,14 @@ class FilterHandle:
         Raises FilterClassError for invalid attributes or methods of the filter's class, and whatever they raise themselves.
         """
         policy, wait, served = _settings(stream_filter)
-        self.name = name
+        super().__init__(name, plain_text(type(stream_filter).__module__), metrics)
         self.filter = stream_filter
         self.kind: type = type(stream_filter)
-        #: The module of its class, for the places of its errors.
-        self.module = plain_text(type(stream_filter).__module__)
         self.skips_errors: bool = (on_error or policy) == SKIP
         self.timeout: float = wait if timeout < 0.0 else timeout
         self.protocols: tuple[str, ...] = served
         self.changes_length: bool = bool(stream_filter.changes_length)
-        group = metrics.group("filter", ("filter", name))
-        self.calls: Counter = group.counter("calls")
-        self.errors: Counter = group.counter("errors")
-        self.skipped: Counter = group.counter("skipped")
-        self.timeouts: Counter = group.counter("timeouts")
-        #: How often it blocked the worker's event loop.
-        self.blocked: Counter = group.counter("blocked")
-        #: Durations of the timed calls, and of all calls that waited.
-        self.time: Histogram = group.histogram("time")
+        self.skipped: Counter = self.group.counter("skipped")
         #: The upstream protocol that it transcodes to; empty for other filters.
         self.transcodes_to = ""
         plain: tuple[str, ...] = _PLAIN
@@ -184,58 +164,21 @@ def _settings(stream_filter: StreamFilter) -> tuple[str, float, tuple[str, ...]]
     policy = values["on_error"]
     if policy not in (FAIL, SKIP):
         raise FilterClassError(f"on_error must be {FAIL!r} or {SKIP!r}, not {shown(policy)}")
-    timeout = values["timeout"]
-    if not isinstance(timeout, (int, float)) or not 0.0 <= timeout < float("inf"):
-        raise FilterClassError(f"timeout must be a number of seconds, 0 for no limit, not {shown(timeout)}")
+    timeout = timeout_of(values["timeout"])
     names = values["protocols"]
     if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
         raise FilterClassError(f'protocols must be a tuple of names, such as ("Http1",), not {shown(names)}')
-    return SKIP if policy == SKIP else FAIL, float(timeout), tuple([plain_text(name) for name in names])
+    return SKIP if policy == SKIP else FAIL, timeout, tuple([plain_text(name) for name in names])
 
 
 def _check_methods(stream_filter: StreamFilter) -> None:
     """Raises FilterClassError for a phase with an invalid signature, and for a method with a name close to a phase's."""
     for method in (*_WAITING, *_PLAIN, _REOPEN):
         called = getattr(stream_filter, method)
-        if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+        if yields(called):
             raise FilterClassError(f"{method} must not yield; a Reply may have a generator as its body")
-        try:
-            signature = inspect.signature(called)
-        except ValueError:
-            continue  # a compiled method has no signature
         arguments: tuple[str, ...] = ("exchange", "data", "last") if method.endswith("_body") else ("exchange",)
         if method == _REOPEN:
             arguments = ()
-        try:
-            signature.bind(*arguments)
-        except TypeError as error:
-            raise FilterClassError(f"{method} is called with ({', '.join(arguments)}): {reason(error)}") from error
-    for name in dir(stream_filter):
-        if name[:2].lower() == "on" and not hasattr(StreamFilter, name) and callable(getattr(stream_filter, name)):
-            similar = difflib.get_close_matches(name.lower(), (*_WAITING, *_PLAIN, _REOPEN), 1, 0.9)
-            if similar:
-                raise FilterClassError(f"unknown phase {name}: did you mean {similar[0]}?")
-
-
-def report_error(
-    log: Log, handle: FilterHandle, exchange: Exchange, error: BaseException | str, method: object = None
-) -> None:
-    """Counts and logs an error of a filter. `method`: the filter's method, for errors without a traceback."""
-    handle.errors.value += 1
-    raised = None if type(error) is str else cast("BaseException", error)
-    text = cast("str", error) if raised is None else describe(raised)
-    try:
-        place = _place_of(method) if raised is None else place_in(raised, lambda frame: _is_in(frame, handle.module))
-    except BaseException:  # of attributes of the method, for example
-        place = ""
-    log.write(ERROR, f"[{exchange.connection_id},-,-] filter {handle.name!r} failed: {text}{place}", "pymosn.filter.error")
-
-
-def _place_of(method: object) -> str:
-    """File, line and name of a method; empty if it is compiled."""
-    code = getattr(inspect.unwrap(method), "__code__", None) if callable(method) else None
-    return "" if code is None else place_at(code, code.co_firstlineno)
-
-
-def _is_in(frame: FrameType, module: str) -> bool:
-    return bool(frame.f_globals.get("__name__") == module)
+        check_signature(method, called, arguments)
+    check_names(stream_filter, StreamFilter, (*_WAITING, *_PLAIN, _REOPEN), "phase")

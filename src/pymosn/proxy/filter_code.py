@@ -1,0 +1,96 @@
+"""The code of filters: what both kinds have in common, checks of their classes, and reports of their errors."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Collection
+from types import FrameType
+from typing import Any, Final, cast
+
+from mypy_extensions import i64, mypyc_attr
+
+from pymosn.core.counters import Counter, Histogram, MetricGroup, Metrics
+from pymosn.core.errors import describe, place_at, place_in, reason, shown
+from pymosn.core.log import ERROR, Log
+
+#: One of this many calls of a filter is timed: reading the clock twice costs as much as a small filter.
+TIMED_ONE_IN: Final[i64] = 64
+
+
+@mypyc_attr(native_class=False)
+class FilterClassError(TypeError):
+    """Invalid attributes or methods of a filter's class; the text says which."""
+
+
+class FilterCode:
+    """A configured filter in one worker: its name in metrics and logs, and its counters."""
+
+    def __init__(self, name: str, module: str, metrics: Metrics) -> None:
+        """`module`: of its class, for the places of its errors."""
+        self.name = name
+        self.module = module
+        group = metrics.group("filter", ("filter", name))
+        self.group: MetricGroup = group
+        self.calls: Counter = group.counter("calls")
+        self.errors: Counter = group.counter("errors")
+        self.timeouts: Counter = group.counter("timeouts")
+        #: How often it blocked the worker's event loop.
+        self.blocked: Counter = group.counter("blocked")
+        #: Durations of the timed calls, and of all calls that waited.
+        self.time: Histogram = group.histogram("time")
+
+
+def report_error(log: Log, code: FilterCode, connection_id: i64, error: BaseException | str, method: object = None) -> None:
+    """Counts and logs an error of a filter. `method`: the filter's method, for errors without a traceback."""
+    code.errors.value += 1
+    raised = None if type(error) is str else cast("BaseException", error)
+    text = cast("str", error) if raised is None else describe(raised)
+    try:
+        place = _place_of(method) if raised is None else place_in(raised, lambda frame: _is_in(frame, code.module))
+    except BaseException:  # of attributes of the method, or of the globals of a frame
+        place = ""
+    log.write(ERROR, f"[{connection_id},-,-] filter {code.name!r} failed: {text}{place}", "pymosn.filter.error")
+
+
+def _place_of(method: object) -> str:
+    """File, line and name of a method; empty if it is compiled."""
+    code = getattr(inspect.unwrap(method), "__code__", None) if callable(method) else None
+    return "" if code is None else place_at(code, code.co_firstlineno)
+
+
+def _is_in(frame: FrameType, module: str) -> bool:
+    return bool(frame.f_globals.get("__name__") == module)
+
+
+def timeout_of(value: object) -> float:
+    """The `timeout` of a filter's class. Raises FilterClassError for an invalid one."""
+    if not isinstance(value, (int, float)) or not 0.0 <= value < float("inf"):
+        raise FilterClassError(f"timeout must be a number of seconds, 0 for no limit, not {shown(value)}")
+    return float(value)
+
+
+def check_signature(method: str, called: Any, arguments: tuple[str, ...], before: tuple[str, ...] = ()) -> None:
+    """Raises FilterClassError if a method cannot be called with `arguments`. `before`: `self`, if it is not bound."""
+    try:
+        signature = inspect.signature(called)
+    except ValueError:
+        return  # a compiled method has no signature
+    try:
+        signature.bind(*before, *arguments)
+    except TypeError as error:
+        raise FilterClassError(f"{method} is called with ({', '.join(arguments)}): {reason(error)}") from error
+
+
+def yields(called: object) -> bool:
+    """Whether a method is a generator function."""
+    return inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called)
+
+
+def check_names(owner: object, base: type, known: Collection[str], noun: str) -> None:
+    """Raises FilterClassError for a method of `owner` that `base` does not have, with a name close to a `known` one."""
+    for name in dir(owner):
+        if name[:2].lower() == "on" and not hasattr(base, name) and callable(getattr(owner, name)):
+            similar = difflib.get_close_matches(name.lower(), list(known), 1, 0.9)
+            if similar:
+                raise FilterClassError(f"unknown {noun} {name}: did you mean {similar[0]}?")
