@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
 
 from pymosn.assembly.tls_material import resolve
 from pymosn.config.schema.server import FilterChain
-from pymosn.config.schema.tls import TlsContext
+from pymosn.config.schema.tls import SNI_VERIFY, TlsContext
 from pymosn.network.tls.contexts import ServerContext, ServerContexts, fallen_back, server_context
 from pymosn.network.tls.material import TlsFault
 from pymosn.network.tls.names import MAX_VERSION, MIN_VERSION, alpn_of, ciphers_of, groups_of, version_of
 from pymosn.network.tls.settings import ClientSettings, ServerSettings, TlsSettings
 from pymosn.network.tls.tickets import TicketSecrets
-
-#: The `type` whose `extend_verify` has an effect; MOSN uses the default for unknown ones.
-SNI_VERIFY: Final = "sni_verify"
 
 #: The PEM text that a value refers to, empty for none; KeyError if it has not been read.
 Resolve = Callable[[str], bytes]
@@ -24,13 +20,6 @@ Resolve = Callable[[str], bytes]
 def resolver(parts: Mapping[bytes, bytes]) -> Resolve:
     """Resolves references to parts of a packed configuration."""
     return lambda text: resolve(text, parts)
-
-
-def tls_contexts_of(chain: FilterChain) -> list[tuple[str, TlsContext]]:
-    """The enabled contexts of a filter chain, each with its key below the chain."""
-    found = [("tls_context", chain.tls_context)] if chain.tls_context is not None else []
-    found += [(f"tls_context_set[{i}]", context) for i, context in enumerate(chain.tls_context_set)]
-    return [(key, context) for key, context in found if context.status]
 
 
 def uris_of(context: TlsContext) -> tuple[str, ...]:
@@ -112,7 +101,9 @@ class TlsStore:
         """
         contexts: list[ServerContext] = []
         plain: ServerSettings | None = None
-        for key, context in tls_contexts_of(chain):
+        for key, context in chain.keyed_contexts():
+            if not context.status:
+                continue
             try:
                 settings = server_settings(context, find)
             except (KeyError, ValueError) as error:

@@ -52,9 +52,8 @@ def _all_contexts(config: MosnConfig) -> Iterator[tuple[str, TlsContext | None]]
     for i, listener in enumerate(config.servers[0].listeners if config.servers else ()):
         for j, chain in enumerate(listener.filter_chains):
             path = f"servers[0].listeners[{i}].filter_chains[{j}]"
-            yield f"{path}.tls_context", chain.tls_context
-            for k, context in enumerate(chain.tls_context_set):
-                yield f"{path}.tls_context_set[{k}]", context
+            for key, context in chain.keyed_contexts():
+                yield f"{path}.{key}", context
     yield "cluster_manager.tls_context", config.cluster_manager.tls_context
     for i, cluster in enumerate(config.cluster_manager.clusters):
         yield f"cluster_manager.clusters[{i}].tls_context", cluster.tls_context

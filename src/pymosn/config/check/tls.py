@@ -5,7 +5,8 @@ from typing import Final, TypeVar
 
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import Cluster, ClusterManager, Listener, TlsContext
-from pymosn.config.tls_contexts import PEM_KEYS, is_bare
+from pymosn.config.schema.tls import SNI_VERIFY
+from pymosn.config.tls_contexts import PEM_KEYS, cluster_tls, is_bare
 from pymosn.core.addresses import UNIX
 from pymosn.network.tls.base import is_old
 from pymosn.network.tls.names import (
@@ -24,22 +25,19 @@ from pymosn.network.tls.names import (
 
 R = TypeVar("R")
 
-#: Values of `type`; MOSN uses the default for others.
-TYPES: Final = ("", "sni_verify")
+#: Values of `type`.
+TYPES: Final = ("", SNI_VERIFY)
 
 
 def check_listener_tls(listener: Listener, path: str, report: Diagnostics) -> None:
     """Check the contexts of all filter chains."""
     for i, chain in enumerate(listener.filter_chains):
         inner = f"{path}.filter_chains[{i}]"
-        contexts = [(f"{inner}.tls_context_set[{j}]", context) for j, context in enumerate(chain.tls_context_set)]
-        if chain.tls_context is not None:
-            if contexts:
-                report.error(f"{inner}.tls_context_set", "tls_context and tls_context_set are mutually exclusive")
-            contexts.append((f"{inner}.tls_context", chain.tls_context))
-        for context_path, context in contexts:
+        if chain.tls_context is not None and chain.tls_context_set:
+            report.error(f"{inner}.tls_context_set", "tls_context and tls_context_set are mutually exclusive")
+        for key, context in chain.keyed_contexts():
             if context.status:
-                _check_server(context, context_path, report)
+                _check_server(context, f"{inner}.{key}", report)
 
 
 def check_cluster_tls(cluster: Cluster, manager: ClusterManager, path: str, report: Diagnostics) -> None:
@@ -53,8 +51,8 @@ def check_cluster_tls(cluster: Cluster, manager: ClusterManager, path: str, repo
         _check_client(own, f"{path}.tls_context", report)
     if cluster.cluster_manager_tls and (shared is None or not shared.status):
         report.error(f"{path}.cluster_manager_tls", "cluster_manager has no tls_context with status: true", True)
-    context = shared if cluster.cluster_manager_tls else own
-    if context is None or not context.status or context.insecure_skip or context.server_name:
+    context = cluster_tls(cluster, manager)
+    if context is None or context.insecure_skip or context.server_name:
         return
     for i, host in enumerate(cluster.hosts):
         if host.address.startswith(UNIX) and not host.hostname and not host.tls_disable:
@@ -84,7 +82,7 @@ def _check_server(context: TlsContext, path: str, report: Diagnostics) -> None:
         report.warning(f"{path}.require_client_cert", message)
     if context.crl and not context.verify_client:
         report.warning(f"{path}.crl", "has no effect without verify_client")
-    if context.type == "sni_verify" and not context.verify_client:
+    if context.type == SNI_VERIFY and not context.verify_client:
         report.warning(f"{path}.type", "has no effect without verify_client", context.type)
     if context.insecure_skip:
         report.warning(f"{path}.insecure_skip", "has no effect on a listener; it is for clusters")

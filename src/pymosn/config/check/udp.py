@@ -40,7 +40,7 @@ def check_udp_listener(listener: Listener, path: str, report: Diagnostics, check
         inner = f"{path}.filter_chains[{i}]"
         if not isinstance(chain.match, str):
             report.error(f"{inner}.match", "datagrams cannot be matched; the routes of udp_proxy can choose a cluster")
-        if any(context.status for context in (chain.tls_context, *chain.tls_context_set) if context is not None):
+        if chain.tls_contexts():
             report.error(f"{inner}.tls_context", "TLS is not supported for udp")
         for j, entry in enumerate(chain.filters):
             place = f"{inner}.filters[{j}]"

@@ -93,8 +93,12 @@ class FilterChain(Block, kw_only=True):
 
     def tls_contexts(self) -> list[TlsContext]:
         """The enabled TLS contexts; empty if TLS is not terminated."""
-        contexts = [self.tls_context] if self.tls_context is not None else self.tls_context_set
-        return [context for context in contexts if context.status]
+        return [context for _, context in self.keyed_contexts() if context.status]
+
+    def keyed_contexts(self) -> list[tuple[str, TlsContext]]:
+        """All TLS contexts, each with its key below the chain."""
+        single = [] if self.tls_context is None else [("tls_context", self.tls_context)]
+        return single + [(f"tls_context_set[{i}]", context) for i, context in enumerate(self.tls_context_set)]
 
     def acting_filters(self) -> ActingFilters:
         """Its network filters that have an effect."""

@@ -1,12 +1,15 @@
 # ruff: noqa: N815 - attribute names are MOSN's keys
 """TLS contexts of listeners and clusters (key reference section 9)."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from pymosn.core.secrets import Secret
 from pymosn.filters.settings import Block, ignored, own, planned_checked, works
+
+#: The `type` whose `extend_verify` has an effect; MOSN uses the default for unknown ones.
+SNI_VERIFY: Final = "sni_verify"
 
 
 class SecretSource(Block, kw_only=True):
