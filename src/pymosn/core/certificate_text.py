@@ -21,7 +21,7 @@ _IN_URIS: Final = _IN_NAMES | frozenset(b"~:/?#[]@!$&'()+%")
 def _encoded(text: str) -> bytes:
     try:
         return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # surrogates that stand for no byte
+    except UnicodeEncodeError:  # surrogates that do not encode a byte
         return text.encode("utf-8", "replace")
 
 

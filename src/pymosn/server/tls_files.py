@@ -180,7 +180,7 @@ def _severity(text: PemText, fault: Diagnostic) -> Severity:
 
 
 def _exposed(text: PemText, path: str) -> Diagnostic | None:
-    """A warning about a private key that others than its owner and group can read, or any of them can change."""
+    """A warning about a private key that others than its owner can read or change."""
     if text.key != "private_key":
         return None
     try:

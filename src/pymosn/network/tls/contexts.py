@@ -108,7 +108,7 @@ def server_context(settings: ServerSettings, tickets: TicketSecrets | None = Non
 
 
 def fallen_back(settings: ServerSettings) -> ServerContext:
-    """What stands for the contexts of a chain that serves plain text, because their certificates are unusable."""
+    """A placeholder in a chain that serves plain text because its certificates are unusable; not for handshakes."""
     return ServerContext(settings._replace(is_plain=True), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), b"")
 
 
