@@ -34,6 +34,7 @@ from pymosn.core.failure import (
     Failure,
 )
 from pymosn.network.tls.alerts import alert_without_name
+from pymosn.network.tls.material import reason_of
 
 # X509_V_ERR_*: the numbers that OpenSSL's verification ends with.
 _UNKNOWN_CA: Final = frozenset((2, 19, 20, 21, 27))
@@ -44,7 +45,6 @@ _REVOKED: Final = 23
 _NAMES: Final = frozenset((62, 63, 64))
 
 _ALERT: Final = "_ALERT_"
-_REASON: Final = "reason"
 
 _CLIENT_REASONS: Final[dict[str, Failure]] = {
     "HTTP_REQUEST": NOT_TLS,
@@ -81,7 +81,7 @@ def client_failure(error: ssl.SSLError, data: bytes) -> tuple[Failure, str]:
     code = _verify_code(error)
     if code > 0:
         return _client_certificate(code), _verify_text(error)
-    reason = _reason(error)
+    reason = reason_of(error)
     alert = alert_name(reason) if is_alert(error) else "" if reason else alert_without_name(data)
     if alert:
         return TLS_ALERT, f"alert from the client: {alert}"
@@ -101,7 +101,7 @@ def upstream_failure(error: ssl.SSLError, data: bytes) -> tuple[Failure, str]:
     code = _verify_code(error)
     if code > 0:
         return _host_certificate(code), _verify_text(error)
-    reason = _reason(error)
+    reason = reason_of(error)
     if reason == "TLSV1_ALERT_PROTOCOL_VERSION":
         return UPSTREAM_TLS_VERSION, "alert from the host: protocol version"
     alert = alert_name(reason) if is_alert(error) else "" if reason else alert_without_name(data)
@@ -126,12 +126,6 @@ _HOST_CODES: Final[dict[int, Failure]] = {
 }
 
 
-def _reason(error: ssl.SSLError) -> str:
-    """OpenSSL's reason; empty for one that it has no name for, which compiled code would not accept as a text."""
-    found: object = getattr(error, _REASON)
-    return found if isinstance(found, str) else ""
-
-
 def _verify_code(error: ssl.SSLError) -> int:
     """OpenSSL's number for what is wrong with a certificate; 0 if the error is of another kind."""
     return int(error.verify_code) if isinstance(error, ssl.SSLCertVerificationError) else 0
@@ -147,7 +141,7 @@ def _verify_text(error: ssl.SSLError) -> str:
 
 def is_alert(error: ssl.SSLError) -> bool:
     """Whether the peer has sent an alert."""
-    return _ALERT in (_reason(error))
+    return _ALERT in (reason_of(error))
 
 
 def alert_name(reason: str) -> str:
@@ -157,5 +151,5 @@ def alert_name(reason: str) -> str:
 
 def readable(error: ssl.SSLError) -> str:
     """OpenSSL's reason in words: `no shared cipher`; for errors without one, the name of their class."""
-    reason = _reason(error)
+    reason = reason_of(error)
     return reason.replace("_", " ").lower() if reason else type(error).__name__

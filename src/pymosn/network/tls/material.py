@@ -23,6 +23,7 @@ _ENCRYPTED: Final = re.compile(rb"-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Ty
 _DECODE_NAME: Final = "_test_decode_cert"
 _DECODE: Final[Callable[[str], dict[str, Any]]] = getattr(_ssl, _DECODE_NAME)
 
+_REASON: Final = "reason"
 #: Kinds of blocks that a fault names.
 MAX_LABELS: Final = 3
 
@@ -92,7 +93,7 @@ def _no_passphrase() -> str:
 
 
 def _load_fault(error: ssl.SSLError, blocks: list[bytes], key: bytes) -> TlsFault:
-    reason = error.reason or ""
+    reason = reason_of(error)
     if "MISMATCH" in reason or reason == "NO_CERTIFICATE_ASSIGNED":  # the latter: a key of another algorithm
         owner = next((i for i in range(1, len(blocks)) if _is_pair(blocks[i], key)), 0)
         if owner:
@@ -179,4 +180,10 @@ def names_of(certificate: bytes) -> tuple[str, ...]:
 
 def _words(error: ssl.SSLError) -> str:
     """OpenSSL's reason in words."""
-    return (error.reason or "invalid PEM text").replace("_", " ").lower()
+    return (reason_of(error) or "invalid PEM text").replace("_", " ").lower()
+
+
+def reason_of(error: ssl.SSLError) -> str:
+    """OpenSSL's reason; empty for one that it has no name for, which compiled code would not accept as a text."""
+    found: object = getattr(error, _REASON)
+    return found if isinstance(found, str) else ""
