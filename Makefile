@@ -18,8 +18,8 @@ define run_tests
 	@mkdir -p build; run() { $(1) $(BIN)/python -m pytest "$$@"; }; \
 	run tests/unit > build/$@-unit.log 2>&1 & unit=$$!; \
 	run --ignore=tests/system --ignore=tests/unit > build/$@.log 2>&1 & others=$$!; \
-	run tests/system/test_[b-m]*.py > build/$@-system.log 2>&1 & half=$$!; \
-	run tests/system/test_[an-z]*.py; code=$$?; \
+	run tests/system/test_[a-s]*.py > build/$@-system.log 2>&1 & half=$$!; \
+	run tests/system/test_[t-z]*.py; code=$$?; \
 	wait $$half || code=1; cat build/$@-system.log; \
 	wait $$unit || code=1; cat build/$@-unit.log; \
 	wait $$others || code=1; cat build/$@.log; exit $$code

@@ -33,7 +33,7 @@ class Peer:
         """The bytes arrive at the proxy: all at once, or one by one in `one_byte` mode."""
         pieces = [data[at : at + 1] for at in range(len(data))] if self._one_byte else [data]
         for piece in map(self.transport.wire, pieces):
-            step = 1 if self._one_byte else len(piece)
+            step = 1 if self._one_byte else max(len(piece), 1)
             self.transport.incoming.extend(piece[at : at + step] for at in range(0, len(piece), step))
         self._loop.do(self.transport.pump)
 
