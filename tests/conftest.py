@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if os.environ.get("PYMOSN_ONCE") == "later":
         for item in items:
             if item.get_closest_marker("once"):
-                item.add_marker(pytest.mark.skip(reason="runs once, on the compiled build: its code is the same in both"))
+                item.add_marker(pytest.mark.skip(reason="runs once, on the compiled build"))
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -58,7 +58,7 @@ def secured(case: RequestCase) -> RequestCase:
 SECURED = [secured(case) for case in REQUESTS]
 
 #: A handshake for each takes time: one of so many variants of every member is run, and the first one always.
-SHARE = 5
+SHARE = 12
 
 
 def thinned(trials: list[Trial]) -> list[Trial]:

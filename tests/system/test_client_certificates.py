@@ -22,6 +22,8 @@ from recorder import Recorder
 from tests.kit.certificates import Issued, ca, client, issue, other_ca, server, spiffe
 from tls_peers import client_context, config_of, context_for, listener_of, opened
 
+pytestmark = pytest.mark.once
+
 SPIFFE = "spiffe://test.example/ns/default/sa/client"
 NAMES = ("subject", "issuer", "serial", "dns_san", "uri_san", "spiffe_id", "verified", "fingerprint_256", "cert_v_end")
 FORMAT = ",".join(

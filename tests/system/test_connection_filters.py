@@ -27,6 +27,8 @@ from load_client import Load, bad, summary
 from pymosn.filters.loading import load_connection_filter
 from pymosn.testing import ConnectionWorld
 
+pytestmark = pytest.mark.once
+
 FILTERS = '''
 import time
 from pymosn.api import CONTINUE, STOP, ConnectionFilter, SharedState

@@ -18,6 +18,8 @@ from process_fixtures import Start
 from pymosn_process import READY, Pymosn, _table
 from tests.kit import certificates
 
+pytestmark = pytest.mark.once
+
 ADMIN, PORT = 34000, 15001
 MARK = 0x80000005
 

@@ -20,6 +20,8 @@ from pymosn_process import READY, Upstream, free_ports
 from tests.kit.certificates import ca, server
 from tls_peers import context_for
 
+pytestmark = pytest.mark.once
+
 CLIENT = "127.0.0.9"
 LOG = "LOG %downstream_remote_address% %downstream_local_address% %response_code% %reason%"
 V1 = b"PROXY TCP4 203.0.113.9 198.51.100.2 4711 443\r\n"

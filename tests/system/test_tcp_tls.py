@@ -16,6 +16,8 @@ from pymosn_process import PATIENCE, READY, Pymosn, free_ports
 from tests.kit.certificates import Issued, ca, client, issue, server
 from tls_peers import client_context, context_for, opened
 
+pytestmark = pytest.mark.once
+
 LOG = "LOG %upstream_cluster% %reason% %bytes_received% %bytes_sent% %requested_server_name% %downstream_tls_version%"
 
 

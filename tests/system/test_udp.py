@@ -21,6 +21,8 @@ from plain_sockets import PATIENCE
 from process_fixtures import Start
 from pymosn_process import READY, Pymosn, eventually, free_ports, get, is_alive
 
+pytestmark = pytest.mark.once
+
 #: What MOSN's own example for UDP configures; only the ports differ.
 SAMPLE: dict[str, Any] = {
     "name": "proxyListener",
