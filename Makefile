@@ -12,15 +12,17 @@ run: build                       ## serve the two-hop example until Ctrl-C
 
 test: test-interpreted test-compiled
 
-# Tests of the real program mostly wait, so they run in two halves, beside the others: unit tests in one process, the rest in
-# another. The tests that start the built-in example, with its fixed ports, are in the same half.
+# Tests of the real program mostly wait, so they run in three parts, beside the others: unit tests in one process, the rest in
+# another. The tests that start the built-in example, with its fixed ports, are in the same part.
 define run_tests
 	@mkdir -p build; run() { $(1) $(BIN)/python -m pytest "$$@"; }; \
 	run tests/unit > build/$@-unit.log 2>&1 & unit=$$!; \
 	run --ignore=tests/system --ignore=tests/unit > build/$@.log 2>&1 & others=$$!; \
-	run tests/system/test_[a-s]*.py > build/$@-system.log 2>&1 & half=$$!; \
+	run tests/system/test_[b-m]*.py > build/$@-system.log 2>&1 & part=$$!; \
+	run tests/system/test_[an-s]*.py > build/$@-system-2.log 2>&1 & second=$$!; \
 	run tests/system/test_[t-z]*.py; code=$$?; \
-	wait $$half || code=1; cat build/$@-system.log; \
+	wait $$part || code=1; cat build/$@-system.log; \
+	wait $$second || code=1; cat build/$@-system-2.log; \
 	wait $$unit || code=1; cat build/$@-unit.log; \
 	wait $$others || code=1; cat build/$@.log; exit $$code
 endef
