@@ -58,7 +58,7 @@ def secured(case: RequestCase) -> RequestCase:
 SECURED = [secured(case) for case in REQUESTS]
 
 #: A handshake for each takes time: one of so many variants of every member is run, and the first one always.
-SHARE = 12
+SHARE = 20
 
 
 def thinned(trials: list[Trial]) -> list[Trial]:
