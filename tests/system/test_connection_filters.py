@@ -213,15 +213,15 @@ async def in_kit(filters: list[dict[str, Any]], has_upstream: bool, sent: list[b
 
 def in_program(port: int, sent: list[bytes]) -> tuple[bytes, bool]:
     received = b""
-    with connect(port) as sock:
-        try:
+    try:
+        with connect(port) as sock:  # which a reset may precede
             for piece in sent:
                 sock.sendall(piece)
                 sock.settimeout(1.0)
                 with contextlib.suppress(TimeoutError):  # this piece has no answer
                     received += sock.recv(1000)
-        except ConnectionError:
-            return received, True
+    except ConnectionError:
+        return received, True
     return received, False
 
 
@@ -305,7 +305,7 @@ def is_reset(port: int, data: bytes) -> bool:
         with connect(port) as sock:
             sock.sendall(data)
             read_all(sock)
-    except ConnectionResetError:
+    except ConnectionError:  # a reset, or the broken pipe after one
         return True
     return False
 
