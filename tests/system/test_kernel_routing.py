@@ -6,7 +6,6 @@ import contextlib
 import shutil
 import socket
 import ssl
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from plain_sockets import read_exactly
 from process_fixtures import Start
 from pymosn_process import READY, Pymosn, _table
 from tests.kit import certificates
+from thread_server import ThreadServer
 
 pytestmark = pytest.mark.once
 
@@ -34,29 +34,17 @@ def net() -> Iterator[Namespaces]:
         yield made
 
 
-class Origin:
+class Origin(ThreadServer):
     """A server on an address of the origin. It sends the client's address that it sees, and echoes."""
 
     def __init__(self, net: Namespaces, address: str, port: int) -> None:
-        self._listener = net.listen(address, port)
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(self._echo, net.listen(address, port))
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
-
-    def _serve(self, sock: socket.socket) -> None:
-        with sock, contextlib.suppress(OSError):
+    def _echo(self, sock: socket.socket) -> None:
+        with contextlib.suppress(OSError):
             sock.sendall(f"origin {sock.getsockname()[0]} {sock.getsockname()[1]};".encode())
             while data := sock.recv(4096):
                 sock.sendall(data)
-
-    def close(self) -> None:
-        self._listener.close()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import contextlib
 import re
 import socket
 import ssl
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from process_fixtures import Start
 from pymosn_process import PATIENCE, READY, Pymosn, free_ports
 from tests.kit.certificates import Issued, ca, client, issue, server
+from thread_server import ThreadServer
 from tls_peers import client_context, context_for, opened
 
 pytestmark = pytest.mark.once
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.once
 LOG = "LOG %upstream_cluster% %reason% %bytes_received% %bytes_sent% %requested_server_name% %downstream_tls_version%"
 
 
-class Server:
+class Server(ThreadServer):
     """Sends its name, then echoes in upper case until the client has ended; over TLS if it has a certificate."""
 
     def __init__(self, name: str, certificate: Issued | None = None, *, truncates: bool = False) -> None:
@@ -31,20 +31,11 @@ class Server:
         if certificate is not None:
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             certificate.load_into(self._context)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(self._answer)
+        self.address = f"127.0.0.1:{self.port}"
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
-
-    def _serve(self, sock: socket.socket) -> None:
-        with sock, contextlib.suppress(OSError):
+    def _answer(self, sock: socket.socket) -> None:
+        with contextlib.suppress(OSError):
             sock.settimeout(PATIENCE)
             if self._context is not None:
                 sock = self._context.wrap_socket(sock, server_side=True)
@@ -55,9 +46,6 @@ class Server:
                     return  # a FIN without close_notify
             if isinstance(sock, ssl.SSLSocket):
                 sock.unwrap()
-
-    def close(self) -> None:
-        self._listener.close()
 
 
 class Site:

@@ -8,10 +8,13 @@ from typing import Any
 
 
 class ThreadServer:
-    """Accepts until it is closed. A connection is closed when `serve` is done with it."""
+    """Accepts until it is closed. A connection is closed when `serve` is done with it.
 
-    def __init__(self, serve: Callable[[socket.socket], None]) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
+    `listener`: a socket that listens; by default on a free port of this machine.
+    """
+
+    def __init__(self, serve: Callable[[socket.socket], None], listener: socket.socket | None = None) -> None:
+        self._listener = listener or socket.create_server(("127.0.0.1", 0))
         self._serve = serve
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
