@@ -54,7 +54,7 @@ from pymosn.core.failure import (
 from pymosn.core.timers import NEVER
 from pymosn.network.connection import TcpConnection
 from pymosn.network.tls.contexts import ServerHandshake
-from pymosn.network.tls.facts import server_facts
+from pymosn.network.tls.facts import note_handshake, server_facts
 from pymosn.network.tls.gate import GatePass, HandshakeGate
 from pymosn.network.tls.transport import HandshakeReceiver, TlsTransport
 
@@ -259,15 +259,9 @@ class FirstBytesReader(NetworkFilter):
     def on_secured(self, transport: TlsTransport, handshake: ServerHandshake) -> None:
         """The handshake is complete."""
         self._end_handshake()
-        connection = self._accepted.connection
         info = server_facts(transport.engine, handshake)
         stats = self._plan.stats.tls
-        stats.handshakes.value += 1
-        if info.is_resumed:
-            stats.resumed.value += 1
-        connection.scheme = "https"
-        connection.alpn = transport.engine.selected_alpn_protocol() or ""
-        connection.tls = info
+        note_handshake(self._accepted.connection, transport.engine, info, stats)
         fault = handshake.context.fault_of(info.certificate, time.time())
         if fault is None:
             self._open_filters()

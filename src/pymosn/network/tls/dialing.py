@@ -10,7 +10,7 @@ from pymosn.api.network import Peer
 from pymosn.core.addresses import normal_ip
 from pymosn.core.failure import UPSTREAM_NAME_MISMATCH, UPSTREAM_TLS_TIMEOUT, Failure
 from pymosn.network.connection import TcpConnection
-from pymosn.network.tls.facts import certificate_of, upstream_facts
+from pymosn.network.tls.facts import certificate_of, note_handshake, upstream_facts
 from pymosn.network.tls.transport import HandshakeReceiver, TlsTransport
 from pymosn.network.tls.upstream import ClientTls
 
@@ -79,13 +79,7 @@ class UpstreamHandshake(HandshakeReceiver):
         connection = self._connection
         # An IP address is verified, but not sent as a server name (RFC 6066 section 3).
         info = upstream_facts(transport.engine, "" if normal_ip(peer.server_name) else peer.server_name)
-        stats = self._tls.stats
-        stats.handshakes.value += 1
-        if info.is_resumed:
-            stats.resumed.value += 1
-        connection.scheme = "https"
-        connection.alpn = transport.engine.selected_alpn_protocol() or ""
-        connection.tls = info
+        note_handshake(connection, transport.engine, info, self._tls.stats)
         transport.sessions_to = peer
         transport.is_connected = True
         connection.continue_with(transport)

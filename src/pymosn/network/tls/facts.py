@@ -6,7 +6,9 @@ import hashlib
 import ssl
 from typing import Any, Final
 
+from pymosn.api.network import Connection
 from pymosn.api.tls import ClientCertificate, TlsInfo
+from pymosn.core.counters import TlsStats
 from pymosn.network.tls.contexts import ServerHandshake
 
 # Versions and ciphers are few: every connection refers to the same strings.
@@ -120,3 +122,13 @@ def _escaped(value: str) -> str:
     if len(text) > 1 and text.endswith(" "):
         text = text[:-1] + "\\ "
     return text
+
+
+def note_handshake(connection: Connection, engine: Any, info: TlsInfo, stats: TlsStats) -> None:
+    """Counts a completed handshake, and notes its facts on the connection."""
+    stats.handshakes.value += 1
+    if info.is_resumed:
+        stats.resumed.value += 1
+    connection.scheme = "https"
+    connection.alpn = engine.selected_alpn_protocol() or ""
+    connection.tls = info
