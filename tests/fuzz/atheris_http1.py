@@ -16,7 +16,7 @@ with atheris.instrument_imports(include=["pymosn.protocol", "pymosn.core.headers
     from tests.fuzz.checks import COMPATIBLE, SMALL, check_forwarded, check_reply, check_requests, check_splits
     from tests.kit.options import http1_limits
 
-    from pymosn.protocol.http1.policy import STRICT
+    from pymosn.protocol.http.policy import STRICT
 
 from tests.hostile.tables import REPLIES, REQUESTS
 

@@ -10,8 +10,8 @@ from tests.kit.options import http1_limits, http1_policy
 from tests.unit.protocol.decoding import Outcome, assert_same, forwarded, one_by_one, pieces, replies, requests
 
 from pymosn.core.uri import DECODE_SLASHES
+from pymosn.protocol.http.policy import HttpPolicy
 from pymosn.protocol.http1.decoder import Http1Limits
-from pymosn.protocol.http1.policy import Http1Policy
 
 SMALL = http1_limits(512, 8, 64)
 #: Everything forgiven, and the other choices made as well.
@@ -53,7 +53,7 @@ def check_splits(data: bytes, cuts: list[int], limits: Http1Limits) -> None:
             assert_same(whole, outcome, limits is SMALL)
 
 
-def check_forwarded(data: bytes, policy: Http1Policy) -> None:
+def check_forwarded(data: bytes, policy: HttpPolicy) -> None:
     """What is passed on is itself good, and means to the next one what it meant to us, whatever was forgiven."""
     for message in requests([data], policy=policy).complete:
         if not message.start[3]:

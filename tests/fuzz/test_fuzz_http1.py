@@ -18,7 +18,7 @@ from tests.fuzz.checks import COMPATIBLE, SMALL, check_forwarded, check_reply, c
 from tests.fuzz.grammar import PIPELINE, REPLIES, REPLY, mutated
 from tests.kit.options import http1_limits
 
-from pymosn.protocol.http1.policy import STRICT
+from pymosn.protocol.http.policy import STRICT
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.bin"))
 SECONDS = float(os.environ.get("PYMOSN_FUZZ_SECONDS", "0"))

@@ -13,8 +13,8 @@ from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.message import CERT_BY_TRUST, ForwardingOptions
 from pymosn.core.overload import OverloadState
 from pymosn.core.uri import KEEP_SLASHES, STRICT_PATHS, PathPolicy
+from pymosn.protocol.http.policy import PASS_UNDERSCORES, STRICT, HttpPolicy
 from pymosn.protocol.http1.decoder import Http1Limits
-from pymosn.protocol.http1.policy import PASS_UNDERSCORES, STRICT, Http1Policy
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.stream_filters import StreamFilters
 from pymosn.proxy.tcp_options import TcpOptions
@@ -37,9 +37,9 @@ def http1_policy(
     merges_slashes: bool = True,
     slashes: int = int(KEEP_SLASHES),
     underscores: int = int(PASS_UNDERSCORES),
-) -> Http1Policy:
+) -> HttpPolicy:
     """What an HTTP/1 decoder tolerates."""
-    return Http1Policy(
+    return HttpPolicy(
         is_strict=is_strict,
         trusts_peer=trusts_peer,
         merges_slashes=merges_slashes,
@@ -51,7 +51,7 @@ def http1_policy(
 def http1_options(
     *,
     limits: Http1Limits | None = None,
-    policy: Http1Policy = STRICT,
+    policy: HttpPolicy = STRICT,
     idle_timeout: float = 90.0,
     header_timeout: float = 60.0,
     body_timeout: float = 60.0,

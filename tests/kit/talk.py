@@ -41,7 +41,7 @@ from pymosn.network.listener import ConnectionIds, Listener
 from pymosn.network.tls.contexts import ServerContext, ServerContexts, server_context
 from pymosn.network.tls.gate import HandshakeGate
 from pymosn.network.tls.settings import ServerSettings, TlsSettings
-from pymosn.protocol.http1.policy import STRICT
+from pymosn.protocol.http.policy import STRICT
 from pymosn.proxy.connection_filters import ConnectionFilterHandle, ConnectionFilters, FilteredChain
 from pymosn.proxy.filtered_chain import FilteredChainFactory
 from pymosn.proxy.options import ProxyOptions

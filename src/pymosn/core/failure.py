@@ -117,6 +117,8 @@ UNASKED_REPLY: Final = Failure("unasked_reply", 400)
 UNREADABLE_HEADERS: Final = Failure("unreadable_headers", 400)
 # A filter reads the body as JSON.
 INVALID_JSON: Final = Failure("invalid_json", 400)
+# An HTTP/2 request that is malformed (RFC 9113 section 8.1.1): its stream is reset, so the status is never sent.
+MALFORMED: Final = Failure("malformed", 400)
 # The host belongs to a TLS context or chain with other demands on client certificates (RFC 9110 section 15.5.20).
 MISDIRECTED: Final = Failure("misdirected", 421)
 
@@ -138,6 +140,13 @@ RESET_BEFORE_RESPONSE: Final = Failure("reset_before_response", 502, FLAG_UPSTRE
 RESET_AFTER_RESPONSE: Final = Failure("reset_after_response", 502, FLAG_UPSTREAM_CONNECTION_TERMINATION, by_host=True)
 BAD_RESPONSE: Final = Failure("bad_response", 502, FLAG_UPSTREAM_REMOTE_RESET, by_host=True)
 UPSTREAM_TIMEOUT: Final = Failure("timeout", 504, FLAG_UPSTREAM_TIMEOUT, by_host=True)
+# A host refused a stream (HTTP/2 REFUSED_STREAM), or closed its connection with a GOAWAY that excludes it: not processed.
+REFUSED_STREAM: Final = Failure("refused_stream", 502, FLAG_UPSTREAM_REMOTE_RESET, may_retry=True)
+GOAWAY_UNPROCESSED: Final = Failure("goaway_unprocessed", 502, FLAG_UPSTREAM_REMOTE_RESET, may_retry=True)
+# A host answers HTTP/2 in HTTP/1; its requests use HTTP/1 from then on.
+HTTP1_HOST: Final = Failure("http1_host", 502, FLAG_UPSTREAM_CONNECTION_FAILURE, may_retry=True)
+# A peer did not answer a PING in time.
+KEEPALIVE_TIMEOUT: Final = Failure("keepalive_timeout", 502, FLAG_UPSTREAM_REMOTE_RESET, by_host=True)
 STREAM_IDLE: Final = Failure("stream_idle_timeout", 504, FLAG_UPSTREAM_TIMEOUT)
 TUNNEL_IDLE: Final = Failure("tunnel_idle_timeout", 504, FLAG_UPSTREAM_TIMEOUT)
 # A TLS handshake with a host failed; RFC 8446 section 6.2 has the alerts.
@@ -200,6 +209,22 @@ TOO_MANY_HANDSHAKES: Final = Failure("too_many_handshakes", 0)
 BAD_PROXY_HEADER: Final = Failure("bad_proxy_header", 0)
 PROXY_HEADER_TIMEOUT: Final = Failure("proxy_header_timeout", 0)
 NO_PROXY_HEADER: Final = Failure("no_proxy_header", 0)
+
+# ---- an HTTP/2 connection ends with a GOAWAY: violations of RFC 9113, and floods (ENHANCE_YOUR_CALM)
+HTTP2_ERROR: Final = Failure("http2_protocol_error", 0)
+HTTP2_FLOW_ERROR: Final = Failure("http2_flow_control_error", 0)
+HTTP2_FRAME_SIZE: Final = Failure("http2_frame_size_error", 0)
+HTTP2_COMPRESSION: Final = Failure("http2_compression_error", 0)
+HTTP2_SETTINGS_TIMEOUT: Final = Failure("http2_settings_timeout", 0)
+RESET_FLOOD: Final = Failure("reset_flood", 0)
+CONTINUATION_FLOOD: Final = Failure("continuation_flood", 0)
+SETTINGS_FLOOD: Final = Failure("settings_flood", 0)
+PING_FLOOD: Final = Failure("ping_flood", 0)
+PRIORITY_FLOOD: Final = Failure("priority_flood", 0)
+WINDOW_UPDATE_FLOOD: Final = Failure("window_update_flood", 0)
+EMPTY_DATA_FLOOD: Final = Failure("empty_data_flood", 0)
+UNREAD_REPLIES: Final = Failure("unread_control_frames", 0)
+MAX_AGE: Final = Failure("max_connection_age", 0)
 
 # ---- rejected by a shipped filter; its configuration may set another status
 ACCESS_DENIED: Final = Failure("access_denied", 403)

@@ -15,9 +15,9 @@ from pymosn.core.message import ResponseHead
 from pymosn.core.timers import TimerWheel
 from pymosn.core.uri import KEEP_SLASHES
 from pymosn.network.listener import ConnectionIds
+from pymosn.protocol.http.policy import PASS_UNDERSCORES, HttpPolicy
 from pymosn.protocol.http1.body import Http1Limits
 from pymosn.protocol.http1.encoder import encode_chunk
-from pymosn.protocol.http1.policy import PASS_UNDERSCORES, Http1Policy
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.protocol.http1.spec import Http1Spec
 from pymosn.stream.http1.client import Http1Pool
@@ -27,7 +27,7 @@ from pymosn.testing.mistakes import Mistakes
 
 _LIMITS: Final = Http1Limits(head=1 << 30, fields=1 << 20, body=0)
 #: A host believes everything that its proxy sends.
-_POLICY: Final = Http1Policy(
+_POLICY: Final = HttpPolicy(
     is_strict=True, trusts_peer=True, merges_slashes=False, slashes=KEEP_SLASHES, underscores=PASS_UNDERSCORES
 )
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"

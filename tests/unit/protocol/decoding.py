@@ -12,9 +12,9 @@ from pymosn.api.http import HttpRequest, HttpResponse
 from pymosn.api.protocol import DATA, HEAD, NEED_MORE, ProtocolError
 from pymosn.core.failure import Failure
 from pymosn.core.headers import HttpHeaders
+from pymosn.protocol.http.policy import STRICT, HttpPolicy
 from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.protocol.http1.encoder import encode_chunk, encode_request, encode_trailers
-from pymosn.protocol.http1.policy import STRICT, Http1Policy
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.protocol.http1.response import ResponseDecoder
 
@@ -90,7 +90,7 @@ def response_start(decoder: ResponseDecoder) -> tuple[object, ...]:
     return (head.status, head.raw_reason, decoder.minor_version, decoder.keep_alive, head.content_length, head.has_date)
 
 
-def requests(feeds: Iterable[bytes], limits: Http1Limits | None = None, policy: Http1Policy = STRICT) -> Outcome:
+def requests(feeds: Iterable[bytes], limits: Http1Limits | None = None, policy: HttpPolicy = STRICT) -> Outcome:
     """What a RequestDecoder makes of `feeds`, one message after the other."""
     limits = limits or http1_limits()
     decoder = RequestDecoder(limits, policy)

@@ -12,7 +12,8 @@ from tests.unit.protocol.decoding import replies, requests
 from pymosn.api.http import HttpRequest, HttpResponse
 from pymosn.core.headers import HttpHeaders
 from pymosn.core.message import RequestHead, ResponseHead
-from pymosn.protocol.http1 import fields
+from pymosn.protocol.http import fields
+from pymosn.protocol.http.fields import classify
 from pymosn.protocol.http1.encoder import (
     encode_chunk,
     encode_request,
@@ -20,7 +21,6 @@ from pymosn.protocol.http1.encoder import (
     encode_trailers,
     status_line,
 )
-from pymosn.protocol.http1.fields import classify
 
 
 def request(query: bytes | None = None, length: int = 0) -> RequestHead:

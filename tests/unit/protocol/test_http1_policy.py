@@ -7,7 +7,7 @@ from tests.kit.options import http1_policy
 from tests.unit.protocol.decoding import Outcome, forwarded, requests
 
 from pymosn.core.uri import DECODE_SLASHES, REFUSE_SLASHES, normalize_path
-from pymosn.protocol.http1.policy import DROP_UNDERSCORES, REFUSE_UNDERSCORES, STRICT, Http1Policy
+from pymosn.protocol.http.policy import DROP_UNDERSCORES, REFUSE_UNDERSCORES, STRICT, HttpPolicy
 
 COMPATIBLE = http1_policy(is_strict=False)
 UNMERGED = http1_policy(merges_slashes=False)
@@ -41,13 +41,13 @@ REFUSING = http1_policy(slashes=REFUSE_SLASHES)
         (b"/%00", COMPATIBLE, None),
     ],
 )
-def test_paths(path: bytes, policy: Http1Policy, normal: bytes | None) -> None:
+def test_paths(path: bytes, policy: HttpPolicy, normal: bytes | None) -> None:
     assert normalize_path(path, policy) == normal
     if normal is not None:
         assert normalize_path(normal, policy) == normal, "the normal form has a normal form of its own"
 
 
-def head(fields: bytes, policy: Http1Policy) -> Outcome:
+def head(fields: bytes, policy: HttpPolicy) -> Outcome:
     return requests([b"GET / HTTP/1.1\r\nHost: a\r\n" + fields + b"\r\n"], policy=policy)
 
 

@@ -12,7 +12,7 @@ from pymosn.core.counters import Metrics
 from pymosn.core.message import CONNECT, CONNECT_HERE
 from pymosn.core.overload import OverloadState
 from pymosn.core.uri import DECODE_SLASHES, STRICT_PATHS, PathPolicy
-from pymosn.protocol.http1.policy import REFUSE_UNDERSCORES
+from pymosn.protocol.http.policy import REFUSE_UNDERSCORES
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.stream.http1.options import Http1Options, path_policy

@@ -9,7 +9,7 @@ A head is checked in one pass over its bytes. No field is copied during that pas
 matter to a proxy, `_take_field` records their values and decides whether the line is forwarded, and the lines between those
 that are cut form the block of the head's `Headers`. An incomplete head is scanned again only when `_needs_scan` finds that
 the new bytes can complete a line. A head that two parsers could read differently is rejected, except for what
-`Http1Policy` permits.
+`HttpPolicy` permits.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from pymosn.api.protocol import ProtocolError
 from pymosn.core.chars import FIELD_VALUE, NAME, TOKEN
 from pymosn.core.failure import BAD_FRAMING, BAD_REQUEST, HEADERS_TOO_LARGE
 from pymosn.core.headers import Headers, HttpHeaders
-from pymosn.protocol.http1 import fields
+from pymosn.protocol.http import fields
+from pymosn.protocol.http.fields import PROTECTED, classify, is_claim, is_look_alike
+from pymosn.protocol.http.policy import REFUSE_UNDERSCORES, HttpPolicy
 from pymosn.protocol.http1.body import BodyDecoder, Http1Limits
-from pymosn.protocol.http1.fields import PROTECTED, classify, is_claim, is_look_alike
-from pymosn.protocol.http1.policy import REFUSE_UNDERSCORES, Http1Policy
 from pymosn.protocol.http1.rules import COLON, CR, LF, check_coding, parse_length, parse_lengths
 
 #: `x` with bit 5 set: the first letter of all fields with claims about the client.
@@ -36,7 +36,7 @@ LOWER_X: Final[i64] = 120
 class Http1Decoder(BodyDecoder):
     """Base of RequestDecoder and ResponseDecoder: scans the field section of a head."""
 
-    def __init__(self, limits: Http1Limits, policy: Http1Policy) -> None:
+    def __init__(self, limits: Http1Limits, policy: HttpPolicy) -> None:
         super().__init__(limits)
         self.policy = policy
         #: Of the last head: the version HTTP/1.x, and whether another message may follow on the connection.

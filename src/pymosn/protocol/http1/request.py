@@ -23,11 +23,11 @@ from pymosn.core.failure import (
 from pymosn.core.headers import NO_HEADERS, HttpHeaders
 from pymosn.core.message import CONNECT, UNKNOWN_LENGTH
 from pymosn.core.uri import is_host, normalize_path
-from pymosn.protocol.http1 import fields
+from pymosn.protocol.http import fields
+from pymosn.protocol.http.fields import lowered, trimmed
+from pymosn.protocol.http.policy import STRICT, HttpPolicy
 from pymosn.protocol.http1.body import IN_CHUNK_SIZE, IN_LENGTH, NO_BODY, Http1Limits
 from pymosn.protocol.http1.decoder import Http1Decoder
-from pymosn.protocol.http1.fields import lowered, trimmed
-from pymosn.protocol.http1.policy import STRICT, Http1Policy
 from pymosn.protocol.http1.rules import CR, LF, SP, upgrade_protocol
 
 SLASH: Final[i64] = 47
@@ -44,7 +44,7 @@ class RequestDecoder(Http1Decoder):
     The head's `raw_tunnel` is any protocol to which the client may ask to upgrade; whether that is allowed is decided later.
     """
 
-    def __init__(self, limits: Http1Limits, policy: Http1Policy = STRICT, connect: bytes = b"") -> None:
+    def __init__(self, limits: Http1Limits, policy: HttpPolicy = STRICT, connect: bytes = b"") -> None:
         """`connect`: the `raw_tunnel` of CONNECT requests; empty if CONNECT is not allowed."""
         super().__init__(limits, policy)
         self._connect = connect

@@ -12,10 +12,10 @@ from pymosn.core.chars import FIELD_VALUE
 from pymosn.core.failure import BAD_RESPONSE
 from pymosn.core.headers import NO_HEADERS
 from pymosn.core.message import CONNECT
-from pymosn.protocol.http1 import fields
+from pymosn.protocol.http import fields
+from pymosn.protocol.http.policy import STRICT
 from pymosn.protocol.http1.body import AT_HEAD, IN_CHUNK_SIZE, IN_LENGTH, NO_BODY, UNTIL_CLOSE, Http1Limits
 from pymosn.protocol.http1.decoder import Http1Decoder
-from pymosn.protocol.http1.policy import STRICT
 from pymosn.protocol.http1.rules import CR, LF, SP, upgrade_protocol
 
 #: Maximum interim responses to one request.

@@ -10,7 +10,7 @@ from pymosn.api.protocol import ProtocolError
 from pymosn.core.chars import FIELD_VALUE, TOKEN
 from pymosn.core.failure import BAD_BODY, BAD_FRAMING, UNKNOWN_TRANSFER_CODING, Failure
 from pymosn.core.headers import Headers, HttpHeaders, is_token
-from pymosn.protocol.http1.fields import may_trail
+from pymosn.protocol.http.fields import may_trail
 
 CR: Final[i64] = 13
 LF: Final[i64] = 10

@@ -21,8 +21,8 @@ from pymosn.core.message import (
 )
 from pymosn.core.overload import OverloadState
 from pymosn.core.uri import DECODE_SLASHES, KEEP_SLASHES, REFUSE_SLASHES, STRICT_PATHS, PathPolicy
+from pymosn.protocol.http.policy import DROP_UNDERSCORES, PASS_UNDERSCORES, REFUSE_UNDERSCORES, HttpPolicy
 from pymosn.protocol.http1.decoder import Http1Limits
-from pymosn.protocol.http1.policy import DROP_UNDERSCORES, PASS_UNDERSCORES, REFUSE_UNDERSCORES, Http1Policy
 from pymosn.stream.settings import choice, flag, number, seconds, texts
 
 #: The largest number of bytes, fields, requests or hops that may be set.
@@ -57,7 +57,7 @@ class Http1Options:
         self,
         *,
         limits: Http1Limits,
-        policy: Http1Policy,
+        policy: HttpPolicy,
         idle_timeout: float,
         header_timeout: float,
         body_timeout: float,
@@ -122,8 +122,8 @@ def path_policy(settings: Mapping[str, object]) -> PathPolicy:
     return STRICT_PATHS if is_default else policy
 
 
-def _policy(settings: Mapping[str, object]) -> Http1Policy:
-    return Http1Policy(
+def _policy(settings: Mapping[str, object]) -> HttpPolicy:
+    return HttpPolicy(
         is_strict=choice(settings, "profile", _PROFILES),
         trusts_peer=_trusts_peer(settings),
         merges_slashes=flag(settings, "merge_slashes"),

@@ -18,7 +18,7 @@ DROP_UNDERSCORES: Final[i64] = 1
 REFUSE_UNDERSCORES: Final[i64] = 2
 
 
-class Http1Policy(PathPolicy):
+class HttpPolicy(PathPolicy):
     """Immutable; shared by all connections of a listener.
 
     `is_strict`: tolerate nothing. `trusts_peer`: trust X-Forwarded-*, X-Real-IP, Forwarded, x-mosn-* and x-envoy-* from any
@@ -31,6 +31,6 @@ class Http1Policy(PathPolicy):
         self.underscores: i64 = underscores
 
 
-STRICT: Final = Http1Policy(
+STRICT: Final = HttpPolicy(
     is_strict=True, trusts_peer=False, merges_slashes=True, slashes=KEEP_SLASHES, underscores=PASS_UNDERSCORES
 )
