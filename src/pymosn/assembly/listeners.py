@@ -49,7 +49,7 @@ from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import StreamFilters
 from pymosn.proxy.tcp_proxy import TcpFallback, TcpProxyFactory
 from pymosn.routing.table import TableSlot
-from pymosn.stream.http1.options import forwarding_options, path_policy
+from pymosn.stream.http.options import forwarding_options, path_policy
 from pymosn.stream.registry import built_protocols
 
 

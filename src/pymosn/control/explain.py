@@ -45,7 +45,8 @@ from pymosn.proxy.mirroring import EACH_HEALTHY_HOST, copies_wanted
 from pymosn.routing.actions import DirectResponse, Forward, ForwardPlan, ForwardWeighted, Redirect
 from pymosn.routing.rewrites import rewrite_host, rewrite_path
 from pymosn.routing.table import RouteTable, VirtualHost
-from pymosn.stream.http1.options import forwarding_options, path_policy, read_http1_options
+from pymosn.stream.http.options import forwarding_options, path_policy
+from pymosn.stream.http1.options import read_http1_options
 from pymosn.upstream.original_dst import is_ambiguous
 
 #: Maximum number of virtual hosts and routes listed as not matching, those nearest to the match.

@@ -13,7 +13,8 @@ from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.routing.actions import Forward
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
-from pymosn.stream.http1.options import forwarding_options, path_policy, read_http1_options
+from pymosn.stream.http.options import forwarding_options, path_policy
+from pymosn.stream.http1.options import read_http1_options
 from pymosn.testing.answers import SERVICE
 from pymosn.testing.fakes import PROTOCOL
 

@@ -15,7 +15,8 @@ from pymosn.core.uri import DECODE_SLASHES, STRICT_PATHS, PathPolicy
 from pymosn.protocol.http.policy import REFUSE_UNDERSCORES
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
-from pymosn.stream.http1.options import Http1Options, path_policy
+from pymosn.stream.http.options import path_policy
+from pymosn.stream.http1.options import Http1Options
 from pymosn.stream.registry import protocols
 from pymosn.stream.rpc.options import RpcOptions
 

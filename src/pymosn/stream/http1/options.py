@@ -3,44 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from mypy_extensions import i64
 
 from pymosn.api.stream import ListenerFacts
-from pymosn.core.message import (
-    CERT_ALWAYS_FORWARD_ONLY,
-    CERT_APPEND_FORWARD,
-    CERT_BY_TRUST,
-    CERT_FORWARD_ONLY,
-    CERT_SANITIZE,
-    CERT_SANITIZE_SET,
-    CONNECT,
-    CONNECT_HERE,
-    ForwardingOptions,
-)
 from pymosn.core.overload import OverloadState
-from pymosn.core.uri import DECODE_SLASHES, KEEP_SLASHES, REFUSE_SLASHES, STRICT_PATHS, PathPolicy
-from pymosn.protocol.http.policy import DROP_UNDERSCORES, PASS_UNDERSCORES, REFUSE_UNDERSCORES, HttpPolicy
+from pymosn.protocol.http.policy import HttpPolicy
 from pymosn.protocol.http1.decoder import Http1Limits
-from pymosn.stream.settings import choice, flag, number, seconds, texts
-
-#: The largest number of bytes, fields, requests or hops that may be set.
-MOST: Final = 2**63 - 1
-
-#: The words that settings accept, and their values.
-_PROFILES: Final = {"compatible": False, "strict": True}
-_SLASHES: Final = {"keep": KEEP_SLASHES, "decode": DECODE_SLASHES, "refuse": REFUSE_SLASHES}
-_UNDERSCORES: Final = {"pass": PASS_UNDERSCORES, "drop": DROP_UNDERSCORES, "refuse": REFUSE_UNDERSCORES}
-_CLIENT_CERT: Final = {
-    "": CERT_BY_TRUST,
-    "sanitize": CERT_SANITIZE,
-    "sanitize_set": CERT_SANITIZE_SET,
-    "append_forward": CERT_APPEND_FORWARD,
-    "forward_only": CERT_FORWARD_ONLY,
-    "always_forward_only": CERT_ALWAYS_FORWARD_ONLY,
-}
-_CONNECT: Final = {"off": b"", "terminate": CONNECT_HERE, "forward": CONNECT}
+from pymosn.stream.http.options import MOST, allowed_upgrades, connect_tunnel, http_policy
+from pymosn.stream.settings import number, seconds
 
 
 class Http1Options:
@@ -87,46 +58,13 @@ def read_http1_options(settings: Mapping[str, object], facts: ListenerFacts) -> 
             fields=number(settings, "max_header_count", "fields", 1, MOST),
             body=number(settings, "max_request_body_size", "bytes", 0, MOST),
         ),
-        policy=_policy(settings),
+        policy=http_policy(settings),
         idle_timeout=facts.idle_timeout,
         header_timeout=seconds(settings, "header_timeout"),
         body_timeout=seconds(settings, "body_timeout"),
         body_min_rate=float(number(settings, "body_min_rate", "bytes per second", 0, MOST)),
         max_requests=number(settings, "max_requests_per_connection", "requests", 0, MOST),
         overload=facts.overload,
-        upgrades=frozenset([protocol.lower().encode() for protocol in texts(settings, "upgrades")]),
-        connect=choice(settings, "connect", _CONNECT),
-    )
-
-
-def _trusts_peer(settings: Mapping[str, object]) -> bool:
-    """Whether every client is a trusted proxy: `trust_forwarded` or `trusted_hops` of `extend_config.Http1` is set."""
-    return flag(settings, "trust_forwarded") or number(settings, "trusted_hops", "hops", 0, MOST) > 0
-
-
-def forwarding_options(settings: Mapping[str, object]) -> ForwardingOptions:
-    """What a listener adds to requests about the client."""
-    return ForwardingOptions(
-        x_forwarded=flag(settings, "x_forwarded"),
-        x_request_id=flag(settings, "x_request_id"),
-        trusts_peer=_trusts_peer(settings),
-        trusted_hops=number(settings, "trusted_hops", "hops", 0, MOST),
-        client_cert=choice(settings, "forward_client_cert", _CLIENT_CERT),
-    )
-
-
-def path_policy(settings: Mapping[str, object]) -> PathPolicy:
-    """The policy for paths; STRICT_PATHS itself for the default one."""
-    policy = _policy(settings)
-    is_default = policy.is_strict and policy.merges_slashes and policy.slashes == KEEP_SLASHES
-    return STRICT_PATHS if is_default else policy
-
-
-def _policy(settings: Mapping[str, object]) -> HttpPolicy:
-    return HttpPolicy(
-        is_strict=choice(settings, "profile", _PROFILES),
-        trusts_peer=_trusts_peer(settings),
-        merges_slashes=flag(settings, "merge_slashes"),
-        slashes=choice(settings, "encoded_slashes", _SLASHES),
-        underscores=choice(settings, "underscores_in_headers", _UNDERSCORES),
+        upgrades=allowed_upgrades(settings),
+        connect=connect_tunnel(settings),
     )
