@@ -50,6 +50,11 @@ WITH_CONTENT: Final = (b"POST", b"PUT", b"PATCH")
 _PHRASES: Final[dict[int, str]] = {int(status): status.phrase for status in HTTPStatus}
 
 
+def phrase_of(status: i64) -> str:
+    """The usual reason phrase of a status."""
+    return _PHRASES.get(int(status), "Error")
+
+
 def _set_length(head: MessageHead, length: i64) -> None:
     """Changes the length of the body and its Content-Length."""
     head.headers.remove_raw(b"content-length")
@@ -76,6 +81,11 @@ class HttpRequest(RequestHead):
 
     def copy(self) -> RequestHead:
         head = HttpRequest(self.headers.copy())
+        self.copy_into(head)
+        return head
+
+    def copy_into(self, head: HttpRequest) -> None:
+        """Copies everything but the header fields to `head`."""
         head.raw_method = self.raw_method
         head.raw_path = self.raw_path
         head.raw_query = self.raw_query
@@ -90,10 +100,10 @@ class HttpRequest(RequestHead):
         head.bypassed_proxies = self.bypassed_proxies
         head.connection_lines = self.connection_lines
         head.has_timeout = self.has_timeout
+        head.has_deadline = self.has_deadline
         head.is_one_way = self.is_one_way
         head.timeout = self.timeout
         head.raw_tunnel = self.raw_tunnel
-        return head
 
     def set_length(self, length: i64) -> None:
         _set_length(self, length)
@@ -298,7 +308,7 @@ class HttpRequest(RequestHead):
         return b"" if head.status == 204 or head.status == 205 or head.status == 304 else body
 
     def failure_body(self, failure: Failure) -> bytes:
-        return f"{failure.status} {_PHRASES.get(failure.status, 'Error')}\n".encode()
+        return f"{failure.status} {phrase_of(failure.status)}\n".encode()
 
     def has_response_body(self, head: ResponseHead) -> bool:
         """Not for a HEAD, nor with a status that has no content (RFC 9110 section 6.4.1)."""

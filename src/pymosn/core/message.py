@@ -194,7 +194,8 @@ class RequestHead(MessageHead):
     `path` and `query` are the target in the normal form that routes match on and that is sent upstream; a protocol without
     paths leaves them empty. `content_length` is the body's length in bytes, 0 for no body, UNKNOWN_LENGTH when it is not
     known in advance. `is_one_way`: no response is expected. `timeout`: the timeout in seconds that the message itself
-    carries, 0 for none; `has_timeout`: the message, or its header fields, may set timeouts.
+    carries, 0 for none; `has_timeout`: the message, or its header fields, may set timeouts. `has_deadline`: `timeout` limits
+    the whole exchange, from the request's arrival to the end of the response.
     `raw_tunnel`: what the connection is to carry in both directions once the response agrees: the protocol to upgrade to,
     CONNECT or CONNECT_HERE; empty for an ordinary request.
     """
@@ -210,6 +211,7 @@ class RequestHead(MessageHead):
         self.timeout: float = 0.0
         # The flags come last: subclasses add theirs to the same word.
         self.has_timeout: bool = False
+        self.has_deadline: bool = False
         self.is_one_way: bool = False
         self.expects_continue: bool = False
         self.accepts_trailers: bool = False
@@ -294,11 +296,36 @@ class RequestHead(MessageHead):
         """A copy of the headers, where that is cheap; else None."""
         return None
 
+    def limit_time(self, seconds: float) -> None:
+        """Tells the next host that `seconds` are left until the deadline, where the protocol has one."""
+
+    # ---- the outcome of a call whose status is apart from the status of its response, as in gRPC
+
+    def has_call_status(self) -> bool:
+        """Whether the headers or trailers of the response have the status of the call."""
+        return False
+
+    def call_status(self, fields: Headers) -> i64:
+        """The status of the call in headers or trailers of its response, a small number; -1 if they have none."""
+        return -1
+
+    def failure_call_status(self, failure: Failure) -> i64:
+        """The status that the caller gets for `failure`; -1 where calls have none."""
+        return -1
+
+    def host_outcome(self, call_status: i64) -> i64:
+        """The HTTP status that corresponds to a `call_status`."""
+        return 200
+
     # ---- local replies
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> ResponseHead:
         """The head of a local reply, sent with `reply_body`; `status` is HTTP's. `headers` may be kept and changed."""
         raise NotImplementedError
+
+    def failure_reply(self, failure: Failure, headers: Headers, body: bytes) -> ResponseHead:
+        """The head of a local reply about a failure; `body` is the `failure_body`."""
+        return self.local_reply(failure.status, headers, body)
 
     def streamed_reply(self, status: i64, headers: Headers) -> ResponseHead:
         """The head of a local reply whose body follows in chunks."""

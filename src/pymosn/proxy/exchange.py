@@ -367,7 +367,11 @@ class ExchangeDriver(DispatchOwner):
         request = self.exchange.request
         stream: ReplyStream | None = None
         if reply.stream is None:
-            head = self._local_head(reply.status, reply.headers.copy(), reply.body)
+            # A filter that rejects a request says why in the record, by a failure that calls may have a status for.
+            failure = self.exchange.failure
+            if failure is not None and failure.status != reply.status:
+                failure = None
+            head = self._local_head(reply.status, reply.headers.copy(), reply.body, failure)
         else:
             head = request.streamed_reply(reply.status, reply.headers.copy())
             if self.sender.takes_body(head) and head.content_length != 0:
@@ -377,13 +381,16 @@ class ExchangeDriver(DispatchOwner):
     def reply(self, status: int, headers: Headers, body: bytes) -> None:
         self._reply_local(self._local_head(status, headers, body), body, None, True)
 
-    def _local_head(self, status: int, headers: Headers, body: bytes) -> ResponseHead:
+    def _local_head(self, status: int, headers: Headers, body: bytes, failure: Failure | None = None) -> ResponseHead:
         if self.changes_response:
             self.exchange.response = ResponseHead(status, headers)  # for `%response_code%`
             # A value may contain a header of a request that cannot be read: the reply is sent without it.
             with suppress(UnreadableHeaders):
                 change_response(self.exchange, headers)
-        return self.exchange.request.local_reply(status, headers, body)
+        request = self.exchange.request
+        return (
+            request.local_reply(status, headers, body) if failure is None else request.failure_reply(failure, headers, body)
+        )
 
     def _reply_body(self, head: ResponseHead, body: bytes) -> bytes:
         return self.exchange.request.reply_body(head, body) if self.sender.takes_body(head) else b""
@@ -432,7 +439,7 @@ class ExchangeDriver(DispatchOwner):
             headers.set("x-pymosn-reason", failure.reason)
         try:
             body = exchange.request.failure_body(failure)
-            head = self._local_head(failure.status, headers, body)
+            head = self._local_head(failure.status, headers, body, failure)
             self._reply_local(head, body, None, not had_failed and failure not in FILTER_FAILURES)
         except BaseException as error:  # of the heads of an installed protocol
             report("a local reply cannot be sent", error)

@@ -1,0 +1,284 @@
+"""gRPC requests: HTTP/2 requests whose outcome is a status in the trailers. `docs/grpc.md` has the tables.
+
+The codec of HTTP/2 makes a `GrpcRequest` where `is_grpc` accepts the content type. Responses are plain `HttpResponse`s.
+Names and numbers are those of gRPC's specification, "gRPC over HTTP2" and "Status codes and their use in gRPC".
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64, mypyc_attr
+
+from pymosn.api.http import HttpRequest, HttpResponse, phrase_of
+from pymosn.core.chars import decimal
+from pymosn.core.failure import (
+    BAD_REWRITE,
+    BODY_TOO_LARGE,
+    CLIENT_GONE,
+    CLIENT_WRITE_TIMEOUT,
+    INVALID_JSON,
+    REPEATED_FIELD,
+    UNTRANSLATABLE_REQUEST,
+    Failure,
+)
+from pymosn.core.headers import Headers
+from pymosn.core.message import UNKNOWN_LENGTH, RequestHead, ResponseHead
+
+OK: Final[i64] = 0
+CANCELLED: Final[i64] = 1
+UNKNOWN: Final[i64] = 2
+INVALID_ARGUMENT: Final[i64] = 3
+DEADLINE_EXCEEDED: Final[i64] = 4
+NOT_FOUND: Final[i64] = 5
+ALREADY_EXISTS: Final[i64] = 6
+PERMISSION_DENIED: Final[i64] = 7
+RESOURCE_EXHAUSTED: Final[i64] = 8
+FAILED_PRECONDITION: Final[i64] = 9
+ABORTED: Final[i64] = 10
+OUT_OF_RANGE: Final[i64] = 11
+UNIMPLEMENTED: Final[i64] = 12
+INTERNAL: Final[i64] = 13
+UNAVAILABLE: Final[i64] = 14
+DATA_LOSS: Final[i64] = 15
+UNAUTHENTICATED: Final[i64] = 16
+
+#: The names of the statuses as retry conditions, in the order of their numbers.
+STATUS_NAMES: Final = (
+    *("ok", "cancelled", "unknown", "invalid-argument", "deadline-exceeded", "not-found", "already-exists"),
+    *("permission-denied", "resource-exhausted", "failed-precondition", "aborted", "out-of-range", "unimplemented"),
+    *("internal", "unavailable", "data-loss", "unauthenticated"),
+)
+
+CONTENT_TYPE: Final = b"application/grpc"
+TIMEOUT: Final = b"grpc-timeout"
+STATUS: Final = b"grpc-status"
+MESSAGE: Final = b"grpc-message"
+
+#: Characters of the message of a local reply: clients limit the size of trailers, often to 8 KiB.
+LONGEST_MESSAGE: Final[i64] = 1024
+
+#: "HTTP to gRPC Status Code Mapping": what gRPC's clients make of the HTTP status of a filter or a route.
+_OF_HTTP: Final[dict[int, int]] = {
+    400: 13,
+    401: 16,
+    403: 7,
+    404: 12,
+    429: 14,
+    502: 14,
+    503: 14,
+    504: 14,
+}
+
+#: The status for a failure with that HTTP status, where it differs. RATE_LIMITED is the 429: a quota, not a lack of hosts.
+_OF_FAILED: Final[dict[int, int]] = {
+    408: 4,
+    504: 4,
+    413: 8,
+    414: 8,
+    429: 8,
+    431: 8,
+    421: 14,
+    499: 1,
+    500: 13,
+}
+
+#: The failures whose HTTP status says too little.
+_OF_FAILURE: Final[dict[str, int]] = {
+    failure.reason: status
+    for status, failures in (
+        (1, (CLIENT_GONE, CLIENT_WRITE_TIMEOUT)),
+        (3, (BAD_REWRITE, INVALID_JSON, REPEATED_FIELD, UNTRANSLATABLE_REQUEST)),
+        (8, (BODY_TOO_LARGE,)),
+    )
+    for failure in failures
+}
+
+#: The HTTP status that a host's gRPC status corresponds to, by its number; the judgement of hosts is by HTTP status.
+_TO_HTTP: Final = (200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401)
+
+#: Seconds of the units of `grpc-timeout`.
+_UNITS: Final[dict[int, float]] = {
+    ord("H"): 3600.0,
+    ord("M"): 60.0,
+    ord("S"): 1.0,
+    ord("m"): 1e-3,
+    ord("u"): 1e-6,
+    ord("n"): 1e-9,
+}
+#: Seconds of a timeout that has already expired; 0.0 means that there is none.
+_EXPIRED: Final = 1e-9
+#: The highest value of `grpc-timeout`: 8 digits.
+_MOST: Final[i64] = 99_999_999
+
+
+def is_grpc(content_type: bytes) -> bool:
+    """Whether a request with that content type is one of gRPC: `application/grpc`, perhaps with `+proto` or parameters."""
+    size: i64 = len(CONTENT_TYPE)
+    if len(content_type) < size:
+        return False
+    if content_type[:size].lower() != CONTENT_TYPE:
+        return False
+    if len(content_type) == size:
+        return True
+    after: i64 = content_type[size]
+    return after == 43 or after == 59 or after == 32 or after == 9  # `+`, `;`, white space
+
+
+def parse_timeout(value: bytes) -> float:
+    """The seconds of a `grpc-timeout`; 0.0 for an invalid one, which is ignored. `0n` has expired, so it is not 0.0."""
+    size: i64 = len(value) - 1
+    if size < 1 or size > 8:
+        return 0.0
+    count = decimal(value[:size])
+    unit = _UNITS.get(value[size], 0.0)
+    if count < 0 or unit == 0.0:
+        return 0.0
+    return max(float(count) * unit, _EXPIRED)
+
+
+def timeout_value(seconds: float) -> bytes:
+    """A `grpc-timeout` of `seconds`, rounded up, in the finest unit that its 8 digits allow."""
+    for unit, name in ((1e-6, b"u"), (1e-3, b"m"), (1.0, b"S")):
+        count: i64 = i64(seconds / unit) + 1
+        if count <= _MOST:
+            return b"%d%s" % (count, name)
+    return b"%dS" % _MOST
+
+
+def percent_encoded(text: str) -> bytes:
+    """A status message as it is sent: printable ASCII except `%`, other bytes of UTF-8 as `%XX`."""
+    raw = text.encode("utf-8", "replace")
+    parts: list[bytes] = []
+    for byte in raw:
+        parts.append(b"%c" % byte if 32 <= byte <= 126 and byte != 37 else b"%%%02X" % byte)
+    return b"".join(parts)
+
+
+def status_of(fields: Headers) -> i64:
+    """The gRPC status in the headers or trailers of a response; -1 without one, UNKNOWN for one that is not a status."""
+    value = fields.get_raw(STATUS)
+    if value is None:
+        return -1
+    status = decimal(value)
+    return status if 0 <= status <= UNAUTHENTICATED else UNKNOWN
+
+
+def of_http_status(status: i64) -> i64:
+    """The gRPC status of a reply that has only an HTTP status."""
+    return _OF_HTTP.get(int(status), 2)
+
+
+def of_failure(failure: Failure) -> i64:
+    """The gRPC status for a failure, of the table or of a filter."""
+    found = _OF_FAILURE.get(failure.reason, -1)
+    if found < 0:
+        found = _OF_FAILED.get(failure.status, -1)
+    return found if found >= 0 else of_http_status(failure.status)
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class GrpcRequest(HttpRequest):
+    """The head of a gRPC request: its path is `/package.Service/Method`.
+
+    Local replies are "trailers-only": HTTP 200 with `grpc-status` and `grpc-message`, and no body.
+    """
+
+    def copy(self) -> RequestHead:
+        head = GrpcRequest(self.headers.copy())
+        self.copy_into(head)
+        return head
+
+    def adopt_timeout(self, value: bytes) -> None:
+        """Makes a received `grpc-timeout` the timeout of the request. An invalid one is ignored, and forwarded."""
+        self.timeout = parse_timeout(value)
+        if self.timeout > 0.0:
+            self.has_timeout = True
+            self.has_deadline = True
+
+    def limit_time(self, seconds: float) -> None:
+        self.headers.remove_raw(TIMEOUT)
+        self.headers.add_raw(TIMEOUT, timeout_value(seconds))
+
+    # ---- what the request asks for
+
+    def service(self) -> str:
+        path = self.raw_path
+        at: i64 = path.rfind(b"/")
+        return "" if at < 1 else path[1:at].decode("latin-1")
+
+    def rpc_method(self) -> str:
+        path = self.raw_path
+        at: i64 = path.rfind(b"/")
+        return "" if at < 1 else path[at + 1 :].decode("latin-1")
+
+    # ---- the outcome of the call
+
+    def has_call_status(self) -> bool:
+        return True
+
+    def call_status(self, fields: Headers) -> i64:
+        return status_of(fields)
+
+    def failure_call_status(self, failure: Failure) -> i64:
+        return of_failure(failure)
+
+    def host_outcome(self, call_status: i64) -> i64:
+        return _TO_HTTP[int(call_status)]
+
+    # ---- local replies
+
+    def local_reply(self, status: i64, headers: Headers, body: bytes) -> ResponseHead:
+        if is_message(headers):
+            return _whole_reply(status, headers, len(body))
+        return _trailers_only(of_http_status(status), _text_of(status, body), headers)
+
+    def failure_reply(self, failure: Failure, headers: Headers, body: bytes) -> ResponseHead:
+        return _trailers_only(of_failure(failure), _text_of(failure.status, body), headers)
+
+    def streamed_reply(self, status: i64, headers: Headers) -> ResponseHead:
+        if is_message(headers):
+            return _whole_reply(status, headers, UNKNOWN_LENGTH)
+        return _trailers_only(of_http_status(status), _text_of(status, b""), headers)
+
+    def reply_body(self, head: ResponseHead, body: bytes) -> bytes:
+        return body if head.trailers is not None else b""
+
+
+def is_message(headers: Headers) -> bool:
+    """Whether a filter replies with gRPC messages, rather than with text."""
+    content_type = headers.get_raw(b"content-type")
+    return content_type is not None and is_grpc(content_type)
+
+
+def _text_of(status: i64, body: bytes) -> str:
+    """The message for a reply: its text, or the HTTP status that it would have had."""
+    text = body.decode("utf-8", "replace").strip()
+    return text[:LONGEST_MESSAGE] if text else f"{status} {phrase_of(status)}"
+
+
+def _trailers_only(status: i64, message: str, headers: Headers) -> HttpResponse:
+    """A response without a body. A status and a message that a filter has set among its `headers` are kept."""
+    headers.remove_raw(b"content-type")
+    headers.remove_raw(b"content-length")
+    headers.add_raw(b"content-type", CONTENT_TYPE)
+    if headers.get_raw(STATUS) is None:
+        headers.add_raw(STATUS, b"%d" % status)
+        if headers.get_raw(MESSAGE) is None:
+            headers.add_raw(MESSAGE, percent_encoded(message))
+    head = HttpResponse(200, b"", headers)
+    head.content_length = 0
+    return head
+
+
+def _whole_reply(status: i64, headers: Headers, length: i64) -> HttpResponse:
+    """A response whose body has gRPC messages. The status, among its `headers` or by the HTTP status, becomes a trailer."""
+    trailers = headers.copy()
+    for name, _ in headers.items_raw():
+        (headers if name in (STATUS, MESSAGE) else trailers).remove_raw(name)
+    if trailers.get_raw(STATUS) is None:
+        trailers.add_raw(STATUS, b"%d" % (OK if 200 <= status <= 299 else of_http_status(status)))
+    head = HttpResponse(200, b"", headers)
+    head.content_length = length if length > 0 else UNKNOWN_LENGTH
+    head.trailers = trailers
+    return head
