@@ -306,7 +306,7 @@ def test_a_client_that_leaves_while_its_body_is_awaited(start: Start) -> None:
     ("attributes", "text"),
     [
         ({"upstream_protocol": ""}, "upstream_protocol"),
-        ({"protocols": ("bolt",)}, "Http1 only"),
+        ({"protocols": ("bolt",)}, "Http1 and Http2 only"),
         ({"on_error": "skip"}, "on_error"),
     ],
 )

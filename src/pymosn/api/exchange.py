@@ -123,9 +123,11 @@ class Exchange(ExchangeRecord):
         timeout: float | None = None,
         try_timeout: float | None = None,
         retries: int | None = None,
+        protocol: str | None = None,
     ) -> None:
         """Overrides the route's decisions: a route of the virtual host by name, a cluster, one of its hosts by
-        address, labels that the host must have, seconds for the response and for each attempt, and the number of retries.
+        address, labels that the host must have, seconds for the response and for each attempt, the number of retries, and
+        the upstream protocol (`Http1`, `Http2`, or that of a transcoder of the listener).
 
         `route` takes effect in `on_request`, `host` up to `on_host`, the others up to `on_route`. Raises ValueError
         for a `timeout` that is not positive and for a negative `try_timeout` (0 disables it) or `retries`.
@@ -154,6 +156,8 @@ class Exchange(ExchangeRecord):
             overrides.try_timeout = try_timeout
         if retries is not None:
             overrides.retries = retries
+        if protocol is not None:
+            overrides.protocol = plain_text(protocol)
 
     def skip_body(self, stream_filter: object) -> None:
         """Opts `stream_filter` out of this exchange's body callbacks.

@@ -38,6 +38,8 @@ class RouteOverrides:
         self.timeout: float | None = None
         self.try_timeout: float | None = None
         self.retries: int | None = None
+        #: The upstream protocol: `Http1`, `Http2`, or one that a transcoder of the listener speaks.
+        self.protocol: str | None = None
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

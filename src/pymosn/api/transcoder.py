@@ -1,4 +1,4 @@
-"""What a transcoder implements: it converts an HTTP/1 request to a call of an RPC protocol, and the response back."""
+"""What a transcoder implements: it converts an HTTP request to a call of an RPC protocol, and the response back."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Transcoder(StreamFilter):
     methods are plain; anything that waits belongs in an `async` method, such as the transcoder's own `on_route`.
     """
 
-    #: Only requests of this protocol can be transcoded.
-    protocols: ClassVar[tuple[str, ...]] = ("Http1",)
+    #: Only requests of these protocols can be transcoded.
+    protocols: ClassVar[tuple[str, ...]] = ("Http1", "Http2")
     #: The RPC protocol of the calls: `dubbo`, `bolt`, ...
     upstream_protocol: ClassVar[str] = ""
     #: Maximum body size in bytes of a request (beyond: 413) and of a response (beyond: 502).

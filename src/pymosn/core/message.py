@@ -145,7 +145,8 @@ class MessageHead:
     def __init__(self, headers: Headers, content_length: i64) -> None:
         self.headers: Headers = headers
         self.content_length: i64 = content_length
-        #: Fields after the body; set before the last chunk of a body is shown to a filter.
+        #: Fields after the body; set before the last chunk of a body is shown to a filter. In `on_response_body` it may
+        #: change those of a response, or set this to None so that the body ends without.
         self.trailers: Headers | None = None
         #: Set for exchanges with filters that may wait, or set a path under another policy than the default.
         self.body_source: BodySource | None = None

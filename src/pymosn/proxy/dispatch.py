@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pymosn.api.exchange import Exchange
 from pymosn.api.routing import Route
 from pymosn.core.failure import CLUSTER_UNKNOWN, INTERNAL_ERROR, PROTOCOL_MISMATCH, REPEATED_FIELD
 from pymosn.core.headers import headers_from
@@ -13,7 +14,7 @@ from pymosn.proxy.mirroring import Mirroring, draw_mirrors
 from pymosn.proxy.owner import ExchangeOwner
 from pymosn.proxy.stream_filters import ROUTE, TRANSCODE, PhaseHandler
 from pymosn.proxy.transcoding import Transcoding
-from pymosn.routing.actions import DirectResponse, Forward, Redirect, Target
+from pymosn.routing.actions import DirectResponse, Forward, Redirect, Target, needs_transcoder
 from pymosn.routing.rewrites import rewrite_path
 from pymosn.upstream.cluster import Cluster
 from pymosn.upstream.original_dst import is_ambiguous
@@ -77,21 +78,29 @@ def _forward(owner: DispatchOwner, action: Forward) -> None:
         owner.fail(target.failure, target.detail)
         return
     cluster = owner.runtime.clusters.get(target.cluster)
+    protocol = wanted_protocol(exchange, action)
     if cluster is None:
         owner.fail(CLUSTER_UNKNOWN, target.cluster)
-    elif not exchange.transcoded_to and action.needs_transcoder(exchange.protocol):
-        _transcode(owner, action)
+    elif not exchange.transcoded_to and needs_transcoder(exchange.protocol, protocol):
+        _transcode(owner, action, protocol)
     else:
         _start(owner, action, target, cluster)
 
 
-def _transcode(owner: DispatchOwner, action: Forward) -> None:
-    """Converts the request to an RPC call in the route's upstream protocol."""
+def wanted_protocol(exchange: Exchange, action: Forward) -> str:
+    """The upstream protocol that a filter has chosen, else the route's; empty for none."""
+    overrides = exchange.overrides
+    chosen = None if overrides is None else overrides.protocol
+    return action.upstream_protocol if chosen is None else chosen
+
+
+def _transcode(owner: DispatchOwner, action: Forward, protocol: str) -> None:
+    """Converts the request to an RPC call in the upstream `protocol`."""
     exchange = owner.exchange
     filters = owner.options.filters
-    handle = filters.transcoders.get(action.upstream_protocol)
+    handle = filters.transcoders.get(protocol)
     if handle is None or exchange.request.raw_tunnel:  # an RPC call cannot open a tunnel
-        owner.fail(PROTOCOL_MISMATCH, f"{exchange.protocol} to {action.upstream_protocol}")
+        owner.fail(PROTOCOL_MISMATCH, f"{exchange.protocol} to {protocol}")
         return
     transcoding = Transcoding(handle, owner, RequestBody(owner), filters.request_body, action.changes)
     owner.wrapper = transcoding

@@ -121,6 +121,8 @@ class Responder(ChunkReceiver):
             # Whether there is a body has been decided by the status that the head had.
             owner.fail(FILTER_ERROR, "a filter changed the response's head or status in on_response_body")
             return False
+        if flow.trailers is not None:
+            flow.trailers = head.trailers  # a filter may have changed or removed them
         is_whole = flow.ended and flow.trailers is None
         if exchange.response_ended and not is_whole:
             self._drop_rest()
@@ -174,7 +176,7 @@ class Responder(ChunkReceiver):
         owner.send_chunk(data, True)
 
     def on_trailers(self, trailers: Headers) -> None:
-        """The trailers, which end the response."""
+        """The trailers, which end the response. A body filter may change them in `response.trailers`, or remove them."""
         owner = self._owner
         self.flow.source = None
         if not self.head_sent:
@@ -185,6 +187,12 @@ class Responder(ChunkReceiver):
             if isinstance(rest, Verdict):
                 owner.apply(rest)
                 return
+            head = owner.exchange.response
+            left = trailers if head is None else head.trailers
+            if left is None:
+                owner.send_chunk(rest, True)
+                return
+            trailers = left
             if rest:
                 owner.exchange.bytes_sent += len(rest)
                 owner.sender.send_data(rest, False)

@@ -64,8 +64,8 @@ class FilterHandle(FilterCode):
             self.transcodes_to = plain_text(stream_filter.upstream_protocol)
             if self.skips_errors:
                 raise FilterClassError("a request cannot be forwarded without its transcoder: on_error must be fail")
-            if not self.transcodes_to or self.protocols != Transcoder.protocols:
-                raise FilterClassError("a transcoder must set upstream_protocol, and its protocols must be Http1 only")
+            if not self.transcodes_to or not served or not set(served) <= set(Transcoder.protocols):
+                raise FilterClassError("a transcoder needs an upstream_protocol, and protocols may be Http1 and Http2 only")
         for method in (*plain, _REOPEN):
             if inspect.iscoroutinefunction(getattr(stream_filter, method)):
                 raise FilterClassError(f"{method} must be a plain method, not async")

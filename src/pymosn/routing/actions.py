@@ -20,6 +20,9 @@ from pymosn.routing.rewrites import RequestChanges
 #: Timeout in seconds of a route with timeout 0, as in MOSN.
 DEFAULT_TIMEOUT: Final = 60.0
 
+#: Protocols that share their heads, so that no transcoder is needed between them.
+HTTP: Final = ("Http1", "Http2")
+
 
 class Target:
     """A cluster and the metadata that its host must have."""
@@ -153,11 +156,6 @@ class Forward(RouteAction):
         self.plain_plan: ForwardPlan = ForwardPlan(timeout)
         self._target: Target = Target(cluster, options.subset)
 
-    def needs_transcoder(self, protocol: str) -> bool:
-        """Whether a request of `protocol` must be transcoded for the upstream."""
-        wanted = self.upstream_protocol
-        return bool(wanted) and wanted not in (protocol, "Auto")
-
     def choose(self, exchange: Exchange) -> Target | None:
         """Selects a request's target; called once per request. Returns None if the cluster's name is missing.
 
@@ -167,6 +165,11 @@ class Forward(RouteAction):
 
     def text(self) -> str:
         return f"forward to cluster {self.cluster}"
+
+
+def needs_transcoder(protocol: str, wanted: str) -> bool:
+    """Whether a request of `protocol` must be transcoded for an upstream protocol that is `wanted`; empty: none is."""
+    return wanted not in ("", protocol, "Auto") and (wanted not in HTTP or protocol not in HTTP)
 
 
 class ForwardWeighted(Forward):
