@@ -1,0 +1,109 @@
+"""The options of HTTP/2: of one end of a connection, and of a listener."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.core.overload import OverloadState
+from pymosn.protocol.http.policy import HttpPolicy
+from pymosn.protocol.http2.limits import HeadLimits
+
+#: Defaults of the keys: streams that a peer may have open at once, and windows in bytes.
+MAX_CONCURRENT_STREAMS: Final[i64] = 100
+STREAM_WINDOW: Final[i64] = 64 * 1024
+CONNECTION_WINDOW: Final[i64] = 1024 * 1024
+
+
+class ConnectionOptions:
+    """What both ends of a connection have. Immutable, shared by connections. Times in seconds; 0 disables them.
+
+    `limits`: of heads that the peer sends. `max_concurrent_streams`: that the peer may have open at once. `stream_window`,
+    `connection_window`: bytes of content that the peer may send before some were taken; a connection's cannot be less than
+    65,535. `max_frame_size`: bytes of a frame that the peer may send, from 16,384 to 16,777,215. `header_table_size`: bytes
+    of the HPACK table for the peer's heads. `keepalive_interval`: silence after which a PING is sent; `keepalive_timeout`:
+    further silence after which the connection is dead. `max_connection_age`: after which the connection is ended by GOAWAY,
+    up to a tenth later; `max_connection_age_grace`: in which its streams may finish, then they are cut.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: HeadLimits,
+        max_concurrent_streams: i64,
+        stream_window: i64,
+        connection_window: i64,
+        max_frame_size: i64,
+        header_table_size: i64,
+        keepalive_interval: float,
+        keepalive_timeout: float,
+        max_connection_age: float,
+        max_connection_age_grace: float,
+    ) -> None:
+        self.limits = limits
+        self.max_concurrent_streams: i64 = max_concurrent_streams
+        self.stream_window: i64 = stream_window
+        self.connection_window: i64 = connection_window
+        self.max_frame_size: i64 = max_frame_size
+        self.header_table_size: i64 = header_table_size
+        self.keepalive_interval = keepalive_interval
+        self.keepalive_timeout = keepalive_timeout
+        self.max_connection_age = max_connection_age
+        self.max_connection_age_grace = max_connection_age_grace
+
+
+class Http2Options(ConnectionOptions):
+    """Limits and times of HTTP/2 on a listener. Immutable, shared by its connections. Times in seconds; 0 disables them.
+
+    `policy`: what is tolerated. `idle_timeout`: without an open stream. `header_timeout`: from the first byte of a head to its
+    end. `body_timeout`: the longest silence while a request's content is awaited. `body_min_rate`: bytes per second of a
+    request's content, on average over each `body_timeout`; 0 means no limit. `max_requests`: of one connection; 0 means no
+    limit. `overload`: the worker's. `upgrades`: protocols, in lower case, that an extended CONNECT (RFC 8441) may ask for.
+    `connect`: the `raw_tunnel` of CONNECT requests, empty if they are refused. The others: see ConnectionOptions.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: HeadLimits,
+        policy: HttpPolicy,
+        idle_timeout: float,
+        header_timeout: float,
+        body_timeout: float,
+        body_min_rate: float,
+        max_requests: i64,
+        overload: OverloadState,
+        upgrades: frozenset[bytes],
+        connect: bytes,
+        max_concurrent_streams: i64 = MAX_CONCURRENT_STREAMS,
+        stream_window: i64 = STREAM_WINDOW,
+        connection_window: i64 = CONNECTION_WINDOW,
+        max_frame_size: i64 = 16384,
+        header_table_size: i64 = 4096,
+        keepalive_interval: float = 0.0,
+        keepalive_timeout: float = 20.0,
+        max_connection_age: float = 0.0,
+        max_connection_age_grace: float = 0.0,
+    ) -> None:
+        super().__init__(
+            limits=limits,
+            max_concurrent_streams=max_concurrent_streams,
+            stream_window=stream_window,
+            connection_window=connection_window,
+            max_frame_size=max_frame_size,
+            header_table_size=header_table_size,
+            keepalive_interval=keepalive_interval,
+            keepalive_timeout=keepalive_timeout,
+            max_connection_age=max_connection_age,
+            max_connection_age_grace=max_connection_age_grace,
+        )
+        self.policy = policy
+        self.idle_timeout = idle_timeout
+        self.header_timeout = header_timeout
+        self.body_timeout = body_timeout
+        self.body_min_rate = body_min_rate
+        self.max_requests: i64 = max_requests
+        self.overload = overload
+        self.upgrades = upgrades
+        self.connect = connect
