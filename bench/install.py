@@ -11,9 +11,9 @@ from pathlib import Path
 from bench.void import Unavailable
 
 
-def debian_tool(name: str) -> str:
-    """The path of a program from the Debian package of the same name. Raises Unavailable."""
-    return _find(name) or _apt_install(name)
+def debian_tool(name: str, package: str = "") -> str:
+    """The path of a program from a Debian package, by default that of the same name. Raises Unavailable."""
+    return _find(name) or _apt_install(name, package or name)
 
 
 def envoy_program() -> str:
@@ -40,13 +40,13 @@ def _find(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
 
 
-def _apt_install(name: str) -> str:
+def _apt_install(name: str, package: str) -> str:
     apt = shutil.which("apt-get")
     if apt is None or os.geteuid() != 0:
-        raise Unavailable(f"{name} is missing; install it, on Debian with `sudo apt-get install {name}`")
-    print(f"installing {name} with apt-get ...", flush=True)
-    command = [apt, "install", "-y", "-qq", "--no-install-recommends", name]
-    message = f"{name} is missing and `apt-get install {name}` failed"
+        raise Unavailable(f"{name} is missing; install it, on Debian with `sudo apt-get install {package}`")
+    print(f"installing {package} with apt-get ...", flush=True)
+    command = [apt, "install", "-y", "-qq", "--no-install-recommends", package]
+    message = f"{name} is missing and `apt-get install {package}` failed"
     try:
         _run(command, message)
     except Unavailable:
@@ -55,7 +55,7 @@ def _apt_install(name: str) -> str:
         _run(command, message)
     found = _find(name)
     if found is None:
-        raise Unavailable(f"the Debian package {name} does not contain the program {name}")
+        raise Unavailable(f"the Debian package {package} does not contain the program {name}")
     return found
 
 

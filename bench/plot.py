@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench.cases import LOAD_CASES
+from bench.cases import LOAD_CASES, MEMORY
 from bench.install import pip_install
 from bench.samples import Results, middle
 from bench.void import Unavailable
@@ -21,7 +21,8 @@ def write_plot(path: Path, results: Results) -> None:
     from matplotlib import pyplot
 
     cases = [case for case in LOAD_CASES if results.load.get(case.name)]
-    panels = len(cases) + bool(results.memory)
+    memory = results.memory.get(MEMORY)
+    panels = len(cases) + bool(memory)
     if panels == 0:
         raise Unavailable("nothing to draw: there is no valid run")
     figure, grid = pyplot.subplots((panels + 1) // 2, 2, figsize=(12, 2.6 * ((panels + 1) // 2)), squeeze=False)
@@ -37,10 +38,10 @@ def write_plot(path: Path, results: Results) -> None:
         axis.set_xlabel("CPU us per request", fontsize=8)
     if cases:
         axes[0].legend(fontsize=8)
-    if results.memory:
+    if memory:
         axis = axes[len(cases)]
-        sizes = [memory.per_connection / 1024 for memory in results.memory.values()]
-        axis.barh(list(results.memory), sizes, color=MEMORY_COLOUR)
+        sizes = [measured.each / 1024 for measured in memory.values()]
+        axis.barh(list(memory), sizes, color=MEMORY_COLOUR)
         axis.set_title("worker memory per idle keep-alive connection", fontsize=10)
         axis.set_xlabel("KiB", fontsize=8)
     for axis in axes[:panels]:

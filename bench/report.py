@@ -5,18 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from bench.cases import LOAD_CASES, STREAM_CASES, TLS_SMALL
+from bench.cases import LOAD_CASES, MEMORY_CASES, STREAM_CASES, TLS_SMALL
 from bench.memory import MemoryResult
 from bench.samples import Results, Sample, middle
 from bench.targets import verdicts
 
-COMPARED = ("nginx", "haproxy", "envoy", "envoy-ext-proc", "relay")
+COMPARED = ("nginx", "haproxy", "envoy", "envoy-ext-proc", "relay", "mosn")
 NOTES = """CPU: user and system time of the worker process, microseconds per completed request; median, minimum and maximum
 of the rounds. "x nginx" etc.: CPU as a multiple of that peer's, by the medians; "best": by the minima of both. busy: the
 worker's share of its core; below 100% the load core was the limit, so compare CPU, not requests per second. p50, p99: closed
 loop, microseconds. Header filters: Python in pymosn, Lua in Envoy, a Python server called through ext_proc in envoy-ext-proc
 (CPU of both processes); nginx and haproxy use built-in directives, for reference. In the sse cases everything is per chunk;
-p50 and p99 are the time for sending one chunk on all streams."""
+p50 and p99 are the time for sending one chunk on all streams; grpc_stream is the same with messages."""
 
 
 def render(results: Results, facts: dict[str, str], versions: dict[str, str]) -> str:
@@ -31,10 +31,9 @@ def render(results: Results, facts: dict[str, str], versions: dict[str, str]) ->
         parts.append(f"cost that filters add to a small GET in pymosn\n{_filter_table(results)}")
     if results.rpc:
         parts.append(f"RPC: 1 KiB echoed, 64 calls in flight on 8 connections\n{_rpc_table(results)}")
-    if results.memory:
-        parts.append(f"memory: idle worker and idle keep-alive connections\n{_memory_table(results.memory)}")
-    if results.tls_memory:
-        parts.append(f"tls_memory: the same with TLS\n{_memory_table(results.tls_memory)}")
+    for name, (title, _) in MEMORY_CASES.items():
+        if results.memory.get(name):
+            parts.append(f"{name}: {title}\n{_memory_table(results.memory[name])}")
     judged = verdicts(results)
     if judged:
         lines = [f"{v.target:57} {v.figure:6.2f}   at most {v.limit:g}: {'ok' if v.met else 'MISSED'}" for v in judged]
@@ -123,8 +122,9 @@ def _tls_table(results: Results) -> str:
 
 
 def _memory_table(measured: dict[str, MemoryResult]) -> str:
-    rows = [["", "RSS at rest MiB", "PSS", "others RSS", "per 1,000 connections MiB", "per connection KiB"]]
+    (unit, *_) = {memory.unit for memory in measured.values()}
+    rows = [["", "RSS at rest MiB", "PSS", "others RSS", f"per 1,000 {unit}s MiB", f"per {unit} KiB"]]
     for peer, memory in measured.items():
-        sizes = (memory.rest.rss, memory.rest.pss, memory.helpers.rss, memory.per_connection * 1000)
-        rows.append([peer, *(f"{size / 2**20:.1f}" for size in sizes), f"{memory.per_connection / 1024:.1f}"])
+        sizes = (memory.rest.rss, memory.rest.pss, memory.helpers.rss, memory.each * 1000)
+        rows.append([peer, *(f"{size / 2**20:.1f}" for size in sizes), f"{memory.each / 1024:.1f}"])
     return table(rows)

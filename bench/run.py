@@ -4,13 +4,24 @@ from collections.abc import Sequence
 from statistics import median
 
 from bench import measure
-from bench.cases import CHUNKS_EACH, FILTER_CASES, LOAD_CASES, MEMORY, RPC_CASES, STREAM_CASES, TLS_MEMORY, Case, case_named
+from bench.cases import (
+    CHUNKS,
+    FILTER_CASES,
+    HTTP2,
+    LOAD_CASES,
+    MEMORY_CASES,
+    RPC_CASES,
+    STREAM_CASES,
+    Case,
+    case_named,
+)
 from bench.certificate import make_certificate
 from bench.filter_costs import cost_without_sockets
+from bench.h2load import H2load
 from bench.handshakes import run_handshakes
 from bench.load import LoadResult, Wrk
 from bench.machine import Cores, free_port
-from bench.memory import measure_memory
+from bench.memory import measure_memory, measure_stream_memory
 from bench.peers import Peer, Plan, Running
 from bench.peers.pymosn import Pymosn
 from bench.processes import Processes
@@ -43,11 +54,13 @@ class Run:
         self.upstream = Upstream(processes, cores.load)
         self.results = Results()
         self._stream_port = free_port()
-        self._started: dict[tuple[str, tuple[int, str, int, int, bool], bool], Running] = {}
+        self._h2load: H2load | None = None
+        self._started: dict[tuple[str, tuple[object, ...], bool], Running] = {}
 
     def rounds(self, cases: Sequence[str], count: int) -> Results:
         """Measures `cases`: memory once, the others `count` times, with the peers alternating within each round."""
-        for name, case in ((MEMORY, case_named("small")), (TLS_MEMORY, case_named("tls_small"))):
+        for name, (_, setup) in MEMORY_CASES.items():
+            case = case_named(setup)
             for peer in self.peers:
                 if name in cases and peer.takes(case):
                     self._memory(name, case, peer)
@@ -125,7 +138,7 @@ class Run:
         plan = running.plan
         before = measure.read_cpu(running.workers), measure.read_cpu(running.helpers)
         stolen = measure.stolen_seconds(self.cores.proxy)
-        load = run_streams(plan.port, plan.upstream_port, case, CHUNKS_EACH, self.cores.load)
+        load = run_streams(plan.port, plan.upstream_port, case, CHUNKS // case.streams, self.cores.load)
         worker = measure.read_cpu(running.workers).since(before[0])
         helpers = measure.read_cpu(running.helpers).since(before[1])
         stolen = measure.stolen_seconds(self.cores.proxy) - stolen
@@ -152,13 +165,13 @@ class Run:
         if case.handshakes:
             load = run_handshakes(port, case, seconds, self.certificate, self.cores.load)
         else:
-            load = self.wrk.run(port, case, seconds)
+            load = self._generator(case).run(port, case, seconds)
         worker = measure.read_cpu(running.workers).since(before[0])
         helpers = measure.read_cpu(running.helpers).since(before[1])
         stolen = measure.stolen_seconds(self.cores.proxy) - stolen
         arrived = self.upstream.requests() - arrived - 1
         # In flight when the load stopped: one per connection, now and in the preceding warm-up.
-        check_totals(case, load.requests, load.bytes, response_size, arrived, spare=2 * case.connections)
+        check_totals(case, load.requests, load.bytes, response_size, arrived, spare=2 * case.in_flight)
         probe(port, case, certificate)
         return _as_sample(load, worker, helpers, stolen)
 
@@ -173,30 +186,37 @@ class Run:
                 running = self._start(peer, case, name)
                 if peer.http and peer.adds_fields:
                     check_work(running.plan.port, case, running.plan.certificate)
-                self.wrk.warm_up(running.plan.port, case, WARM_UP_SECONDS)
+                self._generator(case).warm_up(running.plan.port, case, WARM_UP_SECONDS)
             self._started[key] = running
         return self._started[key]
+
+    def _generator(self, case: Case) -> Wrk | H2load:
+        if case.front != HTTP2:
+            return self.wrk
+        if self._h2load is None:
+            self._h2load = H2load(self.cores.load, self.processes.directory)
+        return self._h2load
 
     def _memory(self, name: str, case: Case, peer: Peer) -> None:
         try:
             running = self._start(peer, case, f"{peer.name}-{name}")
             try:
-                measured = measure_memory(running)
+                measured = measure_stream_memory(running, case) if case.streams else measure_memory(running)
             finally:
                 self.processes.stop(running.process)
         except (Void, Unavailable, OSError) as fault:
             self.results.mark_void(name, peer.name, str(fault))
             print(f"{name:10} {peer.name:18} VOID: {fault}", flush=True)
             return
-        results = self.results.memory if name == MEMORY else self.results.tls_memory
-        results[peer.name] = measured
-        print(f"{name:10} {peer.name:18} {measured.per_connection / 1024:8.1f} KiB per idle connection", flush=True)
+        self.results.memory.setdefault(name, {})[peer.name] = measured
+        print(f"{name:13} {peer.name:18} {measured.each / 1024:8.1f} KiB per idle {measured.unit}", flush=True)
 
     def _start(self, peer: Peer, case: Case, name: str) -> Running:
         directory = self.processes.directory / name
-        upstream = self._stream_port if case.streams else self.upstream.port
+        upstream = self._stream_port if case.streams else self.upstream.ports[case.back]
         certificate = self.certificate if case.tls else None
-        plan = Plan(free_port(), upstream, case.filters, directory, case.hosts, case.routes, case.kind, certificate)
+        work = (case.filters, directory, case.hosts, case.routes, case.kind, certificate, case.front, case.back)
+        plan = Plan(free_port(), upstream, *work)
         return peer.start(plan, self.processes, self.cores.proxy)
 
     def _in_order(self) -> None:

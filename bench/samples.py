@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from statistics import median
 
-from bench.cases import TLS_SMALL
+from bench.cases import MEMORY_CASES, TLS_SMALL
 from bench.memory import MemoryResult
 
 
@@ -30,11 +30,10 @@ class Sample:
 
 @dataclass
 class Results:
-    """All measurements. `load`: by case and peer; `void`: reasons why a case is void for a peer."""
+    """All measurements. `load`, `memory`: by case and peer; `void`: reasons why a case is void for a peer."""
 
     load: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
-    memory: dict[str, MemoryResult] = field(default_factory=dict)
-    tls_memory: dict[str, MemoryResult] = field(default_factory=dict)
+    memory: dict[str, dict[str, MemoryResult]] = field(default_factory=dict)
     void: dict[tuple[str, str], str] = field(default_factory=dict)
     #: User microseconds per request that the filters of a case added to `small` in each turn, and the same without sockets.
     filter_costs: dict[str, list[float]] = field(default_factory=dict)
@@ -86,6 +85,11 @@ class Results:
         rows = self.rpc.get(protocol)
         return median(rows[row]) / median(rows["relay"]) if rows else None
 
+    def kib_each(self, case: str, peer: str) -> float | None:
+        """KiB that an idle connection or stream adds to the worker; None if not measured."""
+        measured = self.memory.get(case, {}).get(peer)
+        return measured.each / 1024 if measured is not None else None
+
     def paired_ratio(self, case: str, to: str, peer: str) -> float | None:
         """CPU of a stream case as a multiple of that of case `to`: the median of the ratios in each turn."""
         own, other = (self.load.get(name, {}).get(peer, []) for name in (case, to))
@@ -110,8 +114,9 @@ class Results:
             "filter_costs_us": self.filter_costs,
             "filter_costs_without_sockets_us": self.bare_filter_costs,
             "rpc_us_per_call": self.rpc,
-            "memory": {peer: memory.to_json() for peer, memory in self.memory.items()},
-            "tls_memory": {peer: memory.to_json() for peer, memory in self.tls_memory.items()},
+            **{
+                case: {peer: memory.to_json() for peer, memory in self.memory.get(case, {}).items()} for case in MEMORY_CASES
+            },
             "tls_adds_us": {peer: self.added(*TLS_SMALL, peer) for peer in self.load.get(TLS_SMALL[0], {})},
             "void": [{"case": case, "peer": peer, "reason": reason} for (case, peer), reason in self.void.items()],
         }

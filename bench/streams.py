@@ -1,9 +1,9 @@
-"""The load of the stream cases: `bench.sse` in a process on the load core."""
+"""The load of the stream cases: `bench.sse` or `bench.grpc_stream` in a process on the load core."""
 
 import subprocess
 import sys
 
-from bench.cases import Case
+from bench.cases import HTTP2, Case
 from bench.load import LoadResult, result_of
 from bench.processes import on_core
 from bench.void import Void
@@ -14,17 +14,18 @@ def run_streams(proxy: int, upstream: int, case: Case, chunks: int, core: int) -
 
     Latencies are measured from sending a chunk on all streams until all clients have received it.
     """
-    arguments = [str(number) for number in (proxy, upstream, case.streams, chunks)]
+    program, numbers = "bench.sse", [proxy, upstream, case.streams, chunks]
+    if case.front == HTTP2:
+        program, numbers = "bench.grpc_stream", [proxy, upstream, case.streams, case.connections, chunks]
+    command = [sys.executable, "-m", program, *map(str, numbers)]
     with on_core(core):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bench.sse", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         output, _ = process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait()
-    result = result_of(output, "bench.sse")
+    result = result_of(output, program)
     if result["chunks"] != case.streams * chunks:
         raise Void(f"{result['chunks']} chunks instead of {case.streams * chunks}")
     for k in range(1, case.filters + 1):

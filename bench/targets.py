@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from statistics import median
 
-from bench.cases import TLS_SMALL
+from bench.cases import H2_MEMORY, MEMORY, STREAM_MEMORY, TLS_MEMORY, TLS_SMALL
 from bench.samples import Results
 
 OWN = "pymosn"
@@ -25,7 +25,6 @@ class Verdict:
 
 def verdicts(results: Results) -> list[Verdict]:
     """The targets that these results can be checked against."""
-    memory, tls_memory = results.memory.get(OWN), results.tls_memory.get(OWN)
     costs = results.filter_costs.get("filter1")
     candidates = (
         ("small GET: CPU as a multiple of Envoy's", results.ratio("small", OWN, "envoy"), 0.65),
@@ -38,7 +37,7 @@ def verdicts(results: Results) -> list[Verdict]:
         ("SSE chunks: a header filter, CPU as a multiple", results.paired_ratio("sse-header", "sse", OWN), 1.02),
         ("unchanged Bolt frame: CPU as a multiple of the relay's", results.rpc_ratio("bolt", "unchanged"), 1.6),
         ("unchanged Dubbo frame: CPU as a multiple of the relay's", results.rpc_ratio("dubbo", "unchanged"), 1.6),
-        ("an idle keep-alive connection takes, KiB", memory.per_connection / 1024 if memory else None, 6.0),
+        ("an idle keep-alive connection takes, KiB", results.kib_each(MEMORY, OWN), 6.0),
         ("what TLS adds to a small GET, as a multiple of nginx's", results.added_ratio(*TLS_SMALL, OWN, "nginx"), 2.0),
         ("TLS, small GET: CPU as a multiple of nginx's", results.ratio("tls_small", OWN, "nginx"), 1.35),
         ("TLS, small GET: CPU as a multiple of Envoy's", results.ratio("tls_small", OWN, "envoy"), 0.6),
@@ -46,6 +45,15 @@ def verdicts(results: Results) -> list[Verdict]:
         ("TLS, full handshakes, best rounds: CPU, x nginx", results.best_ratio("tls_handshake", OWN, "nginx"), 1.25),
         ("TLS, full handshakes: CPU as a multiple of nginx's", results.ratio("tls_handshake", OWN, "nginx"), 1.5),
         ("TLS, resumed: CPU as a multiple of nginx's", results.ratio("tls_resumed", OWN, "nginx"), 1.5),
-        ("an idle TLS connection takes, KiB", tls_memory.per_connection / 1024 if tls_memory else None, 22.0),
+        ("an idle TLS connection takes, KiB", results.kib_each(TLS_MEMORY, OWN), 22.0),
+        ("HTTP/2 to HTTP/1.1, small GET: CPU, x Envoy", results.ratio("h2_h1", OWN, "envoy"), 0.5),
+        ("HTTP/2 to HTTP/1.1, small GET: CPU, x nginx", results.ratio("h2_h1", OWN, "nginx"), 0.9),
+        ("HTTP/2 to HTTP/2, small GET: CPU, x Envoy", results.ratio("h2_h2", OWN, "envoy"), 0.5),
+        ("HTTP/2 to HTTP/2, small GET: CPU, x MOSN", results.ratio("h2_h2", OWN, "mosn"), 0.25),
+        ("unary gRPC: CPU as a multiple of Envoy's", results.ratio("grpc_unary", OWN, "envoy"), 0.5),
+        ("HTTP/2 to HTTP/1.1, 1 MiB body: CPU, x Envoy", results.ratio("h2_h1_1m", OWN, "envoy"), 1.0),
+        ("HTTP/2 to HTTP/2, 1 MiB body: CPU, x Envoy", results.ratio("h2_h2_1m", OWN, "envoy"), 1.0),
+        ("an idle HTTP/2 connection takes, KiB", results.kib_each(H2_MEMORY, OWN), 12.0),
+        ("an open stream takes, KiB", results.kib_each(STREAM_MEMORY, OWN), 2.0),
     )
     return [Verdict(target, figure, limit) for target, figure, limit in candidates if figure is not None]

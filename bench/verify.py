@@ -2,8 +2,9 @@
 
 import socket
 
-from bench.cases import SMALL_BODY, Case, large_body
+from bench.cases import HTTP2, MESSAGE, Case
 from bench.certificate import Certificate
+from bench.http2 import Client, Reply
 from bench.void import Void
 
 #: Allowed difference between the sizes of a response and of the probe's: peers write small numbers into header fields.
@@ -53,21 +54,41 @@ def read_reply(connection: socket.socket) -> tuple[bytes, bytes]:
 
 
 def probe(port: int, case: Case, certificate: Certificate | None = None, times: int = 3) -> int:
-    """Requests the case's path a few times and compares the bodies. Returns the size of a response, head and body."""
-    expected = large_body() if case.path == "/large" else SMALL_BODY
+    """Requests the case's path a few times and compares the bodies. Returns the size of a response, head and body.
+
+    With HTTP/2, it is the size of the body.
+    """
     size = 0
     for _ in range(times):
-        head, body = fetch(port, case.path, case.fields, certificate)
-        if body != expected:
-            raise Void(f"GET {case.path}: a body of {len(body)} bytes differs from the upstream's {len(expected)}")
+        if case.front == HTTP2:
+            head, body = b"", ask_http2(port, case.path, case).body
+        else:
+            head, body = fetch(port, case.path, case.fields, certificate)
+        if body != case.body:
+            raise Void(f"{case.path}: a body of {len(body)} bytes differs from the upstream's {len(case.body)}")
         size = len(head) + len(body)
     return size
+
+
+def ask_http2(port: int, path: str, case: Case) -> Reply:
+    """The case's request for `path` on a new connection. Raises Void unless it is a 200, with the status of gRPC if due."""
+    with Client(port) as client:
+        reply = client.ask(path, case.fields, MESSAGE if case.message else b"")
+    if reply.field(":status") != "200":
+        raise Void(f"{path}: expected a 200, got {reply.field(':status')}")
+    if path == case.path and case.message and reply.field("grpc-status") != "0":
+        raise Void(f"{path}: the response has no trailer grpc-status: 0")
+    return reply
 
 
 def check_work(port: int, case: Case, certificate: Certificate | None = None) -> None:
     """Raises Void unless the proxy at `port` adds the header fields that all peers must add, and runs its filters."""
     filters = case.filters
-    head, body = fetch(port, "/seen", case.fields, certificate)
+    if case.front == HTTP2:
+        reply = ask_http2(port, "/seen", case)
+        head, body = b"\r\n".join([b"", *(b": ".join(field) for field in reply.head), b""]), reply.body
+    else:
+        head, body = fetch(port, "/seen", case.fields, certificate)
     seen = dict(line.split("=", 1) for line in body.decode().splitlines())
     expected = {"host": case.fields.get("Host", f"127.0.0.1:{port}"), "x-forwarded-proto": case.scheme}
     expected |= {f"x-bench-{k}": "alice" if k <= filters else "" for k in (1, 2, 3)}
@@ -94,7 +115,7 @@ def check_totals(case: Case, requests: int, received: int, response_size: int, a
         raise Void("no request completed")
     slack = requests * SIZE_TOLERANCE
     least = requests * response_size - slack
-    most = (requests + case.connections) * response_size + slack
+    most = (requests + case.in_flight) * response_size + slack
     if not least <= received <= most:
         raise Void(f"{requests} responses of {response_size} bytes are not {received} bytes: some differ from the probe's")
     if not requests <= arrived <= requests + spare:

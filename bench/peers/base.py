@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.cases import HEADER, Case
+from bench.cases import HEADER, HTTP1, Case
 from bench.certificate import Certificate
 from bench.processes import Processes
 
@@ -17,7 +17,8 @@ class Plan:
 
     `kind`, `hosts`, `routes`: as in a case; see `host_name` and `route_kinds` in bench.cases. `directory`: for the peer's
     files. Filter k reads the request header `x-user`, sets the request header `x-bench-k` to its value, and sets the
-    response header `x-served-k`. `certificate`: for a listener with TLS.
+    response header `x-served-k`. `certificate`: for a listener with TLS. `front`, `back`: those of HTTP that the clients
+    and the upstream speak.
     """
 
     port: int
@@ -28,6 +29,8 @@ class Plan:
     routes: int = 0
     kind: str = HEADER
     certificate: Certificate | None = None
+    front: str = HTTP1
+    back: str = HTTP1
 
     @property
     def filter_numbers(self) -> range:
@@ -60,6 +63,8 @@ class Peer(ABC):
     #: Whether it adds the header fields that `verify` requires.
     adds_fields: bool = True
     kinds: tuple[str, ...] = (HEADER,)
+    #: The versions of HTTP that it translates between: those of the clients, each with that of the upstream.
+    ways: tuple[tuple[str, str], ...] = ((HTTP1, HTTP1),)
 
     def takes(self, case: Case) -> bool:
         """Whether it supports the case."""
@@ -70,6 +75,7 @@ class Peer(ABC):
             and (self.takes_hosts or not case.hosts)
             and (self.takes_routes or not case.routes)
             and (self.takes_tls or not case.tls)
+            and (case.front, case.back) in self.ways
         )
 
     @abstractmethod

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from bench.cases import host_name, route_kinds
+from bench.cases import HTTP1, HTTP2, host_name, route_kinds
 from bench.certificate import Certificate
 from bench.install import envoy_program
 from bench.peers.base import Peer, Plan, first_line
@@ -11,6 +11,7 @@ from bench.peers.base import Peer, Plan, first_line
 MANAGER = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
 TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
+OPTIONS = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 LUA = "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"
 
 LUA_FILTER = """
@@ -35,6 +36,7 @@ class Envoy(Peer):
     takes_hosts = True
     takes_routes = True
     takes_streams = True
+    ways = ((HTTP1, HTTP1), (HTTP2, HTTP1), (HTTP2, HTTP2))
 
     def __init__(self) -> None:
         self.program = envoy_program()
@@ -62,7 +64,7 @@ def configuration(plan: Plan, filters: list[dict[str, Any]]) -> dict[str, Any]:
     manager = {
         "@type": MANAGER,
         "stat_prefix": "bench",
-        "codec_type": "HTTP1",
+        "codec_type": "HTTP2" if plan.front == HTTP2 else "HTTP1",
         "use_remote_address": True,
         "route_config": {
             "virtual_hosts": [
@@ -80,13 +82,19 @@ def configuration(plan: Plan, filters: list[dict[str, Any]]) -> dict[str, Any]:
     if plan.certificate is not None:
         chain["transport_socket"] = {"name": "tls", "typed_config": _tls(plan.certificate)}
     listener = {"name": "front", "address": address(plan.port), "filter_chains": [chain]}
-    endpoint = {"endpoint": {"address": address(plan.upstream_port)}}
-    cluster = {
-        "name": "up",
-        "type": "STATIC",
-        "load_assignment": {"cluster_name": "up", "endpoints": [{"lb_endpoints": [endpoint]}]},
-    }
-    return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
+    up = cluster("up", plan.upstream_port, plan.back == HTTP2)
+    return {"static_resources": {"listeners": [listener], "clusters": [up]}}
+
+
+def cluster(name: str, port: int, is_http2: bool) -> dict[str, Any]:
+    """A cluster with one loopback address."""
+    endpoint = {"endpoint": {"address": address(port)}}
+    assignment = {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]}
+    document: dict[str, Any] = {"name": name, "type": "STATIC", "load_assignment": assignment}
+    if is_http2:
+        options = {"@type": OPTIONS, "explicit_http_config": {"http2_protocol_options": {}}}
+        document["typed_extension_protocol_options"] = {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options}
+    return document
 
 
 def _tls(certificate: Certificate) -> dict[str, Any]:

@@ -10,11 +10,10 @@ from bench.cases import Case
 from bench.install import pip_install
 from bench.machine import free_port
 from bench.peers.base import Plan, Running
-from bench.peers.envoy import Envoy, address, configuration
+from bench.peers.envoy import Envoy, cluster, configuration
 from bench.processes import Processes
 
 FILTER = "type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor"
-OPTIONS = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 CLUSTER = "ext_proc"
 
 
@@ -38,19 +37,7 @@ class EnvoyExtProc(Envoy):
 
     def configuration(self, plan: Plan) -> dict[str, Any]:
         document = configuration(plan, [_filter(k) for k in plan.filter_numbers])
-        endpoint = {"endpoint": {"address": address(self._ports[plan.port])}}
-        cluster = {
-            "name": CLUSTER,
-            "type": "STATIC",
-            "typed_extension_protocol_options": {
-                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                    "@type": OPTIONS,
-                    "explicit_http_config": {"http2_protocol_options": {}},
-                }
-            },
-            "load_assignment": {"cluster_name": CLUSTER, "endpoints": [{"lb_endpoints": [endpoint]}]},
-        }
-        document["static_resources"]["clusters"].append(cluster)
+        document["static_resources"]["clusters"].append(cluster(CLUSTER, self._ports[plan.port], is_http2=True))
         return document
 
     def start(self, plan: Plan, processes: Processes, core: int) -> Running:

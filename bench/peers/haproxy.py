@@ -1,5 +1,6 @@
 """HAProxy."""
 
+from bench.cases import HTTP1, HTTP2
 from bench.install import debian_tool
 from bench.peers.base import Peer, Plan, first_line
 
@@ -16,7 +17,7 @@ defaults
   http-reuse always
 
 frontend front
-  bind 127.0.0.1:{port}{tls}
+  bind 127.0.0.1:{port}{tls}{front}
   option forwardfor
   http-request set-header X-Forwarded-Proto {scheme}
   http-request set-header X-Request-Id %[uuid()] unless {{ req.hdr(x-request-id) -m found }}
@@ -24,7 +25,7 @@ frontend front
   default_backend back
 
 backend back
-  server up 127.0.0.1:{upstream_port} pool-max-conn 128
+  server up 127.0.0.1:{upstream_port} pool-max-conn 128{back}
 """
 
 
@@ -32,6 +33,8 @@ class Haproxy(Peer):
     """Debian's HAProxy. Header rules replace the filters: a reference without scripting."""
 
     name = "haproxy"
+    takes_streams = True
+    ways = ((HTTP1, HTTP1), (HTTP2, HTTP1), (HTTP2, HTTP2))
 
     def __init__(self) -> None:
         self.program = debian_tool("haproxy")
@@ -48,6 +51,7 @@ class Haproxy(Peer):
         certificate = plan.certificate
         tls = f" ssl crt {certificate.both} ssl-min-ver TLSv1.3" if certificate is not None else ""
         scheme = "https" if tls else "http"
-        text = CONFIG.format(port=plan.port, upstream_port=plan.upstream_port, filters=filters, tls=tls, scheme=scheme)
-        path.write_text(text)
+        front, back = (" proto h2" if version == HTTP2 else "" for version in (plan.front, plan.back))
+        ports = {"port": plan.port, "upstream_port": plan.upstream_port}
+        path.write_text(CONFIG.format(**ports, filters=filters, tls=tls, scheme=scheme, front=front, back=back))
         return [self.program, "-db", "-f", str(path)]

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from bench import measure
-from bench.cases import host_name
+from bench.cases import HTTP1, HTTP2, host_name
 from bench.install import debian_tool
 from bench.peers.base import Peer, Plan, first_line
 from bench.void import Unavailable
@@ -41,7 +41,7 @@ http {{
 
 SERVER = """
   server {{
-    listen 127.0.0.1:{port}{tls};
+    listen 127.0.0.1:{port}{options};
     server_name {name};
     location / {{ proxy_pass http://up; }}
   }}
@@ -55,6 +55,7 @@ class Nginx(Peer):
 
     name = "nginx"
     takes_hosts = True
+    ways = ((HTTP1, HTTP1), (HTTP2, HTTP1))
 
     def __init__(self) -> None:
         self.program = debian_tool("nginx")
@@ -67,8 +68,10 @@ class Nginx(Peer):
             f"  proxy_set_header X-Bench-{k} $http_x_user; add_header X-Served-{k} bench;" for k in plan.filter_numbers
         )
         names = [host_name(index) for index in range(plan.hosts)] or ["_"]
-        tls = TLS.format(plan.certificate) if plan.certificate is not None else ""
-        servers = "".join(SERVER.format(port=plan.port, tls=tls, name=name) for name in names)
+        options = " http2" if plan.front == HTTP2 else ""
+        if plan.certificate is not None:
+            options += TLS.format(plan.certificate)
+        servers = "".join(SERVER.format(port=plan.port, options=options, name=name) for name in names)
         text = CONFIG.format(user=user_line(), upstream_port=plan.upstream_port, filters=filters, servers=servers)
         return nginx_command(self.program, plan.directory, text)
 

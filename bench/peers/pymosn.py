@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import measure
-from bench.cases import ASYNC, CHUNK, HEADER, host_name, route_kinds
+from bench.cases import ASYNC, CHUNK, HEADER, HTTP1, HTTP2, host_name, route_kinds
 from bench.machine import free_port
 from bench.peers.base import Peer, Plan, first_line
 from bench.void import Unavailable
@@ -30,6 +30,7 @@ class Pymosn(Peer):
     takes_routes = True
     takes_streams = True
     kinds = (HEADER, ASYNC, CHUNK)
+    ways = ((HTTP1, HTTP1), (HTTP2, HTTP1), (HTTP2, HTTP2))
 
     def __init__(self, python: str) -> None:
         self.python = python
@@ -114,7 +115,7 @@ def _match(kind: str, value: str) -> dict[str, Any]:
 
 def configuration(plan: Plan, admin_port: int) -> dict[str, Any]:
     """A MOSN configuration: one listener, one router, one cluster with one host."""
-    proxy = {"type": "proxy", "config": {"downstream_protocol": "Http1", "router_config_name": "router"}}
+    proxy = {"type": "proxy", "config": {"downstream_protocol": plan.front, "router_config_name": "router"}}
     chain: dict[str, Any] = {"filters": [proxy]}
     if plan.certificate is not None:
         files = {"cert_chain": str(plan.certificate.chain), "private_key": str(plan.certificate.key)}
@@ -130,7 +131,10 @@ def configuration(plan: Plan, admin_port: int) -> dict[str, Any]:
         "filter_chains": [chain],
     }
     names = [host_name(index) for index in range(plan.hosts)] or ["*"]
-    routes = [{"match": _match(kind, value), "route": {"cluster_name": "up"}} for kind, value in route_kinds(plan.routes)]
+    action = {"cluster_name": "up"}
+    if plan.back != plan.front:
+        action["upstream_protocol"] = plan.back
+    routes = [{"match": _match(kind, value), "route": action} for kind, value in route_kinds(plan.routes)]
     router = {
         "router_config_name": "router",
         "virtual_hosts": [{"name": name, "domains": [name], "routers": routes} for name in names],

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench.cases import STREAM_CASES, Case, case_named
+from bench.cases import HTTP1, HTTP2, STREAM_CASES, Case, case_named
 from bench.peers import Peer, Plan
-from bench.peers.envoy import Envoy, lua_filters
+from bench.peers.envoy import OPTIONS, Envoy, lua_filters
 from bench.peers.envoy import configuration as envoy_configuration
 from bench.peers.ext_proc import EnvoyExtProc
+from bench.peers.haproxy import Haproxy
+from bench.peers.nginx import Nginx
 from bench.peers.pymosn import FILTER_FILE, Pymosn
 from bench.peers.pymosn import configuration as pymosn_configuration
 from bench.peers.relay import Relay
@@ -95,12 +97,34 @@ def test_a_server_in_python_is_asked_about_heads_only(monkeypatch: pytest.Monkey
 def test_cases_of_each_peer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.peers.envoy.envoy_program", lambda: "envoy")
     monkeypatch.setattr("bench.peers.ext_proc.pip_install", lambda _: None)
-    cases = [case_named("small"), case_named("filter3"), case_named("async1"), *STREAM_CASES]
+    for name in ("haproxy", "nginx"):
+        monkeypatch.setattr(f"bench.peers.{name}.debian_tool", lambda name: name)
+    cases = [case_named(name) for name in ("small", "filter3", "async1", "h2_h1", "h2_h2")] + list(STREAM_CASES)
 
     def taken(peer: Peer) -> list[str]:
         return [case.name for case in cases if peer.takes(case)]
 
-    assert taken(Envoy()) == ["small", "filter3", "sse", "sse-header"]
+    assert taken(Envoy()) == ["small", "filter3", "h2_h1", "h2_h2", "sse", "sse-header", "grpc_stream"]
+    assert taken(Nginx()) == ["small", "filter3", "h2_h1"]
+    assert taken(Haproxy()) == ["small", "filter3", "h2_h1", "h2_h2", "sse", "sse-header", "grpc_stream"]
     assert taken(EnvoyExtProc()) == ["filter3", "sse-header"]
     assert taken(Relay()) == ["small"]
     assert taken(Pymosn(sys.executable)) == [case.name for case in cases]
+
+
+def test_versions_of_http(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("bench.peers.haproxy.debian_tool", lambda name: name)
+    for front, back in ((HTTP1, HTTP1), (HTTP2, HTTP1), (HTTP2, HTTP2)):
+        plan = Plan(port=20001, upstream_port=20002, filters=0, directory=tmp_path, front=front, back=back)
+        (server,) = pymosn_configuration(plan, admin_port=20003)["servers"]
+        (chain,) = server["listeners"][0]["filter_chains"]
+        assert chain["filters"][0]["config"]["downstream_protocol"] == front
+        (route,) = server["routers"][0]["virtual_hosts"][0]["routers"]
+        assert route["route"].get("upstream_protocol", front) == back
+        resources = envoy_configuration(plan, [])["static_resources"]
+        manager = resources["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+        assert manager["codec_type"] == front.upper()
+        assert (OPTIONS in str(resources["clusters"])) == (back == HTTP2)
+        Haproxy().command(plan)
+        text = (tmp_path / "haproxy.cfg").read_text()
+        assert text.count("proto h2") == (front, back).count(HTTP2)

@@ -51,7 +51,7 @@ def test_promises_are_checked_only_against_measurements() -> None:
     made = results("small", pymosn=[12], nginx=[10], envoy=[20])
     made.filter_costs["filter1"] = [2.5, 1.0, 2.0]
     rest = Memory(1000, 1000)
-    made.memory["pymosn"] = MemoryResult(rest, Memory(1000 + 2000 * 5 * 1024, 0), Memory(0, 0), 2000)
+    made.memory["memory"] = {"pymosn": MemoryResult(rest, Memory(1000 + 2000 * 5 * 1024, 0), Memory(0, 0), 2000)}
     judged = {verdict.target: verdict for verdict in verdicts(made)}
     assert [round(verdict.figure, 2) for verdict in judged.values()] == [0.6, 1.2, 2.0, 5.0]
     assert [verdict.met for verdict in judged.values()] == [True, True, False, True]
