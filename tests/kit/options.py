@@ -15,7 +15,7 @@ from pymosn.core.overload import OverloadState
 from pymosn.core.uri import KEEP_SLASHES, STRICT_PATHS, PathPolicy
 from pymosn.protocol.http.policy import PASS_UNDERSCORES, STRICT, HttpPolicy
 from pymosn.protocol.http1.decoder import Http1Limits
-from pymosn.proxy.options import ProxyOptions
+from pymosn.proxy.options import HttpRules, ProxyOptions
 from pymosn.proxy.stream_filters import StreamFilters
 from pymosn.proxy.tcp_options import TcpOptions
 from pymosn.routing.by_address import AddressRoute, StreamTarget
@@ -107,6 +107,7 @@ def proxy_options(
     trusted_hops: int = 0,
     client_cert: int = int(CERT_BY_TRUST),
     paths: PathPolicy = STRICT_PATHS,
+    rules: dict[str, HttpRules] | None = None,
 ) -> ProxyOptions:
     """Options of a `proxy` network filter."""
     return ProxyOptions(
@@ -130,6 +131,7 @@ def proxy_options(
         idle_timeout=idle_timeout,
         detection_timeout=detection_timeout,
         paths=paths,
+        rules=rules,
     )
 
 

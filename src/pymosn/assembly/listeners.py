@@ -43,7 +43,7 @@ from pymosn.observe.destination import Destination
 from pymosn.observe.logs import LogSet
 from pymosn.proxy.connection_filters import ConnectionFilters, FilteredChain
 from pymosn.proxy.filtered_chain import FilteredChainFactory
-from pymosn.proxy.options import ProxyOptions
+from pymosn.proxy.options import HttpRules, ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import StreamFilters
@@ -51,6 +51,7 @@ from pymosn.proxy.tcp_proxy import TcpFallback, TcpProxyFactory
 from pymosn.routing.table import TableSlot
 from pymosn.stream.http.options import forwarding_options, path_policy
 from pymosn.stream.registry import built_protocols
+from pymosn.stream.settings import flag, seconds
 
 
 class _Shared(NamedTuple):
@@ -269,9 +270,9 @@ class ListenerBuilder(msgspec.Struct, eq=False):
         )
 
     def _options(self, name: str, config: ListenerConfig, proxy: ProxyConfig, shared: _Shared) -> ProxyOptions:
-        http1 = proxy.extend_config.Http1
-        settings = msgspec.structs.asdict(http1)
+        http1 = _rules(proxy, "Http1")
         protocols = self._protocols(proxy, shared.path)
+        speaks_http2 = any(protocol.spec.name == "Http2" for protocol in protocols)
         return ProxyOptions(
             listener_name=name,
             protocols=protocols,
@@ -280,13 +281,14 @@ class ListenerBuilder(msgspec.Struct, eq=False):
             filters=shared.filters,
             stats=shared.stats,
             access_logs=shared.access_logs,
-            forwarding=forwarding_options(settings),
+            forwarding=http1.forwarding,
             reason_header=http1.reason_header,
             stream_idle_timeout=http1.stream_idle_timeout,
             tunnel_idle_timeout=http1.tunnel_idle_timeout,
             idle_timeout=config.idle_timeout(),
             detection_timeout=proxy.detection_timeout,
-            paths=path_policy(settings),
+            paths=http1.paths,
+            rules={"Http2": _rules(proxy, "Http2")} if speaks_http2 else None,
         )
 
     def _protocol_options(
@@ -336,6 +338,18 @@ class ListenerBuilder(msgspec.Struct, eq=False):
             except (OSError, ValueError) as error:
                 self.faults.append(error_at(f"{path}.access_logs[{i}]", str(error)))
         return made
+
+
+def _rules(proxy: ProxyConfig, protocol: str) -> HttpRules:
+    """The rules of a version of HTTP. RPC protocols have those of HTTP/1."""
+    settings = proxy.extend_config.of(protocol)
+    return HttpRules(
+        forwarding=forwarding_options(settings),
+        reason_header=flag(settings, "reason_header"),
+        stream_idle_timeout=seconds(settings, "stream_idle_timeout"),
+        tunnel_idle_timeout=seconds(settings, "tunnel_idle_timeout"),
+        paths=path_policy(settings),
+    )
 
 
 def original_dst(config: ListenerConfig) -> OriginalDst | None:

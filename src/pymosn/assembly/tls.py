@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from pymosn.assembly.tls_material import resolve
+from pymosn.config.alpn import AlpnOffer, alpn_offer
 from pymosn.config.schema.server import FilterChain
 from pymosn.config.schema.tls import SNI_VERIFY, TlsContext
 from pymosn.network.tls.contexts import ServerContext, ServerContexts, fallen_back, server_context
@@ -30,7 +31,7 @@ def uris_of(context: TlsContext) -> tuple[str, ...]:
     return tuple(uri for uri in ([uris] if isinstance(uris, str) else uris) if uri)
 
 
-def _tls_settings(context: TlsContext, find: Resolve) -> TlsSettings:
+def _tls_settings(context: TlsContext, find: Resolve, alpn: tuple[str, ...]) -> TlsSettings:
     """Raises KeyError for a text that has not been read, ValueError for unknown names."""
     ciphers = ciphers_of(context.cipher_suites)
     return TlsSettings(
@@ -43,19 +44,20 @@ def _tls_settings(context: TlsContext, find: Resolve) -> TlsSettings:
         ciphers=ciphers.ciphers,
         suites=ciphers.suites,
         groups=groups_of(context.ecdh_curves),
-        alpn=alpn_of(context.alpn),
+        alpn=alpn,
         key_log=context.key_log,
     )
 
 
-def server_settings(context: TlsContext, find: Resolve) -> ServerSettings:
-    """The settings of a context of a listener. Raises KeyError and ValueError."""
+def server_settings(context: TlsContext, find: Resolve, offer: AlpnOffer) -> ServerSettings:
+    """The settings of a context of a listener. `offer`: of its chain. Raises KeyError and ValueError."""
     return ServerSettings(
-        tls=_tls_settings(context, _without_unread(context, find) if context.fall_back else find),
+        tls=_tls_settings(context, _without_unread(context, find) if context.fall_back else find, offer.of(context.alpn)),
         verifies=context.verify_client,
         requires=context.require_client_cert,
         server_name=context.server_name.lower(),
         uris=uris_of(context),
+        has_default_alpn=not context.alpn.strip(),
     )
 
 
@@ -78,7 +80,7 @@ def client_settings(context: TlsContext | None, find: Resolve) -> ClientSettings
     if context is None or not context.status:
         return None
     return ClientSettings(
-        tls=_tls_settings(context, find),
+        tls=_tls_settings(context, find, tuple([name for name in alpn_of(context.alpn) if name != "h2"])),
         server_name=context.server_name,
         is_verified=not context.insecure_skip,
         uris=uris_of(context) if not context.insecure_skip else (),
@@ -100,12 +102,13 @@ class TlsStore:
         (`ServerSettings.is_plain`). `on_fault`: called with the key below the chain, and the message, of each error.
         """
         contexts: list[ServerContext] = []
+        offer = alpn_offer(chain)
         plain: ServerSettings | None = None
         for key, context in chain.keyed_contexts():
             if not context.status:
                 continue
             try:
-                settings = server_settings(context, find)
+                settings = server_settings(context, find, offer)
             except (KeyError, ValueError) as error:
                 on_fault(key, str(error))
                 continue

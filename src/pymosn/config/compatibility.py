@@ -121,14 +121,15 @@ def _rows(rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def _unwrap(kind: inspect.Type) -> tuple[dict[str, Any], inspect.Type]:
-    extra: dict[str, Any] = {}
+    """What a type is besides its marks and None, and all of its marks."""
     if isinstance(kind, inspect.Metadata):
-        extra, kind = kind.extra or {}, kind.type
+        extra, inner = _unwrap(kind.type)
+        return {**extra, **(kind.extra or {})}, inner
     if isinstance(kind, inspect.UnionType):
         members = [member for member in kind.types if not isinstance(member, inspect.NoneType)]
         if len(members) == 1:
-            kind = members[0]
-    return extra, kind
+            return _unwrap(members[0])
+    return {}, kind
 
 
 def _blocks(kind: inspect.Type, path: str) -> Iterator[tuple[str, type]]:

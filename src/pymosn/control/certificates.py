@@ -16,6 +16,7 @@ import msgspec
 
 from pymosn.assembly.tls import client_settings, server_settings
 from pymosn.assembly.tls_material import TlsMaterial
+from pymosn.config.alpn import AlpnOffer
 from pymosn.config.diagnostics import Diagnostic, Severity, error_at
 from pymosn.config.schema import MosnConfig
 from pymosn.config.schema.tls import TlsContext
@@ -212,7 +213,7 @@ class _Checked:
             return None
         try:
             if self._is_server:
-                server_context(server_settings(context, self._material.pem))
+                server_context(server_settings(context, self._material.pem, AlpnOffer()))
             else:
                 settings = client_settings(context, self._material.pem)
                 assert settings is not None

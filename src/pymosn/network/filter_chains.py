@@ -170,13 +170,10 @@ class ChainStep(FirstBytes):
         context = contexts.choose(hello)
         if context.settings.is_plain:
             return _refuse(accepted, TLS_HANDSHAKE_FAILED, HANDSHAKE_FAILURE)
-        preferred = context.settings.tls.alpn
-        protocol = ""
-        if preferred and hello.protocols:
-            protocol = common_protocol(preferred, hello.protocols)
-            if not protocol:
-                return _refuse(accepted, NO_COMMON_ALPN, NO_APPLICATION_PROTOCOL)
-        accepted.security = ServerHandshake(context, hello, protocol)
+        handshake = ServerHandshake(context, hello)
+        if handshake.has_no_common and not context.settings.has_default_alpn:
+            return _refuse(accepted, NO_COMMON_ALPN, NO_APPLICATION_PROTOCOL)
+        accepted.security = handshake
         return DONE
 
 
@@ -184,14 +181,6 @@ def _refuse(accepted: Accepted, failure: Failure, alert: i64) -> i64:
     accepted.failure = failure
     accepted.last_words = alert_record(alert)
     return REFUSE
-
-
-def common_protocol(preferred: tuple[str, ...], offered: tuple[str, ...]) -> str:
-    """The first of the listener's protocols that the client offers; empty if there is none (RFC 7301 section 3.2)."""
-    for protocol in preferred:
-        if protocol in offered:
-            return protocol
-    return ""
 
 
 def facts_of(hello: ClientHello) -> TlsInfo:

@@ -254,7 +254,7 @@ class FirstBytesReader(NetworkFilter):
         data = self._data
         self._data = b""
         receiver = ServerHandshakeReceiver(self, handshake)
-        connection.start_tls(TlsTransport(connection, receiver, handshake.context.ssl_context, is_server=True), data)
+        connection.start_tls(TlsTransport(connection, receiver, handshake.ssl_context, is_server=True), data)
 
     def on_secured(self, transport: TlsTransport, handshake: ServerHandshake) -> None:
         """The handshake is complete."""

@@ -12,6 +12,25 @@ from pymosn.proxy.stream_filters import StreamFilters
 from pymosn.routing.table import TableSlot
 
 
+class HttpRules:
+    """What the exchanges of one HTTP version have of their own. Immutable. The attributes are those of ProxyOptions."""
+
+    def __init__(
+        self,
+        *,
+        forwarding: ForwardingOptions,
+        reason_header: bool,
+        stream_idle_timeout: float,
+        tunnel_idle_timeout: float,
+        paths: PathPolicy,
+    ) -> None:
+        self.forwarding = forwarding
+        self.reason_header = reason_header
+        self.stream_idle_timeout = stream_idle_timeout
+        self.tunnel_idle_timeout = tunnel_idle_timeout
+        self.paths = paths
+
+
 class ProxyOptions:
     """The options of a listener. Immutable once made, shared by all its connections."""
 
@@ -33,6 +52,7 @@ class ProxyOptions:
         detection_timeout: float,
         paths: PathPolicy = STRICT_PATHS,
         demands: HostDemands | None = None,
+        rules: dict[str, HttpRules] | None = None,
     ) -> None:
         """`protocols`: in the order in which they are detected; `protocol_options`: by protocol name.
 
@@ -45,6 +65,8 @@ class ProxyOptions:
         `paths`: the policy for the paths of requests, also for those that routes and filters make.
 
         `demands`: what is demanded of the clients of each host; None if it is the same for all.
+
+        `rules`: by protocol name, those that replace the ones given here.
         """
         self.listener_name = listener_name
         self.protocols = protocols
@@ -61,14 +83,22 @@ class ProxyOptions:
         self.detection_timeout = detection_timeout
         self.paths = paths
         self.demands = demands
+        self.rules: dict[str, HttpRules] = {} if rules is None else rules
 
     def for_protocol(self, name: str) -> ProxyOptions:
-        """The options for exchanges of one protocol: without the filters that opt out of it."""
+        """The options for exchanges of one protocol: with its own rules, and without the filters that opt out of it."""
         filters = self.filters.for_protocol(name)
-        if filters is self.filters:
+        rules = self.rules.get(name)
+        if filters is self.filters and rules is None:
             return self
         options = self.copy()
         options.filters = filters
+        if rules is not None:
+            options.forwarding = rules.forwarding
+            options.reason_header = rules.reason_header
+            options.stream_idle_timeout = rules.stream_idle_timeout
+            options.tunnel_idle_timeout = rules.tunnel_idle_timeout
+            options.paths = rules.paths
         return options
 
     def copy(self) -> ProxyOptions:
@@ -89,4 +119,5 @@ class ProxyOptions:
             detection_timeout=self.detection_timeout,
             paths=self.paths,
             demands=self.demands,
+            rules=self.rules,
         )

@@ -132,7 +132,7 @@ def server_streams(protocol: StreamProtocol, handler: StreamHandler, options: Pr
 
 
 class ProtocolDetection(FirstBytes):
-    """Chooses among several protocols by the first bytes of a connection.
+    """Chooses among several protocols: the one that was negotiated by ALPN, else by the first bytes of a connection.
 
     The protocols are tried in the order of the listener's list; the first that recognises the bytes gets the connection,
     even while an earlier one needs more of them. If none does, or nothing is decided in time, the fallback takes over, or
@@ -151,7 +151,14 @@ class ProtocolDetection(FirstBytes):
         self._fallback = fallback
         self._log = log
 
+    def needs_bytes(self) -> bool:
+        return False
+
     def on_first_bytes(self, accepted: Accepted, data: bytes) -> i64:
+        if accepted.connection.alpn and self._serve_negotiated(accepted):
+            return DONE
+        if not data:
+            return MORE_BYTES
         is_undecided = False
         for protocol, handler in self._servers:
             try:
@@ -170,6 +177,17 @@ class ProtocolDetection(FirstBytes):
             text = f"[{accepted.connection.id},-,-] unrecognised protocol; first bytes {data[:10]!r}"
             self._log.write(WARN, text, "mosn.proxy.codec_error")
         return self.on_undecided(accepted)
+
+    def _serve_negotiated(self, accepted: Accepted) -> bool:
+        """Serves the protocol that was negotiated by ALPN; False if none of these has that name."""
+        for protocol, handler in self._servers:
+            try:
+                if protocol.spec.alpn == accepted.connection.alpn:
+                    accepted.filters = [server_streams(protocol, handler, self._options)]
+                    return True
+            except BaseException as error:  # of an installed protocol
+                report(f"protocol {protocol.spec.name!r} cannot be served", error)
+        return False
 
     def on_undecided(self, accepted: Accepted) -> i64:
         if self._fallback is None:

@@ -11,10 +11,12 @@ CERTIFICATE = {"cert_chain": "/c.pem", "private_key": "/k.pem"}
 
 
 def faults_of(
-    listener: dict[str, Any] | None = None, cluster: dict[str, Any] | None = None, **more: Any
+    listener: dict[str, Any] | None = None, cluster: dict[str, Any] | None = None, spoken: str = "Http1", **more: Any
 ) -> list[tuple[str, str]]:
-    """The severity and the key of each fault that is about TLS; `more`: of `cluster_manager`."""
-    chain: dict[str, Any] = {"filters": [{"type": "proxy", "config": {"router_config_name": "r"}}]}
+    """The severity and the key of each fault that is about TLS; `spoken`: downstream; `more`: of `cluster_manager`."""
+    chain: dict[str, Any] = {
+        "filters": [{"type": "proxy", "config": {"router_config_name": "r", "downstream_protocol": spoken}}]
+    }
     if listener is not None:
         chain["tls_context"] = {"status": True, **listener}
     upstream: dict[str, Any] = {"name": "c", "hosts": [{"address": "h.test:1"}]}
@@ -111,3 +113,17 @@ def test_a_unix_host_without_a_name_to_verify() -> None:
         assert ("error", "address") not in faults_of(cluster=changes, upstream={"hosts": hosts})
     for host in ({"hostname": "x"}, {"tls_disable": True}):
         assert faults_of(cluster={}, upstream={"hosts": [{**hosts[0], **host}]}) == []
+
+
+@pytest.mark.parametrize(
+    ("spoken", "alpn", "warnings"),
+    [
+        ("Http1", "http/1.1", 0),
+        ("Http1", "h2,http/1.1", 1),
+        ("Http1", "h2,sofa", 1),
+        ("bolt", "http/1.1", 1),
+        ("Auto", "sofa,http/1.1", 0),
+    ],
+)
+def test_what_the_proxy_does_not_speak_is_not_negotiated(spoken: str, alpn: str, warnings: int) -> None:
+    assert faults_of({**CERTIFICATE, "alpn": alpn}, spoken=spoken) == warnings * [("warning", "alpn")]

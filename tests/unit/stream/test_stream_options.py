@@ -2,24 +2,33 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from tests.kit.options import proxy_options
 
 from pymosn.api import StreamFilter
 from pymosn.api.stream import ListenerFacts
-from pymosn.config.schema.network_filters import ProtocolSettings
+from pymosn.config.schema.network_filters import Http1Settings, Http2Settings, ProtocolSettings
 from pymosn.core.counters import Metrics
 from pymosn.core.message import CONNECT, CONNECT_HERE
 from pymosn.core.overload import OverloadState
 from pymosn.core.uri import DECODE_SLASHES, STRICT_PATHS, PathPolicy
 from pymosn.protocol.http.policy import REFUSE_UNDERSCORES
-from pymosn.proxy.options import ProxyOptions
+from pymosn.proxy.options import HttpRules, ProxyOptions
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
-from pymosn.stream.http.options import path_policy
+from pymosn.stream.http.options import forwarding_options, path_policy
 from pymosn.stream.http1.options import Http1Options
+from pymosn.stream.http2.options import Http2Options, read_http2_options
 from pymosn.stream.registry import protocols
 from pymosn.stream.rpc.options import RpcOptions
 
+RULES = HttpRules(
+    forwarding=forwarding_options({**ProtocolSettings().of("Http1"), "trusted_hops": 7}),
+    reason_header=True,
+    stream_idle_timeout=5.0,
+    tunnel_idle_timeout=6.0,
+    paths=PathPolicy(merges_slashes=False),
+)
 FACTS = ListenerFacts(idle_timeout=7.0, overload=OverloadState())
 
 
@@ -38,7 +47,7 @@ def protocol(name: str, settings: dict[str, object]) -> object:
 @pytest.mark.parametrize("name", protocols().names())
 def test_the_schema_has_all_that_a_protocol_needs(name: str) -> None:
     made = protocol(name, ProtocolSettings().of(name))
-    assert isinstance(made, (Http1Options, RpcOptions))
+    assert isinstance(made, (Http1Options, Http2Options, RpcOptions))
     assert made.idle_timeout == 7.0
 
 
@@ -139,9 +148,10 @@ def test_a_copy_of_the_options_has_everything() -> None:
         trusts_peer=True,
         trusted_hops=5,
         paths=PathPolicy(merges_slashes=False),
+        rules={"Http2": RULES},
     )
     assert attributes(options.copy()) == attributes(options)
-    assert len(attributes(options)) == 15
+    assert len(attributes(options)) == 16
 
 
 def test_options_for_a_protocol_differ_in_their_filters_alone() -> None:
@@ -154,6 +164,67 @@ def test_options_for_a_protocol_differ_in_their_filters_alone() -> None:
     other = options.for_protocol("Http1")
     assert other.filters.all == []
     assert {**attributes(other), "filters": None} == {**attributes(options), "filters": None}
+
+
+def test_the_rules_of_a_protocol_replace_those_of_the_listener() -> None:
+    options = proxy_options(trusted_hops=3, rules={"Http2": RULES})
+    assert options.for_protocol("Http1") is options
+    other = options.for_protocol("Http2")
+    own = {name: getattr(RULES, name) for name in ("forwarding", "reason_header", "paths")}
+    own |= {"stream_idle_timeout": 5.0, "tunnel_idle_timeout": 6.0}
+    assert attributes(other) == {**attributes(options), **own}
+
+
+def http2(http1: dict[str, object] | None = None, **changes: object) -> Http2Options:
+    """The options of HTTP/2 on a listener with `changes` in its own block."""
+    settings = ProtocolSettings(Http1=Http1Settings(**(http1 or {})), Http2=Http2Settings(**changes)).of("Http2")
+    made = read_http2_options(settings, FACTS)
+    assert isinstance(made, Http2Options)
+    return made
+
+
+def test_the_defaults_of_http2() -> None:
+    made = http2()
+    assert (made.max_concurrent_streams, made.stream_window, made.connection_window) == (100, 65536, 1048576)
+    assert (made.max_frame_size, made.header_table_size) == (16384, 4096)
+    assert (made.keepalive_interval, made.keepalive_timeout) == (0.0, 20.0)
+    assert (made.max_connection_age, made.max_connection_age_grace) == (0.0, 0.0)
+    assert made.idle_timeout == 7.0
+
+
+def test_http2_has_the_rules_of_http1_unless_it_has_its_own() -> None:
+    rules: dict[str, object] = {"max_header_size": 100, "trusted_hops": 2, "connect": "forward", "merge_slashes": False}
+    made = http2(rules)
+    assert (made.limits.head, made.policy.trusts_peer, made.connect, made.policy.merges_slashes) == (
+        100,
+        True,
+        CONNECT,
+        False,
+    )
+    made = http2(rules, max_header_size=200, trusted_hops=0, connect="off", merge_slashes=True)
+    assert (made.limits.head, made.policy.trusts_peer, made.connect, made.policy.merges_slashes) == (200, False, b"", True)
+
+
+def test_http2_can_set_everything_that_http1_has() -> None:
+    own = {field.name for field in msgspec.structs.fields(Http2Settings)}
+    assert {field.name for field in msgspec.structs.fields(Http1Settings)} <= own
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("max_concurrent_streams", 0),
+        ("initial_stream_window_size", 2**31),
+        ("initial_connection_window_size", 65534),
+        ("max_frame_size", 16383),
+        ("max_frame_size", 2**24),
+        ("header_table_size", -1),
+        ("keepalive_interval", "1s"),
+    ],
+)
+def test_an_invalid_setting_of_http2_is_named(key: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"^{key} must be "):
+        read_http2_options({**ProtocolSettings().of("Http2"), key: value}, FACTS)
 
 
 def test_a_forgotten_option_fails() -> None:

@@ -17,6 +17,7 @@ from pymosn.config.schema import (
 )
 from pymosn.config.schema.network_filters import (
     PROTOCOLS,
+    Http2Settings,
     PythonConfig,
     PythonFilter,
     StreamProxyConfig,
@@ -117,6 +118,7 @@ def _why_idle(before: list[ProxyFilter | TcpProxyFilter]) -> str:
 def _check_proxy(proxy: ProxyConfig, path: str, report: Diagnostics, tables: Collection[str]) -> None:
     _check_protocols(proxy, path, report)
     _check_tunnels(proxy.extend_config.Http1, f"{path}.extend_config.Http1", report)
+    _check_http2(proxy, f"{path}.extend_config.Http2", report)
     name = proxy.router_config_name
     if not name:
         report.error(f"{path}.router_config_name", "missing router table (MOSN would answer 404)")
@@ -125,16 +127,26 @@ def _check_proxy(proxy: ProxyConfig, path: str, report: Diagnostics, tables: Col
         report.error(f"{path}.router_config_name", message, name, tables)
 
 
-def _check_tunnels(http1: Http1Settings, path: str, report: Diagnostics) -> None:
-    for i, name in enumerate(http1.upgrades):
+def _check_http2(proxy: ProxyConfig, path: str, report: Diagnostics) -> None:
+    http2 = proxy.extend_config.Http2
+    _check_tunnels(http2, path, report)
+    names = proxy.protocols()
+    if http2 != Http2Settings() and "Http2" not in names and names != ["Auto"]:
+        report.warning(path, "has no effect: this proxy does not speak Http2")
+    if http2.max_connection_age_grace and not http2.max_connection_age:
+        report.warning(f"{path}.max_connection_age_grace", "has no effect without max_connection_age")
+
+
+def _check_tunnels(http: Http1Settings | Http2Settings, path: str, report: Diagnostics) -> None:
+    for i, name in enumerate(http.upgrades or ()):
         protocol, slash, version = name.encode().partition(b"/")
         if name.lower() in ("h2c", "h2", "http") or name.lower().startswith("http/"):
             message = "HTTP in a tunnel would bypass routes and filters"
             report.error(f"{path}.upgrades[{i}]", message, name)
         elif not is_token(protocol) or (slash and not is_token(version)):
             report.error(f"{path}.upgrades[{i}]", "not a protocol name, such as websocket", name)
-    if http1.connect not in CONNECT_MODES:
-        report.error(f"{path}.connect", f"must be one of {', '.join(CONNECT_MODES)}", http1.connect, CONNECT_MODES)
+    if http.connect not in (None, *CONNECT_MODES):
+        report.error(f"{path}.connect", f"must be one of {', '.join(CONNECT_MODES)}", http.connect, CONNECT_MODES)
 
 
 def _check_protocols(proxy: ProxyConfig, path: str, report: Diagnostics) -> None:

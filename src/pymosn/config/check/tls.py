@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from pymosn.config.alpn import AlpnOffer, alpn_offer
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import Cluster, ClusterManager, Listener, TlsContext
 from pymosn.config.schema.tls import SNI_VERIFY
@@ -14,7 +15,6 @@ from pymosn.network.tls.names import (
     MIN_VERSION,
     ORDER,
     PROTOCOLS,
-    UNIMPLEMENTED,
     UnknownName,
     alpn_names,
     ciphers_of,
@@ -38,6 +38,7 @@ def check_listener_tls(listener: Listener, path: str, report: Diagnostics) -> No
         for key, context in chain.keyed_contexts():
             if context.status:
                 _check_server(context, f"{inner}.{key}", report)
+                _check_served(context, alpn_offer(chain), f"{inner}.{key}", report)
 
 
 def check_cluster_tls(cluster: Cluster, manager: ClusterManager, path: str, report: Diagnostics) -> None:
@@ -88,6 +89,14 @@ def _check_server(context: TlsContext, path: str, report: Diagnostics) -> None:
         report.warning(f"{path}.insecure_skip", "has no effect on a listener; it is for clusters")
 
 
+def _check_served(context: TlsContext, offer: AlpnOffer, path: str, report: Diagnostics) -> None:
+    """Check that the chain serves what it is to negotiate."""
+    for name in alpn_names(context.alpn):
+        if name in PROTOCOLS and not offer.serves(name):
+            message = f"{name!r} is not negotiated: the proxy of this chain does not speak it"
+            report.warning(f"{path}.alpn", message, context.alpn)
+
+
 def _check_fall_back(context: TlsContext, path: str, report: Diagnostics) -> None:
     demand = "verify_client" if context.verify_client else "require_client_cert" if context.require_client_cert else ""
     if demand:
@@ -135,8 +144,6 @@ def _check_common(context: TlsContext, path: str, report: Diagnostics) -> None:
     for name in alpn_names(context.alpn):
         if name not in PROTOCOLS:
             report.warning(f"{path}.alpn", f"{name!r} is unknown; not negotiated, as in MOSN", context.alpn, PROTOCOLS)
-        elif name in UNIMPLEMENTED:
-            report.warning(f"{path}.alpn", f"{name!r} is not implemented yet: it is not negotiated", context.alpn)
 
 
 def _check_versions(context: TlsContext, path: str, report: Diagnostics) -> None:

@@ -58,8 +58,62 @@ class Http1Settings(Block, kw_only=True):
     ] = "pass"
 
 
+#: A key of HTTP/2 that `extend_config.Http1` has too.
+_AS_HTTP1: Final = own("as in Http1, whose value is the default")
+Window = Annotated[int, msgspec.Meta(ge=1, le=0x7FFFFFFF)]
+ConnectionWindow = Annotated[int, msgspec.Meta(ge=65535, le=0x7FFFFFFF)]
+Http2FrameSize = Annotated[int, msgspec.Meta(ge=16384, le=0xFFFFFF)]
+TableSize = Annotated[int, msgspec.Meta(ge=0, le=0x100000)]
+Streams = Annotated[int, msgspec.Meta(ge=1, le=0x7FFFFFFF)]
+
+
 class Http2Settings(Block, kw_only=True):
-    http2_use_stream: bool = False
+    """`proxy.extend_config.Http2`: limits and behaviour of HTTP/2 on a listener. Sizes are bytes.
+
+    Keys that HTTP/1 has too are None unless set: the rules for HTTP/1 clients then hold for these clients as well.
+    """
+
+    http2_use_stream: Annotated[bool, works("bodies always stream, in both directions, as with true")] = False
+    max_concurrent_streams: Annotated[Streams, own("requests of one connection at a time; MOSN: 25000")] = 100
+    initial_stream_window_size: Annotated[
+        Window, own("bytes of a request that a client may send before they are taken; MOSN: 1 GiB")
+    ] = 65536
+    initial_connection_window_size: Annotated[
+        ConnectionWindow, own("the same for all requests of a connection together; MOSN: 1 GiB")
+    ] = 1024 * 1024
+    max_frame_size: Annotated[Http2FrameSize, own("largest frame that clients may send; MOSN: 1 MiB")] = 16384
+    header_table_size: Annotated[TableSize, own("HPACK table of received heads, for each connection")] = 4096
+    keepalive_interval: Annotated[Duration, own("silence of a client after which it gets a PING; 0: none")] = 0.0
+    keepalive_timeout: Annotated[Duration, own("further silence after which it is closed")] = 20.0
+    max_connection_age: Annotated[
+        Duration, own("then, up to a tenth later, GOAWAY: the client reconnects, perhaps to another worker; 0: no limit")
+    ] = 0.0
+    max_connection_age_grace: Annotated[
+        Duration, own("time for its requests in flight after that; then they are reset; 0: no limit")
+    ] = 0.0
+    max_header_size: Annotated[Positive | None, _AS_HTTP1] = None
+    max_request_body_size: Annotated[Unsigned | None, _AS_HTTP1] = None
+    max_header_count: Annotated[Positive | None, _AS_HTTP1] = None
+    header_timeout: Annotated[Duration | None, _AS_HTTP1] = None
+    body_timeout: Annotated[Duration | None, _AS_HTTP1] = None
+    body_min_rate: Annotated[Unsigned | None, _AS_HTTP1] = None
+    max_requests_per_connection: Annotated[Unsigned | None, _AS_HTTP1] = None
+    stream_idle_timeout: Annotated[Duration | None, _AS_HTTP1] = None
+    upgrades: Annotated[list[str] | None, _AS_HTTP1] = None
+    connect: Annotated[str | None, _AS_HTTP1] = None
+    tunnel_idle_timeout: Annotated[Duration | None, _AS_HTTP1] = None
+    x_forwarded: Annotated[bool | None, _AS_HTTP1] = None
+    x_request_id: Annotated[bool | None, _AS_HTTP1] = None
+    reason_header: Annotated[bool | None, _AS_HTTP1] = None
+    profile: Annotated[Literal["strict", "compatible"] | None, _AS_HTTP1] = None
+    trust_forwarded: Annotated[bool | None, _AS_HTTP1] = None
+    trusted_hops: Annotated[Unsigned | None, _AS_HTTP1] = None
+    forward_client_cert: Annotated[
+        Literal["", "sanitize", "sanitize_set", "append_forward", "forward_only", "always_forward_only"] | None, _AS_HTTP1
+    ] = None
+    merge_slashes: Annotated[bool | None, _AS_HTTP1] = None
+    encoded_slashes: Annotated[Literal["keep", "decode", "refuse"] | None, _AS_HTTP1] = None
+    underscores_in_headers: Annotated[Literal["pass", "drop", "refuse"] | None, _AS_HTTP1] = None
 
 
 FrameSize = Annotated[int, msgspec.Meta(ge=64, le=0x7FFFFFFF)]
@@ -82,7 +136,7 @@ class ProtocolSettings(Block, kw_only=True):
     """Settings by protocol name. For a single protocol MOSN also accepts them flat; the reader converts these."""
 
     Http1: Http1Settings = msgspec.field(default_factory=Http1Settings)
-    Http2: Annotated[Http2Settings | None, planned("HTTP/2 is not implemented yet")] = None
+    Http2: Http2Settings = msgspec.field(default_factory=Http2Settings)
     bolt: BoltSettings = msgspec.field(default_factory=BoltSettings)
     boltv2: BoltSettings = msgspec.field(default_factory=BoltSettings)
     dubbo: FrameSettings = msgspec.field(default_factory=FrameSettings)
@@ -93,6 +147,9 @@ class ProtocolSettings(Block, kw_only=True):
 
     def of(self, protocol: str) -> dict[str, object]:
         """The settings of one protocol, complete."""
+        if protocol == "Http2":
+            own_values = {key: value for key, value in msgspec.structs.asdict(self.Http2).items() if value is not None}
+            return {**msgspec.structs.asdict(self.Http1), **own_values}
         block: Block | None = {
             "Http1": self.Http1,
             "bolt": self.bolt,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 from hashlib import sha256
+from typing import Final
 
 from pymosn.api.network import Security
 from pymosn.api.tls import ClientCertificate
@@ -18,32 +19,47 @@ from pymosn.core.failure import (
     Failure,
 )
 from pymosn.core.server_names import wildcards_for
-from pymosn.network.tls.base import new_context
+from pymosn.network.tls.base import is_old, new_context
 from pymosn.network.tls.material import CA, CERTIFICATE, MemoryFile, TlsFault, load_ca, load_crl, names_of
+from pymosn.network.tls.names import DEFAULT_CIPHERS
 from pymosn.network.tls.openssl import openssl
-from pymosn.network.tls.settings import ServerSettings
+from pymosn.network.tls.settings import ServerSettings, TlsSettings
 from pymosn.network.tls.tickets import TicketSecrets, refuse_tickets
 from pymosn.protocol.tls.hello import ClientHello
+
+#: The ALPN protocol of HTTP/2.
+H2: Final = "h2"
+BEST_VERSION: Final = "TLSv1.3"
+#: Versions on the wire.
+TLS_1_2: Final = 0x0303
+TLS_1_3: Final = 0x0304
 
 
 class ServerContext:
     """One context, ready for handshakes. Immutable; a change of its certificate makes another one."""
 
     def __init__(
-        self, settings: ServerSettings, ssl_context: ssl.SSLContext, demand: bytes, names: tuple[str, ...] = ()
+        self,
+        settings: ServerSettings,
+        ssl_context: ssl.SSLContext,
+        demand: bytes,
+        names: tuple[str, ...] = (),
+        weak: Weak | None = None,
     ) -> None:
         """`demand`: identifies what is demanded of client certificates; see `TlsInfo.client_demand`.
 
-        `names`: of the certificate, in lower case, with those of `settings`.
+        `names`: of the certificate, in lower case, with those of `settings`. `weak`: None if HTTP/2 is not offered, or
+        may be negotiated with every version and suite.
         """
         self.settings = settings
         self.ssl_context = ssl_context
+        self.weak = weak
         self.demand = demand
         self.names = names
         #: Whether clients need a valid certificate.
         self.needs_certificate = settings.verifies and settings.requires
         self._names = frozenset([name for name in (*names, settings.server_name.lower()) if name])
-        self._protocols = frozenset(settings.tls.alpn)
+        self._protocols = frozenset() if settings.has_default_alpn else frozenset(settings.tls.alpn)
         self._uris = frozenset([uri.lower() for uri in settings.uris])
 
     def has_name(self, name: str) -> bool:
@@ -78,11 +94,50 @@ class ServerContext:
         return None
 
 
+class Weak:
+    """What a context allows beside TLS that is good enough for HTTP/2 (RFC 9113 section 9.2).
+
+    A handshake that may end in one of these uses `ssl_context`, which does not offer `h2`.
+    """
+
+    def __init__(self, suites: frozenset[int], has_best: bool, ssl_context: ssl.SSLContext) -> None:
+        """`suites`: prohibited ones, as on the wire. `has_best`: TLS 1.3 is allowed."""
+        self.ssl_context = ssl_context
+        self._suites = suites
+        self._has_best = has_best
+
+    def may_serve(self, hello: ClientHello) -> bool:
+        """Whether the handshake with this client may end in one of them."""
+        if self._has_best and TLS_1_3 in hello.versions:
+            return False
+        return TLS_1_2 not in hello.versions or not self._suites.isdisjoint(hello.ciphers())
+
+
 def server_context(settings: ServerSettings, tickets: TicketSecrets | None = None) -> ServerContext:
     """The context for `settings`. Raises TlsFault. `tickets`: None for a context without them."""
     tls = settings.tls
     if not tls.certificate or not tls.key:
         raise TlsFault("private_key" if tls.certificate else CERTIFICATE, "is missing: a listener needs both")
+    names = names_of(tls.certificate)
+    demand = demand_of(settings)
+    context = _ssl_context(settings, tls, demand, names, tickets)
+    weak: Weak | None = None
+    suites = _weak_suites(context) if H2 in tls.alpn else frozenset()
+    if H2 in tls.alpn and (suites or is_old(tls.min_version)):
+        others = tls._replace(alpn=tuple([name for name in tls.alpn if name != H2]))
+        weak = Weak(suites, tls.max_version == BEST_VERSION, _ssl_context(settings, others, demand, names, tickets))
+    return ServerContext(settings, context, demand, names, weak)
+
+
+def _weak_suites(context: ssl.SSLContext) -> frozenset[int]:
+    """The suites of a context that HTTP/2 prohibits; by their numbers on the wire."""
+    found = [cipher for cipher in context.get_ciphers() if cipher["protocol"] != BEST_VERSION]
+    return frozenset([cipher["id"] & 0xFFFF for cipher in found if cipher["name"] not in DEFAULT_CIPHERS])
+
+
+def _ssl_context(
+    settings: ServerSettings, tls: TlsSettings, demand: bytes, names: tuple[str, ...], tickets: TicketSecrets | None
+) -> ssl.SSLContext:
     context = new_context(tls, is_server=True)
     library = openssl()
     if settings.verifies:
@@ -97,14 +152,12 @@ def server_context(settings: ServerSettings, tickets: TicketSecrets | None = Non
                 library.name_client_cas(context, path)
     elif settings.requires and library is not None:
         library.request_unverified(context)
-    names = names_of(tls.certificate)
-    demand = demand_of(settings)
     if tickets is not None:
         identity = _digest(demand, settings.server_name.lower().encode(), *(name.encode() for name in names))
         tickets.use(context, identity, verifies=settings.verifies)
     else:
         refuse_tickets(context)
-    return ServerContext(settings, context, demand, names)
+    return context
 
 
 def fallen_back(settings: ServerSettings) -> ServerContext:
@@ -161,9 +214,19 @@ class ServerContexts:
 class ServerHandshake(Security):
     """The handshake to be made with one client."""
 
-    def __init__(self, context: ServerContext, hello: ClientHello, protocol: str) -> None:
-        """`protocol`: the ALPN protocol to be selected; empty for none."""
+    def __init__(self, context: ServerContext, hello: ClientHello) -> None:
         super().__init__()
         self.context = context
         self.hello = hello
-        self.protocol = protocol
+        #: The OpenSSL context for it.
+        self.ssl_context = context.ssl_context
+        #: Whether the client offers protocols, and none of them is negotiated.
+        self.has_no_common = False
+        preferred = context.settings.tls.alpn
+        if preferred and hello.protocols:
+            weak = context.weak
+            is_weak = weak is not None and weak.may_serve(hello)
+            if weak is not None and is_weak:
+                self.ssl_context = weak.ssl_context
+            common = [name for name in preferred if name in hello.protocols and not (is_weak and name == H2)]
+            self.has_no_common = not common

@@ -52,9 +52,8 @@ CIPHER_NAMES: Final = (*DEFAULT_CIPHERS, *OLD_CIPHERS, *_MOSN_CIPHERS, *_SUITES)
 GROUPS: Final = {"x25519": "X25519", "p256": "P-256", "p384": "P-384", "p521": "P-521"}
 DEFAULT_GROUPS: Final = "X25519:P-256:P-384"
 
-#: MOSN's ALPN protocols; it ignores others. Those that are not implemented here are not offered.
+#: MOSN's ALPN protocols; it ignores others.
 PROTOCOLS: Final = ("h2", "http/1.1", "sofa")
-UNIMPLEMENTED: Final = ("h2",)
 
 
 class UnknownName(ValueError):
@@ -123,6 +122,6 @@ def alpn_names(text: str) -> list[str]:
 
 
 def alpn_of(text: str) -> tuple[str, ...]:
-    """The protocols of `alpn` that are negotiated, in order of preference."""
+    """The known protocols of `alpn`, in order of preference."""
     names = dict.fromkeys(alpn_names(text))
-    return tuple([name for name in names if name in PROTOCOLS and name not in UNIMPLEMENTED])
+    return tuple([name for name in names if name in PROTOCOLS])

@@ -31,7 +31,8 @@ class ServerSettings(NamedTuple):
 
     `verifies`, `requires`: MOSN's `verify_client` and `require_client_cert`. `server_name`: one more name, besides those of
     the certificate. `uris`: a client's certificate must have one of them, unless empty. `is_plain`: `fall_back` is
-    set, and there is no usable certificate.
+    set, and there is no usable certificate. `has_default_alpn`: none is configured, so that a client without a common
+    protocol is not refused, and contexts are not chosen by protocol.
     """
 
     tls: TlsSettings
@@ -40,6 +41,7 @@ class ServerSettings(NamedTuple):
     server_name: str = ""
     uris: tuple[str, ...] = ()
     is_plain: bool = False
+    has_default_alpn: bool = False
 
 
 class ClientSettings(NamedTuple):

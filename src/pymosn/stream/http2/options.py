@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from mypy_extensions import i64
 
+from pymosn.api.stream import ListenerFacts
 from pymosn.core.overload import OverloadState
 from pymosn.protocol.http.policy import HttpPolicy
+from pymosn.protocol.http2.frames import (
+    DEFAULT_FRAME_SIZE,
+    DEFAULT_WINDOW,
+    LARGEST_FRAME_SIZE,
+    LARGEST_STREAM_ID,
+    LARGEST_WINDOW,
+)
 from pymosn.protocol.http2.limits import HeadLimits
+from pymosn.stream.http.options import MOST, allowed_upgrades, connect_tunnel, http_policy
+from pymosn.stream.settings import number, seconds
 
 #: Defaults of the keys: streams that a peer may have open at once, and windows in bytes.
 MAX_CONCURRENT_STREAMS: Final[i64] = 100
 STREAM_WINDOW: Final[i64] = 64 * 1024
 CONNECTION_WINDOW: Final[i64] = 1024 * 1024
+#: The largest HPACK table that may be configured, in bytes: each connection may fill its own.
+LARGEST_TABLE: Final = 1024 * 1024
 
 
 class ConnectionOptions:
@@ -56,8 +69,8 @@ class ConnectionOptions:
 class Http2Options(ConnectionOptions):
     """Limits and times of HTTP/2 on a listener. Immutable, shared by its connections. Times in seconds; 0 disables them.
 
-    `policy`: what is tolerated. `idle_timeout`: without an open stream. `header_timeout`: from the first byte of a head to its
-    end. `body_timeout`: the longest silence while a request's content is awaited. `body_min_rate`: bytes per second of a
+    `policy`: what is tolerated. `idle_timeout`: without an open stream. `header_timeout`: from the first byte of a head to
+    its end. `body_timeout`: the longest silence while a request's content is awaited. `body_min_rate`: bytes per second of a
     request's content, on average over each `body_timeout`; 0 means no limit. `max_requests`: of one connection; 0 means no
     limit. `overload`: the worker's. `upgrades`: protocols, in lower case, that an extended CONNECT (RFC 8441) may ask for.
     `connect`: the `raw_tunnel` of CONNECT requests, empty if they are refused. The others: see ConnectionOptions.
@@ -107,3 +120,34 @@ class Http2Options(ConnectionOptions):
         self.overload = overload
         self.upgrades = upgrades
         self.connect = connect
+
+
+def read_http2_options(settings: Mapping[str, object], facts: ListenerFacts) -> Http2Options:
+    """The options from `extend_config.Http2`, completed by `extend_config.Http1`. Raises ValueError naming the key."""
+    return Http2Options(
+        limits=HeadLimits(
+            head=number(settings, "max_header_size", "bytes", 1, MOST),
+            fields=number(settings, "max_header_count", "fields", 1, MOST),
+            body=number(settings, "max_request_body_size", "bytes", 0, MOST),
+        ),
+        policy=http_policy(settings),
+        idle_timeout=facts.idle_timeout,
+        header_timeout=seconds(settings, "header_timeout"),
+        body_timeout=seconds(settings, "body_timeout"),
+        body_min_rate=float(number(settings, "body_min_rate", "bytes per second", 0, MOST)),
+        max_requests=number(settings, "max_requests_per_connection", "requests", 0, MOST),
+        overload=facts.overload,
+        upgrades=allowed_upgrades(settings),
+        connect=connect_tunnel(settings),
+        max_concurrent_streams=number(settings, "max_concurrent_streams", "streams", 1, int(LARGEST_STREAM_ID)),
+        stream_window=number(settings, "initial_stream_window_size", "bytes", 1, int(LARGEST_WINDOW)),
+        connection_window=number(
+            settings, "initial_connection_window_size", "bytes", int(DEFAULT_WINDOW), int(LARGEST_WINDOW)
+        ),
+        max_frame_size=number(settings, "max_frame_size", "bytes", int(DEFAULT_FRAME_SIZE), int(LARGEST_FRAME_SIZE)),
+        header_table_size=number(settings, "header_table_size", "bytes", 0, LARGEST_TABLE),
+        keepalive_interval=seconds(settings, "keepalive_interval"),
+        keepalive_timeout=seconds(settings, "keepalive_timeout"),
+        max_connection_age=seconds(settings, "max_connection_age"),
+        max_connection_age_grace=seconds(settings, "max_connection_age_grace"),
+    )
