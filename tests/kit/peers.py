@@ -23,7 +23,7 @@ class Peer:
     def __init__(self, loop: FakeLoop, name: str, ip: str, port: int, one_byte: bool, is_secure: bool = False) -> None:
         """`is_secure`: it is a client with TLS."""
         self.name = name
-        self._loop = loop
+        self.loop = loop
         self._one_byte = one_byte
         self.transport = SecureTransport(loop, ip, port) if is_secure else FakeTransport(loop, ip, port)
 
@@ -31,27 +31,31 @@ class Peer:
 
     def sends(self, data: bytes) -> None:
         """The bytes arrive at the proxy: all at once, or one by one in `one_byte` mode."""
+        self.loop.do(lambda: self.gives(data))
+
+    def gives(self, data: bytes) -> None:
+        """Like `sends`, within something that happens."""
         pieces = [data[at : at + 1] for at in range(len(data))] if self._one_byte else [data]
         for piece in map(self.transport.wire, pieces):
             step = 1 if self._one_byte else max(len(piece), 1)
             self.transport.incoming.extend(piece[at : at + step] for at in range(0, len(piece), step))
-        self._loop.do(self.transport.pump)
+        self.transport.pump()
 
     def sends_whole(self, data: bytes) -> None:
         """The bytes arrive at once in either mode."""
         self.transport.incoming.append(self.transport.wire(data))
-        self._loop.do(self.transport.pump)
+        self.loop.do(self.transport.pump)
 
     def shuts(self) -> None:
         """Sends a FIN: no more bytes, but it still reads."""
         if end := self.transport.end():
             self.transport.incoming.append(end)
         self.transport.has_eof = True
-        self._loop.do(self.transport.pump)
+        self.loop.do(self.transport.pump)
 
     def resets(self) -> None:
         """The connection is lost at once."""
-        self._loop.do(self._lose)
+        self.loop.do(self._lose)
 
     def _lose(self) -> None:
         self.transport.lose(ConnectionResetError(104, "Connection reset by peer"))
@@ -68,7 +72,7 @@ class Peer:
 
     def reads_on(self) -> None:
         """Reads everything that waits, and whatever comes from now on."""
-        self._loop.do(self.transport.drain)
+        self.loop.do(self.transport.drain)
 
     # ---- what the peer sees
 
@@ -86,6 +90,10 @@ class Peer:
         """Returns whatever has arrived since the last call."""
         found, self.transport.received = self.transport.received, b""
         return found
+
+    def left(self) -> bytes:
+        """What has arrived, and was not asked for yet."""
+        return self.transport.received
 
     def is_closed(self) -> bool:
         """Whether the proxy closed after sending everything."""

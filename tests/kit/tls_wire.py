@@ -69,3 +69,4 @@ class SecureTransport(FakeTransport):
             pass
         except ssl.SSLZeroReturnError:
             self.sent_eof = True
+        self.on_arrival()

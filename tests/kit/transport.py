@@ -80,6 +80,8 @@ class FakeTransport:
         self.is_closing = False
         self.is_aborted = False
         self.is_lost = False
+        #: Is called when the peer has got something.
+        self.on_arrival: Callable[[], None] = lambda: None
 
     def carry(self, connection: TcpConnection) -> None:
         """Becomes the transport of `connection`."""
@@ -99,6 +101,7 @@ class FakeTransport:
     def arrive(self, data: bytes) -> None:
         """The peer gets these bytes from the wire."""
         self.received += data
+        self.on_arrival()
 
     # ---- called by the connection
 
