@@ -11,10 +11,14 @@ Tests that speak HTTP/1 text run over these peers by way of `h2_text.py`.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tests.kit.h2_end import End, Pairs, Stream
 from tests.kit.h2_frames import Fields
 from tests.kit.peers import Peer
-from tests.kit.talk import Talk
+
+if TYPE_CHECKING:
+    from tests.kit.talk import Talk
 
 
 def get(path: bytes = b"/", authority: bytes = b"a", *fields: tuple[bytes, bytes]) -> Pairs:

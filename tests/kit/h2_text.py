@@ -12,8 +12,13 @@ from collections import deque
 from tests.kit.h2_end import Stream
 from tests.kit.h2_peers import H2Peer
 from tests.kit.http1_text import Event, Http1Text, Pairs, Renderer, merged, shared
-from tests.kit.peers import Peer
+from tests.kit.peers import FakeDialer, Peer
 from tests.kit.transport import FakeLoop
+
+from pymosn.core.clock import Clock
+from pymosn.core.timers import TimerWheel
+from pymosn.network.connection import TcpConnection
+from pymosn.network.listener import ConnectionIds
 
 _NO_ERROR = 0
 _INTERNAL_ERROR = 2
@@ -354,3 +359,33 @@ class TextUpstream(TextStream):
             self._connection.resets_stream(self.stream, _INTERNAL_ERROR)
         else:
             super().resets()
+
+
+class TextDialer(FakeDialer):
+    """Its upstreams speak HTTP/1 text with the test, and HTTP/2 with the proxy if `speaks_http2`."""
+
+    def __init__(self, loop: FakeLoop, numbers: ConnectionIds, clock: Clock, wheel: TimerWheel, one_byte: bool) -> None:
+        super().__init__(loop, numbers, clock, wheel, one_byte)
+        self._shared: list[UpstreamConnection] = []
+
+    def new_peer(self, address: str, connection: TcpConnection, stalled: bool) -> Peer:
+        if not self.speaks_http2:
+            return self._carry(TextPeer, address, connection, stalled)
+        shared = UpstreamConnection(self._carry(Peer, address, connection, False))
+        self._shared.append(shared)
+        peer = shared.new_peer()
+        if stalled:
+            peer.stalls()
+        return peer
+
+    def next_stream(self, address: str) -> Peer | None:
+        for shared in self._shared:
+            if shared.unclaimed and shared.address == address:
+                peer = shared.new_peer()
+                self.upstreams.append(peer)
+                return peer
+        return None
+
+    def expect_no_stream(self) -> None:
+        for shared in self._shared:
+            assert not shared.unclaimed, f"a request that no peer has: {shared.unclaimed[0].heads}"

@@ -147,16 +147,14 @@ class Dial:
         `stalled`: the upstream reads nothing. Before the proxy learns that it is open: it is `lost`, or brings a `greeting`.
         """
         dialer = self._dialer
-        peer = Peer(dialer.loop, f"upstream {self.address}", self.address.partition(":")[0], 80, dialer.one_byte)
         connection = dialer.open(self._filter)
-        peer.transport.is_stalled = stalled
-        dialer.upstreams.append(peer)
-        peer.transport.carry(connection)
+        peer = dialer.new_peer(self.address, connection, stalled)
         if lost:
             peer.resets()
         if greeting:
             peer.sends_whole(greeting)
         dialer.loop.do(lambda: self._receiver.on_dialed(connection))
+        dialer.upstreams.append(peer)
         return peer
 
     def fails(self, failure: Failure) -> None:
@@ -173,6 +171,8 @@ class FakeDialer(Dialer):
         self.upstreams: list[Peer] = []
         #: The IP addresses of names.
         self.names: dict[str, list[str]] = {}
+        #: Whether the upstreams speak HTTP/2.
+        self.speaks_http2 = False
         self._numbers = numbers
         self._clock = clock
         self._wheel = wheel
@@ -190,6 +190,23 @@ class FakeDialer(Dialer):
                 self.loop.later(lambda: receiver.on_dial_failed(failure, detail))
                 return
         self.dials.append(Dial(self, peer.address, timeout, network_filter, receiver, preface))
+
+    def new_peer(self, address: str, connection: TcpConnection, stalled: bool) -> Peer:
+        """The upstream at the other end of `connection`."""
+        return self._carry(Peer, address, connection, stalled)
+
+    def _carry(self, kind: type[Peer], address: str, connection: TcpConnection, stalled: bool) -> Peer:
+        peer = kind(self.loop, f"upstream {address}", address.partition(":")[0], 80, self.one_byte)
+        peer.transport.is_stalled = stalled
+        peer.transport.carry(connection)
+        return peer
+
+    def next_stream(self, address: str) -> Peer | None:
+        """The upstream of a request that came on a shared connection, and that no peer of the test has."""
+        return None
+
+    def expect_no_stream(self) -> None:
+        """There is no such request."""
 
     def open(self, network_filter: NetworkFilter) -> TcpConnection:
         """The proxy's side of an upstream connection."""

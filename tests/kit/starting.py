@@ -21,14 +21,16 @@ def _with_parameters_of(
 class Start:
     """Begins talks for one test: `start(...)` takes the keywords of `Talk`."""
 
-    def __init__(self, one_byte: bool, is_secure: bool = False) -> None:
+    def __init__(self, one_byte: bool, is_secure: bool = False, over: tuple[str, str] | None = None) -> None:
+        """The keywords of `Talk` that the way of a conversation decides."""
         self._one_byte = one_byte
         self._is_secure = is_secure
+        self._over = over
         self._talks: list[Talk] = []
 
     @_with_parameters_of(Talk)
     def __call__(self, *args: Any, **options: Any) -> Talk:
-        talk = Talk(*args, one_byte=self._one_byte, is_secure=self._is_secure, **options)
+        talk = Talk(*args, one_byte=self._one_byte, is_secure=self._is_secure, over=self._over, **options)
         self._talks.append(talk)
         return talk
 

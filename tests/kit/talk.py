@@ -5,6 +5,9 @@ peer received must be asked for by the test; bytes left over fail it, and so doe
 
 In `one_byte` mode everything that a peer sends arrives byte by byte. The bytes that come out must be the same, except that
 chunks are cut differently; `merge_chunks` makes both sides comparable.
+
+With `over`, peers speak HTTP/1 text with the test and, on either side, HTTP/1 or HTTP/2 with the proxy (`h2_text.py`).
+Conversations about HTTP/2 itself use the peers of `h2_peers.py` instead.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import Any
 
 from tests.kit import certificates
 from tests.kit.fakes import FakeClock, Lines, Outcomes
+from tests.kit.h2_text import TextClient, TextDialer, TextPeer
 from tests.kit.messages import WALL
 from tests.kit.options import http1_options, proxy_options, rpc_options, tcp_options
 from tests.kit.peers import Dial, FakeDialer, Peer
@@ -85,6 +89,7 @@ class Talk:
         *,
         one_byte: bool = False,
         is_secure: bool = False,
+        over: tuple[str, str] | None = None,
         routes: Sequence[Route] | None = None,
         table: RouteTable | None = None,
         hosts: Sequence[str] = (HOST,),
@@ -111,8 +116,9 @@ class Talk:
         tunnel_idle_timeout: float = 600.0,
         detection_timeout: float = 15.0,
     ) -> None:
-        """`is_secure`: clients speak TLS. `routes`: all to the cluster `service` unless given; `table`: a whole table
-        instead.
+        """`is_secure`: clients speak TLS. `over`: the protocol of the clients and of the upstreams, if not HTTP/1 alone.
+
+        `routes`: all to the cluster `service` unless given; `table`: a whole table instead.
 
         `hosts`, `max_connections`: of the cluster `service`. `plan`, `other_plan`: keywords of the ClusterPlan of `service`
         and of `other`. `filters`: by name. `connection_filters`: by name, all with `connection_config`; `is_alone`: no
@@ -126,6 +132,7 @@ class Talk:
         """
         self.one_byte = one_byte
         self.is_secure = is_secure
+        self.over = over
         self.loop = FakeLoop()
         self.clock = FakeClock(wall_time=WALL)
         self.wheel = TimerWheel(self.clock)
@@ -133,7 +140,11 @@ class Talk:
         self.log = Lines()
         self.outcomes = Outcomes()
         self.numbers = ConnectionIds()
-        dialer = FakeDialer(self.loop, self.numbers, self.clock, self.wheel, one_byte)
+        speaks_http2 = over is not None and over[1] == "Http2"
+        kind = FakeDialer if over is None else TextDialer
+        dialer = kind(self.loop, self.numbers, self.clock, self.wheel, one_byte)
+        dialer.speaks_http2 = speaks_http2
+        self._dialer = dialer
         self.dials: list[Dial] = dialer.dials
         self.names = dialer.names
         self.upstreams: list[Peer] = dialer.upstreams
@@ -261,14 +272,18 @@ class Talk:
 
     def connect(self, ip: str = "192.0.2.7", tls: TlsInfo | None = None) -> Peer:
         """A client connects; `tls`: the facts of its connection, if the listener has TLS."""
-        peer = Peer(self.loop, f"client {len(self.clients) + 1}", ip, 40000, self.one_byte, self.is_secure)
-        self.clients.append(peer)
+        name = f"client {len(self.clients) + 1}"
+        kind = Peer if self.over is None or self.over[0] == "Http2" else TextPeer
+        peer = kind(self.loop, name, ip, 40000, self.one_byte, self.is_secure)
         accepted: list[TcpConnection] = []
         self.do(lambda: accepted.append(self.listener._accept()))
         if tls is not None:
             accepted[0].tls = tls
             accepted[0].scheme = "https" if tls.version else "http"
         peer.transport.carry(accepted[0])
+        if self.over is not None and self.over[0] == "Http2":
+            peer = TextClient(peer)
+        self.clients.append(peer)
         return peer
 
     def opening(self, request: bytes, address: str = HOST, ip: str = "192.0.2.7") -> tuple[Peer, Peer]:
@@ -286,8 +301,8 @@ class Talk:
         return client, upstream
 
     def expect_dial(self, address: str = HOST) -> Peer:
-        """The proxy dials `address`, and the connection opens."""
-        return self.hold_dial(address).connects()
+        """The proxy dials `address`, and the connection opens; or it sends a request on one that is open already."""
+        return self._dialer.next_stream(address) or self.hold_dial(address).connects()
 
     def hold_dial(self, address: str = HOST) -> Dial:
         """The proxy dials `address`; the test answers the dial later."""
@@ -304,6 +319,7 @@ class Talk:
 
     def expect_no_dial(self) -> None:
         assert not self.dials, f"unexpected dial to {self.dials[0].address}"
+        self._dialer.expect_no_stream()
 
     def advance(self, seconds: float) -> None:
         """Time passes, in steps of at most half a second."""
@@ -349,7 +365,7 @@ class Talk:
         """All peers leave: nothing may be left over, unexpected, or counted wrong."""
         try:
             for peer in self.clients + self.upstreams:
-                assert peer.transport.received == b"", f"{peer.name} received, unasked for: {peer.transport.received!r}"
+                assert peer.left() == b"", f"{peer.name} received, unasked for: {peer.left()!r}"
             self.expect_no_dial()
             for peer in self.clients:
                 peer.resets()
