@@ -414,7 +414,7 @@ class HttpHeaders(Headers):
         return found
 
     def copy(self) -> Headers:
-        return HttpHeaders(self._block)
+        return HttpHeaders(self._block, self._bits if self._bits_of is self._block else -1)
 
     def add_lines(self, lines: bytes) -> None:
         self._block = self._block + lines

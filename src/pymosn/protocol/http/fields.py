@@ -28,6 +28,10 @@ CLAIM: Final[i64] = 13
 #: Kinds from here on are hop-by-hop fields, which are not forwarded (RFC 9110 section 7.6.1).
 HOP_BY_HOP: Final[i64] = 14
 UPGRADE: Final[i64] = 15
+KEEP_ALIVE: Final[i64] = 16
+PROXY_CONNECTION: Final[i64] = 17
+PROXY_AUTHORIZATION: Final[i64] = 18
+HTTP2_SETTINGS: Final[i64] = 19
 
 #: The names of the kinds above, in their order, then further hop-by-hop fields.
 _NAMES: Final[list[bytes]] = [

@@ -1,35 +1,168 @@
-"""Heads and trailers of responses, decoded from header blocks (RFC 9113 section 8)."""
+"""Heads and trailers of responses, decoded from header blocks (RFC 9113 section 8).
+
+An upstream is trusted as little as a client.
+"""
 
 from __future__ import annotations
+
+from typing import Final
 
 from mypy_extensions import i64
 
 from pymosn.api.http import HttpResponse
-from pymosn.core.failure import Failure
-from pymosn.core.headers import NO_HEADERS, Headers
+from pymosn.core.failure import BAD_RESPONSE, Failure
+from pymosn.core.headers import NO_HEADERS, HttpHeaders
+from pymosn.core.message import CONNECT, UNKNOWN_LENGTH
+from pymosn.protocol.http import fields
+from pymosn.protocol.http2 import tables
+from pymosn.protocol.http2.heads import BAD_LENGTH, GOOD, HeadDecoder, KnownBlock, parse_length
 from pymosn.protocol.http2.limits import HeadLimits
+from pymosn.protocol.http2.tables import Entry
+
+#: Maximum interim responses to one request.
+MAX_INTERIM: Final[i64] = 100
+_NO_CONTENT: Final[i64] = 204
+_NOT_MODIFIED: Final[i64] = 304
+_SWITCHING: Final[i64] = 101
 
 
-class ResponseHeads:
+class ResponseHeads(HeadDecoder):
     """Decodes the header blocks of the responses of one connection. Has the connection's HPACK decoder."""
 
     def __init__(self, limits: HeadLimits, table_size: i64) -> None:
         """`table_size`: the dynamic table's, in bytes, as announced in our SETTINGS."""
-        #: After `decode`: the head. `content_length` is that of the DATA that follows: 0 without content, and for `end`.
+        super().__init__(limits, table_size)
+        #: After `decode`: the head. `content_length` is what the response says: UNKNOWN_LENGTH if nothing, even for `end`; 0
+        #: for a 204. That of an answer to HEAD and of a 304 is not the length of what follows.
         self.head: HttpResponse = HttpResponse(200, b"", NO_HEADERS)
-        #: After `decode_trailers`: those that may be forwarded; None for none.
-        self.trailers: Headers | None = None
-        #: What is wrong with it, for the log.
-        self.detail = ""
+        # The last block that did not change the table, and its meaning.
+        self._known = KnownBlock()
+        self._known_to_head = False
+        self._lines: bytes = b""
+        self._bits: i64 = 0
+        self._status: i64 = 0
+        self._length: i64 = -1
+        self._has_date = False
 
-    def decode(self, fragment: bytes, end: bool, to_head: bool, tunnel: bytes) -> Failure | None:
+    def decode(self, fragment: bytes, end: bool, to_head: bool, tunnel: bytes, interims: i64 = 0) -> Failure | None:
         """Decodes a complete header block; None if the response is acceptable, else BAD_RESPONSE.
 
-        `to_head`: it answers a HEAD. `tunnel`: the request's `raw_tunnel`; a 2xx that agrees gets it.
+        `to_head`: it answers a HEAD. `tunnel`: the request's `raw_tunnel`. A 2xx agrees to it: the head gets it, and the
+        status 101 if it is a protocol to upgrade to, as in HTTP/1. `interims`: how many interim responses came before it.
         Raises ProtocolError for a block that violates HPACK, which ends the connection.
         """
-        raise NotImplementedError
+        hpack = self._hpack
+        version: i64 = hpack.version
+        if not self._known.matches(fragment, version, end) or self._known_to_head != to_head:
+            self._known.forget()
+            self.detail = ""
+            if not self._read(hpack.decode(fragment)) or not self._is_framed(end, to_head):
+                self.head = HttpResponse(200, b"", HttpHeaders())
+                return BAD_RESPONSE
+            if hpack.version == version:
+                self._known.remember(fragment, version, end)
+                self._known_to_head = to_head
+        status: i64 = self._status
+        head = HttpResponse(status, b"", HttpHeaders(self._lines, self._bits))
+        self.head = head
+        head.has_date = self._has_date
+        head.content_length = self._length
+        if status < 200:
+            if interims >= MAX_INTERIM:
+                self.detail = "too many interim responses"
+                return BAD_RESPONSE
+        elif status == _NO_CONTENT:
+            head.content_length = 0
+        if self._length >= 0 and (status < 200 or status == _NO_CONTENT):
+            head.headers.remove_raw(b"content-length")
+        if len(tunnel) > 0 and 200 <= status < 300:
+            head.headers.remove_raw(b"content-length")
+            head.content_length = UNKNOWN_LENGTH
+            head.raw_tunnel = tunnel
+            if tunnel != CONNECT:
+                head.status = _SWITCHING
+        return None
 
     def decode_trailers(self, fragment: bytes) -> Failure | None:
         """Decodes the block after the content, like `decode`."""
-        raise NotImplementedError
+        return None if self.read_trailers(fragment) == GOOD else BAD_RESPONSE
+
+    def _read(self, entries: list[Entry]) -> bool:
+        """Sets what the fields of a block mean. Returns whether they are good; else with `detail`."""
+        parts: list[bytes] = []
+        bits: i64 = 0
+        count: i64 = 0
+        self._status = 0
+        self._length = UNKNOWN_LENGTH
+        self._has_date = False
+        for entry in entries:
+            kind: i64 = entry.kind
+            if kind != fields.OTHER:
+                if kind == tables.STATUS:
+                    if self._status != 0 or count > 0:
+                        return self._fault("more than one :status, or a late one")
+                    self._status = _parse_status(entry.value)
+                    if self._status == 0:
+                        return self._fault("not a status code")
+                    continue
+                if not self._take_field(entry, kind):
+                    if len(self.detail) > 0:
+                        return False
+                    count += 1
+                    continue
+            count += 1
+            parts.append(entry.line)
+            bits |= entry.bit
+        if self._hpack.overflow >= 0 or count > self._limits.fields:
+            return self._fault("response head is too large")
+        if self._status == 0:
+            return self._fault("no :status")
+        self._lines = b"".join(parts)
+        self._bits = bits
+        return True
+
+    def _take_field(self, entry: Entry, kind: i64) -> bool:
+        """Returns whether the field is forwarded; sets `detail` if it makes the response malformed."""
+        if kind == fields.DATE:
+            self._has_date = True
+        elif kind == fields.CONTENT_LENGTH:
+            if self._length != UNKNOWN_LENGTH:
+                return self._fault("more than one content-length field")
+            self._length = parse_length(entry.value)
+            if self._length == BAD_LENGTH:
+                return self._fault("content-length is not a number")
+        elif kind == tables.CONNECTION_FIELD:
+            return self._fault("connection field")
+        elif kind == tables.FAULTY:
+            return self._fault(entry.fault())
+        elif kind >= tables.METHOD:
+            return self._fault("pseudo-header field of a request")
+        elif kind == fields.TE or (kind >= fields.HOP_BY_HOP and kind <= fields.LOOK_ALIKE):
+            return False
+        return True
+
+    def _is_framed(self, end: bool, to_head: bool) -> bool:
+        """Whether status, length and end of the stream agree (RFC 9113 section 8.1.1)."""
+        status: i64 = self._status
+        length: i64 = self._length
+        if status < 200:
+            if end:
+                return self._fault("interim response that ends the stream")
+            if status == _SWITCHING:
+                return self._fault("status 101")
+            return length <= 0 or self._fault("interim response with a length")
+        if end and length > 0 and not to_head and status != _NO_CONTENT and status != _NOT_MODIFIED:
+            return self._fault("content-length without content")
+        return True
+
+    def _fault(self, detail: str) -> bool:
+        self.detail = detail
+        return False
+
+
+def _parse_status(value: bytes) -> i64:
+    """A status of 100 to 599; 0 for anything else."""
+    if len(value) != 3:
+        return 0
+    status: i64 = parse_length(value)
+    return status if 100 <= status <= 599 else 0

@@ -1,0 +1,154 @@
+"""Decoding of header blocks (RFC 7541 sections 3, 5 and 6)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.protocol import ProtocolError
+from pymosn.core.failure import HTTP2_COMPRESSION
+from pymosn.protocol.http2.frames import DEFAULT_TABLE_SIZE
+from pymosn.protocol.http2.huffman import decode_huffman
+from pymosn.protocol.http2.limits import HeadLimits
+from pymosn.protocol.http2.tables import STATIC, STATIC_SIZE, Entry, FieldName
+
+#: Continuation bytes of an integer at most: more than 2^28 of anything is an attack.
+_MAX_SHIFT: Final[i64] = 21
+#: Pseudo-header fields that may come with `HeadLimits.fields` other ones.
+_PSEUDO_FIELDS: Final[i64] = 5
+NOTHING: Final[i64] = -1
+
+
+class HpackDecoder:
+    """Decodes the header blocks of one direction of one connection. Has the dynamic table.
+
+    A block beyond the limits is decoded to its end, since it may change the table, but only what is within them is returned.
+    """
+
+    def __init__(self, limits: HeadLimits, table_size: i64) -> None:
+        """`table_size`: the largest size of the table, in bytes, as announced in our SETTINGS."""
+        self._limits = limits
+        #: The kind of the first field beyond the limits of the last block; NOTHING if there is none.
+        self.overflow: i64 = NOTHING
+        #: Changes with the dynamic table.
+        self.version: i64 = 0
+        # The peer uses the default size until it has our SETTINGS (RFC 9113 section 6.5.2).
+        self._allowed: i64 = table_size if table_size > DEFAULT_TABLE_SIZE else DEFAULT_TABLE_SIZE
+        self._capacity: i64 = DEFAULT_TABLE_SIZE
+        #: From the oldest to the newest.
+        self._entries: list[Entry] = []
+        self._used: i64 = 0
+        self._at: i64 = 0
+
+    def decode(self, block: bytes) -> list[Entry]:
+        """The fields of a complete block. Raises ProtocolError (HTTP2_COMPRESSION), after which nothing can be decoded."""
+        found: list[Entry] = []
+        size: i64 = len(block)
+        left: i64 = self._limits.head
+        fields_left: i64 = self._limits.fields + _PSEUDO_FIELDS
+        is_start = True
+        self.overflow = NOTHING
+        i: i64 = 0
+        while i < size:
+            byte: i64 = block[i]
+            if byte >= 128:
+                index: i64 = byte & 127
+                if index < 127:
+                    i += 1
+                else:
+                    index = self._read_integer(block, i, 127)
+                    i = self._at
+                entry = self._entry(index)
+            elif byte >= 64:
+                entry = self._read_literal(block, i, 63, False)
+                i = self._at
+                self._insert(entry)
+            elif byte >= 32:
+                if not is_start:
+                    raise ProtocolError(HTTP2_COMPRESSION, "a change of the table's size after a field")
+                self._resize(self._read_integer(block, i, 31))
+                i = self._at
+                continue
+            else:
+                entry = self._read_literal(block, i, 15, byte >= 16)
+                i = self._at
+            is_start = False
+            if self.overflow < 0:
+                left -= entry.line_size()
+                fields_left -= 1
+                if left < 0 or fields_left < 0:
+                    self.overflow = entry.kind
+                else:
+                    found.append(entry)
+        return found
+
+    # ---- the table
+
+    def _entry(self, index: i64) -> Entry:
+        if index <= STATIC_SIZE:
+            if index == 0:
+                raise ProtocolError(HTTP2_COMPRESSION, "index 0")
+            return STATIC[index - 1]
+        at: i64 = len(self._entries) + STATIC_SIZE - index
+        if at < 0:
+            raise ProtocolError(HTTP2_COMPRESSION, "index beyond the table")
+        return self._entries[at]
+
+    def _insert(self, entry: Entry) -> None:
+        self.version += 1
+        self._evict(self._capacity - entry.size)
+        if entry.size <= self._capacity:
+            self._entries.append(entry)
+            self._used += entry.size
+
+    def _resize(self, size: i64) -> None:
+        if size > self._allowed:
+            raise ProtocolError(HTTP2_COMPRESSION, "the table's size is larger than SETTINGS_HEADER_TABLE_SIZE")
+        self.version += 1
+        self._capacity = size
+        self._evict(size)
+
+    def _evict(self, room: i64) -> None:
+        """Removes the oldest entries until the others have at most `room` bytes (RFC 7541 sections 4.3 and 4.4)."""
+        while self._used > room and len(self._entries) > 0:
+            self._used -= self._entries.pop(0).size
+
+    # ---- primitives; each sets `_at` to the offset after what it has read
+
+    def _read_integer(self, block: bytes, start: i64, mask: i64) -> i64:
+        """The integer whose prefix is the bits of `mask` in the byte at `start` (RFC 7541 section 5.1)."""
+        size: i64 = len(block)
+        if start >= size:
+            raise ProtocolError(HTTP2_COMPRESSION, "block ends within a field")
+        value: i64 = block[start] & mask
+        i: i64 = start + 1
+        if value == mask:
+            shift: i64 = 0
+            while True:
+                if i >= size or shift > _MAX_SHIFT:
+                    raise ProtocolError(HTTP2_COMPRESSION, "integer is too large or has no end")
+                byte: i64 = block[i]
+                value += (byte & 127) << shift
+                shift += 7
+                i += 1
+                if byte < 128:
+                    break
+        self._at = i
+        return value
+
+    def _read_string(self, block: bytes, start: i64) -> bytes:
+        """RFC 7541 section 5.2."""
+        length: i64 = self._read_integer(block, start, 127)
+        first: i64 = self._at
+        end: i64 = first + length
+        if end > len(block):
+            raise ProtocolError(HTTP2_COMPRESSION, "string is longer than the block")
+        self._at = end
+        return decode_huffman(block, first, end) if block[start] >= 128 else block[first:end]
+
+    def _read_literal(self, block: bytes, start: i64, mask: i64, never_indexed: bool) -> Entry:
+        """RFC 7541 section 6.2."""
+        index: i64 = self._read_integer(block, start, mask)
+        name = self._entry(index).name if index > 0 else FieldName(self._read_string(block, self._at))
+        return Entry(name, self._read_string(block, self._at), never_indexed)
