@@ -4,6 +4,9 @@ talk.py            Talk: layers 2 to 4 of one worker between fake peers, on a fa
 starting.py        Start: the type of the fixture `start`, which begins a Talk
 peers.py           Peer, Dial: a client or an upstream, and a connection that the proxy asked for
 transport.py       FakeTransport, FakeLoop: the event loop's side of connections
+h2_frames.py       frames of HTTP/2, right and wrong; h2_end.py: one end of a connection, which checks the proxy
+h2_peers.py        clients and upstreams that speak HTTP/2; h2_text.py: those that speak HTTP/1 text with the test
+http1_text.py      messages in HTTP/1 text as what they say, whatever carries them
 chunks.py          merge_chunks: messages that differ only in how their chunks are cut
 messages.py        GET, OK, DATE: bytes that most conversations need
 options.py         options of listeners and filters with defaults

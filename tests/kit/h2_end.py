@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-import hpack  # type: ignore[import-not-found, unused-ignore]
+import hpack
 from tests.kit import h2_frames as wire
 from tests.kit.h2_frames import Fields, Frame
 
@@ -259,7 +259,8 @@ class End:
         stream = self.streams.get(frame.stream)
         if stream is None:
             assert not self.is_client, f"{frame}: the client has not opened this stream"
-            assert frame.stream % 2 and frame.stream > self._highest, f"{frame}: not a new stream of a client"
+            assert frame.stream % 2 == 1, f"{frame}: not a stream of a client"
+            assert frame.stream > self._highest, f"{frame}: not a new stream"
             self._highest = frame.stream
             stream = self._made(frame.stream)
             most = self.own_settings.get(int(known.MAX_CONCURRENT_STREAMS))
@@ -282,7 +283,8 @@ class End:
             assert name == name.lower(), f"not in lower case: {name!r}"
             assert name not in _CONNECTION_FIELDS, f"HTTP/2 does not have {name!r}"
             assert name != b"te" or value == b"trailers", f"te: {value!r}"
-            assert not any(byte in value for byte in b"\r\n\0") and value.strip(b" \t") == value, f"{name!r}: {value!r}"
+            assert not any(byte in value for byte in b"\r\n\0"), f"{name!r}: {value!r}"
+            assert value.strip(b" \t") == value, f"{name!r}: {value!r}"
 
     def _check_length(self, stream: Stream) -> None:
         """The content is as long as announced, if it is complete and there may be any."""

@@ -152,9 +152,7 @@ class H2Upstream(H2Peer):
         """Whether each request that came was taken."""
         return len(self._taken) == len(self.end.streams)
 
-    def responds(
-        self, stream: Stream, status: int = 200, fields: Fields = (), body: bytes = b"", end: bool = True
-    ) -> None:
+    def responds(self, stream: Stream, status: int = 200, fields: Fields = (), body: bytes = b"", end: bool = True) -> None:
         """Sends a response."""
         self.end.send_head(stream, [(b":status", b"%d" % status), *fields], end and not body)
         if body:

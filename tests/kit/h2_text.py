@@ -49,7 +49,7 @@ class TextPeer(Peer):
             return
         for event in self._said.feed(data):
             if event[0] == "head":
-                method = event[1][0]  # type: ignore[index]
+                method = event[1][0]
                 self._found.methods.append(method)
                 self._expected.methods.append(method)
 
@@ -198,11 +198,9 @@ class TextStream(Peer):
         end = self.wire.end
         is_last = following == ("end",)
         if event[0] == "data":
-            assert isinstance(event[1], bytes)
             end.send_data(stream, event[1], is_last)
             return is_last
         if event[0] == "trailers":
-            assert isinstance(event[1], list)
             end.send_trailers(stream, event[1])
             return is_last
         end.send_data(stream, b"", True)
@@ -251,7 +249,7 @@ class TextClient(TextStream):
 
     def _open(self, event: Event, end: bool) -> bool:
         """Opens a stream. Whether it has ended with the head."""
-        (method, target), fields = event[1], event[2]  # type: ignore[misc]
+        _, (method, target), fields = event
         self._expected.methods.append(method)
         stream = self._wire.end.new_stream()
         self._begin(stream)
@@ -335,8 +333,7 @@ class TextUpstream(TextStream):
             if stream is None or stream.code >= 0 or self.transport.is_lost:
                 continue  # nobody reads it
             if event[0] == "head":
-                status, fields = event[1], event[2]
-                assert isinstance(fields, list)
+                _, status, fields = event
                 end = following == ("end",)
                 self.wire.end.send_head(stream, [(b":status", b"%d" % status), *fields], end)
                 if end:
@@ -379,13 +376,13 @@ class TextDialer(FakeDialer):
         return peer
 
     def next_stream(self, address: str) -> Peer | None:
-        for shared in self._shared:
-            if shared.unclaimed and shared.address == address:
-                peer = shared.new_peer()
+        for one in self._shared:
+            if one.unclaimed and one.address == address:
+                peer = one.new_peer()
                 self.upstreams.append(peer)
                 return peer
         return None
 
     def expect_no_stream(self) -> None:
-        for shared in self._shared:
-            assert not shared.unclaimed, f"a request that no peer has: {shared.unclaimed[0].heads}"
+        for one in self._shared:
+            assert not one.unclaimed, f"a request that no peer has: {one.unclaimed[0].heads}"

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from http import HTTPStatus
+from typing import Any
 
 Pairs = list[tuple[bytes, bytes]]
 #: `("head", method and target or status, fields)`, `("data", bytes)`, `("trailers", fields)`, `("end",)`.
-Event = tuple[object, ...]
+Event = tuple[Any, ...]
 
 _OF_CONNECTION = (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade", b"te", b"trailer")
 
@@ -109,7 +110,7 @@ class Http1Text:
         line, *lines = head.split(b"\r\n")
         words = line.split(b" ", 2)
         if self._is_request:
-            assert len(words) == 3 and words[2].startswith(b"HTTP/1."), f"not a request line: {line!r}"
+            assert words[2].startswith(b"HTTP/1."), f"not a request line: {line!r}"
             start: object = (words[0], words[1])
             has_content = True
         else:
@@ -160,7 +161,7 @@ def merged(events: Sequence[Event]) -> list[Event]:
     out: list[Event] = []
     for event in events:
         if event[0] == "data" and out and out[-1][0] == "data":
-            out[-1] = ("data", out[-1][1] + event[1])  # type: ignore[operator]
+            out[-1] = ("data", out[-1][1] + event[1])
         else:
             out.append(event)
     return out
@@ -184,8 +185,7 @@ class Renderer:
                 to_head = not is_interim and bool(asked) and asked.pop(0) == b"HEAD"
                 out += self._head(event, ends or is_interim or to_head)
             elif kind == "data":
-                piece = event[1]
-                assert isinstance(piece, bytes)
+                piece: bytes = event[1]
                 out += b"%x\r\n%b\r\n" % (len(piece), piece) if self._is_chunked else piece
             elif kind == "trailers":
                 out += b"0\r\n" + _lines(event[1]) + b"\r\n"
@@ -196,8 +196,7 @@ class Renderer:
         return out
 
     def _head(self, event: Event, ends: bool) -> bytes:
-        start, fields = event[1], event[2]
-        assert isinstance(fields, list)
+        _, start, fields = event
         if isinstance(start, tuple):
             line = b"%b %b HTTP/1.1\r\n" % start
         else:
@@ -207,13 +206,12 @@ class Renderer:
         return line + _lines(fields) + coding + b"\r\n"
 
 
-def _phrase(status: object) -> str:
+def _phrase(status: int) -> str:
     try:
-        return HTTPStatus(status).phrase  # type: ignore[arg-type]
+        return HTTPStatus(status).phrase
     except ValueError:
         return ""
 
 
-def _lines(fields: object) -> bytes:
-    assert isinstance(fields, list)
+def _lines(fields: Pairs) -> bytes:
     return b"".join(b"%b: %b\r\n" % pair for pair in fields)

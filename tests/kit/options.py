@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from pymosn.api.exchange import AccessLog
 from pymosn.api.rpc import MAX_FRAME
@@ -15,14 +15,28 @@ from pymosn.core.overload import OverloadState
 from pymosn.core.uri import KEEP_SLASHES, STRICT_PATHS, PathPolicy
 from pymosn.protocol.http.policy import PASS_UNDERSCORES, STRICT, HttpPolicy
 from pymosn.protocol.http1.decoder import Http1Limits
+from pymosn.protocol.http2.limits import HeadLimits
 from pymosn.proxy.options import HttpRules, ProxyOptions
 from pymosn.proxy.stream_filters import StreamFilters
 from pymosn.proxy.tcp_options import TcpOptions
 from pymosn.routing.by_address import AddressRoute, StreamTarget
 from pymosn.routing.table import TableSlot
 from pymosn.stream.http1.options import Http1Options
+from pymosn.stream.http2.options import Http2Options
 from pymosn.stream.rpc.options import FRAME_TIMEOUT, RpcOptions
 
+#: The options that HTTP/1 and HTTP/2 have in common, except for the limits.
+_SHARED: Final = (
+    "policy",
+    "idle_timeout",
+    "header_timeout",
+    "body_timeout",
+    "body_min_rate",
+    "max_requests",
+    "overload",
+    "upgrades",
+    "connect",
+)
 _WEBSOCKET: Final = frozenset((b"websocket",))
 
 
@@ -74,6 +88,14 @@ def http1_options(
         upgrades=upgrades,
         connect=connect,
     )
+
+
+def http2_options(http1: Http1Options | None = None, **settings: Any) -> Http2Options:
+    """Options of HTTP/2 on a listener: those that `http1` has in common with it, and `settings`."""
+    same = http1_options() if http1 is None else http1
+    limits = HeadLimits(same.limits.head, same.limits.fields, same.limits.body)
+    shared: dict[str, Any] = {name: getattr(same, name) for name in _SHARED}
+    return Http2Options(**{"limits": limits, **shared, **settings})
 
 
 def rpc_options(

@@ -20,7 +20,7 @@ from tests.kit import certificates
 from tests.kit.fakes import FakeClock, Lines, Outcomes
 from tests.kit.h2_text import TextClient, TextDialer, TextPeer
 from tests.kit.messages import WALL
-from tests.kit.options import http1_options, proxy_options, rpc_options, tcp_options
+from tests.kit.options import http1_options, http2_options, proxy_options, rpc_options, tcp_options
 from tests.kit.peers import Dial, FakeDialer, Peer
 from tests.kit.transport import FakeLoop
 
@@ -57,6 +57,7 @@ from pymosn.routing.actions import Forward
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
 from pymosn.stream.http1.options import Http1Options
+from pymosn.stream.http2.options import Http2Options
 from pymosn.stream.registry import protocols as known_protocols
 from pymosn.stream.rpc.options import RpcOptions
 from pymosn.upstream.balancers import balancers
@@ -94,6 +95,7 @@ class Talk:
         table: RouteTable | None = None,
         hosts: Sequence[str] = (HOST,),
         max_connections: int = 0,
+        upstream_protocol: str = "",
         plan: Mapping[str, Any] | None = None,
         other_plan: Mapping[str, Any] | None = None,
         filters: Mapping[str, StreamFilter] | None = None,
@@ -103,6 +105,7 @@ class Talk:
         protocols: Sequence[str] = ("Http1",),
         extra_protocols: Sequence[StreamProtocol] = (),
         http1: Http1Options | None = None,
+        http2: Http2Options | None = None,
         rpc: RpcOptions | None = None,
         tcp: Mapping[str, Any] | None = None,
         fallback: NetworkFilterFactory | None = None,
@@ -120,10 +123,10 @@ class Talk:
 
         `routes`: all to the cluster `service` unless given; `table`: a whole table instead.
 
-        `hosts`, `max_connections`: of the cluster `service`. `plan`, `other_plan`: keywords of the ClusterPlan of `service`
-        and of `other`. `filters`: by name. `connection_filters`: by name, all with `connection_config`; `is_alone`: no
-        other filter follows them. `protocols`: names, in the order in which they are detected; `extra_protocols`:
-        ones that are not built in.
+        `hosts`, `max_connections`: of the cluster `service`; `upstream_protocol`: of both. `plan`, `other_plan`: keywords
+        of the ClusterPlan of `service` and of `other`. `filters`: by name. `connection_filters`: by name, all with
+        `connection_config`; `is_alone`: no other filter follows them. `protocols`: names, in the order in which they are
+        detected; `extra_protocols`: ones that are not built in.
 
         `tcp`: keywords of TcpOptions for a listener with only `tcp_proxy`; with several protocols, for `tcp_proxy` as their
         fallback. `fallback`: another network filter for connections in no known protocol.
@@ -155,16 +158,20 @@ class Talk:
         self.clusters = Clusters()
         self.runtime = Runtime(self.clock, self.wheel, self.metrics, self.log, known, self.clusters)
         self.maker = PoolMaker(known, dialer, self.wheel)
-        self._add_clusters(hosts, {"limits": LimitPlan(connections=max_connections), **(plan or {})}, other_plan or {})
+        chosen = {"upstream_protocol": upstream_protocol or (over[1] if over is not None else "")}
+        chosen = {key: value for key, value in chosen.items() if value}
+        own = {"limits": LimitPlan(connections=max_connections), **chosen, **(plan or {})}
+        self._add_clusters(hosts, own, {**chosen, **(other_plan or {})})
         self.slot = TableSlot("table")
         self.slot.table = table or table_of(routes or forward())
         self.stats = DownstreamStats(self.metrics.group("downstream", ("listener", "l")))
+        if over is not None and over[0] == "Http2":
+            protocols = ["Http2" if name == "Http1" else name for name in protocols]
+        made: dict[str, object] = {"Http1": http1 or http1_options(), "Http2": http2 or http2_options(http1)}
         options = proxy_options(
             listener_name="l",
             protocols=[_protocol(known, name) for name in protocols],
-            protocol_options={
-                name: (http1 or http1_options()) if name == "Http1" else (rpc or rpc_options()) for name in protocols
-            },
+            protocol_options={name: made.get(name, rpc or rpc_options()) for name in protocols},
             slot=self.slot,
             filters=StreamFilters([FilterHandle(name, entry, self.metrics) for name, entry in (filters or {}).items()]),
             stats=self.stats,
