@@ -68,6 +68,7 @@ class HttpRequest(RequestHead):
     """The head of an HTTP request.
 
     `connection_lines`: X-Forwarded-For and -Proto, built for a connection's first request; the codec copies them to others.
+    `expected_accept`: the Sec-WebSocket-Accept that the response must have, if the client itself does not check it.
     """
 
     def __init__(self, headers: Headers | None = None) -> None:
@@ -78,6 +79,7 @@ class HttpRequest(RequestHead):
         #: Whether the request did not come through the trusted proxies, so that it is not trusted.
         self.bypassed_proxies: bool = False
         self.connection_lines: bytes = b""
+        self.expected_accept: bytes = b""
 
     def copy(self) -> RequestHead:
         head = HttpRequest(self.headers.copy())
@@ -104,6 +106,10 @@ class HttpRequest(RequestHead):
         head.is_one_way = self.is_one_way
         head.timeout = self.timeout
         head.raw_tunnel = self.raw_tunnel
+        head.expected_accept = self.expected_accept
+
+    def accepts_tunnel(self, response: ResponseHead) -> bool:
+        return len(self.expected_accept) == 0 or response.headers.get_raw(b"sec-websocket-accept") == self.expected_accept
 
     def set_length(self, length: i64) -> None:
         _set_length(self, length)

@@ -256,6 +256,10 @@ class RequestHead(MessageHead):
         """Whether to send it again when its host closes a reused connection before the response."""
         return False
 
+    def accepts_tunnel(self, response: ResponseHead) -> bool:
+        """Whether a response that opens the requested tunnel proves what it must."""
+        return True
+
     def kept_body_limit(self) -> i64:
         """Bytes of its body that may be kept for a further attempt."""
         return KEPT_BODY

@@ -6,7 +6,7 @@ Bytes from either side are forwarded unchanged, until both sides have ended, one
 
 from __future__ import annotations
 
-from pymosn.core.failure import FILTER_ERROR, TUNNEL_IDLE
+from pymosn.core.failure import BAD_RESPONSE, FILTER_ERROR, TUNNEL_IDLE
 from pymosn.core.message import CONNECT, CONNECT_HERE, ResponseHead
 from pymosn.proxy.body_flow import BodyFlow
 from pymosn.proxy.forwarder import Forwarder
@@ -30,6 +30,9 @@ class Tunnel(SenderWrapper):
         owner = self._owner
         if not _agrees(head):
             owner.fail(FILTER_ERROR, not_a_tunnel(head))
+            return
+        if not owner.exchange.request.accepts_tunnel(head):
+            owner.fail(BAD_RESPONSE, "wrong Sec-WebSocket-Accept")
             return
         if head.new_body is not None:
             owner.fail(FILTER_ERROR, "a filter set a body for a response that opens a tunnel")
