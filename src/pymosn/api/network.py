@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from mypy_extensions import i64, mypyc_attr
 
@@ -267,6 +267,14 @@ class DialRule:
         raise NotImplementedError
 
 
+class TcpKeepalive(NamedTuple):
+    """Probes of TCP on a silent connection: seconds before the first and between them, and how many end it unanswered."""
+
+    idle: int = 30
+    interval: int = 10
+    probes: int = 3
+
+
 @mypyc_attr(acyclic=True)
 class Peer:
     """The other end of an outgoing connection. Immutable except for the session, built once per host."""
@@ -280,13 +288,15 @@ class Peer:
         bind: str,
         rule: DialRule | None = None,
         mark: i64 = 0,
+        keepalive: TcpKeepalive | None = None,
     ) -> None:
         """`address`: "ip:port", "[v6]:port", "name:port" or "unix:/path".
 
         `server_name`: sent and verified by a TLS handshake. `bind`: the local IP address; empty for the system's choice.
         `rule`: asked about each resolved IP address before it is dialed. `mark`: SO_MARK of the socket, for the kernel's
-        routing and firewall; 0 for none.
+        routing and firewall; 0 for none. `keepalive`: of TCP; None: no probes.
         """
+        self.keepalive = keepalive
         self.rule = rule
         self.mark: i64 = mark
         self.address = address

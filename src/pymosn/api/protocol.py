@@ -33,9 +33,14 @@ IGNORE: Final[i64] = 9
 class ProtocolSpec:
     """Describes a protocol; needed before its codec runs."""
 
-    def __init__(self, name: str, alpn: str, multiplexed: bool) -> None:
-        """`name`: as in the configuration ("Http1"); `multiplexed`: several streams share a connection."""
+    def __init__(self, name: str, alpn: str, multiplexed: bool, family: str = "") -> None:
+        """`name`: as in the configuration ("Http1"); `multiplexed`: several streams share a connection.
+
+        `family`: protocols of one family have the same heads, so that a request of one can be sent in any other; empty for
+        a protocol that is alone.
+        """
         self.name = name
+        self.family = family or name
         self.alpn = alpn
         self.multiplexed = multiplexed
 

@@ -55,6 +55,8 @@ class ExchangeRecord:
         self.protocol: str = ""
         #: The protocol that a transcoder translates the request to; empty when it is not transcoded.
         self.transcoded_to: str = ""
+        #: The protocol spoken to the upstream: the one that has been chosen, then the one of the connection.
+        self.spoken_upstream: str = ""
         self.cluster_name: str = ""
         self.upstream_address: str = ""
         self.upstream_hostname: str = ""
@@ -83,8 +85,8 @@ class ExchangeRecord:
         self.attempts: i32 = 0
 
     def upstream_protocol(self) -> str:
-        """The protocol spoken to the upstream: the client's, unless the request is transcoded."""
-        return self.transcoded_to or self.protocol
+        """The protocol spoken to the upstream; the client's as long as none has been chosen."""
+        return self.spoken_upstream or self.protocol
 
     @property
     def remote_address(self) -> str:

@@ -136,9 +136,21 @@ class RequestSender(StreamSender):
         """The upstream connection."""
         raise NotImplementedError
 
+    def protocol(self) -> str:
+        """The name of the protocol that is really spoken; empty if the pool was asked for it by name and has no other."""
+        return ""
+
     def is_reused(self) -> bool:
         """Whether the connection was used before and nothing has arrived for this request: the host may have closed it."""
         raise NotImplementedError
+
+    def may_be_refused(self) -> bool:
+        """Whether the host may say that it has not processed the request, so that any request may be sent again."""
+        return False
+
+    def instead(self) -> str:
+        """After a failure: the protocol in which the host wants this request; empty if it is no matter of the protocol."""
+        return ""
 
     def send_request(self, head: RequestHead, data: bytes, end: bool) -> None:
         """Sends the head and the first bytes of the body."""
@@ -181,6 +193,13 @@ class ConnectionPool:
         """`receiver` no longer needs its stream; does nothing when it is not waiting."""
         raise NotImplementedError
 
+    def adopt(self, connection: Connection, data: bytes) -> None:
+        """Takes over an open connection, for which the caller has a permit of `PoolTarget.try_connection`.
+
+        `data`: what has arrived on it.
+        """
+        raise NotImplementedError
+
     def close(self) -> None:
         """Closes idle connections now, and the others as soon as they are idle."""
         raise NotImplementedError
@@ -211,6 +230,25 @@ class PoolTarget:
         self.heartbeat_interval: float = 15.0
         self.heartbeat_timeout: float = 1.0
         self.heartbeat_failures: i64 = 6
+        #: The interval of probes by a protocol whose peers do not expect any (HTTP/2); 0 for none.
+        self.ping_interval: float = 0.0
+        #: Seconds after which a connection gets no further request, give or take a tenth; 0 for no limit.
+        self.max_connection_age: float = 0.0
+
+    def peer_for(self, alpn: str, needs_alpn: bool) -> Peer:
+        """How to dial for a protocol with this ALPN identifier.
+
+        `needs_alpn`: in TLS the protocol is not spoken without ALPN, and its pool knows what to do if the host selects
+        another one. Else only this protocol is offered, or none.
+        """
+        return self.peer
+
+    def pool(self, protocol: str) -> ConnectionPool:
+        """The pool for that protocol, or for the one that is spoken instead. Raises KeyError for an unknown protocol."""
+        raise NotImplementedError
+
+    def speak_instead(self, refused: str, spoken: str) -> None:
+        """The host has been found not to speak the protocol `refused`: its requests use `spoken` from now on."""
 
     def try_connection(self) -> bool:
         """Takes one of the cluster's permits for connections; False when none is left."""

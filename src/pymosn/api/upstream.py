@@ -8,7 +8,7 @@ from typing import Final
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.network import Peer
-from pymosn.api.stream import ConnectionPool, PoolTarget
+from pymosn.api.stream import PoolTarget
 
 #: Reasons why a host is not used: bits of `Host.health_flags`, with MOSN's values.
 FAILED_ACTIVE_CHECK: Final = 1
@@ -86,10 +86,6 @@ class Host(PoolTarget):
         self.active_connections: i64 = 0
         #: Maintained only if a balancer uses it.
         self.latency: LatencyAverage | None = None
-
-    def pool(self, protocol: str) -> ConnectionPool:
-        """The connection pool for that protocol. Raises KeyError for an unknown protocol."""
-        raise NotImplementedError
 
     def set_health_flag(self, flag: i64, on: bool, now: float) -> None:
         """Sets or clears one reason for not using the host, which is healthy without any."""

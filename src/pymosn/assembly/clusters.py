@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from pymosn.api.network import TcpKeepalive
 from pymosn.api.upstream import Criteria, criteria
 from pymosn.assembly.share import WorkerShare
 from pymosn.assembly.tls import client_settings, resolver
 from pymosn.config.schema import Cluster as ClusterConfig
 from pymosn.config.schema import Host
 from pymosn.config.schema.cluster import BalancerConfig, CircuitBreaker, OriginalDstConfig
+from pymosn.config.schema.connections import TcpKeepalive as TcpKeepaliveConfig
 from pymosn.config.schema.router import Metadata
 from pymosn.core.address_ranges import port_ranges
 from pymosn.upstream import plan
@@ -40,6 +42,9 @@ def plan_cluster(config: ClusterConfig, share: WorkerShare, parts: Mapping[bytes
         proxy_protocol=config.proxy_protocol,
         mark=config.mark,
         tls=client_settings(config.tls_context, resolver(parts or {})),
+        upstream_protocol=config.upstream_protocol,
+        max_connection_age=config.max_connection_age,
+        keepalive=tcp_keepalive(config.tcp_keepalive),
     )
 
 
@@ -59,7 +64,13 @@ def _heartbeats(config: ClusterConfig) -> plan.HeartbeatPlan:
     defaults, block = plan.HeartbeatPlan(), config.keepalive
     if block is None:
         return defaults
-    return plan.HeartbeatPlan(block.interval or defaults.interval, block.timeout or defaults.timeout, block.failures)
+    interval = block.interval or defaults.interval
+    return plan.HeartbeatPlan(interval, block.timeout or defaults.timeout, block.failures, interval)
+
+
+def tcp_keepalive(config: TcpKeepaliveConfig | None) -> TcpKeepalive | None:
+    """The probes of TCP connections; None for the system's default."""
+    return None if config is None else TcpKeepalive(int(config.idle), int(config.interval), config.probes)
 
 
 def original_plan(config: ClusterConfig) -> plan.OriginalPlan | None:

@@ -12,6 +12,7 @@ from pymosn.api.exchange import AccessLog
 from pymosn.api.network import FilterChainFactory, NetworkFilterFactory, join_address
 from pymosn.api.stream import ListenerFacts, StreamProtocol
 from pymosn.assembly.chains import ListenerChains
+from pymosn.assembly.clusters import tcp_keepalive
 from pymosn.assembly.filters import FilterBuilder
 from pymosn.assembly.protocols import ProtocolLoadError, load_protocol
 from pymosn.assembly.share import WorkerShare
@@ -102,6 +103,7 @@ class BuiltListener(msgspec.Struct, eq=False):
             self.chains.take_over(self.before)
             self.before = None
         self.listener.factory = self.chains.factory()
+        self.listener.keepalive = tcp_keepalive(self.config.tcp_keepalive)
 
 
 class WorkerNetwork:

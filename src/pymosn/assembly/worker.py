@@ -76,7 +76,7 @@ class WorkerRuntime:
         self._network = WorkerNetwork(self.admission)
         self._network.gate.log = self.log
         dialer = TcpDialer(self._network.ids, self.clock, self.wheel, self.admission, self.log)
-        maker = PoolMaker(self.runtime.protocols, dialer, self.wheel, self._network.own_addresses)
+        maker = PoolMaker(self.runtime.protocols, dialer, self.wheel, self._network.own_addresses, self.log)
         self._clusters = WorkerClusters(self.runtime.clusters, maker, self.metrics, self.share)
         self._modules = ModuleStore()
         #: The TLS contexts of listeners.

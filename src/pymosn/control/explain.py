@@ -37,9 +37,10 @@ from pymosn.core.request_ids import RequestIds
 from pymosn.core.secrets import is_credential, names_secret
 from pymosn.filters.stream.mirror import MirrorFilter
 from pymosn.filters.stream.mirror import Settings as MirrorSettings
+from pymosn.network.tls.names import alpn_of
 from pymosn.protocol.http1.encoder import encode_request
 from pymosn.protocol.http1.request import RequestDecoder
-from pymosn.proxy.decision import Rejection, choose_target, decide, plan_forward
+from pymosn.proxy.decision import Rejection, choose_target, decide, plan_forward, wanted_protocol
 from pymosn.proxy.forwarding import change_request, change_response
 from pymosn.proxy.mirroring import EACH_HEALTHY_HOST, copies_wanted
 from pymosn.routing.actions import DirectResponse, Forward, ForwardPlan, ForwardWeighted, Redirect
@@ -47,7 +48,12 @@ from pymosn.routing.rewrites import rewrite_host, rewrite_path
 from pymosn.routing.table import RouteTable, VirtualHost
 from pymosn.stream.http.options import forwarding_options, path_policy
 from pymosn.stream.http1.options import read_http1_options
+from pymosn.stream.registry import protocols
 from pymosn.upstream.original_dst import is_ambiguous
+from pymosn.upstream.way_out import AUTO, WayOut
+
+#: The upstream protocol where it is not known before a connection is open.
+BY_ALPN: Final = "what the TLS handshake selects (ALPN)"
 
 #: Maximum number of virtual hosts and routes listed as not matching, those nearest to the match.
 MOST: Final = 100
@@ -321,13 +327,17 @@ def _forward(
     failure = rewrite_path(exchange, action.changes, path_policy(http1))
     if failure is not None:
         return answer | _failed(failure, "the rewritten path climbs, or has no normal form")
-    choice = choose_host(cluster, plan.selection, live, cluster_tls(cluster, config.cluster_manager))
+    tls = cluster_tls(cluster, config.cluster_manager)
+    choice = choose_host(cluster, plan.selection, live, tls)
+    way = WayOut(cluster.upstream_protocol, () if tls is None else alpn_of(tls.alpn), protocols())
+    protocol = way.protocol(wanted_protocol(exchange, action), exchange.protocol)
     answer["cluster"] = {
         "name": cluster.name,
         "lb_type": cluster.lb_type or "LB_ROUNDROBIN",
         "subset": dict(target.subset or ()),
         "health": "assumed" if live is None else "live",
         "hosts": choice.hosts,
+        "protocol": BY_ALPN if protocol == AUTO else protocol,
     }
     answer["timeouts"] = {"request": plan.timeout, "try": plan.try_timeout}
     if choice.failure is not None:
@@ -413,6 +423,7 @@ def _forward_lines(answer: dict[str, Any]) -> list[str]:
             secured = "" if host["tls"] == "no TLS" else f", {host['tls']}"
             hosts.append(f"host {host['address']} weight {host['weight']}{health}{out}{secured}")
         lines += _section("cluster", f"{cluster['name']} ({cluster['lb_type']}), {note}", hosts)
+        lines += _section("protocol", cluster["protocol"])
         lines += _section("timeout", f"{answer['timeouts']['request']:g} s")
     for mirror in answer.get("mirrors", ()):
         lines += _section("mirror", _mirror_text(mirror))

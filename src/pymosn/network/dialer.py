@@ -29,6 +29,7 @@ from pymosn.core.log import WARN, Log
 from pymosn.core.timers import TimerWheel
 from pymosn.network.admission import SHORTAGES, Admission
 from pymosn.network.connection import ConnectionOwner, TcpConnection
+from pymosn.network.keepalive import set_keepalive
 from pymosn.network.listener import ConnectionIds
 from pymosn.network.marks import open_marked
 from pymosn.network.tls.dialing import HandshakeFailed, UpstreamHandshake
@@ -181,6 +182,14 @@ class Dialing:
             path = peer.address.removeprefix(UNIX)
             await loop.create_unix_connection(lambda: protocol, path)
             return
+        transport = await self._connect_ip(protocol)
+        if peer.keepalive is not None:
+            set_keepalive(transport.get_extra_info("socket"), peer.keepalive)
+
+    async def _connect_ip(self, protocol: Any) -> Any:
+        """Connects over TCP; returns the transport."""
+        peer = self._peer
+        loop = asyncio.get_running_loop()
         host, port = split_address(peer.address)
         if not host or port == 0:
             raise ValueError(f"invalid address: {peer.address!r}")
@@ -191,13 +200,12 @@ class Dialing:
             try:
                 if peer.mark != 0:
                     sock = await open_marked(host, port, peer.bind, int(peer.mark))
-                    await loop.create_connection(lambda: protocol, sock=sock)
-                    return
-                await loop.create_connection(lambda: protocol, host, port, local_addr=local)
-                return
+                    return (await loop.create_connection(lambda: protocol, sock=sock))[0]
+                return (await loop.create_connection(lambda: protocol, host, port, local_addr=local))[0]
             except OSError:
                 if left == 0:
                     raise
+        raise ValueError(f"no address for {peer.address!r}")
 
     @property
     def has_failed_handshake(self) -> bool:

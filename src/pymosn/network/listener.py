@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from mypy_extensions import i64
 
-from pymosn.api.network import FilterChainFactory, join_address
+from pymosn.api.network import FilterChainFactory, TcpKeepalive, join_address
 from pymosn.core.clock import Clock
 from pymosn.core.counters import DownstreamStats
 from pymosn.core.failure import DRAINING, INTERNAL_ERROR, LISTENER_FULL, WORKER_FULL, Failure
@@ -19,6 +19,7 @@ from pymosn.core.log import Log
 from pymosn.core.timers import TimerWheel
 from pymosn.network.admission import Acceptor, Admission
 from pymosn.network.connection import TcpConnection
+from pymosn.network.keepalive import set_keepalive
 from pymosn.network.original_dst import OriginalDst, redirected_from
 from pymosn.network.progress import cell_of
 
@@ -92,6 +93,8 @@ class Listener(Acceptor):
         self.directory: ListenerDirectory | None = None
         #: Connections that may be open at once; 0 is no limit.
         self.max_connections: i64 = 0
+        #: Probes of TCP on its connections; None: no probes.
+        self.keepalive: TcpKeepalive | None = None
         self._admission = admission or Admission(wheel, Log())
         self._ids = ids
         self._clock = clock
@@ -269,6 +272,8 @@ class Listener(Acceptor):
             return self._refuse(connection, LISTENER_FULL)
         if self._admission.is_full():
             return self._refuse(connection, WORKER_FULL)
+        if self.keepalive is not None:
+            set_keepalive(connection.transport_socket(), self.keepalive)
         self._connections.add(connection)
         self._admission.open += 1
         self.stats.connection_total.value += 1

@@ -3,7 +3,7 @@
 Without a `retry_policy` a request is sent to another host only if no connection could be established, as in MOSN: no byte
 of it was sent. `retry_on: false` disables that too. `retry_on: true` adds resets, per-try timeouts and the policy's status
 codes. A repeatable attempt on a reused connection that the host had already closed is replaced whatever the policy, and does
-not count against the host.
+not count against the host. So is an attempt, of any request, that the host reports as not processed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.exchange import Exchange
-from pymosn.core.failure import BAD_RESPONSE, RESET_BEFORE_RESPONSE, UPSTREAM_TIMEOUT, Failure
+from pymosn.core.failure import (
+    BAD_RESPONSE,
+    GOAWAY_UNPROCESSED,
+    HTTP1_HOST,
+    KEEPALIVE_TIMEOUT,
+    REFUSED_STREAM,
+    RESET_BEFORE_RESPONSE,
+    UPSTREAM_TIMEOUT,
+    Failure,
+)
 from pymosn.routing.actions import RetryPolicy
 
 #: Results of `after_failure` and `after_response`.
@@ -23,6 +32,11 @@ STOP: Final[i64] = 0
 RETRY: Final[i64] = 1
 #: Replace the attempt with one on a fresh connection; it does not count against the retry limit.
 REPLACE: Final[i64] = 2
+
+#: What the host has not processed, as it reports itself.
+UNPROCESSED: Final = (REFUSED_STREAM, GOAWAY_UNPROCESSED, HTTP1_HOST)
+#: Failures after which a policy with `retry_on` retries, besides those with `may_retry`.
+RETRIED: Final = (RESET_BEFORE_RESPONSE, BAD_RESPONSE, UPSTREAM_TIMEOUT, KEEPALIVE_TIMEOUT)
 
 #: The variable with which a filter disables retries.
 DISABLE_RETRY: Final = "proxy_disable_retry"
@@ -36,18 +50,19 @@ FIRST_PAUSE: Final = 0.025
 LONGEST_PAUSE: Final = 0.25
 
 
-def after_failure(policy: RetryPolicy | None, failure: Failure, is_stale: bool, replaced: i64) -> i64:
+def after_failure(policy: RetryPolicy | None, failure: Failure, is_stale: bool, is_unused: bool, replaced: i64) -> i64:
     """What to do after an attempt that failed before its response.
 
-    `is_stale`: it was repeatable and on a reused connection. `replaced`: attempts that have been replaced so far.
+    `is_stale`: it was repeatable and on a reused connection. `is_unused`: its `failure` is one of UNPROCESSED, and all of it
+    can be sent again. `replaced`: attempts that have been replaced so far.
     """
-    if is_stale and failure is RESET_BEFORE_RESPONSE and replaced < UNASKED_ATTEMPTS:
+    if replaced < UNASKED_ATTEMPTS and (is_unused or (is_stale and failure is RESET_BEFORE_RESPONSE)):
         return REPLACE
     if policy is None:
         return RETRY if failure.may_retry else STOP
     if not policy.retry_on:
         return STOP
-    return RETRY if failure.may_retry or failure in (RESET_BEFORE_RESPONSE, BAD_RESPONSE, UPSTREAM_TIMEOUT) else STOP
+    return RETRY if failure.may_retry or failure in RETRIED else STOP
 
 
 def after_response(policy: RetryPolicy | None, status: i64) -> i64:

@@ -12,17 +12,18 @@ from pymosn.api.http import HttpRequest
 from pymosn.api.stream import RequestSender
 from pymosn.api.stream_filter import ClientError, ClientResponse, ClusterClient, Fields
 from pymosn.api.upstream import Selection
-from pymosn.core.failure import RESET_BEFORE_RESPONSE, RESPONSE_TOO_LARGE, Failure
+from pymosn.core.failure import PROTOCOL_MISMATCH, RESET_BEFORE_RESPONSE, RESPONSE_TOO_LARGE, Failure
 from pymosn.core.headers import headers_from
 from pymosn.core.message import NoBodySource, RequestHead, ResponseHead
 from pymosn.core.uri import PathPolicy
-from pymosn.proxy.attempts import UNASKED_ATTEMPTS
+from pymosn.proxy.attempts import UNASKED_ATTEMPTS, UNPROCESSED
 from pymosn.proxy.internal_request import InternalRequest
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.upstream_request import NO_VERDICT
 from pymosn.upstream.cluster import Cluster
 from pymosn.upstream.cluster_host import ClusterHost
 
+#: The protocol of clusters without a choice of their own.
 PROTOCOL: Final = "Http1"
 #: A filter may ask about a path that its listener accepts with `//` in it.
 _PATHS: Final = NoBodySource(PathPolicy(merges_slashes=False))
@@ -78,11 +79,14 @@ class RuntimeClusterClient(ClusterClient):
             cluster = runtime.clusters.get(self._name)
             if cluster is None:
                 raise ClientError("cluster_unknown", self._name)
+            protocol = cluster.way_out.protocol("", PROTOCOL)
+            if cluster.way_out.translates(protocol, PROTOCOL):
+                raise ClientError(PROTOCOL_MISMATCH.reason, f"cluster {self._name} is for {protocol}")
             host = _choose(cluster, selection)
             tries += 1
             call = Call(host, runtime, _head(method, path, headers, len(data), host), limit)
             try:
-                return await call.make(data, deadline - runtime.clock.now, fresh)
+                return await call.make(protocol, data, deadline - runtime.clock.now, fresh)
             except ClientError:
                 runtime.clock.tick()
                 if tries >= UNASKED_ATTEMPTS or not call.may_repeat() or runtime.clock.now >= deadline:
@@ -137,11 +141,11 @@ class Call(InternalRequest):
         #: Its result is None if the request failed: an exception in it would refer to this object by its traceback.
         self._done: asyncio.Future[ClientResponse | None] = asyncio.get_running_loop().create_future()
 
-    async def make(self, data: bytes, timeout: float, fresh: bool) -> ClientResponse:
-        """Sends the request and waits for the response. Raises ClientError."""
+    async def make(self, protocol: str, data: bytes, timeout: float, fresh: bool) -> ClientResponse:
+        """Sends the request in `protocol` and waits for the response. Raises ClientError."""
         self._data = data
         self._wheel.set(self, timeout)
-        self._take_stream(PROTOCOL, fresh)
+        self._take_stream(protocol, fresh)
         try:
             response = await self._done
         finally:
@@ -157,7 +161,7 @@ class Call(InternalRequest):
         failure = self._failure
         if failure is None:
             return False
-        if self._was_sent:
+        if self._was_sent and failure not in UNPROCESSED:
             return self.was_stale and self._head.may_repeat(False, False)
         return failure.may_retry
 

@@ -167,3 +167,10 @@ def own_plan(plan: ForwardPlan) -> ForwardPlan:
     own.uses_host_name = plan.uses_host_name
     own.selection = Selection()
     return own
+
+
+def wanted_protocol(exchange: Exchange, action: Forward) -> str:
+    """The upstream protocol that a filter has chosen, else the route's; empty for none."""
+    overrides = exchange.overrides
+    chosen = None if overrides is None else overrides.protocol
+    return action.upstream_protocol if chosen is None else chosen

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from pymosn.api.exchange import Exchange
 from pymosn.api.routing import Route
 from pymosn.core.failure import CLUSTER_UNKNOWN, INTERNAL_ERROR, PROTOCOL_MISMATCH, REPEATED_FIELD
 from pymosn.core.headers import headers_from
 from pymosn.core.message import UnreadableHeaders
 from pymosn.proxy.bodies import RequestBody
-from pymosn.proxy.decision import Rejection, choose_target, decide, plan_forward
+from pymosn.proxy.decision import Rejection, choose_target, decide, plan_forward, wanted_protocol
 from pymosn.proxy.forwarder import Forwarder
 from pymosn.proxy.mirroring import Mirroring, draw_mirrors
 from pymosn.proxy.owner import ExchangeOwner
 from pymosn.proxy.stream_filters import ROUTE, TRANSCODE, PhaseHandler
 from pymosn.proxy.transcoding import Transcoding
-from pymosn.routing.actions import DirectResponse, Forward, Redirect, Target, needs_transcoder
+from pymosn.routing.actions import DirectResponse, Forward, Redirect, Target
 from pymosn.routing.rewrites import rewrite_path
 from pymosn.upstream.cluster import Cluster
 from pymosn.upstream.original_dst import is_ambiguous
@@ -78,20 +77,20 @@ def _forward(owner: DispatchOwner, action: Forward) -> None:
         owner.fail(target.failure, target.detail)
         return
     cluster = owner.runtime.clusters.get(target.cluster)
-    protocol = wanted_protocol(exchange, action)
     if cluster is None:
         owner.fail(CLUSTER_UNKNOWN, target.cluster)
-    elif not exchange.transcoded_to and needs_transcoder(exchange.protocol, protocol):
+        return
+    if exchange.transcoded_to:
+        exchange.spoken_upstream = exchange.transcoded_to
+        _start(owner, action, target, cluster)
+        return
+    client = exchange.protocol
+    protocol = cluster.way_out.protocol(wanted_protocol(exchange, action), client)
+    if protocol is not client and cluster.way_out.translates(protocol, client):
         _transcode(owner, action, protocol)
     else:
+        exchange.spoken_upstream = protocol
         _start(owner, action, target, cluster)
-
-
-def wanted_protocol(exchange: Exchange, action: Forward) -> str:
-    """The upstream protocol that a filter has chosen, else the route's; empty for none."""
-    overrides = exchange.overrides
-    chosen = None if overrides is None else overrides.protocol
-    return action.upstream_protocol if chosen is None else chosen
 
 
 def _transcode(owner: DispatchOwner, action: Forward, protocol: str) -> None:
@@ -145,4 +144,4 @@ def _start(owner: DispatchOwner, action: Forward, target: Target, cluster: Clust
         if action.mirrors and owner.wrapper is None and len(request.raw_tunnel) == 0:
             mirroring = draw_mirrors(action, owner)
             owner.wrapper = mirroring
-    owner.start_forwarding(Forwarder(owner, cluster, plan), mirroring)
+    owner.start_forwarding(Forwarder(owner, cluster, plan, exchange.spoken_upstream), mirroring)

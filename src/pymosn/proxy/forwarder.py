@@ -21,7 +21,7 @@ from pymosn.core.failure import (
 from pymosn.core.headers import Headers
 from pymosn.core.message import CONNECT, CONNECT_HERE, UNKNOWN_LENGTH, ResponseHead, UnreadableHeaders
 from pymosn.proxy.attempt import Attempt, AttemptOwner, PendingAttempt
-from pymosn.proxy.attempts import REPLACE, RETRY, after_failure, after_response, has_retries_left, pause_before
+from pymosn.proxy.attempts import REPLACE, RETRY, UNPROCESSED, after_failure, after_response, has_retries_left, pause_before
 from pymosn.proxy.decision import own_plan
 from pymosn.proxy.filtering import Verdict, body_handlers, filter_chunk, filter_start
 from pymosn.proxy.forwarding import change_request
@@ -38,8 +38,10 @@ from pymosn.upstream.limits import Limit
 class Forwarder(AttemptOwner):
     """Forwards one request to its upstream."""
 
-    def __init__(self, owner: ExchangeOwner, cluster: Cluster, plan: ForwardPlan) -> None:
+    def __init__(self, owner: ExchangeOwner, cluster: Cluster, plan: ForwardPlan, protocol: str) -> None:
+        """`protocol`: the one to speak to the upstream, as `WayOut.protocol` has chosen it."""
         self.owner = owner
+        self._protocol = protocol
         #: The sender for the request, possibly wrapped; None while no attempt has a stream.
         self.upstream: RequestSender | None = None
         self._cluster = cluster
@@ -131,7 +133,7 @@ class Forwarder(AttemptOwner):
         attempt.is_one_way = self.owner.exchange.request.is_one_way
         attempt.is_hurried = plan.has_clients_total or plan.has_clients_try
         attempt.has_clients_limit = plan.has_clients_try
-        protocol = self.owner.exchange.upstream_protocol()
+        protocol = self._protocol
         if retries is None:
             attempt.start(protocol, fresh, self._try_timeout())
         else:
@@ -202,6 +204,7 @@ class Forwarder(AttemptOwner):
         owner = self.owner
         exchange = owner.exchange
         exchange.upstream_connection_id = sender.connection().id
+        exchange.spoken_upstream = sender.protocol() or self._protocol
         is_first = not self._is_prepared
         self.upstream = sender
         if is_first and not self._prepare():
@@ -215,10 +218,10 @@ class Forwarder(AttemptOwner):
             rewrite_host(exchange, exchange.upstream_hostname.encode())
         request = exchange.request
         if request.content_length != 0 and not self._keeps_body and not self._has_handlers and not exchange.transcoded_to:
-            # The host may be closing this kept-alive connection: keeps the body, to send the request again.
+            # The host may refuse it, or be closing this kept-alive connection: keeps the body, to send the request again.
             policy = plan.retry_policy
             non_idempotent = policy is not None and policy.non_idempotent
-            self._keeps_body = sender.is_reused() and request.may_replay(non_idempotent)
+            self._keeps_body = sender.may_be_refused() or (sender.is_reused() and request.may_replay(non_idempotent))
         self.send(sender)
 
     def send_copies(self, mirroring: RequestSender) -> None:
@@ -318,31 +321,38 @@ class Forwarder(AttemptOwner):
 
     # ---- next host or stop
 
+    def _holds_body(self) -> bool:
+        """Whether all that has been received of the body, if it has one, can be sent again."""
+        return self._keeps_body or (self.owner.exchange.bytes_received == 0 and self.owner.exchange.request.new_body is None)
+
     def _can_repeat(self) -> bool:
         """Whether the request may be sent again, is complete, and its body is still held."""
-        request = self.owner.exchange.request
-        policy = self.plan.retry_policy
-        has_body = self.owner.exchange.bytes_received > 0 or request.new_body is not None
-        if not self.owner.request_ended or (has_body and not self._keeps_body):
+        if not self.owner.request_ended or not self._holds_body():
             return False
-        return request.may_repeat(policy is not None, policy is not None and policy.non_idempotent)
+        policy = self.plan.retry_policy
+        return self.owner.exchange.request.may_repeat(policy is not None, policy is not None and policy.non_idempotent)
 
     def on_attempt_failed(self, host: ClusterHost, failure: Failure) -> None:
-        was_reused = self.upstream is not None and self.upstream.is_reused()
+        upstream = self.upstream
+        was_reused = upstream is not None and upstream.is_reused()
+        other = "" if upstream is None else upstream.instead()
+        if other:
+            self._protocol = other
         if failure is UPSTREAM_TIMEOUT and self.plan.has_clients_try:
             self._was_cut_short = True
         self.forget()
         step: i64 = 0
         if self.owner.exchange.response is None:
             is_stale = was_reused and self._can_repeat()
-            step = after_failure(self.plan.retry_policy, failure, is_stale, i64(self._replaced))
+            is_unused = failure in UNPROCESSED and self._holds_body()
+            step = after_failure(self.plan.retry_policy, failure, is_stale, is_unused, i64(self._replaced))
         if step == REPLACE:
             self._replace(failure)
         elif step != RETRY or not self._retry(host, failure):
             self.owner.fail(failure, host.address)
 
     def _replace(self, failure: Failure) -> None:
-        """Retries on a fresh connection after a stale keep-alive connection was closed by the host."""
+        """Repeats a request of which the host has processed nothing, on a fresh connection where that matters."""
         host = self._choose_host()
         if host is None:
             self.owner.fail(failure, self._cluster.name)
@@ -357,7 +367,7 @@ class Forwarder(AttemptOwner):
         attempts: i64 = i64(self.owner.exchange.attempts) - i64(self._replaced)
         if not has_retries_left(self.owner.exchange, self.plan.retry_policy, attempts, cluster.choices()):
             return False
-        if self.is_sent and not self._can_repeat():
+        if self.is_sent and not self._can_repeat() and not (failure.may_retry and self._holds_body()):
             return False
         before = self._attempt
         has_permit = before is not None and before.is_retry()

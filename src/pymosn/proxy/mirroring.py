@@ -18,6 +18,7 @@ from pymosn.core.counters import Metrics
 from pymosn.core.failure import CLUSTER_UNKNOWN, OVERFLOW, Failure
 from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead, UnreadableHeaders
+from pymosn.proxy.decision import wanted_protocol
 from pymosn.proxy.internal_request import InternalRequest
 from pymosn.proxy.owner import ExchangeOwner
 from pymosn.proxy.runtime import Runtime
@@ -221,7 +222,12 @@ class Mirroring(SenderWrapper):
         for mirror in self._mirrors:
             stats = MirrorStats(runtime.metrics, mirror.cluster)
             cluster = runtime.clusters.get(mirror.cluster)
-            hosts = [] if cluster is None else self._hosts(cluster)
+            hosts: list[ClusterHost] = []
+            protocol = ""
+            if cluster is not None:
+                protocol = self._protocol(cluster)
+                if not cluster.way_out.translates(protocol, self._owner.exchange.protocol):
+                    hosts = self._hosts(cluster)
             if hosts:
                 no_host = None
             else:
@@ -236,8 +242,16 @@ class Mirroring(SenderWrapper):
                     own_head.rewrite_host(host.hostname.encode())
                 copy = MirrorCopy(host, runtime, stats, own_head, self._action.timeout, self._owner.exchange.connection)
                 self._copies.append(copy)
-                copy.start(self._owner.exchange.protocol, data, end)
+                copy.start(protocol, data, end)
         return no_host
+
+    def _protocol(self, cluster: Cluster) -> str:
+        """The upstream protocol of copies: of their cluster, else that of the request itself."""
+        client = self._owner.exchange.protocol
+        own = cluster.way_out.protocol("", client)
+        return (
+            own if own != client else cluster.way_out.protocol(wanted_protocol(self._owner.exchange, self._action), client)
+        )
 
     def _hosts(self, cluster: Cluster) -> list[ClusterHost]:
         """The hosts to send copies to: each one chosen by the balancer, or all healthy hosts."""

@@ -32,8 +32,17 @@ class SenderWrapper(RequestSender):
         assert self.wrapped is not None
         return self.wrapped.connection()
 
+    def protocol(self) -> str:
+        return "" if self.wrapped is None else self.wrapped.protocol()
+
     def is_reused(self) -> bool:
         return self.wrapped is not None and self.wrapped.is_reused()
+
+    def may_be_refused(self) -> bool:
+        return self.wrapped is not None and self.wrapped.may_be_refused()
+
+    def instead(self) -> str:
+        return "" if self.wrapped is None else self.wrapped.instead()
 
     def send_request(self, head: RequestHead, data: bytes, end: bool) -> None:
         if self.wrapped is not None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.api.stream import RequestSender, ResponseReceiver
+from pymosn.api.stream import ConnectionPool, RequestSender, ResponseReceiver
 from pymosn.core.clock import Clock
 from pymosn.core.failure import CONNECT_FAILED, OVERFLOW, RESET_BEFORE_RESPONSE, Failure
 from pymosn.core.foreign import report
@@ -35,7 +35,7 @@ class UpstreamRequest(ResponseReceiver):
         self.sender: RequestSender | None = None
         self._clock = clock
         self._wheel = wheel
-        self._protocol = ""
+        self._pool: ConnectionPool | None = None
         self._started = clock.now
         # When the host got the last part of the request so far; its latency counts from then on, until the response's head.
         self._sent_at = self._started
@@ -61,7 +61,6 @@ class UpstreamRequest(ResponseReceiver):
 
     def _take_stream(self, protocol: str, fresh: bool) -> None:
         """Asks the host's pool for a stream, unless the cluster is at its request limit. `fresh`: on a new connection."""
-        self._protocol = protocol
         self._is_admitted = self.host.try_request()
         if not self._is_admitted:
             self.on_no_sender(OVERFLOW)
@@ -75,6 +74,7 @@ class UpstreamRequest(ResponseReceiver):
             report(f"no pool for protocol {protocol!r}", error)
             self.on_no_sender(CONNECT_FAILED)
             return
+        self._pool = pool
         pool.acquire(self, fresh)
 
     def _leave_stream(self) -> None:
@@ -85,8 +85,8 @@ class UpstreamRequest(ResponseReceiver):
         if sender is not None:
             self.sender = None
             sender.cancel()
-        elif self._protocol:
-            self.host.pool(self._protocol).withdraw(self)
+        elif self._pool is not None:
+            self._pool.withdraw(self)
 
     def note_sent(self, is_whole: bool) -> None:
         """A further part of the request was sent; `is_whole`: it was the last one."""

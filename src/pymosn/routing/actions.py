@@ -20,9 +20,6 @@ from pymosn.routing.rewrites import RequestChanges
 #: Timeout in seconds of a route with timeout 0, as in MOSN.
 DEFAULT_TIMEOUT: Final = 60.0
 
-#: Protocols that share their heads, so that no transcoder is needed between them.
-HTTP: Final = ("Http1", "Http2")
-
 
 class Target:
     """A cluster and the metadata that its host must have."""
@@ -165,11 +162,6 @@ class Forward(RouteAction):
 
     def text(self) -> str:
         return f"forward to cluster {self.cluster}"
-
-
-def needs_transcoder(protocol: str, wanted: str) -> bool:
-    """Whether a request of `protocol` must be transcoded for an upstream protocol that is `wanted`; empty: none is."""
-    return wanted not in ("", protocol, "Auto") and (wanted not in HTTP or protocol not in HTTP)
 
 
 class ForwardWeighted(Forward):

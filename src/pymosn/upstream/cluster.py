@@ -27,6 +27,7 @@ from pymosn.upstream.original_dst import HostSource, OriginalHosts
 from pymosn.upstream.plan import ClusterPlan, HostPlan, OriginalPlan
 from pymosn.upstream.selection import HOSTS_PER_STEP, BalancerOptions
 from pymosn.upstream.subset import SubsetBalancer, has_metadata
+from pymosn.upstream.way_out import WayOut
 
 #: Criteria whose result a cluster remembers; they may come from requests.
 MAX_MATCHES: Final = 1000
@@ -62,6 +63,9 @@ class Cluster(HostSource):
         #: Hosts of `before` that this one does not have.
         self.dropped: list[ClusterHost] = []
         self.transport = self._new_transport(before)
+        alpn = () if plan.tls is None else plan.tls.tls.alpn
+        #: In which protocol requests are sent.
+        self.way_out = WayOut(plan.upstream_protocol, alpn, maker.protocols)
         self._kind = kind
         self._rule = None if plan.original is None else maker.rule_for(plan.original)
         self._before = before

@@ -12,6 +12,7 @@ from pymosn.api.network import (
     DialRule,
     NetworkFilter,
     Peer,
+    TcpKeepalive,
     Transport,
 )
 from pymosn.api.stream import ConnectionPool, StreamProtocol
@@ -19,23 +20,32 @@ from pymosn.api.upstream import EJECTED, FAILED_ACTIVE_CHECK, NO_METADATA, Host
 from pymosn.core.addresses import UNIX, normal_ip
 from pymosn.core.clock import Clock
 from pymosn.core.counters import MetricGroup, Metrics, UpstreamStats
+from pymosn.core.log import WARN, Log
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
 from pymosn.network.destinations import LOCALHOST, AllowedRange, ClientDestinations, NamedHost, OwnAddresses
 from pymosn.network.proxy_protocol import client_preface
 from pymosn.network.tls.upstream import ClientContexts, ClientTls, server_name_of
+from pymosn.upstream.alpn_pool import AlpnPool
 from pymosn.upstream.ejection import Ejector, Outcomes
 from pymosn.upstream.limits import Limits
 from pymosn.upstream.plan import ClusterPlan, HostPlan, OriginalPlan
+from pymosn.upstream.way_out import AUTO
 
 
 class PoolMaker:
     """Factory for connection pools; one per worker."""
 
     def __init__(
-        self, protocols: Registry[StreamProtocol], dialer: Dialer, wheel: TimerWheel, own: OwnAddresses | None = None
+        self,
+        protocols: Registry[StreamProtocol],
+        dialer: Dialer,
+        wheel: TimerWheel,
+        own: OwnAddresses | None = None,
+        log: Log | None = None,
     ) -> None:
-        """`own`: this process's addresses, which must not be a client's destination."""
+        """`own`: this process's addresses, which must not be a client's destination. `log`: for what hosts do not speak."""
+        self.log = Log() if log is None else log
         self.protocols = protocols
         self.dialer = dialer
         self.wheel = wheel
@@ -67,6 +77,21 @@ class HostContext:
         self.maker = maker
         self.metrics = metrics
         self.ejector = Ejector()
+        # Variants of the cluster's transport, by the protocols that they offer.
+        self._offered: dict[tuple[str, ...], ClientTls] = {}
+        self._offering: ClientTls | None = None
+
+    def offering(self, transport: ClientTls, alpn: tuple[str, ...]) -> ClientTls:
+        """`transport`, which is the cluster's, with another offer of protocols. Raises TlsFault."""
+        if transport is not self._offering:
+            self._offering = transport
+            self._offered = {}
+        found = self._offered.get(alpn)
+        if found is None:
+            settings = transport.settings
+            settings = settings._replace(tls=settings.tls._replace(alpn=alpn))
+            found = self._offered[alpn] = ClientTls(settings, self.maker.tls.get(settings), transport.stats)
+        return found
 
     def close_host(self, host: ClusterHost) -> None:
         """Closes the pools of a host that the cluster no longer has, and removes its counters."""
@@ -87,7 +112,7 @@ class ClusterHost(Host):
         transport: Transport = PLAIN,
     ) -> None:
         """`rule`: for a host that is not the operator's choice alone. `transport`: of the cluster's connections."""
-        super().__init__(_peer(plan, transport, rule, cluster.mark), "", 1, 0.0, 0.0, 0)
+        super().__init__(_peer(plan, transport, rule, cluster.mark, cluster.keepalive), "", 1, 0.0, 0.0, 0)
         self.cluster_stats = context.stats
         self.limits = context.limits
         self._context = context
@@ -95,6 +120,9 @@ class ClusterHost(Host):
         self._clock = context.maker.clock
         self._stats: UpstreamStats | None = None
         self._pools: dict[str, ConnectionPool] | None = None
+        # How to dial with another offer of protocols than the cluster's; and protocols that it speaks instead of others.
+        self._peers: dict[tuple[str, ...], Peer] | None = None
+        self._instead: dict[str, str] | None = None
         self._outcomes: Outcomes | None = None
         self._is_closed = False
         self._transport = transport
@@ -141,17 +169,20 @@ class ClusterHost(Host):
         self.hostname = plan.hostname
         self.weight = plan.weight
         self.metadata = dict(plan.metadata) if plan.metadata else NO_METADATA
-        self._renew_peer(self.peer.mark)
+        self._renew_peer(self.peer.mark, self.peer.keepalive)
 
-    def _renew_peer(self, mark: i64) -> None:
+    def _renew_peer(self, mark: i64, keepalive: TcpKeepalive | None) -> None:
         """Applies how its connections are made. If their security has changed, no further request is sent on open ones."""
         before = self.peer
-        peer = _peer(self.plan, self._transport, before.rule, mark)
+        peer = _peer(self.plan, self._transport, before.rule, mark, keepalive)
         if peer.transport is before.transport and peer.server_name == before.server_name:
-            if mark != before.mark:
+            if mark != before.mark or keepalive != before.keepalive:
                 self.peer = peer
+                self._peers = None
             return
         self.peer = peer
+        self._peers = None
+        self._instead = None
         pools = self._pools
         if pools is not None:
             self._pools = None
@@ -161,7 +192,7 @@ class ClusterHost(Host):
     def apply_cluster(self, cluster: ClusterPlan, transport: Transport) -> None:
         """Applies the settings that all hosts of the cluster have. Open connections keep theirs."""
         self._transport = transport
-        self._renew_peer(cluster.mark)
+        self._renew_peer(cluster.mark, cluster.keepalive)
         self.connect_timeout = cluster.connect_timeout
         self.idle_timeout = cluster.idle_timeout
         self.max_connections = cluster.limits.connections
@@ -171,6 +202,8 @@ class ClusterHost(Host):
         self.heartbeat_interval = cluster.heartbeats.interval
         self.heartbeat_timeout = cluster.heartbeats.timeout
         self.heartbeat_failures = cluster.heartbeats.failures
+        self.ping_interval = cluster.heartbeats.pings
+        self.max_connection_age = cluster.max_connection_age
 
     def set_active_health(self, healthy: bool) -> None:
         """Records the result of the active health check."""
@@ -178,7 +211,38 @@ class ClusterHost(Host):
 
     # ---- connections
 
+    def peer_for(self, alpn: str, needs_alpn: bool) -> Peer:
+        peer = self.peer
+        transport = peer.transport
+        if not isinstance(transport, ClientTls):
+            return peer
+        configured = transport.settings.tls.alpn
+        if alpn in configured if needs_alpn else not configured:
+            return peer
+        offered = (alpn,)
+        if offered == configured:
+            return peer
+        if self._peers is None:
+            self._peers = {}
+        found = self._peers.get(offered)
+        if found is None:
+            found = _peer(self.plan, self._context.offering(transport, offered), peer.rule, peer.mark, peer.keepalive)
+            self._peers[offered] = found
+        return found
+
+    def speak_instead(self, refused: str, spoken: str) -> None:
+        if self._instead is None:
+            self._instead = {}
+        if refused not in self._instead:
+            self._instead[refused] = spoken
+            log = self._maker.log
+            if log.level <= WARN:
+                text = f"cluster {self._context.cluster}: {self.address} does not speak {refused}: using {spoken}"
+                log.write(WARN, text, "mosn.upstream.protocol")
+
     def pool(self, protocol: str) -> ConnectionPool:
+        if self._instead is not None:
+            protocol = self._instead.get(protocol, protocol)
         pools = self._pools
         if pools is not None:
             pool = pools.get(protocol)
@@ -187,10 +251,14 @@ class ClusterHost(Host):
         return self._make_pool(protocol)
 
     def _make_pool(self, protocol: str) -> ConnectionPool:
-        found = self._maker.protocols.get(protocol)
-        if found is None:
-            raise KeyError(protocol)
-        pool = found.pool(self, self._maker.dialer, self._maker.wheel)
+        maker = self._maker
+        if protocol == AUTO:
+            pool: ConnectionPool = AlpnPool(self, maker.dialer, maker.protocols)
+        else:
+            found = maker.protocols.get(protocol)
+            if found is None:
+                raise KeyError(protocol)
+            pool = found.pool(self, maker.dialer, maker.wheel)
         if self._pools is None:
             self._pools = {}
         self._pools[protocol] = pool
@@ -305,11 +373,13 @@ class ClusterHost(Host):
         self.cluster_stats.request_pending_overflow.value += 1
 
 
-def _peer(host: HostPlan, transport: Transport, rule: DialRule | None, mark: i64) -> Peer:
+def _peer(host: HostPlan, transport: Transport, rule: DialRule | None, mark: i64, keepalive: TcpKeepalive | None) -> Peer:
     """How a host of a cluster is dialed. `transport`: the cluster's."""
     server_name = ""
     if host.tls_disable or not isinstance(transport, ClientTls):
         transport = PLAIN
     else:
         server_name = server_name_of(transport.settings, host.hostname, host.address)
-    return Peer(host.address, transport=transport, server_name=server_name, bind="", rule=rule, mark=mark)
+    return Peer(
+        host.address, transport=transport, server_name=server_name, bind="", rule=rule, mark=mark, keepalive=keepalive
+    )

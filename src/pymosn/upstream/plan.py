@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from mypy_extensions import i64, mypyc_attr
 
+from pymosn.api.network import TcpKeepalive
 from pymosn.api.upstream import Criteria
 from pymosn.network.tls.settings import ClientSettings
 
@@ -108,15 +109,22 @@ class OriginalPlan(NamedTuple):
 
 
 class HeartbeatPlan(NamedTuple):
-    """Heartbeats on multiplexed connections, in seconds; `failures` in a row close one, 0 disables that."""
+    """Heartbeats on multiplexed connections, in seconds; `failures` in a row close one, 0 disables that.
+
+    `pings`: the interval for protocols whose peers expect none, 0 for none.
+    """
 
     interval: float = 15.0
     timeout: float = 1.0
     failures: int = 6
+    pings: float = 0.0
 
 
 class ClusterPlan(NamedTuple):
-    """A complete cluster. `tls`: None for plain connections."""
+    """A complete cluster. `tls`: None for plain connections. `upstream_protocol`: empty for no choice of its own.
+
+    `max_connection_age`: seconds, 0 for no limit. `keepalive`: of TCP, None: no probes.
+    """
 
     name: str
     hosts: tuple[HostPlan, ...] = ()
@@ -132,3 +140,6 @@ class ClusterPlan(NamedTuple):
     proxy_protocol: str = ""
     mark: int = 0
     tls: ClientSettings | None = None
+    upstream_protocol: str = ""
+    max_connection_age: float = 0.0
+    keepalive: TcpKeepalive | None = None

@@ -1,7 +1,7 @@
 """The pool of shared connections with a made-up protocol: what every multiplexed protocol gets from it."""
 
 import pytest
-from test_stream_http1_pool import Caller, HandDialer, Plug, Target
+from tests.kit.pools import Caller, HandDialer, Plug, Target
 
 from pymosn.api.stream import RequestSender, ResponseReceiver
 from pymosn.core.clock import Clock

@@ -5,7 +5,8 @@ routes     router tables, rewrites, headers     clusters   clusters and hosts
 addresses  addresses of listeners and hosts        admin      the admin API
 udp        UDP listeners
 accounts   users, groups, modes of files            paths      names of files, and which of them changes may name
-tls        TLS contexts
+tls        TLS contexts                            protocols  protocols, and which are spoken to hosts
+connections  TCP connections
 """
 
 from collections.abc import Collection
@@ -16,6 +17,7 @@ from pymosn.config.check.clusters import check_clusters
 from pymosn.config.check.filters import check_filter_clusters
 from pymosn.config.check.listeners import ORIGINAL_DST, check_server
 from pymosn.config.check.paths import check_path_names
+from pymosn.config.check.protocols import ways_out
 from pymosn.config.check.proxy_protocol import check_proxied_clusters
 from pymosn.config.check.routes import check_tables
 from pymosn.config.check.udp import check_datagram_hosts
@@ -34,11 +36,12 @@ def check(config: MosnConfig, report: Diagnostics, stream_filters: Collection[st
     redirects = any(listener.use_original_dst in ORIGINAL_DST for listener in listeners)
     check_clusters(config.cluster_manager, report, redirects)
     check_datagram_hosts(listeners, config.cluster_manager.clusters, report)
-    check_proxied_clusters(config, report)
+    ways = ways_out(config)
+    check_proxied_clusters(config, report, ways)
     cluster_names = {cluster.name for cluster in config.cluster_manager.clusters}
     for i, server in enumerate(config.servers):
         check_server(server, f"servers[{i}]", report, stream_filters, cluster_names)
-        check_tables(server, f"servers[{i}]", report, cluster_names)
+        check_tables(server, f"servers[{i}]", report, cluster_names, ways)
         for j, listener in enumerate(server.listeners):
             check_filter_clusters(listener, f"servers[{i}].listeners[{j}]", report, cluster_names)
 

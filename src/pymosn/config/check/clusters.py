@@ -6,6 +6,8 @@ from importlib.util import find_spec
 from typing import Final
 
 from pymosn.config.check.addresses import host_fault, is_ip
+from pymosn.config.check.connections import check_tcp_keepalive
+from pymosn.config.check.protocols import check_protocol
 from pymosn.config.check.tls import check_cluster_tls, check_manager_tls
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import Cluster, ClusterManager
@@ -48,6 +50,9 @@ def _check_cluster(cluster: Cluster, path: str, report: Diagnostics, redirects: 
     _check_probe(cluster, path, report)
     _check_dns(cluster, path, report)
     _check_balancing(cluster, path, report)
+    if cluster.upstream_protocol:
+        check_protocol(cluster.upstream_protocol, f"{path}.upstream_protocol", report)
+    check_tcp_keepalive(cluster.tcp_keepalive, f"{path}.tcp_keepalive", report)
     if cluster.mark > MAX_MARK:
         report.error(f"{path}.mark", f"must be at most {MAX_MARK}", cluster.mark)
     if len(cluster.circuit_breakers) > 1:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from pymosn.api.stream_filter import FAIL, SKIP
 from pymosn.config.check.clusters import check_cluster_name
+from pymosn.config.check.protocols import BUILT_PROTOCOLS, check_protocol
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import (
     ConnectionManagerFilter,
@@ -16,7 +17,6 @@ from pymosn.config.schema import (
     StreamFilter,
 )
 from pymosn.config.schema.network_filters import (
-    PROTOCOLS,
     Http2Settings,
     PythonConfig,
     PythonFilter,
@@ -33,14 +33,11 @@ from pymosn.core.headers import is_token
 from pymosn.core.server_names import server_name_pattern
 from pymosn.filters.errors import FilterConfigError, problems_of
 from pymosn.filters.loading import CONNECTION_FILTERS, installed
-from pymosn.filters.loading import PROTOCOLS as PROTOCOL_ENTRY_POINTS
 from pymosn.filters.spec import RouteSpec
 from pymosn.filters.stream.shipped import FROM_FILES, SHIPPED, spec_of
-from pymosn.stream.registry import protocols
 
 CONNECT_MODES: Final = ("off", "terminate", "forward")
 ON_ERROR: Final = (FAIL, SKIP)
-BUILT_PROTOCOLS: Final = frozenset(protocols().names())
 _TCP_FATE: Final = "close the connection"
 _TAKES_ALL: Final = "the filter before it takes all bytes"
 _NOT_BUILT: Final = "MOSN filter that is not implemented yet; rejected, because traffic must not pass without it"
@@ -159,19 +156,6 @@ def _check_protocols(proxy: ProxyConfig, path: str, report: Diagnostics) -> None
     has_others = not BUILT_PROTOCOLS.isdisjoint(names)
     for name in names:
         check_protocol(name, key, report, has_others)
-
-
-def check_protocol(name: str, path: str, report: Diagnostics, has_others: bool = False) -> None:
-    """Check the name of a protocol. `has_others`: whether the listener also has implemented ones."""
-    if name in BUILT_PROTOCOLS or name == "Auto":
-        return
-    if name in PROTOCOLS and name != "X":
-        if has_others:
-            report.warning(path, f"{name} is not implemented yet; its connections are rejected", name)
-        else:
-            report.error(path, f"protocol not implemented; supported: {', '.join(sorted(BUILT_PROTOCOLS))}", name)
-    elif name not in installed(PROTOCOL_ENTRY_POINTS):
-        report.error(path, "unknown protocol", name, PROTOCOLS)
 
 
 def check_stream_proxy(config: StreamProxyConfig, path: str, report: Diagnostics, clusters: Collection[str]) -> None:

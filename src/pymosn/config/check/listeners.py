@@ -8,6 +8,7 @@ from typing import Final
 from pymosn.config.check.accounts import check_socket_file
 from pymosn.config.check.addresses import listen_fault, path_fault
 from pymosn.config.check.chains import check_chains
+from pymosn.config.check.connections import check_tcp_keepalive
 from pymosn.config.check.filters import check_listener_filters, check_stream_filters, check_stream_proxy
 from pymosn.config.check.proxy_protocol import check_proxy_protocol
 from pymosn.config.check.tls import check_listener_tls
@@ -40,6 +41,9 @@ def check_server(
         _check_original_dst(listener, inner, report)
         check_socket_file(listener, inner, report)
         check_proxy_protocol(listener, inner, report)
+        check_tcp_keepalive(listener.tcp_keepalive, f"{inner}.tcp_keepalive", report)
+        if listener.tcp_keepalive is not None and (listener.network or "tcp").lower() != "tcp":
+            report.warning(f"{inner}.tcp_keepalive", "has no effect: only for TCP")
         name = listener.known_name()
         if name and (earlier := names.setdefault(name, inner)) != inner:
             report.error(f"{inner}.name", f"duplicate name, already used in {report.line(earlier)}", listener.name)

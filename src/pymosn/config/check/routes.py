@@ -1,11 +1,12 @@
 """Checks router tables: domains, matches, actions and references to clusters."""
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from pymosn.api.variables import FOREIGN, OWN, PREFIXES, SETTABLE, is_known
 from pymosn.config.check.clusters import check_cluster_name
-from pymosn.config.check.filters import check_protocol, check_route_settings
+from pymosn.config.check.filters import check_route_settings
+from pymosn.config.check.protocols import NO_CHOICE, check_protocol, clusters_of, protocols_of
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import (
     HeaderMatch,
@@ -25,6 +26,7 @@ from pymosn.filters.settings import Block
 from pymosn.routing.changes import ChangeLevel, HeaderAddition
 from pymosn.routing.expressions import Expression
 from pymosn.routing.regex import Regex, Replacement
+from pymosn.upstream.way_out import WayOut
 
 REDIRECT_CODES = (301, 302, 303, 307, 308)
 _FATE = "answer 404"
@@ -33,8 +35,13 @@ _DOTS = "must not contain the segment `.` or `..`: a rewrite that climbs is answ
 _COOKIE_PATH = re.compile(r"[ -:<-~]*")
 
 
-def check_tables(server: Server, path: str, report: Diagnostics, clusters: Collection[str]) -> None:
-    """Check all router tables of a server, including those in `connection_manager` filters."""
+def check_tables(
+    server: Server, path: str, report: Diagnostics, clusters: Collection[str], ways: Mapping[str, WayOut]
+) -> None:
+    """Check all router tables of a server, including those in `connection_manager` filters.
+
+    `ways`: how requests are sent to each cluster.
+    """
     seen: dict[str, str] = {}
     for table_path, table in server.all_tables(path):
         name = table.router_config_name
@@ -44,24 +51,18 @@ def check_tables(server: Server, path: str, report: Diagnostics, clusters: Colle
             message = f"replaces the router table of the same name in {report.line(earlier)}, as in MOSN"
             report.warning(f"{table_path}.router_config_name", message, name)
         _check_table(table, table_path, report, clusters)
-        _check_transcoded(table, table_path, report, _protocols_of(server, name))
+        _check_transcoded(table, table_path, report, protocols_of(server, name), ways)
 
 
-def _protocols_of(server: Server, table: str) -> set[str]:
-    """The protocols of the clients of a router table."""
-    filters = [acting.proxy for listener in server.listeners for acting in listener.acting_filters()]
-    return {
-        name for proxy in filters if proxy is not None and proxy.router_config_name == table for name in proxy.protocols()
-    }
-
-
-def _check_transcoded(table: RouterConfiguration, path: str, report: Diagnostics, spoken: Collection[str]) -> None:
+def _check_transcoded(
+    table: RouterConfiguration, path: str, report: Diagnostics, spoken: Collection[str], ways: Mapping[str, WayOut]
+) -> None:
     """Check for options of a route that do not apply to transcoded requests."""
     for i, host in enumerate(table.virtual_hosts):
         for j, route in enumerate(host.routers):
             action = route.route
-            protocol = action.upstream_protocol if action is not None else ""
-            if action is None or protocol in ("", "Auto") or set(spoken) <= {protocol}:
+            protocol = _transcoded_to(action, spoken, ways) if action is not None else ""
+            if action is None or not protocol:
                 continue
             inner = f"{path}.virtual_hosts[{i}].routers[{j}]"
             if any(policy.cluster and policy.percent for policy in route.mirror_policies()):
@@ -70,6 +71,17 @@ def _check_transcoded(table: RouterConfiguration, path: str, report: Diagnostics
             if action.auto_host_rewrite:
                 message = f"has no effect on requests that are transcoded to {protocol}"
                 report.warning(f"{inner}.route.auto_host_rewrite", message)
+
+
+def _transcoded_to(action: RouteAction, spoken: Collection[str], ways: Mapping[str, WayOut]) -> str:
+    """The protocol that requests of some of the clients are transcoded to; empty if there is none."""
+    for name in clusters_of(action):
+        way = ways.get(name, NO_CHOICE)
+        for client in sorted(spoken):
+            protocol = way.protocol(action.upstream_protocol, client)
+            if way.translates(protocol, client):
+                return protocol
+    return ""
 
 
 def _check_table(table: RouterConfiguration, path: str, report: Diagnostics, clusters: Collection[str]) -> None:

@@ -3,6 +3,7 @@
 top  servers, admin, ...            server      listeners, logs        router      routes and virtual hosts
 cluster  clusters and hosts         tls         TLS contexts           network_filters  proxy, tcp_proxy, ...
 stream_filters  filters by name     extensions  extends, wasm, codecs  observability    metrics, tracing
+connections  of TCP
 Blocks and the marks of keys (works, own, planned, ignored) are those of `filters/settings.py`.
 """
 

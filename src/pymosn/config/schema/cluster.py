@@ -2,6 +2,7 @@
 
 from typing import Annotated, Literal
 
+from pymosn.config.schema.connections import TcpKeepalive
 from pymosn.config.schema.router import Metadata
 from pymosn.config.schema.tls import TlsContext
 from pymosn.filters.settings import Block, Duration, Percent, Port, Unsigned, ignored, own, planned, works
@@ -125,12 +126,17 @@ class OriginalDstConfig(Block, kw_only=True):
 
 
 class Keepalive(Block, kw_only=True):
-    """Protocol heartbeats on multiplexed upstream connections."""
+    """Protocol heartbeats on multiplexed upstream connections.
 
-    interval: Annotated[Duration, works("idle time before a heartbeat; 0 means MOSN's 15 seconds")] = 0.0
+    RPC protocols have them without this block, too. HTTP/2 has not, because gRPC servers reject unasked PINGs; with it a
+    connection on which nothing arrives for `interval` is asked by a PING, and left after `timeout` without a response.
+    """
+
+    interval: Annotated[Duration, works("silence before a heartbeat; 0 means MOSN's 15 seconds")] = 0.0
     timeout: Annotated[Duration, works("time limit for a response of any kind")] = 1.0
     failures: Annotated[
-        Unsigned, own("consecutive heartbeats without a response that close the connection; 0 disables this")
+        Unsigned,
+        own("consecutive heartbeats without a response that close the connection; 0 disables this. For HTTP/2 one suffices"),
     ] = 6
 
 
@@ -187,6 +193,18 @@ class Cluster(Block, kw_only=True):
     type: Annotated[str, works("SIMPLE, STATIC, DYNAMIC, EDS, STRICT_DNS, ORIGINAL_DST")] = ""
     sub_type: Annotated[str, ignored("MOSN does not use it either")] = ""
     lb_type: Annotated[str, works("see the table of load balancers")] = "LB_ROUNDROBIN"
+    upstream_protocol: Annotated[
+        str,
+        own(
+            "`Http1` or `Http2` for clients of either, or the protocol of a transcoder; a route's takes precedence. "
+            "Default, and `Auto`: with TLS and `alpn` what the handshake selects, else the protocol of the client"
+        ),
+    ] = ""
+    max_connection_age: Annotated[
+        Duration,
+        own("no further requests on a connection that is older, give or take 10 %, and it closes; 0 means no limit"),
+    ] = 0.0
+    tcp_keepalive: Annotated[TcpKeepalive | None, own("probes on silent connections; default: none")] = None
     max_request_per_conn: Annotated[Unsigned, works("enforced when given; MOSN does not enforce its default of 1024")] = 0
     conn_buffer_limit_bytes: Annotated[
         Unsigned, works("unsent bytes above which reading from the client pauses; default 256 KiB. MOSN does not enforce it")
@@ -205,7 +223,7 @@ class Cluster(Block, kw_only=True):
     hosts: list[Host] = []
     connect_timeout: Duration = 10.0
     idle_timeout: Annotated[Duration, works("exact, not MOSN's 15 s steps; 0 means none")] = 0.0
-    keepalive: Annotated[Keepalive | None, works("multiplexed protocols with heartbeats")] = None
+    keepalive: Annotated[Keepalive | None, works("multiplexed protocols: RPC with heartbeats, HTTP/2")] = None
     lbconfig: Annotated[BalancerConfig | None, works("load-aware balancers")] = None
     slow_start: Annotated[
         SlowStart | None,

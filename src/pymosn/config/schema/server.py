@@ -5,6 +5,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from pymosn.config.schema.connections import TcpKeepalive
 from pymosn.config.schema.network_filters import (
     ActingFilters,
     ConnectionManagerFilter,
@@ -157,6 +158,7 @@ class Listener(Block, kw_only=True):
     connection_idle_timeout: Annotated[
         Duration | None, works("exact, not MOSN's 15 s steps; 0 means never; default 90 s, for sessions of udp 5 s")
     ] = None
+    tcp_keepalive: Annotated[TcpKeepalive | None, own("probes on silent connections; default: none")] = None
     max_connections: Annotated[
         Unsigned, own("of all workers together; further ones are reset immediately; 0 means no limit")
     ] = 0

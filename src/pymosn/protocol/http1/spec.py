@@ -15,7 +15,7 @@ class Http1Spec(ProtocolSpec):
     """Recognises HTTP/1 by its method, as MOSN does (key reference section 5)."""
 
     def __init__(self) -> None:
-        super().__init__("Http1", "http/1.1", False)
+        super().__init__("Http1", "http/1.1", False, "http")
 
     def match(self, data: bytes) -> i64:
         for method in _METHODS:

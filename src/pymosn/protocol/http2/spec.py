@@ -12,7 +12,7 @@ class Http2Spec(ProtocolSpec):
     """HTTP/2 over TLS (`h2`), and over TCP with prior knowledge (RFC 9113 section 3.3)."""
 
     def __init__(self) -> None:
-        super().__init__("Http2", "h2", True)
+        super().__init__("Http2", "h2", True, "http")
 
     def match(self, data: bytes) -> i64:
         if data.startswith(PREFACE):

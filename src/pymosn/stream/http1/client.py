@@ -42,7 +42,10 @@ from pymosn.network.proxy_protocol import client_preface
 from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.protocol.http1.encoder import LAST_CHUNK, encode_chunk, encode_request, encode_trailers
 from pymosn.protocol.http1.response import ResponseDecoder
+from pymosn.stream.ages import vary
 
+PROTOCOL: Final = "Http1"
+ALPN: Final = "http/1.1"
 #: Maximum idle connections of one worker to one host.
 MAX_IDLE: Final = 512
 #: Seconds after which an idle connection that is for one client is closed at the latest: the client may be gone.
@@ -69,6 +72,8 @@ class Http1Client(NetworkFilter):
         self.served: i64 = 0
         #: Whether it is counted among the connections of its host.
         self.is_counted = False
+        #: When it becomes too old for further requests, by `Clock.now`; 0.0 for never.
+        self.old_at = 0.0
 
     def open_stream(self, receiver: ResponseReceiver) -> Http1ClientStream:
         """A stream for one request; the connection must be free."""
@@ -241,6 +246,9 @@ class Http1ClientStream(RequestSender):
     def connection(self) -> Connection:
         return self._connection
 
+    def protocol(self) -> str:
+        return PROTOCOL
+
     def is_reused(self) -> bool:
         return self._is_reused and not self.has_bytes
 
@@ -352,7 +360,7 @@ class Http1Pool(ConnectionPool):
         client = Http1Client(self, preface)
         dial = _Dial(self, client, receiver)
         self._dials.append(dial)
-        self._dialer.dial(self._target.peer, self._target.connect_timeout, client, dial, preface)
+        self._dialer.dial(self._target.peer_for(ALPN, False), self._target.connect_timeout, client, dial, preface)
 
     def _pop_idle(self, preface: bytes) -> Http1Client | None:
         """Removes an idle connection that has begun with `preface` from the pool; None if there is none."""
@@ -370,10 +378,7 @@ class Http1Pool(ConnectionPool):
     def on_dialed(self, dial: _Dial, client: Http1Client) -> None:
         """A connection is open."""
         self._dials.remove(dial)
-        self._target.on_connection()
-        client.is_counted = True
-        if self._target.buffer_limit > 0:
-            client.connection.set_buffer_limit(self._target.buffer_limit)
+        self._count(client)
         receiver = dial.receiver
         if client.connection.is_closed:
             self.forget(client)
@@ -386,6 +391,26 @@ class Http1Pool(ConnectionPool):
         if client.decoder.has_buffered():  # bytes before the first request that belong to no tunnel
             client.abort()
 
+    def _count(self, client: Http1Client) -> None:
+        """A connection is open."""
+        target = self._target
+        target.on_connection()
+        client.is_counted = True
+        if target.buffer_limit > 0:
+            client.connection.set_buffer_limit(target.buffer_limit)
+        if target.max_connection_age > 0.0:
+            client.old_at = client.connection.now() + vary(target.max_connection_age)
+
+    def adopt(self, connection: Connection, data: bytes) -> None:
+        client = Http1Client(self, b"")
+        connection.replace_filters([client])
+        client.on_connection(connection)
+        self._count(client)
+        if data:
+            client.abort()  # nothing has been asked for
+        else:
+            self.put_back(client)
+
     def on_dial_failed(self, dial: _Dial, failure: Failure) -> None:
         """A connection could not be opened."""
         self._dials.remove(dial)
@@ -394,9 +419,10 @@ class Http1Pool(ConnectionPool):
             dial.receiver.on_no_sender(failure)
 
     def put_back(self, client: Http1Client) -> None:
-        """Returns a free connection to the pool; closes it if the pool is closed or full, or it has served its maximum."""
+        """Returns a free connection to the pool; closes it if the pool is closed or full, or it is worn out."""
         limit = self._target.max_requests_per_connection
-        if self._is_closed or len(self._idle) >= MAX_IDLE or 0 < limit <= client.served:
+        is_old = client.old_at > 0.0 and client.connection.now() >= client.old_at
+        if self._is_closed or is_old or len(self._idle) >= MAX_IDLE or 0 < limit <= client.served:
             self.drop(client)
         elif not client.connection.is_closed:
             self._idle.append(client)
