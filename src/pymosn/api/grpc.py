@@ -184,6 +184,10 @@ class GrpcRequest(HttpRequest):
     Local replies are "trailers-only": HTTP 200 with `grpc-status` and `grpc-message`, and no body.
     """
 
+    def __init__(self, headers: Headers | None = None) -> None:
+        super().__init__(headers)
+        self.has_call_status = True
+
     def copy(self) -> RequestHead:
         head = GrpcRequest(self.headers.copy())
         self.copy_into(head)
@@ -214,17 +218,26 @@ class GrpcRequest(HttpRequest):
 
     # ---- the outcome of the call
 
-    def has_call_status(self) -> bool:
-        return True
-
     def call_status(self, fields: Headers) -> i64:
         return status_of(fields)
 
     def failure_call_status(self, failure: Failure) -> i64:
         return of_failure(failure)
 
-    def host_outcome(self, call_status: i64) -> i64:
-        return _TO_HTTP[int(call_status)]
+    def call_outcome(self, response: ResponseHead | None, failure: Failure | None) -> i64:
+        if response is not None:
+            found = -1 if response.trailers is None else status_of(response.trailers)
+            if found < 0:
+                found = status_of(response.headers)
+            if found >= 0:
+                return found
+        if failure is not None:
+            return of_failure(failure)
+        return -1 if response is None else of_http_status(response.status)
+
+    def host_outcome(self, fields: Headers) -> i64:
+        status = status_of(fields)
+        return 0 if status < 0 else _TO_HTTP[int(status)]
 
     # ---- local replies
 

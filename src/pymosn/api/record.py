@@ -89,6 +89,11 @@ class ExchangeRecord:
         return self.spoken_upstream or self.protocol
 
     @property
+    def call_status(self) -> int:
+        """The status of the call that the client got, in gRPC 0 to 16; -1 for other requests, and before the response."""
+        return int(self.request.call_outcome(self.response, self.failure))
+
+    @property
     def remote_address(self) -> str:
         """The client's address, `ip:port`; behind trusted proxies (`trusted_hops`) the port is unknown and 0."""
         if self.forwarded_ip:

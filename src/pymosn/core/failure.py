@@ -140,6 +140,8 @@ RESET_BEFORE_RESPONSE: Final = Failure("reset_before_response", 502, FLAG_UPSTRE
 RESET_AFTER_RESPONSE: Final = Failure("reset_after_response", 502, FLAG_UPSTREAM_CONNECTION_TERMINATION, by_host=True)
 BAD_RESPONSE: Final = Failure("bad_response", 502, FLAG_UPSTREAM_REMOTE_RESET, by_host=True)
 UPSTREAM_TIMEOUT: Final = Failure("timeout", 504, FLAG_UPSTREAM_TIMEOUT, by_host=True)
+# The time that the request itself allows, a gRPC deadline, is over.
+DEADLINE_EXCEEDED: Final = Failure("deadline_exceeded", 504, FLAG_UPSTREAM_TIMEOUT)
 # A host refused a stream (HTTP/2 REFUSED_STREAM), or closed its connection with a GOAWAY that excludes it: not processed.
 REFUSED_STREAM: Final = Failure("refused_stream", 502, FLAG_UPSTREAM_REMOTE_RESET, may_retry=True)
 GOAWAY_UNPROCESSED: Final = Failure("goaway_unprocessed", 502, FLAG_UPSTREAM_REMOTE_RESET, may_retry=True)

@@ -196,7 +196,8 @@ class RequestHead(MessageHead):
     paths leaves them empty. `content_length` is the body's length in bytes, 0 for no body, UNKNOWN_LENGTH when it is not
     known in advance. `is_one_way`: no response is expected. `timeout`: the timeout in seconds that the message itself
     carries, 0 for none; `has_timeout`: the message, or its header fields, may set timeouts. `has_deadline`: `timeout` limits
-    the whole exchange, from the request's arrival to the end of the response.
+    the whole exchange, from the request's arrival to the end of the response. `has_call_status`: the headers or trailers of
+    the response have the status of a call.
     `raw_tunnel`: what the connection is to carry in both directions once the response agrees: the protocol to upgrade to,
     CONNECT or CONNECT_HERE; empty for an ordinary request.
     """
@@ -213,6 +214,7 @@ class RequestHead(MessageHead):
         # The flags come last: subclasses add theirs to the same word.
         self.has_timeout: bool = False
         self.has_deadline: bool = False
+        self.has_call_status: bool = False
         self.is_one_way: bool = False
         self.expects_continue: bool = False
         self.accepts_trailers: bool = False
@@ -304,11 +306,7 @@ class RequestHead(MessageHead):
     def limit_time(self, seconds: float) -> None:
         """Tells the next host that `seconds` are left until the deadline, where the protocol has one."""
 
-    # ---- the outcome of a call whose status is apart from the status of its response, as in gRPC
-
-    def has_call_status(self) -> bool:
-        """Whether the headers or trailers of the response have the status of the call."""
-        return False
+    # ---- the outcome of a call whose status is apart from the status of its response, as in gRPC: `has_call_status`
 
     def call_status(self, fields: Headers) -> i64:
         """The status of the call in headers or trailers of its response, a small number; -1 if they have none."""
@@ -318,9 +316,16 @@ class RequestHead(MessageHead):
         """The status that the caller gets for `failure`; -1 where calls have none."""
         return -1
 
-    def host_outcome(self, call_status: i64) -> i64:
-        """The HTTP status that corresponds to a `call_status`."""
-        return 200
+    def call_outcome(self, response: ResponseHead | None, failure: Failure | None) -> i64:
+        """The status that the caller got in the end; -1 where calls have none, and while there is no response.
+
+        `failure`: of the exchange, which may have broken off the response.
+        """
+        return -1
+
+    def host_outcome(self, fields: Headers) -> i64:
+        """The HTTP status that corresponds to the `call_status` of `fields`; 0 without one."""
+        return 0
 
     # ---- local replies
 

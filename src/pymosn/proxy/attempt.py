@@ -54,6 +54,10 @@ class AttemptOwner:
         """The response's trailers arrived."""
         raise NotImplementedError
 
+    def call_outcome(self, fields: Headers) -> i64:
+        """The HTTP status that the status of a call in headers or trailers corresponds to; 0 without one."""
+        return 0
+
     def on_attempt_broken(self, error: BaseException) -> None:
         """The owner raised when it was told of the stream or of the response."""
         raise NotImplementedError
@@ -238,6 +242,8 @@ class Attempt(UpstreamRequest):
             if self._timeout > 0.0:
                 self._wheel.clear(self)
             if end:
+                if self.is_call:
+                    self._note_call(owner.call_outcome(head.headers))
                 self._end(self._status)
             elif head.raw_tunnel:
                 self._tunnel_after = self._clock.now - self._started
@@ -256,6 +262,8 @@ class Attempt(UpstreamRequest):
     def on_trailers(self, trailers: Headers) -> None:
         owner = self._owner
         if owner is not None:
+            if self.is_call:
+                self._note_call(owner.call_outcome(trailers))
             self._end(self._status)
             owner.on_attempt_trailers(trailers)
 

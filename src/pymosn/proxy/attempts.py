@@ -2,8 +2,9 @@
 
 Without a `retry_policy` a request is sent to another host only if no connection could be established, as in MOSN: no byte
 of it was sent. `retry_on: false` disables that too. `retry_on: true` adds resets, per-try timeouts and the policy's status
-codes. A repeatable attempt on a reused connection that the host had already closed is replaced whatever the policy, and does
-not count against the host. So is an attempt, of any request, that the host reports as not processed.
+codes; a list of conditions adds the outcomes that it names. A repeatable attempt on a reused connection that the host had
+already closed is replaced whatever the policy, and does not count against the host. So is an attempt, of any request, that
+the host reports as not processed.
 """
 
 from __future__ import annotations
@@ -50,11 +51,14 @@ FIRST_PAUSE: Final = 0.025
 LONGEST_PAUSE: Final = 0.25
 
 
-def after_failure(policy: RetryPolicy | None, failure: Failure, is_stale: bool, is_unused: bool, replaced: i64) -> i64:
+def after_failure(
+    policy: RetryPolicy | None, failure: Failure, call_status: i64, is_stale: bool, is_unused: bool, replaced: i64
+) -> i64:
     """What to do after an attempt that failed before its response.
 
-    `is_stale`: it was repeatable and on a reused connection. `is_unused`: its `failure` is one of UNPROCESSED, and all of it
-    can be sent again. `replaced`: attempts that have been replaced so far.
+    `call_status`: that which the caller would get, -1 for none. `is_stale`: it was repeatable and on a reused connection.
+    `is_unused`: its `failure` is one of UNPROCESSED, and all of it can be sent again. `replaced`: attempts that have been
+    replaced so far.
     """
     if replaced < UNASKED_ATTEMPTS and (is_unused or (is_stale and failure is RESET_BEFORE_RESPONSE)):
         return REPLACE
@@ -62,15 +66,16 @@ def after_failure(policy: RetryPolicy | None, failure: Failure, is_stale: bool, 
         return RETRY if failure.may_retry else STOP
     if not policy.retry_on:
         return STOP
-    return RETRY if failure.may_retry or failure in RETRIED else STOP
+    if failure.may_retry:
+        return RETRY
+    conditions = policy.conditions
+    is_wanted = conditions.resets or conditions.has_call_status(call_status)
+    return RETRY if is_wanted and failure in RETRIED else STOP
 
 
 def after_response(policy: RetryPolicy | None, status: i64) -> i64:
     """What to do after a response with `status`: RETRY if the policy rejects it."""
-    if policy is None or not policy.retry_on:
-        return STOP
-    rejected = int(status) in policy.status_codes if policy.status_codes else status >= 500
-    return RETRY if rejected else STOP
+    return RETRY if policy is not None and policy.retry_on and policy.conditions.has_status(status) else STOP
 
 
 def has_retries_left(exchange: Exchange, policy: RetryPolicy | None, attempts: i64, hosts: i64) -> bool:

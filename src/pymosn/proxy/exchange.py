@@ -29,6 +29,7 @@ from pymosn.core.errors import describe
 from pymosn.core.failure import (
     CLIENT_GONE,
     CLIENT_WRITE_TIMEOUT,
+    DEADLINE_EXCEEDED,
     FILTER_ERROR,
     INTERNAL_ERROR,
     MISDIRECTED,
@@ -41,6 +42,7 @@ from pymosn.core.foreign import report
 from pymosn.core.headers import Headers, headers_from
 from pymosn.core.message import NoBodySource, RequestHead, ResponseHead, UnreadableHeaders
 from pymosn.core.overload import SHED
+from pymosn.core.timers import NEVER, RESOLUTION
 from pymosn.core.uri import STRICT_PATHS
 from pymosn.network.host_demands import HostDemands
 from pymosn.proxy.accounting import count, log_failure
@@ -80,6 +82,8 @@ EVENTS: Final[dict[str, tuple[str, ...]]] = {
                         "send",              "send",              "ignore"),
     "client gone":     ("cancel > DONE",     "cancel > DONE",     "cancel > DONE",      "cancel > DONE",
                         "cancel > DONE",     "cancel > DONE",     "ignore"),
+    "deadline":        ("504 > DONE",        "504 > DONE",         "504 > DONE",          "504 > HOLDING",
+                        "reset > DONE",      "-",                  "-"),
     "timeout":         ("-",                 "504 > DONE",        "504 > DONE",         "504 > HOLDING",
                         "reset > DONE",      "end > DONE",        "-"),
 }  # fmt: skip
@@ -131,6 +135,9 @@ class ExchangeDriver(DispatchOwner):
             if options.demands is not None and not self._is_directed(options.demands, head):
                 self.fail(MISDIRECTED, head.host)
                 return
+            if head.has_deadline:
+                self.deadline = exchange.started + head.timeout
+                self.set_alarm(NEVER)
             filters = options.filters
             if filters.all:
                 exchange.as_received = head.received_headers()
@@ -239,15 +246,22 @@ class ExchangeDriver(DispatchOwner):
     def arm_timeout(self) -> None:
         forwarder = self._forwarder
         if forwarder is None or self.stage >= RESPONDING or not self.request_ended:
-            self.runtime.wheel.set(self, self.options.stream_idle_timeout)
+            self.set_alarm(self.options.stream_idle_timeout)
         else:
-            self.runtime.wheel.set(self, forwarder.plan.timeout)
+            self.set_alarm(forwarder.plan.timeout)
 
     def on_alarm(self) -> None:
         if self.stage == TUNNELING:
             tunnel = self.wrapper
             assert isinstance(tunnel, Tunnel)
             tunnel.on_idle()
+            return
+        if self.deadline <= self.runtime.clock.now + RESOLUTION:
+            if self._forwarder is not None:
+                self._forwarder.on_timeout(False)
+            self.fail(DEADLINE_EXCEEDED, self.exchange.upstream_address)
+            return
+        if self._forwarder is not None and self._forwarder.release_head():
             return
         is_host_late = self.request_ended and self.stage < RESPONDING
         if self._forwarder is not None:
@@ -303,7 +317,7 @@ class ExchangeDriver(DispatchOwner):
         is_plain = filters.is_passive or not (filters.sees_responses or self._has_other_body(head))
         if is_plain and stream is None and head.status >= 200 and not self._is_tunnel:
             head.add_date(self.runtime.dates)
-            self.send_head(head, data, end, None)
+            self.send_head(head, data, end, head.trailers if end else None)
             return
         responder = self._hold(head, data, end, stream)
         if filters.may_read:
@@ -321,6 +335,8 @@ class ExchangeDriver(DispatchOwner):
             self._responder.cancel()
         responder = Responder(self, head, None if self._forwarder is None else self._forwarder.upstream)
         responder.flow.hold(data, end)
+        if end and head.trailers is not None:  # of a local reply
+            responder.flow.add_trailers(head.trailers)
         responder.stream = stream
         self._responder = responder
         return responder

@@ -14,12 +14,14 @@ from pymosn.api.upstream import Host
 from pymosn.core.failure import (
     FILTER_ERROR,
     NO_HOSTS,
+    RESET_AFTER_RESPONSE,
     RESET_BEFORE_RESPONSE,
     UPSTREAM_TIMEOUT,
     Failure,
 )
 from pymosn.core.headers import Headers
 from pymosn.core.message import CONNECT, CONNECT_HERE, UNKNOWN_LENGTH, ResponseHead, UnreadableHeaders
+from pymosn.core.timers import NEVER
 from pymosn.proxy.attempt import Attempt, AttemptOwner, PendingAttempt
 from pymosn.proxy.attempts import REPLACE, RETRY, UNPROCESSED, after_failure, after_response, has_retries_left, pause_before
 from pymosn.proxy.decision import own_plan
@@ -48,6 +50,8 @@ class Forwarder(AttemptOwner):
         self.plan = plan
         self._attempt: Attempt | None = None
         self._pending: PendingAttempt | None = None
+        # The head of a response that may still be retried: its trailers may follow at once.
+        self._held: ResponseHead | None = None
         self._replaced: i16 = 0
         self.is_sent = False
         self._is_prepared = bool(owner.exchange.transcoded_to)  # an RPC call is sent unchanged
@@ -59,7 +63,7 @@ class Forwarder(AttemptOwner):
         self._was_cut_short = False
         policy = plan.retry_policy
         if policy is not None:
-            self._keeps_body = policy.retry_on and owner.exchange.request.may_repeat(True, policy.non_idempotent)
+            self._keeps_body = policy.retry_on and policy.may_repeat(owner.exchange.request)
 
     # ---- host and attempt
 
@@ -131,6 +135,7 @@ class Forwarder(AttemptOwner):
         self._attempt = attempt
         plan = self.plan
         attempt.is_one_way = self.owner.exchange.request.is_one_way
+        attempt.is_call = self.owner.exchange.request.has_call_status
         attempt.is_hurried = plan.has_clients_total or plan.has_clients_try
         attempt.has_clients_limit = plan.has_clients_try
         protocol = self._protocol
@@ -209,6 +214,8 @@ class Forwarder(AttemptOwner):
         self.upstream = sender
         if is_first and not self._prepare():
             return
+        if not is_first and owner.deadline < NEVER:
+            exchange.request.limit_time(owner.deadline - owner.runtime.clock.now)
         wrapper = owner.wrapper
         if wrapper is not None and (is_first or wrapper.wraps_retries):
             sender = wrapper.wrap(sender)
@@ -329,8 +336,9 @@ class Forwarder(AttemptOwner):
         """Whether the request may be sent again, is complete, and its body is still held."""
         if not self.owner.request_ended or not self._holds_body():
             return False
+        request = self.owner.exchange.request
         policy = self.plan.retry_policy
-        return self.owner.exchange.request.may_repeat(policy is not None, policy is not None and policy.non_idempotent)
+        return request.may_repeat(False, False) if policy is None else policy.may_repeat(request)
 
     def on_attempt_failed(self, host: ClusterHost, failure: Failure) -> None:
         upstream = self.upstream
@@ -340,12 +348,18 @@ class Forwarder(AttemptOwner):
             self._protocol = other
         if failure is UPSTREAM_TIMEOUT and self.plan.has_clients_try:
             self._was_cut_short = True
+        if self._held is not None:
+            self._held = None
+            if failure is RESET_AFTER_RESPONSE:
+                failure = RESET_BEFORE_RESPONSE  # the client has nothing of it
         self.forget()
         step: i64 = 0
-        if self.owner.exchange.response is None:
+        exchange = self.owner.exchange
+        if exchange.response is None:
             is_stale = was_reused and self._can_repeat()
             is_unused = failure in UNPROCESSED and self._holds_body()
-            step = after_failure(self.plan.retry_policy, failure, is_stale, is_unused, i64(self._replaced))
+            call_status = exchange.request.failure_call_status(failure)
+            step = after_failure(self.plan.retry_policy, failure, call_status, is_stale, is_unused, i64(self._replaced))
         if step == REPLACE:
             self._replace(failure)
         elif step != RETRY or not self._retry(host, failure):
@@ -397,9 +411,30 @@ class Forwarder(AttemptOwner):
         self.owner.on_informational(head)
 
     def on_attempt_response(self, host: ClusterHost, head: ResponseHead, data: bytes, end: bool) -> None:
-        retries = after_response(self.plan.retry_policy, head.status) == RETRY
+        policy = self.plan.retry_policy
+        retries = after_response(policy, head.status) == RETRY
+        request = self.owner.exchange.request
+        if policy is not None and policy.judges_calls and request.has_call_status and not retries:
+            call_status = request.call_status(head.headers)
+            if call_status < 0 and not end and len(data) == 0 and self._can_repeat():
+                self._held = head
+                return
+            retries = policy.conditions.has_call_status(call_status)
         if retries and self._retry(host, RESET_BEFORE_RESPONSE):
             return
+        self._pass_on(head, data, end)
+
+    def release_head(self) -> bool:
+        """Passes on a head whose response takes its time; False if none is held."""
+        head = self._held
+        if head is None:
+            return False
+        self._held = None
+        self._pass_on(head, b"", False)
+        return True
+
+    def _pass_on(self, head: ResponseHead, data: bytes, end: bool) -> None:
+        """Passes on the response; the request will not be sent again."""
         if self._keeps_body:
             self._keeps_body = False
             flow = self.owner.request_flow
@@ -411,13 +446,33 @@ class Forwarder(AttemptOwner):
         self.owner.on_response(head, data, end)
 
     def on_attempt_data(self, data: bytes, end: bool) -> None:
+        head = self._held
+        if head is not None:
+            self._held = None
+            self._pass_on(head, data, end)
+            return
         if end and not self._is_tunnel:
             self.forget()
         self.owner.on_response_data(data, end)
 
     def on_attempt_trailers(self, trailers: Headers) -> None:
+        head = self._held
+        if head is not None:
+            self._held = None
+            policy = self.plan.retry_policy
+            attempt = self._attempt
+            call_status = self.owner.exchange.request.call_status(trailers)
+            retries = policy is not None and policy.conditions.has_call_status(call_status)
+            if retries and attempt is not None and self._retry(attempt.host, RESET_BEFORE_RESPONSE):
+                return
+            self._pass_on(head, b"", False)
+            if self.owner.is_over():
+                return
         self.forget()
         self.owner.on_response_trailers(trailers)
+
+    def call_outcome(self, fields: Headers) -> i64:
+        return self.owner.exchange.request.host_outcome(fields)
 
     def on_attempt_broken(self, error: BaseException) -> None:
         self.owner.break_down(error)
@@ -450,6 +505,7 @@ class Forwarder(AttemptOwner):
     def cancel(self) -> None:
         """Nothing further is needed from the upstream."""
         attempt = self._attempt
+        self._held = None
         self.forget()
         if attempt is not None:
             attempt.cancel()

@@ -12,6 +12,7 @@ from pymosn.core.failure import UNREADABLE_HEADERS, Failure, failure_of
 from pymosn.core.headers import Headers
 from pymosn.core.message import ResponseHead, UnreadableHeaders
 from pymosn.core.overload import NORMAL
+from pymosn.core.timers import NEVER
 from pymosn.proxy.body_flow import BodyFlow
 from pymosn.proxy.filtering import FilterOwner
 from pymosn.proxy.options import ProxyOptions
@@ -48,6 +49,8 @@ class ExchangeOwner(FilterOwner):
         self.request_flow: BodyFlow | None = None
         #: The target of a route that forwards.
         self.target: Target | None = None
+        #: When the time that the request itself allows is over.
+        self.deadline: float = NEVER
         self.stage: i16 = FILTERING
         self.request_ended = False
         self.client_is_full = False
@@ -117,6 +120,13 @@ class ExchangeOwner(FilterOwner):
 
     # ---- what every part uses
 
+    def set_alarm(self, seconds: float) -> None:
+        """Sets the alarm of the exchange: in `seconds`, or at its deadline if that is earlier."""
+        deadline = self.deadline
+        if deadline < NEVER:
+            seconds = min(seconds, max(deadline - self.runtime.clock.now, 0.0))
+        self.runtime.wheel.set(self, seconds)
+
     def held_request(self) -> BodyFlow:
         """The flow that holds the request's body; created when it is first needed."""
         flow = self.request_flow
@@ -138,7 +148,7 @@ class ExchangeOwner(FilterOwner):
         if end:
             self.finish()
         else:
-            self.runtime.wheel.set(self, self.options.stream_idle_timeout)
+            self.set_alarm(self.options.stream_idle_timeout)
 
     def send_chunk(self, data: bytes, end: bool) -> None:
         """Sends the next chunk of the response's body."""
@@ -147,4 +157,4 @@ class ExchangeOwner(FilterOwner):
         if end:
             self.finish()
         else:
-            self.runtime.wheel.set(self, self.options.stream_idle_timeout)
+            self.set_alarm(self.options.stream_idle_timeout)

@@ -163,6 +163,13 @@ class Responder(ChunkReceiver):
             if owner.exchange.response_ended and not end:
                 self._end_early(data)
                 return
+        head = owner.exchange.response
+        if end and self.stream is not None and head is not None and head.trailers is not None:
+            owner.exchange.bytes_sent += len(data)
+            owner.sender.send_data(data, False)
+            owner.sender.send_trailers(head.trailers)
+            owner.finish()
+            return
         owner.send_chunk(data, end)
 
     def _end_early(self, data: bytes) -> None:

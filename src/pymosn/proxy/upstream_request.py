@@ -24,6 +24,7 @@ NO_VERDICT: Final[i64] = 0
 BROKEN: Final[i64] = -1
 
 GATEWAY_TIMEOUT: Final[i64] = 504
+NOT_IMPLEMENTED: Final[i64] = 501
 
 
 class UpstreamRequest(ResponseReceiver):
@@ -52,6 +53,8 @@ class UpstreamRequest(ResponseReceiver):
         self.is_hurried = False
         #: Whether no response is expected, so that a successful end says nothing about the host.
         self.is_one_way = False
+        #: Whether the response ends with the status of a call, which counts instead of its own.
+        self.is_call = False
         #: Whether the host found fault with the request.
         self._was_rejected = False
         host.stats.request_total.value += 1
@@ -99,6 +102,13 @@ class UpstreamRequest(ResponseReceiver):
         self._was_rejected = head.rejects_request
         if self.is_whole:
             self._latency = self._clock.now - self._sent_at
+
+    def _note_call(self, status: i64) -> None:
+        """The outcome of a call, as an HTTP status; 0 if the response has none. A method that is unknown was asked for."""
+        if status > 0:
+            self._status = status
+            if status == NOT_IMPLEMENTED:
+                self._was_rejected = True
 
     def _verdict(self, failure: Failure) -> i64:
         """The outcome for the host when `failure` ends the request: BROKEN, or NO_VERDICT if the client may have caused it.

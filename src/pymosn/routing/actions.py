@@ -15,6 +15,7 @@ from pymosn.core.chars import decimal
 from pymosn.core.headers import Headers, to_text
 from pymosn.core.message import GLOBAL_TIMEOUT, TRY_TIMEOUT, RequestHead, UnreadableHeaders
 from pymosn.routing.hashing import HashPolicy
+from pymosn.routing.retries import RetryConditions, by_default
 from pymosn.routing.rewrites import RequestChanges
 
 #: Timeout in seconds of a route with timeout 0, as in MOSN.
@@ -37,7 +38,8 @@ class RetryPolicy:
     """When and how often a request is retried.
 
     `per_try_timeout`: seconds, 0 for none. `status_codes`: response statuses that are retried; empty means 500 and above.
-    `non_idempotent`: also retry methods such as POST when the host may have processed the request.
+    `non_idempotent`: also retry methods such as POST when the host may have processed the request. `conditions`: instead of
+    `status_codes`.
     """
 
     def __init__(
@@ -47,12 +49,20 @@ class RetryPolicy:
         per_try_timeout: float = 0.0,
         status_codes: frozenset[int] = frozenset(),
         non_idempotent: bool = False,
+        conditions: RetryConditions | None = None,
     ) -> None:
         self.retry_on = retry_on
         self.num_retries = num_retries
         self.per_try_timeout = per_try_timeout
-        self.status_codes = status_codes
         self.non_idempotent = non_idempotent
+        self.conditions: RetryConditions = by_default(status_codes) if conditions is None else conditions
+        #: Whether the outcome of calls counts; whoever says so wants them repeated, although their method is POST.
+        self.judges_calls: bool = retry_on and len(self.conditions.call_statuses) > 0
+
+    def may_repeat(self, request: RequestHead) -> bool:
+        """Whether a host may get `request` although another one may have acted upon it."""
+        is_chosen = self.non_idempotent or (self.judges_calls and request.has_call_status)
+        return request.may_repeat(True, is_chosen)
 
 
 class ForwardPlan:

@@ -3,6 +3,7 @@
 import pytest
 
 from pymosn.api.grpc import GrpcRequest, is_grpc, parse_timeout, percent_encoded, status_of, timeout_value
+from pymosn.api.http import HttpRequest, HttpResponse
 from pymosn.core import failure as failures
 from pymosn.core.headers import headers_from
 
@@ -140,6 +141,26 @@ def test_messages_are_percent_encoded() -> None:
 @pytest.mark.parametrize(("value", "status"), [("0", 0), ("16", 16), ("17", 2), ("x", 2), ("", 2)])
 def test_status_of_trailers(value: str, status: int) -> None:
     assert status_of(headers_from({"grpc-status": value})) == status
+
+
+def test_what_a_call_came_to() -> None:
+    asked = request()
+    response = HttpResponse(200)
+    assert asked.call_outcome(None, None) == -1
+    assert asked.call_outcome(response, None) == 2
+    assert asked.call_outcome(response, failures.RESET_AFTER_RESPONSE) == 14
+    response.trailers = headers_from({"grpc-status": "5"})
+    assert asked.call_outcome(response, None) == 5
+    assert asked.call_outcome(HttpResponse(200, b"", headers_from({"grpc-status": "0"})), None) == 0
+    assert asked.call_outcome(None, failures.CLIENT_GONE) == 1
+    assert (HttpRequest().call_outcome(response, None), HttpRequest().has_call_status) == (-1, False)
+
+
+@pytest.mark.parametrize(
+    ("grpc", "http"), [(0, 200), (1, 499), (2, 500), (4, 504), (12, 501), (14, 503), (16, 401), (99, 500)]
+)
+def test_outcomes_of_hosts(grpc: int, http: int) -> None:
+    assert request().host_outcome(headers_from({"grpc-status": str(grpc)})) == http
 
 
 def test_no_status() -> None:

@@ -283,6 +283,9 @@ async def send_event(scene: Scene, event: str) -> None:
         driver.on_reset(CLIENT_GONE)
     elif event == "timeout":
         driver.on_alarm()
+    elif event == "deadline":
+        driver.deadline = scene.clock.now
+        driver.on_alarm()
     await rounds()
 
 
@@ -326,7 +329,7 @@ CELLS = [(event, stage) for event, cells in EVENTS.items() for stage in STAGES i
 
 def test_the_table_is_whole() -> None:
     assert all(len(cells) == len(STAGES) for cells in EVENTS.values())
-    assert len(EVENTS) == 9
+    assert len(EVENTS) == 10
     assert len(CELLS) > 40
 
 
