@@ -162,6 +162,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
         for key in ("header", "client")
     ],
     "dubbo_stream": [{"subset": "x-a"}],
+    "grpc_metric": [{"methods": True, "max_names": 3}],
     "api_key_auth": [
         {
             "keys": [{"client": "a", "key": SECRET}, {"client": "b", "sha256": "0" * 64}],

@@ -21,7 +21,7 @@ from mypy_extensions import mypyc_attr
 
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.core.clock import Clock
-from pymosn.core.counters import Counter, MetricGroup
+from pymosn.core.counters import Counter, MetricGroup, Metrics
 from pymosn.core.errors import describe, printable
 from pymosn.core.headers import Headers
 from pymosn.core.json_text import parse_json
@@ -109,6 +109,7 @@ class FilterContext:
         metrics: MetricGroup | None = None,
         workers: int = 1,
         worker: int = 0,
+        all_metrics: Metrics | None = None,
     ) -> None:
         """`workers`: number of workers, each with its own filter object. `worker`: index of this worker, from 0."""
         self.name = name
@@ -117,6 +118,7 @@ class FilterContext:
         self.workers = workers
         self.worker = worker
         self._metrics = MetricGroup("filter", (("filter", name),)) if metrics is None else metrics
+        self._all_metrics = Metrics() if all_metrics is None else all_metrics
         self._log = log
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -132,6 +134,10 @@ class FilterContext:
     def gauge(self, key: str) -> Counter:
         """Returns a custom gauge, whose value may also decrease, creating it on first use."""
         return self._metrics.gauge(_metric_key(key))
+
+    def group(self, type_name: str, *labels: tuple[str, str]) -> MetricGroup:
+        """Returns a group of metrics with its own type and labels, for a shipped filter. Their number must be bounded."""
+        return self._all_metrics.group(type_name, *labels)
 
     def create_task(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Runs `work` in the background until it ends or the filter stops; exceptions are logged."""

@@ -58,6 +58,18 @@ def response_flag(exchange: ExchangeRecord) -> str:
     return "true" if exchange.failure is not None and exchange.failure.flag else "false"
 
 
+def grpc_status(exchange: ExchangeRecord) -> str | None:
+    """The number of a gRPC call's status."""
+    status = exchange.call_status
+    return None if status < 0 else str(status)
+
+
+def request_result(exchange: ExchangeRecord) -> str | None:
+    """Whether a gRPC call succeeded: MOSN's variable."""
+    status = exchange.call_status
+    return None if status < 0 else "true" if status == 0 else "false"
+
+
 # ---- the request's head
 
 
@@ -236,6 +248,8 @@ OWN: Final[dict[str, Getter]] = {
     # pymosn's own; the reason is a word of `pymosn.core.failure`
     "reason": lambda exchange: None if exchange.failure is None else exchange.failure.reason,
     "upstream_address": lambda exchange: exchange.upstream_address or None,
+    "grpc_status": grpc_status,
+    "requestResult": request_result,
     "attempts": lambda exchange: str(exchange.attempts),
     "downstream_remote_ip": lambda exchange: exchange.remote_ip,
     "downstream_direct_remote_address": lambda exchange: exchange.direct_remote_address,
@@ -276,6 +290,7 @@ FOREIGN: Final[dict[str, Getter]] = {
     "request_host": request_host,
     "x-mosn-rpc-service": lambda exchange: exchange.request.service() or None,
     "x-mosn-rpc-method": lambda exchange: exchange.request.rpc_method() or None,
+    "gRPC_serviceName": lambda exchange: exchange.request.service() or None if exchange.request.has_call_status else None,
 }
 
 #: Variables that are named after a field, parameter or cookie. The values of a repeated one are joined with commas.

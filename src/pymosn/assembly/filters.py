@@ -243,7 +243,7 @@ class FilterBuilder(msgspec.Struct, eq=False):
         self._hide(entry, getattr(handle.kind, "Config", None) or settings_class(entry), secrets)
         group = self.metrics.group("filter", ("filter", handle.name))
         count, index = self.share.count, self.share.index
-        context = FilterContext(handle.name, self.log, self.clusters, self.clock, group, count, index)
+        context = FilterContext(handle.name, self.log, self.clusters, self.clock, group, count, index, self.metrics)
         made.context = context
         return BuiltFilter(handle, path, context, secrets, registered)
 

@@ -23,6 +23,7 @@ from pymosn.routing import actions, matchers
 from pymosn.routing.changes import ChangeLevel, HeaderAddition, LevelChanges
 from pymosn.routing.expressions import Expression
 from pymosn.routing.hashing import HashCookie, HashHeader, HashPolicy, HashSourceIp
+from pymosn.routing.retries import condition_names, conditions_of
 from pymosn.routing.rewrites import PathRewrite, PrefixRewrite, RegexRewrite, RequestChanges
 from pymosn.routing.table import RouteTable
 from pymosn.routing.table import VirtualHost as HostTable
@@ -192,8 +193,14 @@ def _options(route: RouteConfig, target: Action, changes: list[ChangeLevel]) -> 
 
 def _retry_policy(config: RetryPolicyConfig) -> actions.RetryPolicy:
     statuses = frozenset(config.status_codes)
+    conditions = None
+    retries_on = config.retry_on
+    if not isinstance(retries_on, bool):
+        names = condition_names(retries_on)
+        conditions = conditions_of(names, statuses)
+        retries_on = bool(names)
     return actions.RetryPolicy(
-        config.retry_on, config.num_retries, config.retry_timeout, statuses, config.retry_non_idempotent
+        retries_on, config.num_retries, config.retry_timeout, statuses, config.retry_non_idempotent, conditions
     )
 
 

@@ -171,6 +171,8 @@ def _word(kind: inspect.Type) -> str:
     if isinstance(kind, inspect.UnionType):
         if all(isinstance(member, inspect.StructType) for member in kind.types):
             return "object"
+        if any(isinstance(member, inspect.BoolType) for member in kind.types):
+            return " or ".join([_word(member) for member in kind.types])
         lists = any(isinstance(member, inspect.ListType) for member in kind.types)
         return "object or array of object" if lists else "number or string"
     return _WORDS[type(kind)]

@@ -133,6 +133,8 @@ class Reader:
         if lists:
             # One block, or an array of them.
             others = [member for member in members if member not in lists]
+            if node.kind == "string":
+                others.sort(key=lambda member: not isinstance(member, inspect.StrType))
             return self._value(node, (lists if node.kind == "array" else others)[0], path)
         blocks = [member for member in members if isinstance(member, inspect.StructType)]
         texts = [member for member in members if isinstance(member, inspect.StrType)]

@@ -122,7 +122,7 @@ class Line(Dialer):
         for name, entry in filters.items():
             group = self.metrics.group("filter", ("filter", name))
             try:
-                entry.context = FilterContext(name, runtime.log, clients, self.clock, group)
+                entry.context = FilterContext(name, runtime.log, clients, self.clock, group, all_metrics=self.metrics)
                 named.append(FilterHandle(name, entry, self.metrics))
             except BaseException as error:  # of an attribute of its class
                 raise BenchError(f"the filter failed to start: {describe(error)}") from error

@@ -16,7 +16,7 @@ from mypy_extensions import i64
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.routing import Route, RouteMatcher
-from pymosn.routing.matchers import ANY_SERVICE, AllOf, Header, Path, PathRegex, Prefix, Service
+from pymosn.routing.matchers import ANY_SERVICE, AllOf, Header, Path, PathRegex, Prefix, Service, header_value, service_of
 from pymosn.routing.regex import PatternError, RegexSet
 
 #: A scan of fewer routes is faster than the lookups; from FEW_REGEXES on, regular expressions are searched for together.
@@ -136,15 +136,15 @@ class RouteIndex:
         return self._routes[best] if best < len(self._routes) else None
 
     def _first_by_header(self, best: i64, exchange: Exchange) -> i64:
-        headers = exchange.request.headers
+        request = exchange.request
         for name, by_value in self._headers.items():
-            value = headers.joined(name)
+            value = header_value(request, name)
             if value is not None:
                 positions = by_value.get(value)
                 if positions is not None:
                     best = self._first(positions, best, exchange)
         if self._services:
-            positions = self._services.get(headers.get("service") or "")
+            positions = self._services.get(service_of(request))
             if positions is not None:
                 best = self._first(positions, best, exchange)
         return best

@@ -9,11 +9,14 @@ from pymosn.api.routing import RouteMatcher
 from pymosn.api.variables import Variable, query_values
 from pymosn.core.chars import TARGET, escape
 from pymosn.core.headers import joined, lower_name, to_bytes, to_text
+from pymosn.core.message import RequestHead
 from pymosn.core.secrets import REDACTED, is_credential, is_secret_parameter
 from pymosn.routing.regex import Regex
 
 #: The value of a `service` header match that accepts any service.
 ANY_SERVICE: Final = ".*"
+#: The header that names the service of a call.
+SERVICE: Final = "service"
 
 
 def path_text(text: str) -> bytes:
@@ -102,6 +105,13 @@ class Text:
         return f"is {value!r}" if self._regex is None else f"matches /{value}/"
 
 
+def header_value(request: RequestHead, name: str) -> str | None:
+    """The value of a request's header, where `service` of a gRPC call is the service in its path; several are joined."""
+    if request.has_call_status and name == SERVICE:
+        return request.service() or None
+    return request.headers.joined(name)
+
+
 class Header(RouteMatcher):
     """A header has a value; several fields with one name are joined with commas."""
 
@@ -111,17 +121,22 @@ class Header(RouteMatcher):
         self.expected = Text(value, is_regex)
 
     def matches(self, exchange: Exchange) -> bool:
-        value = exchange.request.headers.joined(self.name)
+        value = header_value(exchange.request, self.name)
         return value is not None and self.expected.accepts(value)
 
     def text(self) -> str:
         return f"header {self.name} {self.expected.text(is_credential(self.name))}"
 
     def why_not(self, exchange: Exchange) -> str:
-        value = exchange.request.headers.joined(self.name)
+        value = header_value(exchange.request, self.name)
         shown = REDACTED if is_credential(self.name) else value
         found = "header is absent" if value is None else f"value is {shown!r}"
         return f"does not match: {self.text()} ({found})"
+
+
+def service_of(request: RequestHead) -> str:
+    """The service that a call names, by a header or, with gRPC, by its path; empty without one."""
+    return request.service() if request.has_call_status else request.headers.get(SERVICE) or ""
 
 
 class Service(RouteMatcher):
@@ -131,7 +146,7 @@ class Service(RouteMatcher):
         self.value = value
 
     def matches(self, exchange: Exchange) -> bool:
-        service = exchange.request.headers.get("service")
+        service = service_of(exchange.request)
         return bool(service) and self.value in (service, ANY_SERVICE)
 
     def text(self) -> str:

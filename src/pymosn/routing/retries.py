@@ -10,10 +10,11 @@ from pymosn.api.grpc import STATUS_NAMES
 
 #: Conditions on what HTTP responses say; the names are Envoy's. All but the last two include what `reset` says.
 _SERVER_ERRORS: Final = "5xx"
+STATUS_CODES: Final = "retriable-status-codes"
 _STATUSES: Final[dict[str, frozenset[int]]] = {
     "gateway-error": frozenset((502, 503, 504)),
     "retriable-4xx": frozenset((409,)),
-    "retriable-status-codes": frozenset(),
+    STATUS_CODES: frozenset(),
 }
 #: Conditions on an attempt without a response.
 _RESETS: Final = ("reset", _SERVER_ERRORS, "gateway-error")

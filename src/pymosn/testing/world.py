@@ -177,7 +177,7 @@ class World:
                 raise InvalidTest(f"the filter {name} is used by another World, which has not been stopped")
             group = self.metrics.group("filter", ("filter", name))
             handles.append(FilterHandle(name, entry, self.metrics, on_error, timeout))
-            entry.context = FilterContext(name, self._log, clients, self.clock, group, workers, 0)
+            entry.context = FilterContext(name, self._log, clients, self.clock, group, workers, 0, self.metrics)
             self._contexts.append(entry.context)
         return handles
 

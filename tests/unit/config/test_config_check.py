@@ -26,6 +26,11 @@ def rewrite(substitution: str) -> dict[str, Any]:
     return {"pattern": {"regex": "^/([^/]*)"}, "substitution": substitution}
 
 
+def retrying(on: Any, **more: Any) -> dict[str, Any]:
+    """A route action with a retry policy."""
+    return {"cluster_name": "serverCluster", "retry_policy": {"retry_on": on, **more}}
+
+
 def with_change(path: str, value: Any) -> dict[str, Any]:
     """The built-in example with one value set; the path is written as in a fault."""
     config: Any = json.loads(DEFAULT_CONFIG)
@@ -202,6 +207,15 @@ def severity_at(path: str, value: Any) -> str | None:
         (f"{ROUTE}.match", {"dsl_expressions": [{"expression": "a +"}]}, ERROR),
         (ROUTE, {"redirect": {"path_redirect": "/"}, "route": {"cluster_name": "serverCluster"}}, WARNING),
         (f"{ROUTE}.route", {"cluster_name": "serverCluster", "retry_policy": {"retry_on": True}}, NOTHING),
+        (f"{ROUTE}.route", retrying("unavailable"), NOTHING),
+        (f"{ROUTE}.route", retrying("5xx, Unavailable,refused-stream"), NOTHING),
+        (f"{ROUTE}.route", retrying(["internal", "reset"]), NOTHING),
+        (f"{ROUTE}.route", retrying(["internal", "not-found"]), ERROR),
+        (f"{ROUTE}.route", retrying("ok"), ERROR),
+        (f"{ROUTE}.route", retrying(3), ERROR),
+        (f"{ROUTE}.route", retrying([True]), ERROR),
+        (f"{ROUTE}.route", retrying("retriable-status-codes"), WARNING),
+        (f"{ROUTE}.route", retrying("retriable-status-codes", status_codes=[502]), NOTHING),
         (f"{ROUTE}.route", {"cluster_name": "severCluster"}, ERROR),
         (f"{ROUTE}.route", {}, ERROR),
         (f"{ROUTE}.route", {"cluster_name": "serverCluster", "prefix_rewrite": "/a/.well-known/b..c"}, NOTHING),
@@ -452,3 +466,10 @@ def test_who_may_use_a_unix_socket(keys: dict[str, str], bad: str | None) -> Non
 def test_a_group_must_exist_too() -> None:
     loaded = load_text(json.dumps(with_change("user", "root") | {"group": "no such group"}), "f")
     assert [(fault.path, fault.message) for fault in loaded.errors] == [("group", "unknown group")]
+
+
+def test_the_grpc_server_of_mosn_is_refused_with_a_word_on_what_to_use() -> None:
+    config = with_change(f"{LISTENER}.filter_chains[0].filters[0]", {"type": "grpc", "config": {"server_name": "hello"}})
+    faults = load_text(json.dumps(config), "f").errors
+    [fault] = [fault for fault in faults if fault.path == f"{LISTENER}.filter_chains[0].filters[0].type"]
+    assert "forward to it with a `proxy` filter" in fault.message

@@ -5,10 +5,11 @@ import random
 import pytest
 
 from pymosn.api.exchange import Exchange
-from pymosn.api.http import HttpRequest
+from pymosn.api.grpc import GrpcRequest
+from pymosn.api.http import HttpRequest, HttpResponse
 from pymosn.api.network import Connection
-from pymosn.api.routing import RouteMatcher
-from pymosn.core.headers import HttpHeaders
+from pymosn.api.routing import Route, RouteMatcher
+from pymosn.core.headers import HttpHeaders, headers_from
 from pymosn.core.message import RequestHead
 from pymosn.routing.actions import Forward, ForwardWeighted, Redirect, Target
 from pymosn.routing.matchers import (
@@ -19,9 +20,11 @@ from pymosn.routing.matchers import (
     Path,
     PathRegex,
     Prefix,
+    Service,
     path_text,
 )
 from pymosn.routing.regex import PatternError
+from pymosn.routing.table import VirtualHost
 
 
 def exchange_of(head: RequestHead) -> Exchange:
@@ -136,3 +139,32 @@ def test_weights_that_are_all_zero() -> None:
 
 def test_forward() -> None:
     assert Forward("a", 1.0).choose(exchange_of(request())).cluster == "a"
+
+
+def grpc_call(path: bytes, headers: bytes = b"") -> RequestHead:
+    head = GrpcRequest(HttpHeaders(headers))
+    head.raw_method, head.raw_path = b"POST", path
+    return head
+
+
+@pytest.mark.parametrize(
+    "matcher", [Service("pkg.Echo"), Service(".*"), Header("service", "pkg.Echo"), Prefix("/pkg.Echo/")]
+)
+def test_the_service_of_a_grpc_call_is_that_of_its_path(matcher: RouteMatcher) -> None:
+    assert matcher.matches(exchange_of(grpc_call(b"/pkg.Echo/Say")))
+    assert not matcher.matches(exchange_of(grpc_call(b"/", b"service: pkg.Echo\r\n")))
+    routes = [Route(str(n), Path(f"/none/{n}"), Forward("c", 1.0)) for n in range(20)]
+    host = VirtualHost("v", [], [*routes, Route("found", matcher, Forward("c", 1.0))])
+    found = host.find(exchange_of(grpc_call(b"/pkg.Echo/Say", b"service: other\r\n")))
+    assert found is not None
+    assert found.name == "found"
+
+
+def test_variables_of_a_grpc_call() -> None:
+    exchange = exchange_of(grpc_call(b"/pkg.Echo/Say"))
+    names = ("x-mosn-rpc-service", "x-mosn-rpc-method", "gRPC_serviceName", "grpc_status", "requestResult")
+    assert [exchange.variable(name) for name in names] == ["pkg.Echo", "Say", "pkg.Echo", None, None]
+    exchange.response = HttpResponse(200)
+    exchange.response.trailers = headers_from({"grpc-status": "5"})
+    assert [exchange.variable(name) for name in names[3:]] == ["5", "false"]
+    assert exchange_of(request(b"/pkg.Echo/Say")).variable("gRPC_serviceName") is None

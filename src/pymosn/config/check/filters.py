@@ -17,6 +17,7 @@ from pymosn.config.schema import (
     StreamFilter,
 )
 from pymosn.config.schema.network_filters import (
+    GrpcFilter,
     Http2Settings,
     PythonConfig,
     PythonFilter,
@@ -38,6 +39,11 @@ from pymosn.filters.stream.shipped import FROM_FILES, SHIPPED, spec_of
 
 CONNECT_MODES: Final = ("off", "terminate", "forward")
 ON_ERROR: Final = (FAIL, SKIP)
+#: MOSN runs a gRPC server in itself that was compiled into it.
+_GO_SERVER: Final = (
+    "a gRPC server in Go cannot run in pymosn: start it as a program of its own, and forward to it with a `proxy` filter "
+    "whose downstream_protocol is Http2; see docs/grpc.md"
+)
 _TCP_FATE: Final = "close the connection"
 _TAKES_ALL: Final = "the filter before it takes all bytes"
 _NOT_BUILT: Final = "MOSN filter that is not implemented yet; rejected, because traffic must not pass without it"
@@ -72,7 +78,8 @@ def check_chain(
             report.error(f"{inner}.type", "udp_proxy needs a listener with `network` udp", "udp_proxy")
         elif not isinstance(filter, ConnectionManagerFilter):
             has_bad = True
-            report.error(f"{inner}.type", _NOT_BUILT, filter.__struct_config__.tag)
+            message = _GO_SERVER if isinstance(filter, GrpcFilter) else _NOT_BUILT
+            report.error(f"{inner}.type", message, filter.__struct_config__.tag)
     if not before and not has_bad and not has_python:
         report.warning(path, "no network filter: connections are closed immediately")
     if before and isinstance(before[0], ProxyFilter) and before[0].config.fallback_for_unknown_protocol:

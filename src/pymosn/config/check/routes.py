@@ -18,7 +18,7 @@ from pymosn.config.schema import (
     Server,
     VirtualHost,
 )
-from pymosn.config.schema.router import HeaderChanges, VariableMatch
+from pymosn.config.schema.router import HeaderChanges, RetryPolicy, VariableMatch
 from pymosn.core.addresses import port_number
 from pymosn.core.headers import is_token
 from pymosn.core.uri import has_dot_segment, is_host
@@ -26,6 +26,7 @@ from pymosn.filters.settings import Block
 from pymosn.routing.changes import ChangeLevel, HeaderAddition
 from pymosn.routing.expressions import Expression
 from pymosn.routing.regex import Regex, Replacement
+from pymosn.routing.retries import CONDITIONS, STATUS_CODES, condition_names
 from pymosn.upstream.way_out import WayOut
 
 REDIRECT_CODES = (301, 302, 303, 307, 308)
@@ -222,9 +223,21 @@ def _check_target(route: Route, action: RouteAction, path: str, report: Diagnost
         check_variable_name(action.cluster_variable, f"{path}.cluster_variable", report)
     elif not action.cluster_header:
         report.error(f"{path}.cluster_name", "a route needs a cluster_name or weighted_clusters")
+    _check_retries(action.retry_policy, f"{path}.retry_policy", report)
     _check_rewrites(route.match, action, path, report)
     _check_header_changes(action, path, report)
     _check_hash_policies(action, path, report)
+
+
+def _check_retries(policy: RetryPolicy | None, path: str, report: Diagnostics) -> None:
+    """Check the conditions of a retry policy."""
+    if policy is None or isinstance(policy.retry_on, bool):
+        return
+    for name in condition_names(policy.retry_on):
+        if name not in CONDITIONS:
+            report.error(f"{path}.retry_on", "unknown condition", name, CONDITIONS)
+        elif name == STATUS_CODES and not policy.status_codes:
+            report.warning(f"{path}.retry_on", f"{name} has no effect without status_codes", name)
 
 
 def _check_weighted(action: RouteAction, path: str, report: Diagnostics, clusters: Collection[str]) -> None:

@@ -112,10 +112,13 @@ class HashPolicy(Block, kw_only=True):
 class RetryPolicy(Block, kw_only=True):
     """When and how often a request is retried."""
 
-    retry_on: bool = False
+    retry_on: Annotated[
+        bool | str | list[str],
+        works("true: resets and `status_codes`. pymosn's own: conditions, as a list or with commas; see docs/grpc.md"),
+    ] = False
     retry_timeout: Annotated[Duration, works("timeout per attempt, from the request's end to the response's head")] = 0.0
     num_retries: Annotated[Unsigned, works("0: 3; in MOSN at least 3")] = 0
-    status_codes: list[Unsigned] = []
+    status_codes: Annotated[list[Unsigned], works("none: 500 and above, but only with `retry_on: true`")] = []
     retry_non_idempotent: Annotated[
         bool, own("also POST, PATCH and the like if a host may have processed them; MOSN always does")
     ] = False

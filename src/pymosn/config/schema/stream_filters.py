@@ -70,7 +70,6 @@ class OriginalDst(Block, kw_only=True):
 PLANNED: Final[dict[str, type[Block]]] = {
     "dsl": Dsl,
     "fault_tolerance": FaultTolerance,
-    "grpc_metric": OpenConfig,
     "seata": Seata,
     "proxywasm": ProxyWasm,
     "mixer": OpenConfig,

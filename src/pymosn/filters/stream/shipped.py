@@ -10,7 +10,7 @@ from pymosn.filters.spec import FilterSpec
 _MODULES: Final = (
     *("python", "fault", "payload_limit", "gzip", "mirror", "header_to_metadata", "ip_access", "flow_control"),
     *("transcoder", "dubbo_stream", "jwt_authn", "rbac", "cors", "ext_authz", "local_rate_limit"),
-    *("api_key_auth", "redis_rate_limit", "token_budget", "response_cache", "json_edit", "grpc_web"),
+    *("api_key_auth", "redis_rate_limit", "token_budget", "response_cache", "json_edit", "grpc_web", "grpc_metric"),
 )
 
 #: Modules by the filter's name. They are imported only where configured: memory is counted per worker.
