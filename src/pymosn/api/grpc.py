@@ -83,7 +83,7 @@ _OF_FAILED: Final[dict[int, int]] = {
     500: 13,
 }
 
-#: The failures whose HTTP status says too little.
+#: The failures whose HTTP status is too general.
 _OF_FAILURE: Final[dict[str, int]] = {
     failure.reason: status
     for status, failures in (

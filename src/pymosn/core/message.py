@@ -304,7 +304,7 @@ class RequestHead(MessageHead):
         return None
 
     def limit_time(self, seconds: float) -> None:
-        """Tells the next host that `seconds` are left until the deadline, where the protocol has one."""
+        """Sets the deadline that the next host gets: `seconds` are left. For protocols that have one."""
 
     # ---- the outcome of a call whose status is apart from the status of its response, as in gRPC: `has_call_status`
 

@@ -383,7 +383,7 @@ class ExchangeDriver(DispatchOwner):
         request = self.exchange.request
         stream: ReplyStream | None = None
         if reply.stream is None:
-            # A filter that rejects a request says why in the record, by a failure that calls may have a status for.
+            # A filter that rejects a request records the reason as a failure, for which calls may have a status.
             failure = self.exchange.failure
             if failure is not None and failure.status != reply.status:
                 failure = None

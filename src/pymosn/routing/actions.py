@@ -56,7 +56,7 @@ class RetryPolicy:
         self.per_try_timeout = per_try_timeout
         self.non_idempotent = non_idempotent
         self.conditions: RetryConditions = by_default(status_codes) if conditions is None else conditions
-        #: Whether the outcome of calls counts; whoever says so wants them repeated, although their method is POST.
+        #: Whether the outcome of calls counts: they may then be repeated, although their method is POST.
         self.judges_calls: bool = retry_on and len(self.conditions.call_statuses) > 0
 
     def may_repeat(self, request: RequestHead) -> bool:

@@ -8,7 +8,7 @@ from mypy_extensions import i64
 
 from pymosn.api.grpc import STATUS_NAMES
 
-#: Conditions on what HTTP responses say; the names are Envoy's. All but the last two include what `reset` says.
+#: Conditions on the status of HTTP responses; the names are Envoy's.
 _SERVER_ERRORS: Final = "5xx"
 STATUS_CODES: Final = "retriable-status-codes"
 _STATUSES: Final[dict[str, frozenset[int]]] = {
