@@ -46,16 +46,16 @@ def test_status_codes_count_too() -> None:
 def test_failures(names: str) -> None:
     made = policy(names)
     has_resets = names in ("5xx", "gateway-error", "reset")
-    assert after_failure(made, CONNECT_REFUSED, -1, False, 0) == RETRY
-    assert after_failure(made, REFUSED_STREAM, -1, False, 0) == RETRY
-    assert (after_failure(made, RESET_BEFORE_RESPONSE, -1, False, 0) == RETRY) is has_resets
-    assert (after_failure(made, UPSTREAM_TIMEOUT, -1, False, 0) == RETRY) is has_resets
-    assert after_failure(made, OVERFLOW, 14, False, 0) == STOP
+    assert after_failure(made, CONNECT_REFUSED, -1, False, False, 0) == RETRY
+    assert after_failure(made, REFUSED_STREAM, -1, False, False, 0) == RETRY
+    assert (after_failure(made, RESET_BEFORE_RESPONSE, -1, False, False, 0) == RETRY) is has_resets
+    assert (after_failure(made, UPSTREAM_TIMEOUT, -1, False, False, 0) == RETRY) is has_resets
+    assert after_failure(made, OVERFLOW, 14, False, False, 0) == STOP
 
 
 def test_the_status_of_a_call() -> None:
     made = policy("unavailable,deadline-exceeded")
     assert made.judges_calls
     assert [made.conditions.has_call_status(status) for status in (-1, 0, 4, 14, 13)] == [False, False, True, True, False]
-    assert after_failure(made, RESET_BEFORE_RESPONSE, 14, False, 0) == RETRY
+    assert after_failure(made, RESET_BEFORE_RESPONSE, 14, False, False, 0) == RETRY
     assert not policy("5xx").judges_calls
