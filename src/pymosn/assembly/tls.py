@@ -80,7 +80,7 @@ def client_settings(context: TlsContext | None, find: Resolve) -> ClientSettings
     if context is None or not context.status:
         return None
     return ClientSettings(
-        tls=_tls_settings(context, find, tuple([name for name in alpn_of(context.alpn) if name != "h2"])),
+        tls=_tls_settings(context, find, alpn_of(context.alpn)),
         server_name=context.server_name,
         is_verified=not context.insecure_skip,
         uris=uris_of(context) if not context.insecure_skip else (),

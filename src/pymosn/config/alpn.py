@@ -14,7 +14,7 @@ _ALPN: Final = {
 }
 #: The protocol that most clients do not speak over TLS unless it is negotiated: contexts without `alpn` offer it too.
 _H2: Final = "h2"
-#: The name that MOSN knows besides those of HTTP. It says nothing about what follows.
+#: The name that MOSN knows besides those of HTTP. What follows may be any protocol.
 _SOFA: Final = "sofa"
 
 

@@ -22,7 +22,7 @@ from pymosn.api.tls import TlsInfo
 from pymosn.assembly.clusters import original_plan
 from pymosn.assembly.routes import build_table
 from pymosn.config.chains import chain_name
-from pymosn.config.schema import Listener, MosnConfig, RouterConfiguration
+from pymosn.config.schema import Listener, MosnConfig, ProxyConfig, RouterConfiguration
 from pymosn.config.tls_contexts import cluster_tls
 from pymosn.config.typed import typed
 from pymosn.control.explain_chain import choose_chain, host_of
@@ -132,8 +132,9 @@ def _explain(
         connection.tls = TlsInfo()
         connection.tls.server_name = choice.server_name
     exchange = Exchange(connection)
-    http1 = msgspec.structs.asdict(proxy.extend_config.Http1)
-    failure = _decode(question, exchange, http1)
+    protocol = _protocol_of(proxy)
+    http = proxy.extend_config.of(protocol)
+    failure = _decode(question, exchange, protocol, http)
     if failure is not None:
         return answer | _failed(failure, "the request is invalid"), None
     head = exchange.request
@@ -156,7 +157,7 @@ def _explain(
         for entry in listener.stream_filters:
             if entry.type == "mirror":
                 MirrorFilter(typed(entry.config, MirrorSettings)).on_request(exchange)
-        return answer | _forward(config, exchange, route.action, http1, live), config_table
+        return answer | _forward(config, exchange, route.action, http, live), config_table
     return answer | {"reply": _direct_reply(exchange, route.action)}, config_table
 
 
@@ -224,22 +225,27 @@ def request_bytes(question: Question) -> bytes:
     return f"{question.method} {target} HTTP/1.1\r\n".encode() + wire_lines(fields) + b"\r\n"
 
 
-def _decode(question: Question, exchange: Exchange, http1: Mapping[str, object]) -> Failure | None:
+def _protocol_of(proxy: ProxyConfig) -> str:
+    """The version of HTTP in which the request is sent: HTTP/1 if the listener speaks it. Both have the same meaning."""
+    return "Http2" if proxy.protocols() == ["Http2"] else "Http1"
+
+
+def _decode(question: Question, exchange: Exchange, protocol: str, http: Mapping[str, object]) -> Failure | None:
     """Adds the request to the exchange, as decoded by a listener with these settings; or returns why it is invalid."""
     facts = ListenerFacts(idle_timeout=0.0, overload=OverloadState())
-    options = read_http1_options(http1, facts)
+    options = read_http1_options(http, facts)
     decoder = RequestDecoder(options.limits, options.policy)
     decoder.feed(request_bytes(question))
     try:
         decoder.decode()
     except ProtocolError as error:
         return error.failure
-    exchange.protocol = "Http1"
+    exchange.protocol = protocol
     exchange.request = decoder.head
     scheme = _split(question.url).scheme
     if scheme:
         exchange.request.scheme = scheme
-    forwarding = forwarding_options(http1)
+    forwarding = forwarding_options(http)
     if forwarding.trusts_peer:
         exchange.forwarded_ip = decoder.head.adopt_forwarded(forwarding)
     return None
@@ -302,7 +308,7 @@ def _forward(
     config: MosnConfig,
     exchange: Exchange,
     action: Forward,
-    http1: Mapping[str, object],
+    http: Mapping[str, object],
     live: Mapping[str, ClusterView] | None,
 ) -> dict[str, Any]:
     """The cluster and the request that is sent to it, or why it is not sent."""
@@ -324,7 +330,7 @@ def _forward(
     plan = plan_forward(exchange, action, target, bool(action.hash_policies), original, True)
     if exchange.set_cookie:
         answer["set_cookie"] = to_text(exchange.set_cookie)
-    failure = rewrite_path(exchange, action.changes, path_policy(http1))
+    failure = rewrite_path(exchange, action.changes, path_policy(http))
     if failure is not None:
         return answer | _failed(failure, "the rewritten path climbs, or has no normal form")
     tls = cluster_tls(cluster, config.cluster_manager)
@@ -342,16 +348,16 @@ def _forward(
     answer["timeouts"] = {"request": plan.timeout, "try": plan.try_timeout}
     if choice.failure is not None:
         return answer | _failed(choice.failure, choice.detail)
-    return answer | _sent(exchange, plan, choice, http1)
+    return answer | _sent(exchange, plan, choice, http)
 
 
-def _sent(exchange: Exchange, plan: ForwardPlan, choice: Choice, http1: Mapping[str, object]) -> dict[str, Any]:
+def _sent(exchange: Exchange, plan: ForwardPlan, choice: Choice, http: Mapping[str, object]) -> dict[str, Any]:
     """The request as it is sent to the chosen host. The steps are those of `pymosn.proxy.forwarder`; its id is random."""
     exchange.upstream_address = choice.address
     exchange.upstream_hostname = choice.hostname
     head = exchange.request
     ids = RequestIds()
-    head.add_forwarding_fields(forwarding_options(http1), exchange.connection.remote_ip, choice.address, False, ids)
+    head.add_forwarding_fields(forwarding_options(http), exchange.connection.remote_ip, choice.address, False, ids)
     failure = change_request(exchange, plan.changes)
     if failure is not None:
         return _failed(failure, "the request names several hosts")

@@ -56,7 +56,11 @@ class TlsContext(Block, kw_only=True):
     min_version: Annotated[str, works("default TLSv1_2; MOSN's is TLSv1_0")] = ""
     max_version: Annotated[str, works("default TLSv1_3")] = ""
     alpn: Annotated[
-        str, works("http/1.1 and sofa; h2 is not negotiated yet; others get a warning, as MOSN ignores them")
+        str,
+        works(
+            "h2, http/1.1 and sofa, of which a listener negotiates what its proxy speaks; others get a warning, as MOSN "
+            "ignores them. A listener that speaks Http2 has a default: docs/tls.md"
+        ),
     ] = ""
     ticket: Annotated[str, ignored("MOSN does not use it either")] = ""
     fall_back: Annotated[
