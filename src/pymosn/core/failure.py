@@ -30,6 +30,7 @@ class Failure:
     it to their own. `flag`: MOSN's response flag bits. `may_retry`: whether another host may be tried by default.
     `retry_after`: seconds for the Retry-After header, 0 for none. Failures with it are frequent, and are therefore
     not in the process log, only in the access log and the counters. `by_host`: whether the upstream's host caused it.
+    `is_attack`: the operator should know of it, whatever the status.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Failure:
         may_retry: bool = False,
         retry_after: int = 0,
         by_host: bool = False,
+        is_attack: bool = False,
     ) -> None:
         self.reason = reason
         self.status = status
@@ -47,6 +49,7 @@ class Failure:
         self.may_retry = may_retry
         self.retry_after = retry_after
         self.by_host = by_host
+        self.is_attack = is_attack
 
     def __repr__(self) -> str:
         return f"<Failure {self.reason} {self.status}>"
@@ -212,20 +215,23 @@ BAD_PROXY_HEADER: Final = Failure("bad_proxy_header", 0)
 PROXY_HEADER_TIMEOUT: Final = Failure("proxy_header_timeout", 0)
 NO_PROXY_HEADER: Final = Failure("no_proxy_header", 0)
 
-# ---- an HTTP/2 connection ends with a GOAWAY: violations of RFC 9113, and floods (ENHANCE_YOUR_CALM)
-HTTP2_ERROR: Final = Failure("http2_protocol_error", 0)
-HTTP2_FLOW_ERROR: Final = Failure("http2_flow_control_error", 0)
-HTTP2_FRAME_SIZE: Final = Failure("http2_frame_size_error", 0)
-HTTP2_COMPRESSION: Final = Failure("http2_compression_error", 0)
-HTTP2_SETTINGS_TIMEOUT: Final = Failure("http2_settings_timeout", 0)
-RESET_FLOOD: Final = Failure("reset_flood", 0)
-CONTINUATION_FLOOD: Final = Failure("continuation_flood", 0)
-SETTINGS_FLOOD: Final = Failure("settings_flood", 0)
-PING_FLOOD: Final = Failure("ping_flood", 0)
-PRIORITY_FLOOD: Final = Failure("priority_flood", 0)
-WINDOW_UPDATE_FLOOD: Final = Failure("window_update_flood", 0)
-EMPTY_DATA_FLOOD: Final = Failure("empty_data_flood", 0)
-UNREAD_REPLIES: Final = Failure("unread_control_frames", 0)
+# ---- a client's HTTP/2 connection ends with a GOAWAY, so the status is never sent: violations of RFC 9113, and floods
+HTTP2_ERROR: Final = Failure("http2_protocol_error", 400)
+HTTP2_FLOW_ERROR: Final = Failure("http2_flow_control_error", 400)
+HTTP2_FRAME_SIZE: Final = Failure("http2_frame_size_error", 400)
+HTTP2_COMPRESSION: Final = Failure("http2_compression_error", 400)
+HTTP2_STREAM_CLOSED: Final = Failure("http2_stream_closed", 400)
+HTTP2_SETTINGS_TIMEOUT: Final = Failure("http2_settings_timeout", 400)
+RESET_FLOOD: Final = Failure("reset_flood", 429, is_attack=True)
+CONTINUATION_FLOOD: Final = Failure("continuation_flood", 429, is_attack=True)
+SETTINGS_FLOOD: Final = Failure("settings_flood", 429, is_attack=True)
+PING_FLOOD: Final = Failure("ping_flood", 429, is_attack=True)
+PRIORITY_FLOOD: Final = Failure("priority_flood", 429, is_attack=True)
+WINDOW_UPDATE_FLOOD: Final = Failure("window_update_flood", 429, is_attack=True)
+EMPTY_DATA_FLOOD: Final = Failure("empty_data_flood", 429, is_attack=True)
+UNREAD_REPLIES: Final = Failure("unread_control_frames", 429, is_attack=True)
+# More streams than SETTINGS_MAX_CONCURRENT_STREAMS: reset with REFUSED_STREAM, and only counted.
+TOO_MANY_STREAMS: Final = Failure("too_many_streams", 503)
 MAX_AGE: Final = Failure("max_connection_age", 0)
 
 # ---- rejected by a shipped filter; its configuration may set another status

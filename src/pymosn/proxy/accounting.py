@@ -9,8 +9,8 @@ from pymosn.core.log import DEBUG, WARN, Log
 
 
 def log_failure(log: Log, exchange: Exchange, failure: Failure, detail: str) -> None:
-    """Logs a failure: server errors at level WARN, except those of overload (`retry_after`); others at level DEBUG."""
-    level = WARN if failure.status >= 500 and failure.retry_after == 0 else DEBUG
+    """Logs a failure: attacks, and server errors but for those of overload (`retry_after`), at WARN; others at DEBUG."""
+    level = WARN if failure.is_attack or (failure.status >= 500 and failure.retry_after == 0) else DEBUG
     if log.level <= level:
         upstream = exchange.upstream_connection_id or "-"
         try:

@@ -10,14 +10,17 @@ from mypy_extensions import i64
 from pymosn.api.stream import ListenerFacts
 from pymosn.core.overload import OverloadState
 from pymosn.protocol.http.policy import HttpPolicy
+from pymosn.protocol.http2 import frames
 from pymosn.protocol.http2.frames import (
     DEFAULT_FRAME_SIZE,
+    DEFAULT_TABLE_SIZE,
     DEFAULT_WINDOW,
     LARGEST_FRAME_SIZE,
     LARGEST_STREAM_ID,
     LARGEST_WINDOW,
 )
 from pymosn.protocol.http2.limits import HeadLimits
+from pymosn.protocol.http2.writer import settings_frame, window_update
 from pymosn.stream.http.options import MOST, allowed_upgrades, connect_tunnel, http_policy
 from pymosn.stream.settings import number, seconds
 
@@ -64,6 +67,20 @@ class ConnectionOptions:
         self.keepalive_timeout = keepalive_timeout
         self.max_connection_age = max_connection_age
         self.max_connection_age_grace = max_connection_age_grace
+
+    def preface(self, own: list[tuple[i64, i64]]) -> bytes:
+        """The SETTINGS that a connection begins with, `own` first, and the WINDOW_UPDATE for its window."""
+        settings = [*own, (frames.MAX_HEADER_LIST_SIZE, min(self.limits.head, 0xFFFFFFFF))]
+        if self.stream_window != DEFAULT_WINDOW:
+            settings.append((frames.INITIAL_WINDOW_SIZE, self.stream_window))
+        if self.max_frame_size != DEFAULT_FRAME_SIZE:
+            settings.append((frames.MAX_FRAME_SIZE, self.max_frame_size))
+        if self.header_table_size != DEFAULT_TABLE_SIZE:
+            settings.append((frames.HEADER_TABLE_SIZE, self.header_table_size))
+        preface = settings_frame(settings)
+        if self.connection_window > DEFAULT_WINDOW:
+            preface += window_update(0, self.connection_window - DEFAULT_WINDOW)
+        return preface
 
 
 class Http2Options(ConnectionOptions):
@@ -120,6 +137,11 @@ class Http2Options(ConnectionOptions):
         self.overload = overload
         self.upgrades = upgrades
         self.connect = connect
+        own = [(frames.MAX_CONCURRENT_STREAMS, max_concurrent_streams), (frames.NO_RFC7540_PRIORITIES, i64(1))]
+        if upgrades:
+            own.append((frames.ENABLE_CONNECT_PROTOCOL, i64(1)))
+        #: What the server half of a connection begins with.
+        self.server_preface = self.preface(own)
 
 
 def read_http2_options(settings: Mapping[str, object], facts: ListenerFacts) -> Http2Options:

@@ -1,0 +1,443 @@
+"""The server half of an HTTP/2 connection: requests become exchanges, which answer through their streams.
+
+A request is passed on when its head has arrived and, if it has content, when it is known whether some of that has arrived
+in the same read. A refused request is an exchange too: it is answered, or reset if it is malformed. So is an error of the
+whole connection, so that it is counted and logged.
+
+The content of a request is awaited for `body_timeout`, unless its response has begun or it is gRPC: clients of
+bidirectional streams may be silent. The exchange has a time limit of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from pymosn.api.grpc import GrpcRequest
+from pymosn.api.http import HttpRequest
+from pymosn.api.network import STOP, Connection
+from pymosn.api.protocol import ProtocolError
+from pymosn.api.stream import ServerStreams, StreamHandler
+from pymosn.core.failure import (
+    BODY_TOO_LARGE,
+    BODY_TOO_SLOW,
+    CLIENT_GONE,
+    CLIENT_WRITE_TIMEOUT,
+    CLOSED_BY_PEER,
+    CLOSED_LOCALLY,
+    CONNECT_NOT_ALLOWED,
+    HEADS_FULL,
+    HTTP2_ERROR,
+    HTTP2_STREAM_CLOSED,
+    IDLE_TIMEOUT,
+    KEEPALIVE_TIMEOUT,
+    MALFORMED,
+    MAX_AGE,
+    REQUEST_TIMEOUT,
+    TLS_BROKEN,
+    TLS_TRUNCATED,
+    TOO_MANY_STREAMS,
+    TRUNCATED_BODY,
+    TRUNCATED_HEAD,
+    Failure,
+)
+from pymosn.core.headers import headers_from
+from pymosn.core.message import UNKNOWN_LENGTH
+from pymosn.core.timers import NEVER
+from pymosn.protocol.http2 import frames
+from pymosn.protocol.http2.frames import DEFAULT_WINDOW, LARGEST_STREAM_ID
+from pymosn.protocol.http2.request import RequestHeads
+from pymosn.protocol.http2.writer import write_reset
+from pymosn.stream.http2.connection import Http2Connection
+from pymosn.stream.http2.options import Http2Options
+from pymosn.stream.http2.sending import BY_PEER, BY_US
+from pymosn.stream.http2.server_stream import Http2ServerStream, NoStream
+from pymosn.stream.http2.stream import Http2Stream
+
+#: Grace period in seconds for starting responses after the client half-closed; see `stream.http1.server`.
+EOF_GRACE: Final = 1.0
+#: Seconds in which the client must take some of the content that waits when its exchange is over.
+STALL_TIME: Final = 60.0
+#: Stream ids that are left when the client is asked to open another connection.
+SPARE_IDS: Final[i64] = 1 << 16
+
+
+class ServerConnection(Http2Connection):
+    """One downstream connection. The module's docstring describes it."""
+
+    def __init__(self, handler: StreamHandler, options: Http2Options) -> None:
+        super().__init__(options, False)
+        self._handler = handler
+        self._settings = options
+        self._heads = RequestHeads(options.limits, options.policy, options.connect, options.header_table_size)
+        self._requests: i64 = 0
+        # A request that has not been passed on yet: more of it may be in the same read.
+        self._starting: Http2ServerStream | None = None
+        self._starting_head: HttpRequest | None = None
+        # The last gap in the ids of the client's streams.
+        self._gap_start: i64 = 0
+        self._gap_end: i64 = 0
+        # Bytes of an incomplete head that are counted in the worker's overload state.
+        self._head_size: i64 = 0
+        self._head_at: float = NEVER
+        self._eof_at: float = NEVER
+        self._body_at: float = NEVER
+
+    # ---- called by the filter
+
+    def open(self, connection: Connection) -> None:
+        """The connection is open."""
+        self._heads.scheme = connection.scheme
+        self.begin(connection, self._settings.server_preface)
+        self.on_quiet()
+
+    def on_bytes(self, data: bytes) -> None:
+        """Bytes have arrived."""
+        self.receive(data)
+        if self.is_broken or self.connection.is_closed:
+            return
+        self._count_head(self.decoder.head_size())
+        if not self.decoder.awaits_head():
+            self._head_at = NEVER
+        elif 0 < self._settings.overload.max_head_bytes < self._settings.overload.head_bytes:
+            self.break_off(HEADS_FULL, "")
+        elif self._head_at == NEVER and self._settings.header_timeout > 0.0:
+            self._head_at = self.read_at + self._settings.header_timeout
+            self.wake_at(self._head_at)
+
+    def _count_head(self, size: i64) -> None:
+        if size != self._head_size:
+            self._settings.overload.head_bytes += size - self._head_size
+            self._head_size = size
+
+    def on_eof(self) -> None:
+        """The client has closed its side."""
+        self.has_eof = True
+        if self.decoder.awaits_head():
+            self._record(TRUNCATED_HEAD, "")
+        for stream in list(self.streams.values()):
+            if not stream.remote_ended:
+                stream.remote_ended = True
+                if stream.is_tunnel and stream.early is None:
+                    stream.receiver.on_data(b"", True)
+                    self.end_remote(stream)
+                else:
+                    self.tell_reset(stream, TRUNCATED_BODY)
+        if not self.streams:
+            self.connection.close(CLOSED_LOCALLY)
+        else:
+            self._eof_at = self.connection.now() + EOF_GRACE
+            self.wake_at(self._eof_at)
+
+    def on_lost(self, failure: Failure) -> None:
+        """The connection is gone."""
+        self._count_head(0)
+        if failure is KEEPALIVE_TIMEOUT or failure is MAX_AGE:
+            self._handler.on_unexpected_message(failure)
+        is_cut = failure is CLOSED_BY_PEER or failure is TLS_TRUNCATED
+        if is_cut and not self.has_eof and not self.is_broken and self.decoder.awaits_head():
+            self._record(CLIENT_GONE, "")
+        self._starting = None
+        self._starting_head = None
+        is_told = failure is CLIENT_WRITE_TIMEOUT or failure is TLS_TRUNCATED or failure is TLS_BROKEN
+        self.on_close(failure if is_told else CLIENT_GONE)
+
+    # ---- heads
+
+    def on_block(self, stream: Http2Stream | None, stream_id: i64, fragment: bytes, end: bool) -> None:
+        if stream is not None:
+            self._on_trailers(stream, fragment, end)
+            return
+        if stream_id & 1 == 0:
+            raise ProtocolError(HTTP2_ERROR, f"a client cannot open stream {stream_id}")
+        if stream_id <= self.last_id:
+            self._on_late_block(stream_id, fragment)
+            return
+        if stream_id > self.last_id + 2:
+            self._gap_start = self.last_id + 1
+            self._gap_end = stream_id - 1
+        self.last_id = stream_id
+        failure = self._heads.decode(fragment, end)
+        if self.is_ending:
+            self.last_id = stream_id
+            self.remember(stream_id, BY_US)  # the second GOAWAY excludes it
+            self.spend_ignored()
+        elif len(self.streams) >= self._settings.max_concurrent_streams:
+            self._refuse_stream(stream_id)
+        else:
+            self._open_stream(stream_id, end, failure)
+
+    def _refuse_stream(self, stream_id: i64) -> None:
+        self._handler.on_unexpected_message(TOO_MANY_STREAMS)
+        self.remember(stream_id, BY_US)
+        write_reset(self.writer(), stream_id, frames.REFUSED_STREAM)
+        if self.is_settled():  # before that, the client may not have known
+            self.spend_reset()
+
+    def _on_late_block(self, stream_id: i64, fragment: bytes) -> None:
+        """A header block for a stream that is closed."""
+        self._heads.decode_trailers(fragment)
+        by = self.reset_by(stream_id)
+        if by == BY_US:
+            self.spend_ignored()
+        elif by == BY_PEER:
+            self.reset_late(stream_id)
+        elif self._gap_start <= stream_id <= self._gap_end:
+            raise ProtocolError(HTTP2_ERROR, f"stream {stream_id} is opened after a later one")
+        else:
+            raise ProtocolError(HTTP2_STREAM_CLOSED, f"HEADERS on stream {stream_id}, which is closed")
+
+    def _open_stream(self, stream_id: i64, end: bool, failure: Failure | None) -> None:
+        head = self._heads.head
+        settings = self._settings
+        window = settings.stream_window
+        if window < DEFAULT_WINDOW and not self.is_settled():
+            window = DEFAULT_WINDOW  # the client may not know ours yet
+        stream = Http2Stream(self.peer.window, window)
+        stream.id = stream_id
+        stream.remote_ended = end
+        stream.active_at = self.read_at
+        self.streams[int(stream_id)] = stream
+        self.idle_at = NEVER
+        self.budget.on_stream()
+        sender = Http2ServerStream(self, stream, head.raw_method)
+        self._starting = sender
+        self._starting_head = head
+        self._requests += 1
+        if self._requests == settings.max_requests or stream_id > LARGEST_STREAM_ID - SPARE_IDS:
+            self.shut_down()
+        if self.decoder.is_self_dependent:
+            self.fail_stream(stream, frames.PROTOCOL_ERROR)
+            return
+        if failure is None and len(head.raw_tunnel) > 0:
+            failure = self._check_tunnel(stream, head)
+        elif failure is None and end and head.content_length > 0:
+            failure = MALFORMED
+            self._heads.is_malformed = True
+        if failure is not None:
+            sender.is_malformed = self._heads.is_malformed
+            self._refuse(failure)
+            if sender.is_malformed:
+                self.spend_reset()
+            return
+        if not stream.is_tunnel:
+            stream.content_length = head.content_length
+        self.hold_head(stream)
+        if end or stream.is_tunnel:
+            self.flush_held()
+        elif settings.body_timeout > 0.0:
+            stream.is_timed = not isinstance(head, GrpcRequest)
+            if stream.is_timed:
+                self._await_body(self.read_at + settings.body_timeout)
+
+    def _check_tunnel(self, stream: Http2Stream, head: HttpRequest) -> Failure | None:
+        """Prepares a stream for its tunnel, or returns why there will be none."""
+        settings = self._settings
+        if head.raw_tunnel != settings.connect and head.raw_tunnel not in settings.upgrades:
+            self._heads.is_malformed = not settings.upgrades  # then we have not announced extended CONNECT
+            return MALFORMED if self._heads.is_malformed else CONNECT_NOT_ALLOWED
+        stream.is_tunnel = True
+        stream.early = []
+        stream.pauses = 1
+        stream.content_length = UNKNOWN_LENGTH
+        return None
+
+    def _refuse(self, failure: Failure) -> None:
+        """Makes an exchange of the request that is starting, which answers, counts and logs the refusal."""
+        sender = self._starting
+        head = self._starting_head
+        assert sender is not None
+        assert head is not None
+        self._starting = None
+        self._starting_head = None
+        receiver = self._handler.new_stream(sender)
+        sender.stream.receiver = receiver
+        receiver.on_refused(head, failure)
+
+    def deliver(self, stream: Http2Stream, data: bytes, end: bool) -> None:
+        if stream.is_cut:
+            return
+        sender = self._starting
+        head = self._starting_head
+        if sender is not None and head is not None:
+            self._starting = None
+            self._starting_head = None
+            receiver = self._handler.new_stream(sender)
+            stream.receiver = receiver
+            receiver.on_request(head, data, end or stream.is_tunnel)
+            data = b""
+        elif stream.early is not None:
+            if len(data) > 0:
+                stream.early.append(data)
+        elif end or len(data) > 0:
+            stream.receiver.on_data(data, end)
+        limit = self._settings.limits.body
+        if 0 < limit < stream.received and not stream.is_tunnel and not stream.is_closed:
+            self.tell_reset(stream, BODY_TOO_LARGE)
+
+    def tell_reset(self, stream: Http2Stream, failure: Failure) -> None:
+        starting = self._starting
+        if starting is not None and starting.stream is stream:
+            self._refuse(failure)
+        else:
+            super().tell_reset(stream, failure)
+
+    def _on_trailers(self, stream: Http2Stream, fragment: bytes, end: bool) -> None:
+        heads = self._heads
+        failure = heads.decode_trailers(fragment)
+        length = stream.content_length
+        if stream.remote_ended:
+            self.fail_stream(stream, frames.STREAM_CLOSED)
+        elif not end or 0 <= length != stream.received or (failure is not None and heads.is_malformed):
+            self.fail_stream(stream, frames.PROTOCOL_ERROR)
+        elif failure is not None:
+            stream.remote_ended = True
+            self.tell_reset(stream, failure)
+            self.end_remote(stream)
+        else:
+            stream.remote_ended = True
+            try:
+                trailers = heads.trailers
+                if stream.is_tunnel or trailers is None:
+                    self.deliver(stream, b"", True)
+                else:
+                    stream.receiver.on_trailers(trailers)
+            except BaseException as error:
+                self.break_stream(stream, error)
+            self.end_remote(stream)
+
+    def reset_failure(self, stream: Http2Stream, code: i64) -> Failure | None:
+        return CLIENT_GONE
+
+    # ---- times
+
+    def on_quiet(self) -> None:
+        timeout = self._settings.idle_timeout
+        if timeout > 0.0:
+            self.idle_at = self.connection.now() + timeout
+            self.wake_at(self.idle_at)
+
+    def next_time(self) -> float:
+        return min(self._head_at, min(self._eof_at, self._body_at))
+
+    def watch(self, now: float) -> None:
+        super().watch(now)
+        if now >= self._head_at:
+            self._head_at = NEVER
+            self.break_off(REQUEST_TIMEOUT, "a head is incomplete")
+        if now >= self.idle_at:
+            self.idle_at = NEVER
+            self._end_idle()
+        if now >= self._eof_at:
+            self._eof_at = NEVER
+            for stream in list(self.streams.values()):
+                if not stream.is_answered:
+                    self.tell_reset(stream, CLIENT_GONE)
+        if now >= self._body_at:
+            self._body_at = NEVER
+            self._check_bodies(now)
+
+    def _end_idle(self) -> None:
+        """The connection was idle for too long."""
+        self.end_reason = IDLE_TIMEOUT
+        if self.is_settled():
+            self.shut_down()
+        else:
+            self.connection.close(IDLE_TIMEOUT)  # a client that has sent nothing at all
+
+    def _await_body(self, moment: float) -> None:
+        if moment < self._body_at:
+            self._body_at = moment
+            self.wake_at(moment)
+
+    def _check_bodies(self, now: float) -> None:
+        """Ends streams whose content is late, or does not leave."""
+        timeout = self._settings.body_timeout
+        for stream in list(self.streams.values()):
+            if stream.is_released:
+                if now >= stream.active_at + STALL_TIME:
+                    self.reset_stream(stream, frames.CANCEL)
+                else:
+                    self._await_body(stream.active_at + STALL_TIME)
+            elif stream.is_timed and not (stream.remote_ended or stream.is_answered or stream.is_cut):
+                if stream.pauses > 0:
+                    stream.active_at = now  # the silence is due to our own pause
+                    stream.slice_end = 0.0
+                if now >= stream.active_at + timeout:
+                    self.tell_reset(stream, REQUEST_TIMEOUT)
+                elif self._is_too_slow(stream, now):
+                    self.tell_reset(stream, BODY_TOO_SLOW)
+                else:
+                    self._await_body(stream.active_at + timeout)
+
+    def _is_too_slow(self, stream: Http2Stream, now: float) -> bool:
+        """Whether less of the content arrived in the last `body_timeout` than `body_min_rate` requires."""
+        rate = self._settings.body_min_rate
+        timeout = self._settings.body_timeout
+        if rate == 0.0 or stream.pauses > 0:
+            return False
+        if now >= stream.slice_end:
+            if stream.slice_end > 0.0 and stream.received < stream.slice_goal:
+                return True
+            stream.slice_end = now + timeout
+            stream.slice_goal = stream.received + i64(rate * timeout)
+        self._await_body(stream.slice_end)
+        return False
+
+    def release(self, stream: Http2Stream, code: i64 = frames.CANCEL) -> None:
+        super().release(stream, code)
+        if not stream.is_closed:
+            stream.active_at = self.connection.now()
+            self._await_body(stream.active_at + STALL_TIME)
+
+    # ---- errors of the connection
+
+    def on_broken(self, failure: Failure, detail: str) -> None:
+        self._count_head(0)
+        self._record(failure, detail)
+
+    def _record(self, failure: Failure, detail: str) -> None:
+        """Makes an exchange for something that is not a request, so that it is counted and logged."""
+        receiver = self._handler.new_stream(NoStream(self.connection))
+        receiver.on_refused(_NoRequest(detail), failure)
+
+
+class _NoRequest(HttpRequest):
+    """Stands for what is wrong with a connection."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(headers_from(None))
+        self._detail = detail
+
+    def describe(self, protocol: str) -> str:
+        return f"{protocol} {self._detail}"
+
+
+class Http2Server(ServerStreams):
+    """Passes the events of a downstream connection on to its server half."""
+
+    def __init__(self, handler: StreamHandler, options: Http2Options) -> None:
+        self._server = ServerConnection(handler, options)
+
+    def on_connection(self, connection: Connection) -> None:
+        self._server.open(connection)
+
+    def on_data(self, data: bytes) -> bool:
+        self._server.on_bytes(data)
+        return STOP
+
+    def on_eof(self) -> None:
+        self._server.on_eof()
+
+    def on_writable(self, writable: bool) -> None:
+        self._server.set_full(not writable)
+
+    def on_idle(self) -> None:
+        self._server.on_alarm()
+
+    def on_drain(self) -> None:
+        self._server.shut_down()
+
+    def on_close(self, failure: Failure) -> None:
+        self._server.on_lost(failure)
