@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from tests.hostile.cases import BEHIND, ReplyCase, RequestCase
 from tests.hostile.recorder import Record, Recorder, Request
@@ -83,6 +84,12 @@ def request_trials(cases: Iterable[RequestCase], hops: Sequence[int]) -> list[Tr
             way = hops[(place + turn // 2 + turn) % len(hops)]
             trials.append(Trial(len(trials) + 1, case, label, data, served, way))
     return trials
+
+
+def thinned(trials: Sequence[Trial], share: int) -> list[Trial]:
+    """One of `share` variants of every case, and the first one always."""
+    by_case = [list(group) for _, group in groupby(trials, lambda trial: str(trial.case))]
+    return [trial for group in by_case for trial in group[::share]]
 
 
 def reply_trials(cases: Sequence[ReplyCase], hops: Sequence[int], first: int) -> list[ReplyTrial]:

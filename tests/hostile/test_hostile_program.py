@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import pytest
 from tests.hostile import lenient_table, limit_table
 from tests.hostile.cases import ReplyCase, RequestCase
 from tests.hostile.conversing import Findings, converse
-from tests.hostile.running import reply_trials, request_trials
+from tests.hostile.running import reply_trials, request_trials, thinned
 from tests.hostile.tables import REPLIES, REQUESTS
 
 HOPS = (1, 2)
+#: The compiled build runs every variant later in the same `make test`; the codec's own test runs all of them on both.
+SHARE = 5 if os.environ.get("PYMOSN_ONCE") == "later" else 1
 
 
 @pytest.fixture(scope="module")
 def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
-    trials = request_trials(REQUESTS, HOPS)
-    replies = reply_trials(REPLIES, HOPS, len(trials) + 1)
+    trials = thinned(request_trials(REQUESTS, HOPS), SHARE)
+    replies = reply_trials(REPLIES, HOPS, trials[-1].number + 1)
     return asyncio.run(converse(tmp_path_factory.mktemp("hostile"), trials, replies))
 
 
@@ -48,7 +51,7 @@ def test_member(findings: Findings, case: RequestCase | ReplyCase) -> None:
 
 def test_nothing_else_went_wrong(findings: Findings) -> None:
     assert not findings.common
-    assert findings.trials > 10000
+    assert findings.trials > 10000 / SHARE
 
 
 @pytest.mark.parametrize("case", lenient_table.TABLE, ids=str)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from tests.hostile.conversing import Findings, converse, converse_through_tunnel
 from tests.hostile.edge_table import CUT_OFF
 from tests.hostile.program import running
 from tests.hostile.recorder import Record, Recorder
-from tests.hostile.running import Trial, ended, reply_trials, request_trials
+from tests.hostile.running import ended, reply_trials, request_trials, thinned
 from tests.hostile.tables import REPLIES, REQUESTS
 from tests.hostile.tunnel_table import TABLE, TunnelCase
 from tests.hostile.visitor import PATIENCE, Visit, address
@@ -61,14 +60,9 @@ SECURED = [secured(case) for case in REQUESTS]
 SHARE = 20
 
 
-def thinned(trials: list[Trial]) -> list[Trial]:
-    by_case = [list(group) for _, group in groupby(trials, lambda trial: str(trial.case))]
-    return [trial for group in by_case for trial in group[::SHARE]]
-
-
 @pytest.fixture(scope="module")
 def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
-    trials = thinned(request_trials(SECURED, (1, 2)))
+    trials = thinned(request_trials(SECURED, (1, 2)), SHARE)
     replies = reply_trials(REPLIES, (1, 2), trials[-1].number + 1)
     return asyncio.run(converse(tmp_path_factory.mktemp("hostile"), trials, replies, tls=True))
 
