@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mypy_extensions import i64, mypyc_attr
+from mypy_extensions import i64
 
 from pymosn.core.headers import Headers, HttpHeaders
 from pymosn.protocol.http.fields import may_trail
@@ -47,7 +47,6 @@ class KnownBlock:
             self._end = end
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class HeadDecoder:
     """Base of RequestHeads and ResponseHeads."""
 

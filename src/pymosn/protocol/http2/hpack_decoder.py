@@ -11,25 +11,23 @@ from pymosn.core.failure import HTTP2_COMPRESSION
 from pymosn.protocol.http2.frames import DEFAULT_TABLE_SIZE
 from pymosn.protocol.http2.huffman import decode_huffman
 from pymosn.protocol.http2.limits import HeadLimits
-from pymosn.protocol.http2.tables import STATIC, STATIC_SIZE, Entry, FieldName
+from pymosn.protocol.http2.tables import STATIC, STATIC_SIZE, TO_LINE, Entry, FieldName
 
 #: Continuation bytes of an integer at most: more than 2^28 of anything is an attack.
 _MAX_SHIFT: Final[i64] = 21
-#: Pseudo-header fields that may come with `HeadLimits.fields` other ones.
-_PSEUDO_FIELDS: Final[i64] = 5
 NOTHING: Final[i64] = -1
 
 
 class HpackDecoder:
     """Decodes the header blocks of one direction of one connection. Has the dynamic table.
 
-    A block beyond the limits is decoded to its end, since it may change the table, but only what is within them is returned.
+    A block beyond the limit of its size is decoded to its end, since it may change the table, but only what is within it is returned.
     """
 
     def __init__(self, limits: HeadLimits, table_size: i64) -> None:
         """`table_size`: the largest size of the table, in bytes, as announced in our SETTINGS."""
         self._limits = limits
-        #: The kind of the first field beyond the limits of the last block; NOTHING if there is none.
+        #: The kind of the first field beyond the size that the last block may have; NOTHING if there is none.
         self.overflow: i64 = NOTHING
         #: Changes with the dynamic table.
         self.version: i64 = 0
@@ -46,7 +44,6 @@ class HpackDecoder:
         found: list[Entry] = []
         size: i64 = len(block)
         left: i64 = self._limits.head
-        fields_left: i64 = self._limits.fields + _PSEUDO_FIELDS
         is_start = True
         self.overflow = NOTHING
         i: i64 = 0
@@ -74,13 +71,12 @@ class HpackDecoder:
                 entry = self._read_literal(block, i, 15, byte >= 16)
                 i = self._at
             is_start = False
-            if self.overflow < 0:
-                left -= entry.line_size()
-                fields_left -= 1
-                if left < 0 or fields_left < 0:
-                    self.overflow = entry.kind
-                else:
-                    found.append(entry)
+            left -= entry.size - TO_LINE
+            if left >= 0:
+                found.append(entry)
+            elif self.overflow < 0:
+                self.overflow = entry.kind
+                left = -1
         return found
 
     # ---- the table

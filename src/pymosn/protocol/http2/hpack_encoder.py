@@ -21,8 +21,11 @@ _RESIZED: Final[i64] = 0x20
 NOT_INDEXED: Final[i64] = 0x00
 NEVER_INDEXED: Final[i64] = 0x10
 
-#: Bytes of memory for what has come once.
-_MARKS: Final[i64] = 256
+#: The memory of what has come once is a Bloom filter: bytes, the last bit, and how many keys it takes before it is emptied.
+_BYTES: Final[i64] = 256
+_BITS: Final[i64] = 2047
+_REMEMBERED: Final[i64] = 256
+_BIT: Final = bytes([1 << shift for shift in range(8)])
 
 
 class Added:
@@ -51,11 +54,11 @@ class HpackEncoder:
         #: From the oldest to the newest.
         self._entries: list[Added] = []
         self._count: i64 = 0
-        # A change of the table's size that the peer has not been told: the smallest since then (RFC 7541 section 4.2).
+        # A change of the table's size of which the peer does not know: the smallest since then (RFC 7541 section 4.2).
         self._is_resized = False
         self._smallest: i64 = DEFAULT_TABLE_SIZE
-        #: For each hash of a key: another hash of the last one that was seen.
-        self._marks = bytearray(_MARKS)
+        self._bits = bytearray(_BYTES)
+        self._remembered: i64 = 0
 
     def set_table_size(self, size: i64) -> None:
         """Applies the peer's SETTINGS_HEADER_TABLE_SIZE."""
@@ -116,11 +119,17 @@ class HpackEncoder:
         while i < len(key):
             mark = (mark * 31 + key[i]) & 0xFFFFFFFF
             i += 1
-        at: i64 = mark & (_MARKS - 1)
-        tag: i64 = ((mark >> 8) ^ (mark >> 16) ^ (mark >> 24)) & 127 | 128
-        if self._marks[at] == tag:
+        bits = self._bits
+        first: i64 = mark & _BITS
+        second: i64 = (mark >> 16) & _BITS
+        if (bits[first >> 3] >> (first & 7)) & (bits[second >> 3] >> (second & 7)) & 1 != 0:
             return True
-        self._marks[at] = int(tag)
+        if self._remembered == _REMEMBERED:
+            self._remembered = 0
+            bits = self._bits = bytearray(_BYTES)
+        self._remembered += 1
+        bits[first >> 3] |= _BIT[first & 7]
+        bits[second >> 3] |= _BIT[second & 7]
         return False
 
     def _evict(self, room: i64) -> None:

@@ -33,7 +33,7 @@ from pymosn.protocol.http import fields
 from pymosn.protocol.http.fields import lowered
 from pymosn.protocol.http.policy import DROP_UNDERSCORES, PASS_UNDERSCORES, HttpPolicy
 from pymosn.protocol.http2 import tables
-from pymosn.protocol.http2.heads import GOOD, TOO_LARGE, HeadDecoder, KnownBlock, parse_length
+from pymosn.protocol.http2.heads import BAD, GOOD, TOO_LARGE, HeadDecoder, KnownBlock, parse_length
 from pymosn.protocol.http2.limits import HeadLimits
 from pymosn.protocol.http2.tables import Entry
 
@@ -42,7 +42,7 @@ QUESTION: Final[i64] = 63
 #: The longest accepted method; the longest registered one has 17 letters.
 MAX_METHOD: Final[i64] = 32
 
-#: What the fields of a request say, as bits.
+#: Facts about a request, as bits.
 HAS_FORWARDED_FOR: Final[i64] = 1
 HAS_FORWARDED_PROTO: Final[i64] = 2
 HAS_REQUEST_ID: Final[i64] = 4
@@ -80,7 +80,7 @@ class RequestHeads(HeadDecoder):
         self._query: bytes | None = None
         self._authority: bytes = b""
         self._host: bytes = b""
-        # What the block that is being read says.
+        # The contents of the block that is being read.
         self._facts: i64 = 0
         self._length: i64 = -1
         self._host_entry: Entry | None = None
@@ -137,13 +137,11 @@ class RequestHeads(HeadDecoder):
 
     def decode_trailers(self, fragment: bytes) -> Failure | None:
         """Decodes the block after the content, like `decode`."""
-        self._failure = None
-        self.is_malformed = False
         result: i64 = self.read_trailers(fragment)
+        self.is_malformed = result == BAD
         if result == GOOD:
             return None
-        self._refuse(HEADERS_TOO_LARGE if result == TOO_LARGE else MALFORMED, self.detail)
-        return self._failure
+        return HEADERS_TOO_LARGE if result == TOO_LARGE else MALFORMED
 
     def _refuse(self, failure: Failure, detail: str) -> None:
         """Records why the request is refused: the first reason counts."""
@@ -381,7 +379,7 @@ class RequestHeads(HeadDecoder):
     def _is_scheme(self, scheme: bytes) -> bool:
         """Whether the scheme is acceptable: the connection's (RFC 9110 section 7.4), for tolerant listeners http or https.
 
-        A trusted peer that terminates TLS may say `https`. That is not what is forwarded: see X-Forwarded-Proto.
+        A trusted peer that terminates TLS may send `https`. The scheme of the head stays that of the connection.
         """
         text = scheme.lower().decode("latin-1")
         if text == self.scheme:

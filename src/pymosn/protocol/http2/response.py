@@ -32,7 +32,7 @@ class ResponseHeads(HeadDecoder):
     def __init__(self, limits: HeadLimits, table_size: i64) -> None:
         """`table_size`: the dynamic table's, in bytes, as announced in our SETTINGS."""
         super().__init__(limits, table_size)
-        #: After `decode`: the head. `content_length` is what the response says: UNKNOWN_LENGTH if nothing, even for `end`; 0
+        #: After `decode`: the head. `content_length` is that of the field: UNKNOWN_LENGTH without one, even for `end`; 0
         #: for a 204. That of an answer to HEAD and of a 304 is not the length of what follows.
         self.head: HttpResponse = HttpResponse(200, b"", NO_HEADERS)
         # The last block that did not change the table, and its meaning.

@@ -54,9 +54,9 @@ _COLON: Final[i64] = 58
 _UNDERSCORE: Final[i64] = 95
 _LETTER_X: Final[i64] = 120
 
-#: What an entry costs beside its name and value (RFC 7541 section 4.1), and a line of HTTP/1 beside them.
+#: What an entry costs beside its name and value (RFC 7541 section 4.1), and how much less a line of HTTP/1 costs.
 OVERHEAD: Final[i64] = 32
-_LINE_OVERHEAD: Final[i64] = 4
+TO_LINE: Final[i64] = 28
 
 
 class FieldName:
@@ -101,14 +101,10 @@ class Entry:
             self.kind = FAULTY
         elif len(name.prefix) > 0:
             if never_indexed and name.kind != AUTHORITY:
-                # The missing space is legal, and tells an encoder never to index the field (RFC 7541 section 6.2.3).
+                # The missing space is legal, and means that no encoder may index the field (RFC 7541 section 6.2.3).
                 self.line = name.text + b":" + value + b"\r\n"
             else:
                 self.line = name.prefix + value + b"\r\n"
-
-    def line_size(self) -> i64:
-        """Bytes of the field as a line of HTTP/1."""
-        return self.size - OVERHEAD + _LINE_OVERHEAD
 
     def fault(self) -> str:
         """Why a FAULTY field makes a message malformed."""
