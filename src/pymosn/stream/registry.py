@@ -14,10 +14,13 @@ from pymosn.protocol.bolt.frames import V1, V2
 from pymosn.protocol.dubbo.codec import DubboSpec
 from pymosn.protocol.dubbothrift.codec import ThriftSpec
 from pymosn.protocol.http1.spec import Http1Spec
+from pymosn.protocol.http2.spec import Http2Spec
 from pymosn.protocol.tars.codec import TarsSpec
 from pymosn.stream.http1.client import Http1Pool
 from pymosn.stream.http1.options import Http1Options, read_http1_options
 from pymosn.stream.http1.server import Http1Server
+from pymosn.stream.http2.options import Http2Options, read_http2_options
+from pymosn.stream.http2.server import Http2Server
 from pymosn.stream.rpc.client import RpcPool
 from pymosn.stream.rpc.options import RpcOptions, read_rpc_options
 from pymosn.stream.rpc.server import RpcServer
@@ -38,6 +41,20 @@ class Http1Protocol(StreamProtocol):
 
     def pool(self, target: PoolTarget, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
         return Http1Pool(target, dialer)
+
+
+class Http2Protocol(StreamProtocol):
+    """HTTP/2, downstream and upstream."""
+
+    def __init__(self) -> None:
+        super().__init__(Http2Spec())
+
+    def options(self, settings: Mapping[str, object], facts: ListenerFacts) -> object:
+        return read_http2_options(settings, facts)
+
+    def server(self, handler: StreamHandler, options: object) -> ServerStreams:
+        assert isinstance(options, Http2Options)
+        return Http2Server(handler, options)
 
 
 class RpcProtocol(StreamProtocol):
@@ -61,7 +78,7 @@ class RpcProtocol(StreamProtocol):
 def built_protocols() -> list[StreamProtocol]:
     """All protocols that come with pymosn."""
     specs = [BoltSpec(V1), BoltSpec(V2), DubboSpec(), ThriftSpec(), TarsSpec()]
-    return [Http1Protocol(), *[RpcProtocol(spec) for spec in specs]]
+    return [Http1Protocol(), Http2Protocol(), *[RpcProtocol(spec) for spec in specs]]
 
 
 def protocols() -> Registry[StreamProtocol]:
