@@ -177,7 +177,7 @@ def test_back_pressure_is_passed_on() -> None:
 
 def test_protocols_by_name() -> None:
     known = protocols()
-    assert known.names() == ["Http1", "bolt", "boltv2", "dubbo", "dubbo-thrift", "tars"]
+    assert known.names() == ["Http1", "Http2", "bolt", "boltv2", "dubbo", "dubbo-thrift", "tars"]
     spoken = known.get("Http1")
     assert spoken is not None
     assert spoken.spec.alpn == "http/1.1"
