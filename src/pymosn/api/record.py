@@ -81,6 +81,8 @@ class ExchangeRecord:
         self.set_cookie: bytes = b""
         #: Overrides set with `Exchange.choose`.
         self.overrides: RouteOverrides | None = None
+        #: The status of a call in the trailers that arrived; -1 without one. A filter may have moved them into the body.
+        self.received_status: i64 = -1
         # Last, so that it shares a word with small attributes of a subclass.
         self.attempts: i32 = 0
 
@@ -91,7 +93,10 @@ class ExchangeRecord:
     @property
     def call_status(self) -> int:
         """The status of the call that the client got, in gRPC 0 to 16; -1 for other requests, and before the response."""
-        return int(self.request.call_outcome(self.response, self.failure))
+        response = self.response
+        if self.received_status >= 0 and self.failure is None and response is not None and response.trailers is None:
+            return int(self.received_status)
+        return int(self.request.call_outcome(response, self.failure))
 
     @property
     def remote_address(self) -> str:

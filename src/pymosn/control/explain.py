@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 
 from pymosn.api.exchange import Exchange
+from pymosn.api.grpc import TIMEOUT, GrpcRequest, is_grpc, of_failure, of_http_status
 from pymosn.api.network import Connection
 from pymosn.api.protocol import ProtocolError
 from pymosn.api.routing import Route
@@ -85,6 +86,7 @@ def explain(config: MosnConfig, question: Question, live: Mapping[str, ClusterVi
         answer, table = _explain(config, question, live)
     except QuestionError as error:
         raise QuestionError(redacted_text(str(error))) from None
+    _add_call_status(answer)
     secrets = KnownSecrets()
     # Texts of conditions quote values of the table.
     secrets.read(None if table is None else msgspec.to_builtins(table))
@@ -132,7 +134,7 @@ def _explain(
         connection.tls = TlsInfo()
         connection.tls.server_name = choice.server_name
     exchange = Exchange(connection)
-    protocol = _protocol_of(proxy)
+    protocol = _protocol_of(proxy, question)
     http = proxy.extend_config.of(protocol)
     failure = _decode(question, exchange, protocol, http)
     if failure is not None:
@@ -140,6 +142,8 @@ def _explain(
     head = exchange.request
     query = redacted_text(f"?{head.query}")[1:]
     answer["request"] = {"method": head.method, "host": head.host, "path": head.path, "query": query}
+    if head.has_call_status:
+        answer["request"] |= {"service": head.service(), "rpc_method": head.rpc_method(), "deadline": head.timeout}
     config_table = config.servers[0].router_tables().get(proxy.router_config_name)
     if config_table is None:
         return answer | _failed(NO_ROUTER, f"unknown router {proxy.router_config_name!r}"), None
@@ -159,6 +163,14 @@ def _explain(
                 MirrorFilter(typed(entry.config, MirrorSettings)).on_request(exchange)
         return answer | _forward(config, exchange, route.action, http, live), config_table
     return answer | {"reply": _direct_reply(exchange, route.action)}, config_table
+
+
+def _add_call_status(answer: dict[str, Any]) -> None:
+    """Adds the status of a local reply to a gRPC call."""
+    reply = answer.get("reply")
+    if reply is not None and "service" in answer.get("request", ()):
+        status, reason = reply["status"], reply.get("reason")
+        reply["grpc_status"] = int(of_failure(Failure(reason, status)) if reason else of_http_status(status))
 
 
 def _failed(failure: Failure, detail: str) -> dict[str, Any]:
@@ -225,9 +237,14 @@ def request_bytes(question: Question) -> bytes:
     return f"{question.method} {target} HTTP/1.1\r\n".encode() + wire_lines(fields) + b"\r\n"
 
 
-def _protocol_of(proxy: ProxyConfig) -> str:
-    """The version of HTTP in which the request is sent: HTTP/1 if the listener speaks it. Both have the same meaning."""
-    return "Http2" if proxy.protocols() == ["Http2"] else "Http1"
+def _protocol_of(proxy: ProxyConfig, question: Question) -> str:
+    """The version of HTTP in which the request is sent: HTTP/1 if the listener speaks it, HTTP/2 for gRPC."""
+    names = proxy.protocols()
+    if names == ["Http2"]:
+        return "Http2"
+    types = [value.encode() for name, value in question.headers if name.lower() == "content-type"]
+    is_call = len(types) == 1 and is_grpc(types[0])
+    return "Http2" if is_call and not {"Http2", AUTO}.isdisjoint(names) else "Http1"
 
 
 def _decode(question: Question, exchange: Exchange, protocol: str, http: Mapping[str, object]) -> Failure | None:
@@ -242,6 +259,11 @@ def _decode(question: Question, exchange: Exchange, protocol: str, http: Mapping
         return error.failure
     exchange.protocol = protocol
     exchange.request = decoder.head
+    if protocol == "Http2" and is_grpc(decoder.head.headers.get_raw(b"content-type") or b""):
+        call = GrpcRequest(decoder.head.headers)
+        decoder.head.copy_into(call)
+        call.adopt_timeout(call.headers.get_raw(TIMEOUT) or b"")
+        exchange.request = call
     scheme = _split(question.url).scheme
     if scheme:
         exchange.request.scheme = scheme
@@ -395,6 +417,10 @@ def as_text(answer: dict[str, Any]) -> str:
         because = f": {chain['because']}" if chain["because"] else ""
         others = [f"not {other}" for other in chain["others"]]
         lines += _section("filter chain", f"{chain['name']} ({chain['transport']}{name}){because}", others)
+    request = answer.get("request", {})
+    if "service" in request:
+        deadline = f", deadline {request['deadline']:g} s" if request["deadline"] else ""
+        lines += _section("gRPC call", f"service {request['service']}, method {request['rpc_method']}{deadline}")
     host = answer.get("virtual_host")
     if host is not None:
         domains = f" ({', '.join(host['domains'])})" if "name" in host else ""
@@ -446,7 +472,8 @@ def _reply_lines(answer: dict[str, Any]) -> list[str]:
     if reply is None:
         return []
     details = [reply["detail"]] if "detail" in reply else []
-    return _section("reply", f"{reply['status']} {reply.get('reason', '')}".rstrip(), [*details, *_fields(reply)])
+    status = f"gRPC status {reply['grpc_status']}" if "grpc_status" in reply else reply["status"]
+    return _section("reply", f"{status} {reply.get('reason', '')}".rstrip(), [*details, *_fields(reply)])
 
 
 def _fields(message: dict[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ from pymosn.assembly.tls import Resolve, client_settings
 from pymosn.config.schema import Cluster, ClusterManager, Host, MosnConfig
 from pymosn.config.schema.cluster import HealthCheck
 from pymosn.config.tls_contexts import cluster_tls
-from pymosn.control.probe import Probe, Prober, TlsProbe, http_settings
+from pymosn.control.probe import Probe, Prober, TlsProbe, UnexpectedAnswer, http_settings
 from pymosn.control.service import Service
 from pymosn.core.clock import Clock
 from pymosn.core.counters import MetricGroup, Metrics
@@ -179,6 +179,8 @@ class HealthChecks(Service):
             async with self._slots:
                 passed = await self._probe(address, check, self._tls.get(key), self._prefaces.get(cluster, b""))
             why = "" if passed else "unexpected response"
+        except UnexpectedAnswer as error:
+            passed, why = False, reason(error)
         except (OSError, TimeoutError, ValueError) as error:
             passed, why = False, reason(error) or f"no answer within {check.timeout:g} s"
             group.counter("network_failure").value += 1

@@ -1,4 +1,4 @@
-"""One health check of a host: a TCP connection, a TLS handshake over one, or an HTTP request over either."""
+"""One health check of a host: a TCP connection, a TLS handshake over one, or over either a request of HTTP or gRPC."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
-from pymosn.config.schema.cluster import HealthCheck, HttpProbe
+from pymosn.api.http import HttpRequest
+from pymosn.config.schema.cluster import GrpcProbe, HealthCheck, HttpProbe
+from pymosn.control.grpc_health import fault_of, request_head, request_message
+from pymosn.control.http2_client import Http2Client
 from pymosn.core.addresses import UNIX, host_field, split_address
 from pymosn.core.failure import UPSTREAM_NAME_MISMATCH, UPSTREAM_TLS_CLOSED, UPSTREAM_TLS_TIMEOUT, Failure
+from pymosn.core.headers import HttpHeaders
 from pymosn.network.tls.failures import upstream_failure
 from pymosn.network.tls.settings import ClientSettings
 from pymosn.network.tls.upstream import ClientContexts
@@ -19,6 +23,12 @@ from pymosn.network.tls.upstream import ClientContexts
 LONGEST_LINE: Final = 8192
 #: What a check by HTTP offers by ALPN, whatever the cluster speaks.
 _HTTP_1: Final = ("http/1.1",)
+_HTTP_2: Final = ("h2",)
+#: What a check sends.
+NOTHING: Final = ""
+BY_HTTP_1: Final = "http1"
+BY_HTTP_2: Final = "http2"
+BY_GRPC: Final = "grpc"
 
 
 class TlsProbe(NamedTuple):
@@ -34,6 +44,10 @@ class TlsProbe(NamedTuple):
 Probe = Callable[[str, HealthCheck, TlsProbe | None, bytes], Awaitable[bool]]
 
 
+class UnexpectedAnswer(Exception):
+    """The host has answered, and is not healthy; the text is the reason."""
+
+
 class HandshakeError(OSError):
     """A TLS handshake has failed; the text begins with the reason word."""
 
@@ -44,11 +58,27 @@ class HandshakeError(OSError):
 def http_settings(check: HealthCheck) -> HttpProbe | None:
     """The HTTP settings of a check that sends a request; None for one that only connects.
 
-    HTTP requires `http_check_config` and a `protocol` of `Http1` or `http` (ignoring case); anything else only connects.
+    HTTP requires `http_check_config` and a `protocol` of `Http1`, `http` or `Http2` (ignoring case).
     """
-    if check.protocol.lower() not in ("http", "http1") or check.check_config is None:
+    if check.protocol.lower() not in ("http", "http1", "http2") or check.check_config is None:
         return None
     return check.check_config.http_check_config
+
+
+def kind_of(check: HealthCheck) -> str:
+    """What a check sends: NOTHING, if it only connects, BY_HTTP_1, BY_HTTP_2 or BY_GRPC."""
+    protocol = check.protocol.lower()
+    if protocol == BY_GRPC:
+        return BY_GRPC
+    if http_settings(check) is None:
+        return NOTHING
+    return BY_HTTP_2 if protocol == BY_HTTP_2 else BY_HTTP_1
+
+
+def grpc_settings(check: HealthCheck) -> GrpcProbe:
+    """The settings of a check by gRPC; all of them are optional."""
+    found = None if check.check_config is None else check.check_config.grpc_check_config
+    return found or GrpcProbe()
 
 
 class Prober:
@@ -64,7 +94,7 @@ class Prober:
     async def probe(self, address: str, check: HealthCheck, tls: TlsProbe | None, preface: bytes = b"") -> bool:
         """Checks the host at `address` (`host:port` or `unix:/path`) once; see `Probe`."""
         http = http_settings(check)
-        attempt = _Attempt(address, http, self._secured(tls, http), preface)
+        attempt = _Attempt(address, check, self._secured(tls, check), preface)
         limit = check.timeout if http is None else min(check.timeout, http.timeout) or check.timeout
         try:
             async with asyncio.timeout(limit):
@@ -74,12 +104,14 @@ class Prober:
                 raise HandshakeError(UPSTREAM_TLS_TIMEOUT) from None
             raise
 
-    def _secured(self, tls: TlsProbe | None, http: HttpProbe | None) -> _Secured | None:
+    def _secured(self, tls: TlsProbe | None, check: HealthCheck) -> _Secured | None:
         """TLS of a check, None for plain text: a request to another port is sent by its `scheme`."""
+        http, kind = http_settings(check), kind_of(check)
         if tls is None or (http is not None and http.port and http.scheme.lower() != "https"):
             return None
         settings = tls.settings
-        own = settings.tls._replace(key_log="", alpn=settings.tls.alpn if http is None else _HTTP_1)
+        alpn = _HTTP_1 if kind == BY_HTTP_1 else settings.tls.alpn if kind == NOTHING else _HTTP_2
+        own = settings.tls._replace(key_log="", alpn=alpn)
         settings = settings._replace(tls=own)
         return _Secured(settings, self._contexts.get(settings), tls.server_name)
 
@@ -95,10 +127,12 @@ class _Secured(NamedTuple):
 class _Attempt:
     """One check."""
 
-    def __init__(self, address: str, http: HttpProbe | None, secured: _Secured | None, preface: bytes) -> None:
+    def __init__(self, address: str, check: HealthCheck, secured: _Secured | None, preface: bytes) -> None:
         self.is_handshaking = False
         self._address = address
-        self._http = http
+        self._check = check
+        self._kind = kind_of(check)
+        http = self._http = http_settings(check)
         self._secured = secured
         # Another port of the host is not the one that the cluster's settings are for.
         self._preface = b"" if http is not None and http.port else preface
@@ -106,9 +140,14 @@ class _Attempt:
     async def passes(self) -> bool:
         reader, writer = await self._connect()
         try:
+            if self._kind == BY_GRPC:
+                await self._call(grpc_settings(self._check), reader, writer)
             if self._http is None:
                 return True
-            status = await self._status(self._http, reader, writer)
+            ask = self._status_of_http2 if self._kind == BY_HTTP_2 else self._status
+            status = await ask(self._http, reader, writer)
+        except ssl.SSLError as error:  # such as an alert, because the host does not accept the client's certificate
+            raise HandshakeError(*upstream_failure(error, b"")) from None
         finally:
             _close(writer)
         if not self._http.codes:
@@ -172,12 +211,34 @@ class _Attempt:
         writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
         try:
             line = await reader.readline()
-        except ssl.SSLError as error:  # such as an alert, because the host does not accept the client's certificate
-            raise HandshakeError(*upstream_failure(error, b"")) from None
+        except ssl.SSLError:
+            raise
         except ValueError:
             return 0
         parts = line.split()
         return int(parts[1]) if len(parts) > 1 and parts[0].startswith(b"HTTP/1.") and parts[1].isdigit() else 0
+
+    def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Http2Client:
+        return Http2Client(reader, writer, "http" if self._secured is None else "https")
+
+    async def _status_of_http2(self, http: HttpProbe, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
+        """The status of the response to the same request over HTTP/2. Raises Http2Error."""
+        head = HttpRequest(HttpHeaders())
+        path, question, query = (http.path if http.path.startswith("/") else f"/{http.path}").partition("?")
+        head.raw_method, head.raw_path = (http.method or "GET").encode(), path.encode()
+        head.raw_query = query.encode() if question else None
+        head.raw_host = (http.domain or host_field(self._address)).encode()
+        head.headers.add_raw(b"user-agent", b"pymosn-health-check")
+        head.headers.add_raw(b"accept", b"*/*")
+        answer = await self._client(reader, writer).ask(head, b"", whole=False)
+        return 0 if answer.head is None else int(answer.head.status)
+
+    async def _call(self, grpc: GrpcProbe, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Asks for the health of a service. Raises UnexpectedAnswer if it is not SERVING, and Http2Error."""
+        head = request_head(grpc.authority or host_field(self._address), self._check.timeout)
+        answer = await self._client(reader, writer).ask(head, request_message(grpc.service_name), whole=True)
+        if fault := fault_of(answer, grpc.service_name):
+            raise UnexpectedAnswer(fault)
 
 
 def _close(writer: asyncio.StreamWriter) -> None:

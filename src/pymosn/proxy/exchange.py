@@ -136,7 +136,7 @@ class ExchangeDriver(DispatchOwner):
                 self.fail(MISDIRECTED, head.host)
                 return
             if head.has_deadline:
-                self.deadline = exchange.started + head.timeout
+                self._set_deadline(head)
                 self.set_alarm(NEVER)
             filters = options.filters
             if filters.all:
@@ -149,6 +149,9 @@ class ExchangeDriver(DispatchOwner):
                 route_request(self)
         except BaseException as error:
             self.break_down(error)
+
+    def _set_deadline(self, head: RequestHead) -> None:
+        self.deadline = self.exchange.started + head.timeout
 
     def _is_directed(self, demands: HostDemands, head: RequestHead) -> bool:
         """Whether the connection meets what is demanded of clients of the request's host; RPC requests have none."""
@@ -272,6 +275,9 @@ class ExchangeDriver(DispatchOwner):
 
     def start_forwarding(self, forwarder: Forwarder, mirroring: Mirroring | None) -> None:
         self._forwarder = forwarder
+        request = self.exchange.request
+        if request.has_deadline and self.deadline == NEVER:
+            self._set_deadline(request)  # a filter has made a call of the request
         if mirroring is not None and mirroring.replaces_request:
             forwarder.send_copies(mirroring)
         else:
@@ -366,9 +372,12 @@ class ExchangeDriver(DispatchOwner):
             self.send_chunk(data, end)
 
     def on_response_trailers(self, trailers: Headers) -> None:
-        response = self.exchange.response
+        exchange = self.exchange
+        response = exchange.response
         if response is not None:
             response.trailers = trailers
+        if exchange.request.has_call_status:
+            exchange.received_status = exchange.request.call_status(trailers)
         if self._responder is not None:
             self._responder.on_trailers(trailers)
         else:

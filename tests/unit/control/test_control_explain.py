@@ -115,3 +115,22 @@ def test_rewrites_follow_the_policy_of_the_listener(http1: dict[str, Any], path:
         assert "the rewritten path climbs" in as_text(answer)
     else:
         assert answer["upstream"]["path"] == sent
+
+
+def test_a_grpc_call_is_explained_as_one() -> None:
+    config = configuration()
+    proxy = config.servers[0].listeners[0].filter_chains[0].filters[0]
+    assert isinstance(proxy, ProxyFilter)
+    proxy.config = msgspec.structs.replace(proxy.config, downstream_protocol="Http1,Http2")
+    question = Question(
+        method="POST", url="http://h/pkg.Echo/Say", headers=[("content-type", "application/grpc"), ("grpc-timeout", "2S")]
+    )
+    answer = explain(config, question)
+    assert (answer["request"]["service"], answer["request"]["rpc_method"]) == ("pkg.Echo", "Say")
+    assert answer["timeouts"]["request"] == 2.0
+    assert "gRPC call     service pkg.Echo, method Say, deadline 2 s" in as_text(answer)
+    config.cluster_manager.clusters.clear()
+    answer = explain(config, question)
+    assert (answer["reply"]["reason"], answer["reply"]["grpc_status"]) == ("cluster_unknown", 12)
+    assert "gRPC status 12 cluster_unknown" in as_text(answer)
+    assert "service" not in explain(config, Question(url="http://h/"))["request"]

@@ -189,6 +189,22 @@ def test_a_filter_may_reply_with_messages(is_streamed: bool) -> None:
     asyncio.run(check())
 
 
+def test_trailers_that_a_filter_takes_away_still_have_the_status() -> None:
+    class Takes(StreamFilter):
+        def on_response_body(self, exchange: Exchange, data: bytes, last: bool) -> bytes | None:
+            if last:
+                exchange.response_head.trailers = None
+            return data
+
+    scene = Scene(filters=[Takes({})])
+    scene.call()
+    receiver = scene.give_stream()
+    scene.answer_head()
+    receiver.on_data(MESSAGE, False)
+    scene.answer_trailers(5)
+    assert (scene.client.trailers, scene.ends.statuses) == (None, [5])
+
+
 # ---- deadlines
 
 

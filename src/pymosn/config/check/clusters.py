@@ -22,8 +22,8 @@ MAX_MARK: Final = 2**32 - 1
 TYPES: Final = frozenset({"SIMPLE", "STATIC", "DYNAMIC", "EDS", "STRICT_DNS", "ORIGINAL_DST"})
 ORIGINAL_BALANCER: Final = "LB_ORIGINAL_DST"
 BALANCERS: Final = frozenset({*balancers().names(), ORIGINAL_BALANCER})
-#: Known values of `health_check.protocol`, in lower case; only the first two do more than connect.
-PROBES: Final = ("http1", "http", "tcp", "http2", "bolt", "boltv2", "sofarpc", "dubbo", "tars", "x")
+#: Known values of `health_check.protocol`, in lower case; only the first four do more than connect.
+PROBES: Final = ("http1", "http", "http2", "grpc", "tcp", "bolt", "boltv2", "sofarpc", "dubbo", "tars", "x")
 FAMILIES: Final = ("V4_ONLY", "V6_ONLY")
 
 
@@ -119,9 +119,12 @@ def _check_probe(cluster: Cluster, path: str, report: Diagnostics) -> None:
     has_settings = check.check_config is not None and check.check_config.http_check_config is not None
     if name not in PROBES:
         report.warning(inner, "unknown; the check only opens a connection, as in MOSN", check.protocol, PROBES)
-    elif name in ("http1", "http") and not has_settings:
+    elif name in ("http1", "http", "http2") and not has_settings:
         message = "the check only opens a connection: an HTTP check needs check_config.http_check_config"
         report.warning(inner, message, check.protocol)
+    if name != "grpc" and check.check_config is not None and check.check_config.grpc_check_config is not None:
+        message = "has no effect: the protocol of the check is not grpc"
+        report.warning(f"{path}.health_check.check_config.grpc_check_config", message)
 
 
 def _check_dns(cluster: Cluster, path: str, report: Diagnostics) -> None:

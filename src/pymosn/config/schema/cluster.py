@@ -55,10 +55,18 @@ class HttpProbe(Block, kw_only=True):
     codes: list[StatusRange] = []
 
 
+class GrpcProbe(Block, kw_only=True):
+    """A health check by `grpc.health.v1.Health/Check`."""
+
+    service_name: Annotated[str, own("the service that must be SERVING; empty: the server as a whole")] = ""
+    authority: Annotated[str, own("empty: the host's address")] = ""
+
+
 class ProbeConfig(Block, kw_only=True):
     """The protocol-specific part of a health check."""
 
     http_check_config: HttpProbe | None = None
+    grpc_check_config: Annotated[GrpcProbe | None, own("for `protocol` grpc")] = None
 
 
 class HealthCheck(Block, kw_only=True):
@@ -66,7 +74,11 @@ class HealthCheck(Block, kw_only=True):
 
     service_name: str = ""
     protocol: Annotated[
-        str, works("Http1 or http with an `http_check_config`; others only connect, unknown names with a warning")
+        str,
+        works(
+            "Http1, http or Http2 with an `http_check_config`; grpc†: grpc.health.v1; "
+            "others only connect, unknown names with a warning"
+        ),
     ] = ""
     timeout: Duration = 1.0
     interval: Duration = 15.0

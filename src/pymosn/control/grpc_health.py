@@ -1,0 +1,109 @@
+"""The messages of `grpc.health.v1.Health/Check`, of which two fields matter; no library is needed for them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pymosn.api.grpc import MESSAGE, NOT_FOUND, OK, STATUS_NAMES, UNIMPLEMENTED, GrpcRequest, status_of, timeout_value
+from pymosn.api.http import HttpRequest
+from pymosn.control.http2_client import Answer
+from pymosn.core.headers import HttpHeaders, to_text
+
+PATH: Final = b"/grpc.health.v1.Health/Check"
+#: The status of a healthy service, and the names of all.
+SERVING: Final = 1
+_STATUSES: Final = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
+_FRONT: Final = 5
+
+
+class BadMessage(ValueError):
+    """An answer that is no HealthCheckResponse."""
+
+
+def request_head(authority: str, timeout: float) -> HttpRequest:
+    """The head of the call."""
+    head = GrpcRequest(HttpHeaders())
+    head.raw_method, head.raw_path, head.raw_host = b"POST", PATH, authority.encode()
+    head.accepts_trailers = True
+    for name, value in (
+        (b"content-type", b"application/grpc"),
+        (b"user-agent", b"pymosn-health-check"),
+        (b"grpc-timeout", timeout_value(timeout)),
+    ):
+        head.headers.add_raw(name, value)
+    return head
+
+
+def request_message(service: str) -> bytes:
+    """A framed HealthCheckRequest; an empty `service` asks about the whole server."""
+    name = service.encode()
+    message = b"\x0a" + _varint(len(name)) + name if name else b""
+    return b"\0" + len(message).to_bytes(4, "big") + message
+
+
+def fault_of(answer: Answer, service: str) -> str:
+    """Why an answer means that the host is not healthy; empty if it is."""
+    head = answer.head
+    if head is None or head.status != 200:
+        return f"HTTP status {0 if head is None else head.status}"
+    status, fields = -1, head.headers
+    if answer.trailers is not None:
+        status, fields = status_of(answer.trailers), answer.trailers
+    if status < 0:
+        status, fields = status_of(head.headers), head.headers
+    if status == UNIMPLEMENTED:
+        return "the host does not implement grpc.health.v1.Health"
+    if status == NOT_FOUND:
+        return f"the host has no health of service {service!r}"
+    if status != OK:
+        name = STATUS_NAMES[status] if status >= 0 else "none"
+        return f"gRPC status {name} {to_text(fields.get_raw(MESSAGE) or b'')}".rstrip()
+    try:
+        serving = serving_status(answer.body)
+    except (BadMessage, IndexError):
+        return "the answer is not a HealthCheckResponse"
+    return "" if serving == SERVING else _STATUSES[serving] if serving < len(_STATUSES) else f"status {serving}"
+
+
+def serving_status(body: bytes) -> int:
+    """The status in a framed HealthCheckResponse. Raises BadMessage, and IndexError for one that is cut off."""
+    if len(body) < _FRONT or body[0] != 0 or len(body) != _FRONT + int.from_bytes(body[1:_FRONT], "big"):
+        raise BadMessage
+    found, at = 0, _FRONT
+    while at < len(body):
+        tag, at = _read_varint(body, at)
+        kind = tag & 7
+        if kind == 0:
+            value, at = _read_varint(body, at)
+            if tag >> 3 == 1:
+                found = value
+        elif kind == 2:
+            size, at = _read_varint(body, at)
+            at += size
+        elif kind in (1, 5):
+            at += 8 if kind == 1 else 4
+        else:
+            raise BadMessage
+    if at > len(body):
+        raise BadMessage
+    return found
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = data[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+    raise BadMessage
+
+
+def _varint(value: int) -> bytes:
+    parts = bytearray()
+    while value > 127:
+        parts.append(value & 127 | 128)
+        value >>= 7
+    parts.append(value)
+    return bytes(parts)
