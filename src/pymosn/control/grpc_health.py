@@ -17,7 +17,7 @@ _FRONT: Final = 5
 
 
 class BadMessage(ValueError):
-    """An answer that is no HealthCheckResponse."""
+    """An answer that is not a HealthCheckResponse."""
 
 
 def request_head(authority: str, timeout: float) -> HttpRequest:
