@@ -10,6 +10,7 @@ from pymosn.core.failure import (
     CLIENT_GONE,
     CLIENT_WRITE_TIMEOUT,
     CONTINUATION_FLOOD,
+    DEADLINE_EXCEEDED,
     EMPTY_DATA_FLOOD,
     HEADS_FULL,
     HTTP1_HOST,
@@ -55,6 +56,7 @@ _CODES: Final[dict[Failure, i64]] = {
     CLIENT_GONE: frames.CANCEL,
     CLIENT_WRITE_TIMEOUT: frames.CANCEL,
     TUNNEL_IDLE: frames.CANCEL,
+    DEADLINE_EXCEEDED: frames.CANCEL,
 }
 _WORDS: Final = (
     "NO_ERROR",
