@@ -110,6 +110,8 @@ BAD_EXPECTATION: Final = Failure("bad_expectation", 417)
 HEADERS_TOO_LARGE: Final = Failure("headers_too_large", 431)
 CONNECT_NOT_ALLOWED: Final = Failure("connect_not_allowed", 405)
 UNKNOWN_TRANSFER_CODING: Final = Failure("unknown_transfer_coding", 501)
+#: The `:protocol` of an extended CONNECT (RFC 8441) is not one of the `upgrades` of the listener.
+UNKNOWN_PROTOCOL: Final = Failure("unknown_protocol", 501)
 BAD_VERSION: Final = Failure("bad_version", 505)
 BAD_FRAME: Final = Failure("bad_frame", 400)
 FRAME_TOO_LARGE: Final = Failure("frame_too_large", 413, FLAG_TOO_LARGE)

@@ -26,7 +26,6 @@ from pymosn.core.failure import (
     CLIENT_WRITE_TIMEOUT,
     CLOSED_BY_PEER,
     CLOSED_LOCALLY,
-    CONNECT_NOT_ALLOWED,
     HEADS_FULL,
     HTTP2_ERROR,
     HTTP2_STREAM_CLOSED,
@@ -40,6 +39,7 @@ from pymosn.core.failure import (
     TOO_MANY_STREAMS,
     TRUNCATED_BODY,
     TRUNCATED_HEAD,
+    UNKNOWN_PROTOCOL,
     Failure,
 )
 from pymosn.core.headers import headers_from
@@ -49,6 +49,7 @@ from pymosn.protocol.http2 import frames
 from pymosn.protocol.http2.frames import DEFAULT_WINDOW, LARGEST_STREAM_ID
 from pymosn.protocol.http2.request import RequestHeads
 from pymosn.protocol.http2.writer import write_reset
+from pymosn.stream.http.websocket import add_key
 from pymosn.stream.http2.connection import Http2Connection
 from pymosn.stream.http2.options import Http2Options
 from pymosn.stream.http2.sending import BY_PEER, BY_US
@@ -236,7 +237,8 @@ class ServerConnection(Http2Connection):
         settings = self._settings
         if head.raw_tunnel != settings.connect and head.raw_tunnel not in settings.upgrades:
             self._heads.is_malformed = not settings.upgrades  # then we have not announced extended CONNECT
-            return MALFORMED if self._heads.is_malformed else CONNECT_NOT_ALLOWED
+            return MALFORMED if self._heads.is_malformed else UNKNOWN_PROTOCOL
+        add_key(head)
         stream.is_tunnel = True
         stream.early = []
         stream.pauses = 1

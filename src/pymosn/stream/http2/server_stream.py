@@ -10,6 +10,7 @@ from pymosn.core.failure import Failure
 from pymosn.core.headers import Headers
 from pymosn.core.message import ResponseHead
 from pymosn.protocol.http2.frames import INTERNAL_ERROR, PROTOCOL_ERROR
+from pymosn.stream.http.websocket import remove_accept
 from pymosn.stream.http2.codes import code_of
 from pymosn.stream.http2.connection import Http2Connection
 from pymosn.stream.http2.stream import Http2Stream
@@ -47,7 +48,9 @@ class Http2ServerStream(ResponseSender):
             owner.reset_stream(stream, PROTOCOL_ERROR)
             return
         is_tunnel = len(head.raw_tunnel) > 0
-        if not is_tunnel:
+        if is_tunnel:
+            remove_accept(head)
+        else:
             if not self.takes_body(head):
                 # Even if a filter has changed the method or the status.
                 data = b""
