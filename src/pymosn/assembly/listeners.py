@@ -23,7 +23,7 @@ from pymosn.config.chains import chain_name, conditions_of
 from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.config.schema import FilterChain, ProxyConfig
 from pymosn.config.schema import Listener as ListenerConfig
-from pymosn.config.schema.network_filters import PROTOCOLS, StreamProxyConfig
+from pymosn.config.schema.network_filters import StreamProxyConfig
 from pymosn.core.addresses import split_address
 from pymosn.core.counters import DownstreamStats
 from pymosn.core.errors import describe, is_a, reason
@@ -315,8 +315,6 @@ class ListenerBuilder(msgspec.Struct, eq=False):
         names = proxy.protocols()
         for name in [built.spec.name for built in built_protocols()] if names == ["Auto"] else names:
             protocol = known.get(name)
-            if protocol is None and name in PROTOCOLS:
-                continue  # not implemented: reported by the check
             if protocol is None and not self.runs_code:
                 continue
             if protocol is None:

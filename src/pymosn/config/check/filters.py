@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from pymosn.api.stream_filter import FAIL, SKIP
 from pymosn.config.check.clusters import check_cluster_name
-from pymosn.config.check.protocols import BUILT_PROTOCOLS, check_protocol
+from pymosn.config.check.protocols import check_protocol
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import (
     ConnectionManagerFilter,
@@ -160,9 +160,8 @@ def _check_protocols(proxy: ProxyConfig, path: str, report: Diagnostics) -> None
     if not names:
         needed = "its names in extend_config.sub_protocol" if is_old else "its downstream_protocol, such as Http1"
         report.error(f"{path}.downstream_protocol", f"a proxy needs {needed}")
-    has_others = not BUILT_PROTOCOLS.isdisjoint(names)
     for name in names:
-        check_protocol(name, key, report, has_others)
+        check_protocol(name, key, report)
 
 
 def check_stream_proxy(config: StreamProxyConfig, path: str, report: Diagnostics, clusters: Collection[str]) -> None:

@@ -19,16 +19,9 @@ BUILT_PROTOCOLS: Final = frozenset(_KNOWN.names())
 NO_CHOICE: Final = WayOut("", (), _KNOWN)
 
 
-def check_protocol(name: str, path: str, report: Diagnostics, has_others: bool = False) -> None:
-    """Check the name of a protocol. `has_others`: whether the listener also has implemented ones."""
-    if name in BUILT_PROTOCOLS or name == "Auto":
-        return
-    if name in PROTOCOLS and name != "X":
-        if has_others:
-            report.warning(path, f"{name} is not implemented yet; its connections are rejected", name)
-        else:
-            report.error(path, f"protocol not implemented; supported: {', '.join(sorted(BUILT_PROTOCOLS))}", name)
-    elif name not in installed(PROTOCOL_ENTRY_POINTS):
+def check_protocol(name: str, path: str, report: Diagnostics) -> None:
+    """Check the name of a protocol."""
+    if name not in BUILT_PROTOCOLS and name != "Auto" and name not in installed(PROTOCOL_ENTRY_POINTS):
         report.error(path, "unknown protocol", name, PROTOCOLS)
 
 
