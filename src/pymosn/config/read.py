@@ -307,7 +307,7 @@ def _key_by_protocol(node: Node) -> None:
     if protocol is None or extend is None or extend.node.kind != "object":
         return
     name = str(protocol.node.value)
-    known = {field.encode_name.lower() for field in msgspec.structs.fields(ProtocolSettings)}
+    known = {field.encode_name.lower() for field in msgspec.structs.fields(ProtocolSettings)} - {"http2_use_stream"}
     single = name.lower() in known and name != "sub_protocol"
     if not single or any(entry.key.lower() in known for entry in extend.node.entries):
         return

@@ -143,6 +143,7 @@ class ProtocolSettings(Block, kw_only=True):
     dubbo_thrift: FrameSettings = msgspec.field(default_factory=FrameSettings, name="dubbo-thrift")
     tars: FrameSettings = msgspec.field(default_factory=FrameSettings)
     sub_protocol: Annotated[str, works("one name or a comma-separated list; used if downstream_protocol is X")] = ""
+    http2_use_stream: Annotated[bool, works("in old files also without the name Http2: bodies always stream")] = False
     installed: Annotated[dict[str, AnyMap], own("settings of protocols from installed packages, by their name")] = {}
 
     def of(self, protocol: str) -> dict[str, object]:
