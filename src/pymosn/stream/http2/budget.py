@@ -109,5 +109,5 @@ class Budget:
         self.priorities.earn(PRIORITIES_OF_STREAM)
 
     def on_completed(self) -> None:
-        """A stream has ended without a reset."""
+        """A stream has ended after all that was to be sent."""
         self.resets.earn(1)

@@ -105,6 +105,13 @@ class Http2Connection(LivingConnection):
     def on_settings(self) -> None:
         """The peer's settings may have changed."""
 
+    # ---- called by the other halves
+
+    def on_stream_end(self, stream: Http2Stream) -> None:
+        if stream.is_sent:
+            self.budget.on_completed()
+        super().on_stream_end(stream)
+
     # ---- called by the filter
 
     def receive(self, data: bytes) -> None:
@@ -292,7 +299,6 @@ class Http2Connection(LivingConnection):
         stream.remote_ended = True
         if stream.is_sent and not stream.is_closed:
             self.close_stream(stream)
-            self.budget.on_completed()
 
     def return_credit(self, stream: Http2Stream) -> None:
         """Opens the stream's window again, once half of it is used up, unless it is paused."""
