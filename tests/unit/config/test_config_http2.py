@@ -6,22 +6,29 @@ from typing import Any
 import pytest
 
 from pymosn.config.alpn import alpn_offer
-from pymosn.config.load import load_text
+from pymosn.config.load import Loaded, load_text
 from pymosn.config.schema import FilterChain, ProxyConfig
 
 
-def loaded(spoken: str, extend: dict[str, Any], **more: Any) -> tuple[FilterChain, list[str]]:
-    """The chain of a listener, and its faults about HTTP/2."""
-    proxy = {"downstream_protocol": spoken, "router_config_name": "r", "extend_config": extend, **more}
+def loaded(spoken: str, extend: dict[str, Any]) -> Loaded:
+    """A listener with these settings."""
+    proxy = {"downstream_protocol": spoken, "router_config_name": "r", "extend_config": extend}
     chains = [{"filters": [{"type": "proxy", "config": proxy}]}]
     listener = {"address": "127.0.0.1:1", "bind_port": True, "filter_chains": chains}
     table = {"router_config_name": "r", "virtual_hosts": []}
-    result = load_text(json.dumps({"servers": [{"listeners": [listener], "routers": [table]}]}), "c.json")
-    faults = [
-        f"{fault.severity} {fault.path.rpartition('.config.')[2]}" for fault in result.faults if "config." in fault.path
-    ]
-    assert result.config is not None
-    return result.config.servers[0].listeners[0].filter_chains[0], faults
+    return load_text(json.dumps({"servers": [{"listeners": [listener], "routers": [table]}]}), "c.json")
+
+
+def faults_of(spoken: str, extend: dict[str, Any]) -> list[str]:
+    """Those in the settings of the proxy."""
+    faults = [fault for fault in loaded(spoken, extend).faults if ".config." in fault.path]
+    return [f"{fault.severity} {fault.path.rpartition('.config.')[2]}" for fault in faults]
+
+
+def chain_of(spoken: str, extend: dict[str, Any]) -> FilterChain:
+    config = loaded(spoken, extend).config
+    assert config is not None
+    return config.servers[0].listeners[0].filter_chains[0]
 
 
 def proxy_of(chain: FilterChain) -> ProxyConfig:
@@ -32,17 +39,16 @@ def proxy_of(chain: FilterChain) -> ProxyConfig:
 
 @pytest.mark.parametrize("extend", [{"max_header_size": 9, "http2_use_stream": True}, {"Http2": {"max_header_size": 9}}])
 def test_the_block_is_keyed_or_flat(extend: dict[str, Any]) -> None:
-    chain, faults = loaded("Http2", extend)
-    settings = proxy_of(chain).extend_config
+    settings = proxy_of(chain_of("Http2", extend)).extend_config
     assert (settings.Http2.max_header_size, settings.Http1.max_header_size) == (9, 8192)
     assert settings.of("Http2")["max_header_size"] == 9
-    assert faults == []
+    assert faults_of("Http2", extend) == []
 
 
 @pytest.mark.parametrize("spoken", ["Auto", "Http1,Http2", "Http2"])
 def test_the_old_flat_key_is_accepted(spoken: str) -> None:
-    assert loaded(spoken, {"http2_use_stream": False})[1] == []
-    assert loaded(spoken, {"http2_use_stream": True})[1] == []
+    assert faults_of(spoken, {"http2_use_stream": False}) == []
+    assert faults_of(spoken, {"http2_use_stream": True}) == []
 
 
 @pytest.mark.parametrize(
@@ -60,7 +66,7 @@ def test_the_old_flat_key_is_accepted(spoken: str) -> None:
     ],
 )
 def test_checks(spoken: str, extend: dict[str, Any], faults: list[str]) -> None:
-    assert loaded(spoken, extend)[1] == faults
+    assert faults_of(spoken, extend) == faults
 
 
 @pytest.mark.parametrize(
@@ -79,7 +85,7 @@ def test_checks(spoken: str, extend: dict[str, Any], faults: list[str]) -> None:
     ],
 )
 def test_what_is_negotiated(spoken: str, configured: str, negotiated: tuple[str, ...]) -> None:
-    assert alpn_offer(loaded(spoken, {})[0]).of(configured) == negotiated
+    assert alpn_offer(chain_of(spoken, {})).of(configured) == negotiated
 
 
 def test_a_chain_that_passes_bytes_on_negotiates_what_is_configured() -> None:
