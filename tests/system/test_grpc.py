@@ -222,7 +222,9 @@ def test_health_and_no_host(start: Start) -> None:
         with Client(hops.client_port) as client:
             name = client.unary("Name")
             assert eventually(lambda: {name(b"", timeout=PATIENCE) for _ in range(10)} == {b"one"})
-            one.is_serving, two.is_serving = False, True
+            two.is_serving = True
+            proxy.wait_for(f"host 127.0.0.1:{two.port} is healthy again")
+            one.is_serving = False
             assert eventually(lambda: {name(b"", timeout=PATIENCE) for _ in range(10)} == {b"two"})
             two.is_serving = False
             proxy.wait_for(f"host 127.0.0.1:{one.port} fails its health check: NOT_SERVING")
