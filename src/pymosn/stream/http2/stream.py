@@ -89,10 +89,10 @@ class Http2Stream:
         """Removes the next `size` bytes, no more than `unsent`."""
         chunks = self._chunks
         assert chunks is not None
-        self.unsent -= size
         chunk = chunks[self._first]
         stop = self._at + size
         if stop <= len(chunk):
+            self.unsent -= size
             data = chunk if size == len(chunk) else chunk[self._at : stop]
             self._at = stop
             if stop == len(chunk):
@@ -103,7 +103,9 @@ class Http2Stream:
             chunk = chunks[self._first]
             stop = min(self._at + size, len(chunk))
             parts.append(chunk[self._at : stop])
-            size -= stop - self._at
+            taken: i64 = stop - self._at
+            size -= taken
+            self.unsent -= taken  # not all at once: `_next_chunk` drops the list when nothing is left
             self._at = stop
             if stop == len(chunk):
                 self._next_chunk()
