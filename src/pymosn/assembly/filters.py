@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -44,7 +45,8 @@ from pymosn.filters.modules import ModuleDraft, ModuleStore
 from pymosn.filters.permissions import writable_fault
 from pymosn.filters.secret_fields import NO_PATHS, Paths, redacted_settings, secret_fields
 from pymosn.filters.sources import read_sources
-from pymosn.filters.stream.shipped import FROM_FILES, SHIPPED, spec_of
+from pymosn.filters.stream import shipped
+from pymosn.filters.stream.shipped import SHIPPED, data_file, spec_of
 from pymosn.proxy.connection_filters import ConnectionFilterHandle, ConnectionFilters
 from pymosn.proxy.filter_code import FilterClassError
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
@@ -215,8 +217,12 @@ class FilterBuilder(msgspec.Struct, eq=False):
         return built
 
     def _key(self, place: str, index: int, entry: Entry) -> FilterKey:
-        module = self.modules.key(self._file(entry)) if is_from_file(entry) else b""
-        return place, index, msgspec.json.encode(entry), module
+        version = b""
+        if is_from_file(entry):
+            version = self.modules.key(self._file(entry))
+        elif isinstance(entry, FilterConfig) and data_file(entry.type, entry.config) is not None:
+            version = self.modules.version(self._file(entry))
+        return place, index, msgspec.json.encode(entry), version
 
     def new(self) -> list[BuiltFilter]:
         """The filters that were not reused."""
@@ -279,14 +285,23 @@ class FilterBuilder(msgspec.Struct, eq=False):
     def _load(self, entry: FilterConfig) -> StreamFilter:
         if entry.type not in SHIPPED:
             return load_installed(entry.type, dict(entry.config))
-        spec = spec_of(entry.type)
-        if spec.make is not None:
-            return spec.make(typed(entry.config, spec.settings))
+        if not is_from_file(entry):
+            return self._make_shipped(entry)
         settings = {key: value for key, value in entry.config.items() if key not in ("path", "class")}
         made = load_filter(self._file(entry), str(entry.config["class"]), settings, self.modules)
         if entry.type == "transcoder" and not isinstance(made, Transcoder):
             raise FilterLoadError(f"{entry.config['class']} is not a subclass of pymosn.api.Transcoder")
         return made
+
+    def _make_shipped(self, entry: FilterConfig) -> StreamFilter:
+        spec = spec_of(entry.type)
+        config = entry.config
+        found = data_file(entry.type, config)
+        if found is not None:
+            content = self.modules.content(self._file(entry))
+            config = {**config, found[0].content: base64.b64encode(content).decode()}
+        assert spec.make is not None
+        return spec.make(typed(config, spec.settings))
 
     def _load_connection_filter(self, entry: PythonConfig) -> Loaded:
         if entry.name:
@@ -313,12 +328,30 @@ def _connection_filters(config: ListenerConfig, path: str, index: int) -> Iterat
 
 def is_from_file(entry: Entry) -> bool:
     """Whether a filter is a class in a file."""
-    return not entry.name if isinstance(entry, PythonConfig) else entry.type in FROM_FILES
+    if isinstance(entry, PythonConfig):
+        return not entry.name
+    return shipped.is_from_file(entry.type, entry.config)
+
+
+def has_file(entry: Entry) -> bool:
+    """Whether a filter is a class in a file, or reads one."""
+    return is_from_file(entry) or (isinstance(entry, FilterConfig) and data_file(entry.type, entry.config) is not None)
 
 
 def file_of(entry: Entry) -> str:
     """The path of the file of a filter, as configured."""
-    return entry.path if isinstance(entry, PythonConfig) else str(entry.config.get("path", ""))
+    if isinstance(entry, PythonConfig):
+        return entry.path
+    found = data_file(entry.type, entry.config)
+    return str(entry.config.get("path", "")) if found is None else found[1]
+
+
+def file_key(entry: Entry) -> str:
+    """The key of a filter's block with the path of its file."""
+    if isinstance(entry, PythonConfig):
+        return "path"
+    found = data_file(entry.type, entry.config)
+    return f"config.{'path' if found is None else found[0].path}"
 
 
 def _check_protocols(names: Iterable[str]) -> None:
@@ -333,7 +366,7 @@ def filter_name(entry: Entry) -> str:
     """The name of a filter in counters and logs: its class, or its type."""
     if isinstance(entry, PythonConfig):
         return entry.known_name()
-    return str(entry.config.get("class", entry.type)) if entry.type in FROM_FILES else entry.type
+    return str(entry.config.get("class", entry.type)) if is_from_file(entry) else entry.type
 
 
 def check_filters(listeners: list[ListenerConfig], config_dir: str) -> list[Diagnostic]:
@@ -366,10 +399,10 @@ def modules_on_disk(listeners: list[ListenerConfig], config_dir: str) -> ModuleD
 
 
 def filter_files(listeners: list[ListenerConfig], config_dir: str) -> dict[str, str]:
-    """The files of filters, by the path of the key in the configuration."""
+    """The files of filters, code and others, by the path of the key in the configuration."""
     return {
-        f"{path}{'.path' if isinstance(entry, PythonConfig) else '.config.path'}": os.path.join(config_dir, file_of(entry))
+        f"{path}.{file_key(entry)}": os.path.join(config_dir, file_of(entry))
         for i, listener in enumerate(listeners)
         for _, _, entry, path in all_filters(listener, f"servers[0].listeners[{i}]")
-        if is_from_file(entry)
+        if has_file(entry)
     }

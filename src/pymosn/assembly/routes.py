@@ -18,7 +18,7 @@ from pymosn.config.schema.router import HeaderToAdd
 from pymosn.config.schema.router import RetryPolicy as RetryPolicyConfig
 from pymosn.config.schema.router import VirtualHost as HostConfig
 from pymosn.config.typed import typed
-from pymosn.filters.stream.shipped import SHIPPED, spec_of
+from pymosn.filters.stream.shipped import route_spec
 from pymosn.routing import actions, matchers
 from pymosn.routing.changes import ChangeLevel, HeaderAddition, LevelChanges
 from pymosn.routing.expressions import Expression
@@ -114,7 +114,7 @@ def _filter_settings(config: dict[str, object]) -> dict[str, object]:
     """`per_filter_config`, with the settings of shipped filters in their run-time form."""
     made = dict(config)
     for name, value in config.items():
-        route = spec_of(name).route if name in SHIPPED else None
+        route = route_spec(name, value)
         if route is not None:
             made[name] = route.make(typed(value, route.settings))
     return made

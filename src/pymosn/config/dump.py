@@ -14,7 +14,7 @@ from pymosn.core.redaction import hidden, redacted
 from pymosn.core.secrets import SECRET
 from pymosn.filters.secret_fields import NO_PATHS, Path, Paths, secret_fields, without_marked
 from pymosn.filters.settings import DURATION, Block
-from pymosn.filters.stream.shipped import FROM_FILES
+from pymosn.filters.stream.shipped import is_from_file
 
 #: The fields that filters mark as secret, by `filter_id`.
 Marks = Mapping[str, Paths]
@@ -34,7 +34,7 @@ def filter_id(entry: StreamFilter | PythonConfig) -> str:
     """The class of a filter, as a text: filters with the same text have the same fields."""
     if isinstance(entry, PythonConfig):
         return f"connection {entry.name} {entry.path} {entry.class_}"
-    if entry.type not in FROM_FILES:
+    if not is_from_file(entry.type, entry.config):
         return entry.type
     return f"{entry.type} {entry.config.get('path')} {entry.config.get('class')}"
 

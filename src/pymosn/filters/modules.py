@@ -7,6 +7,7 @@ is committed, active filters see none of its modules, and after a rollback nothi
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import itertools
 import linecache
@@ -74,6 +75,22 @@ class ModuleDraft:
             return b""
         known = version.modules.get(dotted)
         return (version.name(dotted) if known is None else known.name).encode()
+
+    def content(self, path: Path) -> bytes:
+        """The content of a file that is not code. Raises FilterLoadError."""
+        folder, name = folder_and_name(path)
+        version = self._versions.get(folder)
+        fault = self._faults.get(os.path.join(folder, name), "")
+        if version is None or name not in version.files or fault:
+            raise FilterLoadError(fault or f"{path} cannot be read: the supervisor has not read it")
+        return version.files[name]
+
+    def version(self, path: Path) -> bytes:
+        """Identifies the content of such a file. Empty without one."""
+        try:
+            return hashlib.blake2b(self.content(path), digest_size=16).digest()
+        except FilterLoadError:
+            return b""
 
     def compile(self, path: Path) -> None:
         """Compiles the file of a filter, and outdated modules that it imports, without running them. FilterLoadError."""

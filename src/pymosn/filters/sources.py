@@ -28,6 +28,9 @@ MAX_ENTRIES: Final = 20_000
 #: Maximum bytes of one file.
 MAX_FILE: Final = 16 * 1024 * 1024
 
+#: Ends of the names of files that filters read, and which are not code: their folders are not read for their sake.
+DATA: Final = (".pb", ".binpb", ".bin", ".desc", ".descriptor", ".protoset")
+
 Digest = bytes
 #: Relative path -> content.
 Files = dict[str, bytes]
@@ -117,8 +120,8 @@ class _FolderReader:
                 configured[name] = self._read(path)
             except (OSError, ValueError) as error:
                 self._add_fault(path, error)
-        if not configured:
-            return {}
+        if all(name.endswith(DATA) for name in configured):
+            return configured
         try:
             return self._all_below("") | configured
         except _OverBudget:

@@ -24,11 +24,18 @@ class RouteSpec(NamedTuple, Generic[S]):
     make: Callable[[S], object]
 
 
+class DataFile(NamedTuple):
+    """A file that settings name: the key with its path, and the key that gets its content in base64."""
+
+    path: str
+    content: str
+
+
 class FilterSpec(NamedTuple, Generic[S]):
     """One shipped filter. Each filter's file in `filters/stream` has one, called `SPEC`.
 
-    `name`: the `type` in configurations. `make`: the class; None if the settings name a class in a Python file.
-    `guards`: it decides whether requests may pass, so its errors cannot be skipped.
+    `name`: the `type` in configurations. `make`: the class; None if the settings always name one in a Python file.
+    `guards`: it decides whether requests may pass, so its errors cannot be skipped. `file`: a file that it reads.
     `note`, `differences`: rows of docs/compatibility.md. `clusters`: the clusters that settings refer to, with paths.
     """
 
@@ -40,3 +47,4 @@ class FilterSpec(NamedTuple, Generic[S]):
     route: RouteSpec[Any] | None = None
     clusters: Callable[[S], Iterable[tuple[str, str]]] | None = None
     guards: bool = False
+    file: DataFile | None = None

@@ -168,10 +168,22 @@ def test_a_transcoder_is_loaded_from_its_file(folder: Path) -> None:
     assert "Typed is not a subclass of pymosn.api.Transcoder" in fault
 
 
-def test_transcoders_that_are_compiled_into_mosn_are_refused(folder: Path) -> None:
-    loaded = transcoder(folder, "Coder", "        type: http2bolt_simple\n")
-    (fault,) = [fault.text() for fault in loaded.errors]
-    assert "stream_filters[0].config.type: MOSN's built-in transcoders are not available" in fault
+def built_in(folder: Path, config: str) -> Loaded:
+    before, _, _ = CONFIG.format(name="Coder", count=1).partition("stream_filters:")
+    filters = f"stream_filters: [{{type: transcoder, config: {config}}}]\n    filter_chains: [{{}}]\n"
+    return load_text(before + filters, "c.yaml", yaml=True, config_dir=str(folder))
+
+
+def test_transcoders_of_mosn_need_no_file(folder: Path) -> None:
+    loaded = built_in(folder, "{type: http2bolt_simple}")
+    assert faults(folder, loaded) == []
+    (built,) = builder(folder, loaded).new()
+    assert built.handle.name == "transcoder"
+    (fault,) = faults(folder, built_in(folder, "{type: http2dubbo}"))
+    assert "stream_filters[0].config.type: must be one of httpTohttp2" in fault
+    rule = "{matcher_config: {matcher_type: simpleMatcher}, rule_info: {upstream_protocol: dubbo}}"
+    (fault,) = faults(folder, built_in(folder, f"{{rules: [{rule}]}}"))
+    assert "stream_filters[0].config.rules[0].rule_info.upstream_protocol: must be Http1 or Http2" in fault
 
 
 KEYED = """

@@ -58,10 +58,10 @@ def test_each_is_registered_everywhere() -> None:
         assert isinstance(spec, FilterSpec)
         assert spec.name == name
         assert stream_filter_settings(name) is spec.settings
-        assert (spec.make is None) == (name in FROM_FILES)
-        assert spec.make is None or (isinstance(spec.make, type) and issubclass(spec.make, StreamFilter))
+        assert (spec.make is None) == (name == "python")
+        assert name in FROM_FILES or (isinstance(spec.make, type) and issubclass(spec.make, StreamFilter))
     assert {name for name in SHIPPED if spec_of(name).route} == {
-        *("api_key_auth", "ext_authz", "fault", "json_edit"),
+        *("api_key_auth", "ext_authz", "fault", "json_edit", "transcoder"),
         *("local_rate_limit", "payload_limit", "redis_rate_limit", "token_budget"),
     }
 

@@ -35,7 +35,7 @@ from pymosn.core.server_names import server_name_pattern
 from pymosn.filters.errors import FilterConfigError, problems_of
 from pymosn.filters.loading import CONNECTION_FILTERS, installed
 from pymosn.filters.spec import RouteSpec
-from pymosn.filters.stream.shipped import FROM_FILES, SHIPPED, spec_of
+from pymosn.filters.stream.shipped import FROM_FILES, SHIPPED, is_from_file, route_spec, spec_of
 
 CONNECT_MODES: Final = ("off", "terminate", "forward")
 ON_ERROR: Final = (FAIL, SKIP)
@@ -222,7 +222,7 @@ def check_stream_filters(listener: Listener, path: str, report: Diagnostics, ext
             report.error(f"{inner}.on_error", "must be fail or skip", filter.on_error, ON_ERROR)
         if filter.go_plugin_config is not None:
             report.error(f"{inner}.go_plugin_config", "Go shared objects cannot be loaded into pymosn")
-        elif name in FROM_FILES:
+        elif is_from_file(name, filter.config):
             _check_file(filter, inner, report)
         elif name in SHIPPED:
             if filter.on_error == SKIP and spec_of(name).guards:
@@ -243,14 +243,6 @@ def check_stream_filters(listener: Listener, path: str, report: Diagnostics, ext
 
 
 def _check_file(filter: StreamFilter, path: str, report: Diagnostics) -> None:
-    if filter.type == "transcoder":
-        for key in ("type", "trans", "rules"):
-            if filter.config.get(key):
-                problem = (
-                    "MOSN's built-in transcoders are not available; configure a Python transcoder with `path` and `class`"
-                )
-                report.error(f"{path}.config.{key}", problem)
-                return
     for key, meaning in (("path", "path of a Python file"), ("class", "name of a class in it")):
         value = filter.config.get(key)
         if value is None or value == "":
@@ -278,7 +270,7 @@ def check_route_settings(config: dict[str, object], path: str, report: Diagnosti
     """Check a `per_filter_config`; settings of other filters are not known here."""
     for name, value in config.items():
         if name in SHIPPED:
-            route = spec_of(name).route
+            route = route_spec(name, value)
             if route is not None:
                 _check_settings(route, value, f"{path}.{name}", report)
             elif name not in FROM_FILES:

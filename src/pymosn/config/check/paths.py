@@ -17,7 +17,7 @@ from pymosn.config.schema import MosnConfig
 from pymosn.config.schema.network_filters import PythonFilter
 from pymosn.config.tls_contexts import pem_texts, tls_contexts
 from pymosn.core.addresses import UNIX
-from pymosn.filters.stream.shipped import FROM_FILES
+from pymosn.filters.stream.shipped import data_file, is_from_file
 from pymosn.observe.destination import is_file
 
 # The roles of a path.
@@ -27,6 +27,7 @@ SOCKET: Final = "unix socket"
 HOST: Final = "unix socket of a host"
 RESOLVER: Final = "DNS configuration"
 TLS: Final = "TLS file"
+DATA: Final = "file of a filter"
 
 #: Ends of the names of files that Python, or this program, would read as code or configuration.
 _READ_BY_OTHERS: Final = (".py", ".pyc", ".pyo", ".pyw", ".pyd", ".pth", ".so", ".zip", ".egg", ".json", ".yaml", ".yml")
@@ -83,9 +84,13 @@ def _paths(config: MosnConfig, folders: Folders) -> Iterator[tuple[str, str, str
             if is_file(target):
                 yield LOG, f"{path}.access_logs[{j}].log_path" if log.log_path else f"{path}.name", target
         for j, entry in enumerate(listener.stream_filters):
-            if entry.type in FROM_FILES:
+            data = data_file(entry.type, entry.config)
+            if is_from_file(entry.type, entry.config):
                 file = os.path.join(folders.config_dir, str(entry.config.get("path", "")))
                 yield FILTER, f"{path}.stream_filters[{j}].config.path", file
+            elif data is not None:
+                keys, name = data
+                yield DATA, f"{path}.stream_filters[{j}].config.{keys.path}", os.path.join(folders.config_dir, name)
         for j, chain in enumerate(listener.filter_chains):
             for k, filter in enumerate(chain.filters):
                 if isinstance(filter, PythonFilter) and not filter.config.name:
@@ -134,8 +139,8 @@ def check_paths(before: MosnConfig, after: MosnConfig, folders: Folders, reserve
     active = {(path.role, path.real) for path in named_paths(before, folders)}
     paths = list(named_paths(after, folders))
     filters = {path.real for path in paths if path.role == FILTER} | {real for role, real in active if role == FILTER}
-    keys = {path.real for path in paths if path.role == TLS} | {real for role, real in active if role == TLS}
-    others = [*filters, *keys, *reserved.config_files]
+    read = {path.real for path in paths if path.role in (TLS, DATA)} | {real for role, real in active if role in (TLS, DATA)}
+    others = [*filters, *read, *reserved.config_files]
     logs = {path.real for path in paths if path.role == LOG} | {os.path.realpath(log) for log in reserved.logs}
     found = []
     for path in paths:
