@@ -126,7 +126,7 @@ def _parse(value: Any, message: Any, ignores_unknown: bool, pool: Any) -> None:
         json_format.ParseDict(value, message, ignore_unknown_fields=ignores_unknown, descriptor_pool=pool)
     except json_format.ParseError as error:
         raise InvalidRequest(reason(error)) from None
-    except (TypeError, ValueError, AttributeError, KeyError) as error:  # of values in other places than the library expects
+    except (TypeError, ValueError, AttributeError, KeyError) as error:  # of values that the library does not expect
         raise InvalidRequest(f"the JSON does not fit {message.DESCRIPTOR.full_name}: {reason(error)}") from None
 
 

@@ -1,4 +1,4 @@
-"""What the filters around gRPC share: a request as a call, and messages with their length in front."""
+"""What the filters around gRPC share: a request as a call, and messages that their length precedes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pymosn.api.exchange import Exchange
 from pymosn.api.grpc import TIMEOUT, GrpcRequest
 from pymosn.api.http import HttpRequest
 
-#: Flag (1) and length (4) in front of a message.
+#: Flag (1) and length (4), which precede a message.
 FRONT: Final = 5
 COMPRESSED: Final = 1
 
@@ -29,7 +29,7 @@ def begin_call(exchange: Exchange, call: GrpcRequest) -> None:
 
 
 def framed(message: bytes, flags: int = 0) -> bytes:
-    """A message with its length in front."""
+    """A message as it is sent, after its length."""
     return bytes([flags]) + len(message).to_bytes(4, "big") + message
 
 
