@@ -26,7 +26,7 @@ from pymosn.proxy.stream_filters import FilterHandle
 from pymosn.testing import fakes
 from pymosn.testing.answers import Answer, Answers
 from pymosn.testing.client import Client, Ends
-from pymosn.testing.fakes import PROTOCOL, FakeClock, Lines, call, rounds
+from pymosn.testing.fakes import HTTP2, PROTOCOL, FakeClock, Lines, call, rounds
 from pymosn.testing.listener import HTTP1, Listener
 from pymosn.testing.messages import Request, WithBody
 from pymosn.testing.mistakes import InvalidTest, Mistakes, StillWaiting, current_place, place_of_task
@@ -96,6 +96,7 @@ class World:
     - Each request of a client, and each to a host, has a connection of its own, and hosts have no limits or health.
     - Clients accept trailers unless they send another `te`, and hosts ask for the body of a request with `Expect`.
     - A host gets the complete request before its function is called, even if that then raises `Down("connect_refused")`.
+    - What a filter sends upstream in HTTP/2 (`exchange.choose(protocol="Http2")`) is written in HTTP/1 here.
     - There are no tunnels: upgrades are ignored, and CONNECT is refused.
     - The clock moves only when `advance` is called, and there is one worker, even with another `workers`.
 
@@ -157,7 +158,8 @@ class World:
 
     def _make_runtime(self) -> Runtime:
         protocols: Registry[StreamProtocol] = Registry("protocol")
-        protocols.add(PROTOCOL, HostProtocol(self._hosts))
+        for name in (PROTOCOL, HTTP2):
+            protocols.add(name, HostProtocol(self._hosts))
         clusters = Clusters()
         maker = PoolMaker(protocols, self._hosts, self._wheel)
         kind = balancers().get("LB_RANDOM")
