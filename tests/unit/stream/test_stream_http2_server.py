@@ -264,6 +264,20 @@ def test_nothing_is_sent_beyond_the_stream_window() -> None:
     assert (len(stream.data), stream.has_end, stream.code) == (25, True, -1)
 
 
+def test_what_waits_is_sent_in_order() -> None:
+    rig = ServerRig(settings=((int(frames.INITIAL_WINDOW_SIZE), 0),))
+    rig.end.grants = False
+    stream = rig.open(get())
+    rig.request.respond(200, end=False)
+    expected = b"".join(b"%d," % number for number in range(3000))
+    for number in range(3000):
+        rig.request.sender.send_data(b"%d," % number, False)
+    for size in (1, 2, 3, 500, 1, 4000, 5000, 100_000):
+        rig.end.grant(stream, size)
+        rig.settle()
+    assert stream.data == expected
+
+
 def test_nothing_is_sent_beyond_the_connection_window_and_streams_take_turns() -> None:
     rig = ServerRig(settings=((int(frames.INITIAL_WINDOW_SIZE), 1 << 20),))
     rig.end.grants = False
@@ -530,7 +544,7 @@ def test_early_bytes_of_a_tunnel_are_not_more_than_its_window() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "protocol", "status"),
-    [({}, b"connect-udp", 405), ({"upgrades": frozenset()}, b"websocket", 0), ({}, b"", 405)],
+    [({}, b"connect-udp", 501), ({"upgrades": frozenset()}, b"websocket", 0), ({}, b"", 405)],
 )
 def test_tunnels_that_are_not_allowed(changes: Any, protocol: bytes, status: int) -> None:
     rig = ServerRig(**changes)

@@ -42,7 +42,7 @@ STREAM_ERROR: Final[i64] = 33
 
 #: CONTINUATION frames of one block: those that a block of the largest size needs, and this many more.
 SPARE_CONTINUATIONS: Final[i64] = 16
-#: Decoded bytes that may be kept in front of an incomplete frame.
+#: Decoded bytes that may be kept together with an incomplete frame.
 TRIMMED: Final[i64] = 2048
 
 

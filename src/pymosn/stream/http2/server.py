@@ -406,7 +406,7 @@ class ServerConnection(Http2Connection):
 
 
 class _NoRequest(HttpRequest):
-    """Stands for what is wrong with a connection."""
+    """The request of an exchange that records an error of the connection."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(headers_from(None))

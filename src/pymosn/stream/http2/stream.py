@@ -1,7 +1,7 @@
 """One HTTP/2 stream of either role: its state, its two windows, and what waits to be sent.
 
     remote_ended   the peer's END_STREAM has arrived
-    local_ended    our end has been handed over; it may still wait behind unsent content
+    local_ended    our end has been handed over; it may still wait for unsent content
     is_sent        our END_STREAM has been written
     is_closed      both sides have ended, or either side has reset it: no frame of it is sent any more
 
@@ -96,7 +96,7 @@ class Http2Stream:
             data = chunk if size == len(chunk) else chunk[self._at : stop]
             self._at = stop
             if stop == len(chunk):
-                self._next_chunk()
+                self._next_chunk(chunks)
             return data
         parts: list[bytes] = []
         while size > 0:
@@ -108,14 +108,13 @@ class Http2Stream:
             self.unsent -= taken  # not all at once: `_next_chunk` drops the list when nothing is left
             self._at = stop
             if stop == len(chunk):
-                self._next_chunk()
+                self._next_chunk(chunks)
         return b"".join(parts)
 
-    def _next_chunk(self) -> None:
+    def _next_chunk(self, chunks: list[bytes]) -> None:
         self._at = 0
         self._first += 1
-        chunks = self._chunks
-        if self.unsent == 0 or chunks is None:
+        if self._first == len(chunks):
             self._chunks = None
             self._first = 0
         elif self._first >= SHIFTED:
