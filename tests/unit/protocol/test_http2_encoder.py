@@ -208,3 +208,14 @@ def test_a_length_is_sent_as_it_is() -> None:
     head = request(b"content-length: 5\r\n", method=b"POST")
     head.content_length = UNKNOWN_LENGTH
     assert (b"content-length", b"5") in Connection().request(head)
+
+
+def test_only_what_is_new_is_encoded_again() -> None:
+    connection = Connection()
+    for number in range(40):
+        lines = b"accept: */*\r\nx-id: %d\r\nx-last: %d\r\n" % (number, number % 3)
+        expected = [(b"accept", b"*/*"), (b"x-id", b"%d" % number), (b"x-last", b"%d" % (number % 3))]
+        assert connection.request(request(lines)) == [*GET, *expected]
+        assert connection.request(request(lines[:13])) == [*GET, *expected[:1]]
+        assert connection.response(response(200, lines)) == [(b":status", b"200"), *expected]
+        assert connection.response(response(200)) == [(b":status", b"200")]

@@ -43,7 +43,7 @@ def new_decoder(limits: HeadLimits = LIMITS, size: int = 4096) -> HpackDecoder:
 
 
 def decoded(decoder: HpackDecoder, block: bytes) -> Pairs:
-    return [(entry.name.text, entry.value) for entry in decoder.decode(block)]
+    return [(entry.name.text, entry.value) for entry in decoder.decode(block, False)]
 
 
 def table(decoder: HpackDecoder) -> Pairs:
@@ -65,7 +65,7 @@ def integer(value: int, mask: int, first: int) -> bytes:
 def refused(block: bytes, size: int = 4096) -> str:
     """Why a new decoder does not accept a block."""
     with pytest.raises(ProtocolError) as caught:
-        new_decoder(size=size).decode(block)
+        new_decoder(size=size).decode(block, False)
     assert caught.value.failure is HTTP2_COMPRESSION
     return caught.value.detail
 
@@ -248,25 +248,25 @@ def test_sizes_of_the_table() -> None:
     decoder = new_decoder(size=8192)
     block = literals([(b"a", b"b")])[1:]
     for _ in range(200):
-        decoder.decode(b"\x40" + block)
+        decoder.decode(b"\x40" + block, False)
     assert len(table(decoder)) == 4096 // 34
     version = decoder.version
     assert decoded(decoder, integer(8192, 31, 0x20)) == []
     assert decoder.version != version
     for _ in range(300):
-        decoder.decode(b"\x40" + block)
+        decoder.decode(b"\x40" + block, False)
     assert len(table(decoder)) == 8192 // 34
-    decoder.decode(integer(68, 31, 0x20))
+    decoder.decode(integer(68, 31, 0x20), False)
     assert len(table(decoder)) == 2
-    decoder.decode(b"\x20" + integer(68, 31, 0x20) + b"\x82")
+    decoder.decode(b"\x20" + integer(68, 31, 0x20) + b"\x82", False)
     assert table(decoder) == []
     with pytest.raises(ProtocolError):
-        decoder.decode(integer(8193, 31, 0x20))
+        decoder.decode(integer(8193, 31, 0x20), False)
 
 
 def test_an_entry_larger_than_the_table_empties_it() -> None:
     decoder = new_decoder()
-    decoder.decode(b"\x40\x01a\x01b")
+    decoder.decode(b"\x40\x01a\x01b", False)
     assert decoded(decoder, b"\x40" + literal(b"a", b"b" * 5000)[1:]) == [(b"a", b"b" * 5000)]
     assert table(decoder) == []
 
@@ -274,7 +274,7 @@ def test_an_entry_larger_than_the_table_empties_it() -> None:
 def test_a_name_is_taken_from_the_entry_that_is_evicted_for_it() -> None:
     decoder = new_decoder()
     name = b"n" * 3000
-    decoder.decode(b"\x40" + literal(name, b"1")[1:])
+    decoder.decode(b"\x40" + literal(name, b"1")[1:], False)
     value = b"v" * 1000
     assert decoded(decoder, integer(FIRST, 63, 0x40) + literal(b"", value)[2:]) == [(name, value)]
     assert table(decoder) == [(name, value)]
@@ -285,8 +285,8 @@ def test_a_name_is_taken_from_the_entry_that_is_evicted_for_it() -> None:
 
 def test_a_bomb_is_not_stored_but_changes_the_table() -> None:
     decoder = new_decoder(HeadLimits(8192, 100, 0))
-    decoder.decode(b"\x40" + literal(b"a", b"b" * 4000)[1:])
-    found = decoder.decode(b"\xbe" * 4000 + b"\x40\x01c\x01d")
+    decoder.decode(b"\x40" + literal(b"a", b"b" * 4000)[1:], False)
+    found = decoder.decode(b"\xbe" * 4000 + b"\x40\x01c\x01d", False)
     assert len(found) == 2
     assert decoder.overflow == 0
     assert table(decoder)[0] == (b"c", b"d")

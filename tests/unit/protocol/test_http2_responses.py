@@ -39,7 +39,7 @@ def test_a_response() -> None:
     pairs = [*OK, (b"date", b"now"), (b"content-length", b"5"), (b"set-cookie", b"a"), (b"set-cookie", b"b"), (b"x_y", b"1")]
     head = decode(pairs).head
     assert (head.status, head.content_length, head.has_date, head.raw_reason) == (200, 5, True, b"")
-    assert wire_lines(head.headers) == b"date: now\r\ncontent-length: 5\r\nset-cookie: a\r\nset-cookie: b\r\nx_y: 1\r\n"
+    assert wire_lines(head.headers) == b"set-cookie: a\r\nset-cookie: b\r\ndate: now\r\ncontent-length: 5\r\nx_y: 1\r\n"
     assert not head.raw_tunnel
     assert not decode(OK).head.has_date
 

@@ -48,7 +48,7 @@ class HeadEncoder:
         #: The connection's scheme, `http` or `https`: that of the requests sent on it (RFC 9110 section 7.4).
         self.scheme: str = "http"
         self._hpack = HpackEncoder()
-        # The last whole block, and what it was made from.
+        # The beginning of the last block, up to its first new field, and what it was made from. Mostly it is all of it.
         self._last: bytes = b""
         self._last_version: i64 = -1
         self._last_lines: bytes = b""
@@ -58,6 +58,9 @@ class HeadEncoder:
         self._last_host: bytes = b""
         self._last_status: i64 = 0
         self._last_te: bool = False
+        # Where the first new field of the block that is being written begins: in its lines, and in the block.
+        self._new_line: i64 = 0
+        self._new_field: i64 = 0
 
     def set_table_size(self, size: i64) -> None:
         """Applies the peer's SETTINGS_HEADER_TABLE_SIZE; the next block begins with the update."""
@@ -67,31 +70,36 @@ class HeadEncoder:
         """The header block of a request. A `raw_tunnel` other than CONNECT becomes `:protocol` (RFC 8441)."""
         lines = wire_lines(head.headers)
         hpack = self._hpack
-        if (
-            hpack.version == self._last_version
-            and lines == self._last_lines
+        version: i64 = hpack.version
+        is_known = (
+            version == self._last_version
             and head.raw_path == self._last_path
             and head.raw_query == self._last_query
             and head.raw_method == self._last_method
             and head.raw_host == self._last_host
             and head.accepts_trailers == self._last_te
             and len(head.raw_tunnel) == 0
-        ):
-            return self._last
+        )
+        if is_known:
+            if lines == self._last_lines:
+                return self._last
+            if lines.startswith(self._last_lines):
+                return self._write_rest(lines, _IN_REQUEST)
         out = BytesWriter()
-        version: i64 = hpack.version
         hpack.begin(out)
         self._write_target(out, head)
-        self._write_lines(out, lines, _IN_REQUEST)
         if head.accepts_trailers and not hpack.write_known(out, _TE):
             hpack.write_new(out, _TE, 0, b"te", b"trailers")
+        is_settled = hpack.is_settled and len(head.raw_tunnel) == 0
+        self._write_lines(out, lines, 0, _IN_REQUEST)
         block = out.getvalue()
-        if hpack.is_settled and len(head.raw_tunnel) == 0:
+        if is_settled:
             self._last_path = head.raw_path
             self._last_query = head.raw_query
             self._last_method = head.raw_method
             self._last_host = head.raw_host
             self._last_te = head.accepts_trailers
+            self._last_status = 0
             self._remember(block, lines, version)
         return block
 
@@ -99,10 +107,13 @@ class HeadEncoder:
         """The header block of a response; a 101 that opens a tunnel becomes a 200 (RFC 8441 section 5)."""
         lines = wire_lines(head.headers)
         hpack = self._hpack
-        if hpack.version == self._last_version and head.status == self._last_status and lines == self._last_lines:
-            return self._last
-        out = BytesWriter()
         version: i64 = hpack.version
+        if version == self._last_version and head.status == self._last_status:
+            if lines == self._last_lines:
+                return self._last
+            if lines.startswith(self._last_lines):
+                return self._write_rest(lines, _IN_RESPONSE)
+        out = BytesWriter()
         hpack.begin(out)
         status: i64 = 200 if head.status == _SWITCHING else head.status
         index: i64 = _STATUSES.get(int(status), 0)
@@ -111,10 +122,12 @@ class HeadEncoder:
         else:
             value = b"%d" % status
             self._write_pseudo(out, b":status:" + value, _STATUS, value)
-        self._write_lines(out, lines, _IN_RESPONSE)
+        is_settled = hpack.is_settled
+        self._write_lines(out, lines, 0, _IN_RESPONSE)
         block = out.getvalue()
-        if hpack.is_settled:
+        if is_settled:
             self._last_status = head.status
+            self._last_method = b""
             self._remember(block, lines, version)
         return block
 
@@ -122,12 +135,20 @@ class HeadEncoder:
         """The header block of trailers."""
         out = BytesWriter()
         self._hpack.begin(out)
-        self._write_lines(out, wire_lines(trailers), _IN_TRAILERS)
+        self._write_lines(out, wire_lines(trailers), 0, _IN_TRAILERS)
+        return out.getvalue()
+
+    def _write_rest(self, lines: bytes, place: i64) -> bytes:
+        """The block of `lines`, whose beginning is known."""
+        out = BytesWriter()
+        out.write(self._last)
+        self._write_lines(out, lines, len(self._last_lines), place)
         return out.getvalue()
 
     def _remember(self, block: bytes, lines: bytes, version: i64) -> None:
-        self._last = block
-        self._last_lines = lines
+        """Remembers a block up to its first new field."""
+        self._last = block if self._new_field == len(block) else block[: self._new_field]
+        self._last_lines = lines if self._new_line == len(lines) else lines[: self._new_line]
         self._last_version = version
 
     # ---- pseudo-header fields
@@ -170,16 +191,26 @@ class HeadEncoder:
 
     # ---- the other fields
 
-    def _write_lines(self, out: BytesWriter, lines: bytes, place: i64) -> None:
+    def _write_lines(self, out: BytesWriter, lines: bytes, start: i64, place: i64) -> None:
+        """Writes the fields of the lines from the offset `start`."""
         hpack = self._hpack
-        size: i64 = len(lines)
-        i: i64 = 0
+        hpack.is_settled = True
+        self._new_line = size = i64(len(lines))
+        is_settled = True
+        i: i64 = start
         while i < size:
             end: i64 = line_end(lines, i)
             line = lines[i:end]
             if not hpack.write_known(out, line):
+                before: i64 = len(out)
                 self._write_line(out, line, place)
+                if is_settled and not hpack.is_settled:
+                    is_settled = False
+                    self._new_line = i
+                    self._new_field = before
             i = end
+        if is_settled:
+            self._new_field = len(out)
 
     def _write_line(self, out: BytesWriter, line: bytes, place: i64) -> None:
         """Writes the field of a line that is not in the table, unless HTTP/2 must not have it."""

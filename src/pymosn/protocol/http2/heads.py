@@ -69,7 +69,7 @@ class HeadDecoder:
         if not self._known_trailers.matches(fragment, version, True):
             self._known_trailers.forget()
             self.trailers = None
-            entries = hpack.decode(fragment)
+            entries = hpack.decode(fragment, False)
             if hpack.overflow >= 0 or len(entries) > self._limits.fields:
                 self.detail = "trailers are too large"
                 return TOO_LARGE

@@ -4,31 +4,41 @@ from __future__ import annotations
 
 from typing import Final
 
+from librt.strings import BytesWriter
 from mypy_extensions import i64
 
 from pymosn.api.protocol import ProtocolError
 from pymosn.core.failure import HTTP2_COMPRESSION
+from pymosn.protocol.http.fields import OTHER
 from pymosn.protocol.http2.frames import DEFAULT_TABLE_SIZE
 from pymosn.protocol.http2.huffman import decode_huffman
 from pymosn.protocol.http2.limits import HeadLimits
-from pymosn.protocol.http2.tables import STATIC, STATIC_SIZE, TO_LINE, Entry, FieldName
+from pymosn.protocol.http2.tables import METHOD, STATIC, STATIC_SIZE, TO_LINE, Entry, FieldName
 
 #: Continuation bytes of an integer at most: more than 2^28 of anything is an attack.
 _MAX_SHIFT: Final[i64] = 21
+#: A larger buffer is not kept for the next block.
+_KEPT: Final[i64] = 2048
 NOTHING: Final[i64] = -1
 
 
 class HpackDecoder:
     """Decodes the header blocks of one direction of one connection. Has the dynamic table.
 
-    A block beyond the limit of its size is decoded to its end, since it may change the table, but only what is within it is returned.
+    A block that is too large is decoded to its end, since it may change the table, but only what is within the limit is
+    returned.
     """
 
     def __init__(self, limits: HeadLimits, table_size: i64) -> None:
         """`table_size`: the largest size of the table, in bytes, as announced in our SETTINGS."""
         self._limits = limits
-        #: The kind of the first field beyond the size that the last block may have; NOTHING if there is none.
+        #: Of the last block: the kind of the first field beyond the limit of its size, NOTHING if there is none.
         self.overflow: i64 = NOTHING
+        #: Of the fields that were joined: how many, the `name_bit` of each, and whether a pseudo-header field followed.
+        self.count: i64 = 0
+        self.bits: i64 = 0
+        self.is_late = False
+        self._lines = BytesWriter()
         #: Changes with the dynamic table.
         self.version: i64 = 0
         # The peer uses the default size until it has our SETTINGS (RFC 9113 section 6.5.2).
@@ -39,13 +49,21 @@ class HpackDecoder:
         self._used: i64 = 0
         self._at: i64 = 0
 
-    def decode(self, block: bytes) -> list[Entry]:
-        """The fields of a complete block. Raises ProtocolError (HTTP2_COMPRESSION), after which nothing can be decoded."""
+    def decode(self, block: bytes, joins: bool) -> list[Entry]:
+        """The fields of a complete block. Raises ProtocolError (HTTP2_COMPRESSION), after which nothing can be decoded.
+
+        `joins`: the ordinary fields, of the kind OTHER, are not returned. Their lines are joined: see `lines`.
+        """
         found: list[Entry] = []
         size: i64 = len(block)
         left: i64 = self._limits.head
+        bits: i64 = 0
+        count: i64 = 0
         is_start = True
         self.overflow = NOTHING
+        self.is_late = False
+        lines = self._lines
+        lines.truncate(0)
         i: i64 = 0
         while i < size:
             byte: i64 = block[i]
@@ -72,12 +90,31 @@ class HpackDecoder:
                 i = self._at
             is_start = False
             left -= entry.size - TO_LINE
-            if left >= 0:
+            if left < 0:
+                if self.overflow < 0:
+                    self.overflow = entry.kind
+            elif joins and entry.kind == OTHER:
+                lines.write(entry.line)
+                bits |= entry.bit
+                count += 1
+            else:
+                if count > 0 and entry.kind >= METHOD:
+                    self.is_late = True
                 found.append(entry)
-            elif self.overflow < 0:
-                self.overflow = entry.kind
-                left = -1
+        self.bits = bits
+        self.count = count
         return found
+
+    def add_line(self, line: bytes) -> None:
+        """Adds a line to those of the ordinary fields."""
+        self._lines.write(line)
+
+    def lines(self) -> bytes:
+        """The lines of the ordinary fields of the last block, which was decoded with `joins`, and those that were added."""
+        lines = self._lines.getvalue()
+        if len(lines) > _KEPT:
+            self._lines = BytesWriter()
+        return lines
 
     # ---- the table
 

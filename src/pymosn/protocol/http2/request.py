@@ -49,6 +49,7 @@ HAS_REQUEST_ID: Final[i64] = 4
 HAS_TIMEOUT: Final[i64] = 8
 EXPECTS_CONTINUE: Final[i64] = 16
 IS_GRPC: Final[i64] = 32
+_LATE: Final = "pseudo-header field after another field"
 _LENGTH_BIT: Final[i64] = name_bit(14, 99, 104)
 
 
@@ -126,7 +127,7 @@ class RequestHeads(HeadDecoder):
             return None
         self._template = None
         self._reset()
-        self._read(hpack.decode(fragment), end)
+        self._read(hpack.decode(fragment, True), end)
         if self._failure is not None:
             return self._failure
         if is_known:
@@ -157,24 +158,22 @@ class RequestHeads(HeadDecoder):
 
     def _read(self, entries: list[Entry], end: bool) -> None:
         """Sets `head` from the fields of a block."""
-        parts: list[bytes] = [b""]
-        bits: i64 = 0
-        count: i64 = 0
+        hpack = self._hpack
+        bits: i64 = hpack.bits
+        count: i64 = hpack.count
         for entry in entries:
             kind: i64 = entry.kind
-            if kind != fields.OTHER:
-                if kind >= tables.METHOD:
-                    self._take_pseudo(entry, kind, count > 0)
-                    continue
-                if not self._take_field(entry, kind):
-                    count += 1
-                    bits |= entry.bit  # also of cookies, which are added below
-                    continue
+            if kind >= tables.METHOD:
+                self._take_pseudo(entry, kind, count > hpack.count)
+                continue
             count += 1
-            parts.append(entry.line)
-            bits |= entry.bit
-        if self._hpack.overflow >= 0 or count > self._limits.fields:
-            if self._hpack.overflow == tables.PATH:
+            bits |= entry.bit  # also of cookies, which are added below
+            if self._take_field(entry, kind):
+                hpack.add_line(entry.line)
+        if hpack.is_late:
+            self._malformed(_LATE)
+        if hpack.overflow >= 0 or count > self._limits.fields:
+            if hpack.overflow == tables.PATH:
                 self._refuse(TARGET_TOO_LONG, "path is larger than max_header_size")
             self._refuse(HEADERS_TOO_LARGE, "head is larger than max_header_size, or has too many fields")
         facts: i64 = self._facts
@@ -191,16 +190,17 @@ class RequestHeads(HeadDecoder):
             head.adopt_timeout(self._grpc_timeout)
         self.head = head
         host = self._take_host(head)
-        if host is not None:
-            parts[0] = host.line
-            bits |= host.bit
         self._take_method(head)
         if self._take_length(head, end):
-            parts.append(b"content-length: 0\r\n")
+            hpack.add_line(b"content-length: 0\r\n")
             bits |= _LENGTH_BIT
         if self._crumbs is not None:
-            parts.append(_joined_cookies(self._crumbs))
-        head.headers = HttpHeaders(b"".join(parts), bits)
+            hpack.add_line(_joined_cookies(self._crumbs))
+        lines = hpack.lines()
+        if host is not None:
+            lines = host.line + lines
+            bits |= host.bit
+        head.headers = HttpHeaders(lines, bits)
 
     def _take_pseudo(self, entry: Entry, kind: i64, is_late: bool) -> None:
         if kind == tables.FAULTY:
@@ -208,7 +208,7 @@ class RequestHeads(HeadDecoder):
         elif kind == tables.STATUS:
             self._malformed(":status in a request")
         elif is_late:
-            self._malformed("pseudo-header field after another field")
+            self._malformed(_LATE)
         else:
             is_second = False
             if kind == tables.METHOD:

@@ -56,7 +56,7 @@ class ResponseHeads(HeadDecoder):
         if not self._known.matches(fragment, version, end) or self._known_to_head != to_head:
             self._known.forget()
             self.detail = ""
-            if not self._read(hpack.decode(fragment)) or not self._is_framed(end, to_head):
+            if not self._read(hpack.decode(fragment, True)) or not self._is_framed(end, to_head):
                 self.head = HttpResponse(200, b"", HttpHeaders())
                 return BAD_RESPONSE
             if hpack.version == version:
@@ -89,35 +89,32 @@ class ResponseHeads(HeadDecoder):
 
     def _read(self, entries: list[Entry]) -> bool:
         """Sets what the fields of a block mean. Returns whether they are good; else with `detail`."""
-        parts: list[bytes] = []
-        bits: i64 = 0
+        hpack = self._hpack
+        bits: i64 = hpack.bits
         count: i64 = 0
         self._status = 0
         self._length = UNKNOWN_LENGTH
         self._has_date = False
         for entry in entries:
             kind: i64 = entry.kind
-            if kind != fields.OTHER:
-                if kind == tables.STATUS:
-                    if self._status != 0 or count > 0:
-                        return self._fault("more than one :status, or a late one")
-                    self._status = _parse_status(entry.value)
-                    if self._status == 0:
-                        return self._fault("not a status code")
-                    continue
-                if not self._take_field(entry, kind):
-                    if len(self.detail) > 0:
-                        return False
-                    count += 1
-                    continue
+            if kind == tables.STATUS:
+                if self._status != 0 or count > 0 or hpack.is_late:
+                    return self._fault("more than one :status, or a late one")
+                self._status = _parse_status(entry.value)
+                if self._status == 0:
+                    return self._fault("not a status code")
+                continue
             count += 1
-            parts.append(entry.line)
-            bits |= entry.bit
-        if self._hpack.overflow >= 0 or count > self._limits.fields:
+            if self._take_field(entry, kind):
+                hpack.add_line(entry.line)
+                bits |= entry.bit
+            elif len(self.detail) > 0:
+                return False
+        if hpack.overflow >= 0 or count + hpack.count > self._limits.fields:
             return self._fault("response head is too large")
         if self._status == 0:
             return self._fault("no :status")
-        self._lines = b"".join(parts)
+        self._lines = hpack.lines()
         self._bits = bits
         return True
 
