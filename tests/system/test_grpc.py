@@ -138,7 +138,7 @@ def test_what_does_not_exist_is_unimplemented(client: Client) -> None:
 def test_deadlines(client: Client, server: EchoServer, running: tuple[Hops, Pymosn]) -> None:
     server.was_cancelled.clear()
     assert code_of(lambda: client.unary("Sleep")(b"1", timeout=0.2)) is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert 0.0 < server.time_left <= 0.2
+    assert 0.0 < server.time_left < 0.3  # gRPC rounds up
     assert server.was_cancelled.wait(PATIENCE)
     running[1].wait_for(r"LOG serverListener /test\.Echo/Sleep (1 client_gone|4 deadline_exceeded)")
 
