@@ -1,4 +1,4 @@
-"""examples/transcoder as it stands, with free ports: the real program between HTTP clients and a Dubbo provider."""
+"""The real program between HTTP clients and servers that speak an RPC protocol: examples/transcoder, and MOSN's sample."""
 
 import http.client
 import json
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bolt_peers import BoltServer
 from process_fixtures import Start
 from pymosn_process import READY, free_ports
 from tests.kit import dubbo_frames as dubbo
@@ -79,3 +80,62 @@ def test_the_example_calls_a_provider(start: Start, provider: Provider) -> None:
     assert call(connection, "/a.Service/find?types=strng", '["a"]')[0] == 400
     assert call(connection, "/a.Service/find", "[]")[0] == 200
     connection.close()
+
+
+def _sample(side: str, port: int, target: int, proxy: dict[str, Any], filters: list[dict[str, Any]]) -> dict[str, Any]:
+    """One of the two configurations of MOSN's sample filter/transcoder, re-created."""
+    match = {"headers": [{"name": "service", "value": ".*"}]}
+    host = {
+        "name": f"{side}Host",
+        "domains": ["*"],
+        "routers": [{"match": match, "route": {"cluster_name": f"{side}Cluster"}}],
+    }
+    router = {"router_config_name": f"{side}_router", "virtual_hosts": [host]}
+    chain = {"type": "proxy", "config": {**proxy, "router_config_name": f"{side}_router"}}
+    listener = {
+        "name": f"{side}Listener",
+        "address": f"127.0.0.1:{port}",
+        "bind_port": True,
+        "log_path": "stdout",
+        "filter_chains": [{"tls_context": {}, "filters": [chain]}],
+        **({"stream_filters": filters} if filters else {}),
+    }
+    cluster = {
+        "Name": f"{side}Cluster",
+        "type": "SIMPLE",
+        "lb_type": "LB_RANDOM",
+        "max_request_per_conn": 1024,
+        "conn_buffer_limit_bytes": 32768,
+        "hosts": [{"address": f"127.0.0.1:{target}"}],
+    }
+    return {
+        "disable_upgrade": True,
+        "servers": [
+            {"default_log_path": "stdout", "default_log_level": "DEBUG", "routers": [router], "listeners": [listener]}
+        ],
+        "cluster_manager": {"clusters": [cluster]},
+        "tracing": {"enable": True, "driver": "SOFATracer"},
+    }
+
+
+@pytest.mark.once
+def test_the_sample_of_mosn(start: Start) -> None:
+    server = BoltServer()
+    client_port, server_port = free_ports(2)
+    proxy = {"downstream_protocol": "Http1", "upstream_protocol": "X", "extend_config": {"sub_protocol": "bolt"}}
+    filters = [{"type": "transcoder", "config": {"type": "http2bolt_simple"}}]
+    hops = [
+        start(_sample("server", server_port, server.port, {"downstream_protocol": "bolt"}, [])),
+        start(_sample("client", client_port, server_port, proxy, filters)),
+    ]
+    for hop in hops:
+        hop.wait_for(READY)
+    connection = http.client.HTTPConnection("127.0.0.1", client_port, timeout=20)
+    for size in (0, 5, 300_000):
+        connection.request("POST", "/hello", b"x" * size, {"service": "test"})
+        reply = connection.getresponse()
+        assert (reply.status, reply.read()) == (200, b"x" * size)
+    connection.request("GET", "/hello", headers={"service": "test"})
+    assert connection.getresponse().read() == b""
+    connection.close()
+    server.close()
