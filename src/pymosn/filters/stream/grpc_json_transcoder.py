@@ -109,8 +109,8 @@ class _JsonCall(GrpcRequest):
 class GrpcJsonFilter(StreamFilter):
     """Converts requests that match a rule to gRPC calls, and their responses to JSON.
 
-    Cost per request: one lookup of the path; for a match the body is read as a whole and converted (some 30 us for a small
-    message). Streams of responses are converted message by message.
+    Cost per request: one lookup of the path; for a match the body is read as a whole and converted (20 to 50 us for
+    a small request and its response). Streams of responses are converted message by message.
     """
 
     protocols: ClassVar[tuple[str, ...]] = ("Http1", "Http2")

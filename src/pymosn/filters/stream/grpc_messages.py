@@ -19,6 +19,7 @@ def begin_call(exchange: Exchange, call: GrpcRequest) -> None:
     assert isinstance(request, HttpRequest)
     request.copy_into(call)
     call.body_source = request.body_source
+    request.body_source = None  # it refers to the exchange: without this only the garbage collector would free both
     call.new_body = request.new_body
     call.accepts_trailers = True
     exchange.request = call
