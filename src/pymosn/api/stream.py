@@ -149,7 +149,7 @@ class RequestSender(StreamSender):
         return False
 
     def instead(self) -> str:
-        """After a failure: the protocol in which the host wants this request; empty if it is no matter of the protocol."""
+        """After a failure: the protocol in which the host demands this request; empty if it is no matter of the protocol."""
         return ""
 
     def send_request(self, head: RequestHead, data: bytes, end: bool) -> None:
@@ -234,6 +234,10 @@ class PoolTarget:
         self.ping_interval: float = 0.0
         #: Seconds after which a connection gets no further request, give or take a tenth; 0 for no limit.
         self.max_connection_age: float = 0.0
+        #: Bytes that the host may send ahead, on one stream and on a connection, by a protocol with such windows; with 0 the
+        #: pool decides.
+        self.stream_window: i64 = 0
+        self.connection_window: i64 = 0
 
     def peer_for(self, alpn: str, needs_alpn: bool) -> Peer:
         """How to dial for a protocol with this ALPN identifier.

@@ -11,7 +11,7 @@ from pymosn.assembly.share import WorkerShare
 from pymosn.assembly.tls import client_settings, resolver
 from pymosn.config.schema import Cluster as ClusterConfig
 from pymosn.config.schema import Host
-from pymosn.config.schema.cluster import BalancerConfig, CircuitBreaker, OriginalDstConfig
+from pymosn.config.schema.cluster import BalancerConfig, CircuitBreaker, ClusterHttp2, OriginalDstConfig
 from pymosn.config.schema.connections import TcpKeepalive as TcpKeepaliveConfig
 from pymosn.config.schema.router import Metadata
 from pymosn.core.address_ranges import port_ranges
@@ -27,6 +27,7 @@ def plan_cluster(config: ClusterConfig, share: WorkerShare, parts: Mapping[bytes
     block = config.circuit_breakers[0] if config.circuit_breakers else CircuitBreaker()
     limits = (block.max_connections, block.max_pending_requests, block.max_requests, block.max_retries)
     original = original_plan(config)
+    http2 = config.http2 or ClusterHttp2()
     return plan.ClusterPlan(
         name=config.name,
         hosts=tuple(host_plans(config.hosts)) if original is None else (),
@@ -45,6 +46,8 @@ def plan_cluster(config: ClusterConfig, share: WorkerShare, parts: Mapping[bytes
         upstream_protocol=config.upstream_protocol,
         max_connection_age=config.max_connection_age,
         keepalive=tcp_keepalive(config.tcp_keepalive),
+        stream_window=http2.initial_stream_window_size,
+        connection_window=http2.initial_connection_window_size,
     )
 
 

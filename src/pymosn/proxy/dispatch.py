@@ -5,7 +5,7 @@ from __future__ import annotations
 from pymosn.api.routing import Route
 from pymosn.core.failure import CLUSTER_UNKNOWN, INTERNAL_ERROR, PROTOCOL_MISMATCH, REPEATED_FIELD
 from pymosn.core.headers import headers_from
-from pymosn.core.message import UnreadableHeaders
+from pymosn.core.message import CONNECT_HERE, UnreadableHeaders
 from pymosn.proxy.bodies import RequestBody
 from pymosn.proxy.decision import Rejection, choose_target, decide, plan_forward, wanted_protocol
 from pymosn.proxy.forwarder import Forwarder
@@ -89,6 +89,8 @@ def _forward(owner: DispatchOwner, action: Forward) -> None:
     if protocol is not client and cluster.way_out.translates(protocol, client):
         _transcode(owner, action, protocol)
     else:
+        if exchange.request.raw_tunnel == CONNECT_HERE:
+            protocol = cluster.way_out.for_bytes(protocol, client)
         exchange.spoken_upstream = protocol
         _start(owner, action, target, cluster)
 

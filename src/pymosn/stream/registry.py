@@ -20,6 +20,7 @@ from pymosn.stream.http1.client import Http1Pool
 from pymosn.stream.http1.options import Http1Options, read_http1_options
 from pymosn.stream.http1.server import Http1Server
 from pymosn.stream.http2.options import Http2Options, read_http2_options
+from pymosn.stream.http2.pool import Http2Pool
 from pymosn.stream.http2.server import Http2Server
 from pymosn.stream.rpc.client import RpcPool
 from pymosn.stream.rpc.options import RpcOptions, read_rpc_options
@@ -55,6 +56,9 @@ class Http2Protocol(StreamProtocol):
     def server(self, handler: StreamHandler, options: object) -> ServerStreams:
         assert isinstance(options, Http2Options)
         return Http2Server(handler, options)
+
+    def pool(self, target: PoolTarget, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
+        return Http2Pool(target, dialer, wheel.clock)
 
 
 class RpcProtocol(StreamProtocol):

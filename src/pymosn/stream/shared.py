@@ -2,12 +2,13 @@
 
 `SharedPool` knows no protocol: it dials, gives each request the connection with the fewest streams, lets requests wait while
 none has room, and watches silent connections. A protocol supplies a `SharedConnection`, its client half, and a pool that
-makes them (`new_connection`), as `stream/rpc/client.py` does and HTTP/2 will. To the pool, a connection is
+makes them (`new_connection`), as `stream/rpc/client.py` and `stream/http2/pool.py` do. To the pool, a connection is
 
     dialing   counted by the cluster, but not in the pool yet
     open      in the pool: it gets streams while `room()` is True
+    old       open, and above its maximum age: it gets streams only until another one is open
     retired   not in the pool: its last streams finish, then it closes. The peer has sent a GOAWAY, it has served its
-              maximum of requests, or the pool is closing
+              maximum of requests, it is old, or the pool is closing
     gone      not in the pool: its streams have been reset
 
 A connection leaves the pool by `forget`, which may be called repeatedly; its permit is free from then on, so that a new
@@ -35,6 +36,7 @@ from pymosn.core.failure import (
     Failure,
 )
 from pymosn.core.foreign import report
+from pymosn.stream.ages import vary
 
 #: Maximum requests that wait for a connection to one host, in one worker.
 MAX_WAITING: Final[i64] = 4096
@@ -63,6 +65,8 @@ class SharedConnection(NetworkFilter):
         self.last_used = 0.0
         #: Seconds of silence after which `SharedPool.on_silence` is called; 0 means never.
         self.max_silence = 0.0
+        #: When it is old, by `Clock.now`; 0.0 for never.
+        self.old_at = 0.0
 
     # ---- supplied by the protocol
 
@@ -129,6 +133,10 @@ class SharedPool(ConnectionPool):
         self._dialer = dialer
         self._clock = clock
         self._has_heartbeats = has_heartbeats
+        # For `PoolTarget.peer_for`.
+        self.alpn = ""
+        #: Connections if the cluster sets no limit.
+        self.unset_maximum: i64 = 1
         self._open: list[SharedConnection] = []
         self._dials: i64 = 0
         self._waiting: list[ResponseReceiver] = []
@@ -138,6 +146,18 @@ class SharedPool(ConnectionPool):
         """The client half of a connection that is about to be dialed."""
         raise NotImplementedError
 
+    def needs_connection(self, chosen: SharedConnection | None) -> bool:
+        """Whether to dial another connection for a request that `chosen` will get; None if none has room."""
+        return chosen is None or chosen.load() > 0
+
+    def on_waiting(self) -> None:
+        """Requests are still waiting although there is an open connection."""
+
+    def watch(self, shared: SharedConnection) -> None:
+        """A connection is open: arranges for `on_silence`."""
+        shared.max_silence = self._silence_limit()
+        shared.connection.set_idle(shared.max_silence)
+
     # ---- called by attempts
 
     def acquire(self, receiver: ResponseReceiver, fresh: bool) -> None:
@@ -145,13 +165,13 @@ class SharedPool(ConnectionPool):
             receiver.on_no_sender(PROTOCOL_MISMATCH)  # the host would take all requests for those of one client
             return
         chosen = self._choose()
+        if chosen is not None and 0.0 < chosen.old_at <= self._clock.now:
+            chosen = self._renew(chosen)
+        if self._may_grow() and self.needs_connection(chosen):
+            self._dial()
         if chosen is not None:
-            if self._may_grow() and chosen.load() > 0:
-                self._dial()
             self._open_stream(chosen, receiver)
             return
-        if self._may_grow():
-            self._dial()
         if len(self._waiting) < MAX_WAITING and (self._open or self._dials > 0):
             self._waiting.append(receiver)
         else:
@@ -161,22 +181,44 @@ class SharedPool(ConnectionPool):
         if receiver in self._waiting:
             self._waiting.remove(receiver)
 
+    def _renew(self, old: SharedConnection) -> SharedConnection | None:
+        """Dials the successor of an old connection, which serves until that is open. Returns the old one, or None.
+
+        Where the limit of connections does not allow both, the request waits for the new one.
+        """
+        if self._dials > 0 or (self._may_grow() and self._dial()):
+            return old
+        old.retire()
+        return None
+
+    def adopt(self, connection: Connection, data: bytes) -> None:
+        shared = self.new_connection()
+        connection.replace_filters([shared])
+        shared.on_connection(connection)
+        if data:
+            shared.on_data(data)
+        self._dials += 1
+        self.on_dialed(shared)
+
     def close(self) -> None:
         self._is_closed = True
         for shared in list(self._open):
             shared.retire()
 
     def _choose(self) -> SharedConnection | None:
-        """The least loaded connection that has room."""
+        """The least loaded connection that has room, an old one only if no other has."""
         best: SharedConnection | None = None
         least: i64 = 0
+        is_best_old = False
         for shared in self._open:
             if not shared.room():
                 continue
             load = shared.load()
-            if load == 0:
+            is_old = 0.0 < shared.old_at <= self._clock.now
+            if load == 0 and not is_old:
                 return shared
-            if best is None or load < least:
+            if best is None or (load < least if is_old == is_best_old else is_best_old):
+                is_best_old = is_old
                 best = shared
                 least = load
         return best
@@ -199,23 +241,28 @@ class SharedPool(ConnectionPool):
             if shared is None:
                 break
             self._open_stream(shared, self._waiting.pop(0))
+        if self._waiting:
+            self.on_waiting()
 
-    def _fail_waiting(self, failure: Failure) -> None:
-        """Fails all waiting requests unless another connection is open or being dialed."""
-        if self._open or self._dials > 0:
-            return
+    def refuse_waiting(self, failure: Failure) -> None:
+        """Fails all waiting requests, whatever connections there are."""
         waiting = self._waiting
         self._waiting = []
         for receiver in waiting:
             receiver.on_no_sender(failure)
 
+    def _fail_waiting(self, failure: Failure) -> None:
+        """Fails all waiting requests unless another connection is open or being dialed."""
+        if not self._open and self._dials == 0:
+            self.refuse_waiting(failure)
+
     # ---- dials
 
     def _may_grow(self) -> bool:
-        """Whether the cluster's `max_connections` (one if unset) permits another connection; dials in progress count."""
+        """Whether the cluster's `max_connections` (`unset_maximum` if unset) permits another connection; dials count."""
         maximum = self._target.max_connections
         if maximum <= 0 or maximum >= UNSET_CONNECTIONS:
-            maximum = 1
+            maximum = self.unset_maximum
         return len(self._open) + self._dials < maximum
 
     def _dial(self) -> bool:
@@ -223,12 +270,13 @@ class SharedPool(ConnectionPool):
             return False
         try:
             shared = self.new_connection()
-        except BaseException as error:  # of the codec of an installed package
+            peer = self._target.peer_for(self.alpn, True) if self.alpn else self._target.peer
+        except BaseException as error:  # of the codec of an installed package, or of a TLS context
             report("a connection cannot be made", error)
             self._target.on_connection_end(False)
             return False
         self._dials += 1
-        self._dialer.dial(self._target.peer, self._target.connect_timeout, shared, _Dial(self, shared))
+        self._dialer.dial(peer, self._target.connect_timeout, shared, _Dial(self, shared))
         return True
 
     def on_dialed(self, shared: SharedConnection) -> None:
@@ -244,12 +292,20 @@ class SharedPool(ConnectionPool):
             shared.connection.set_buffer_limit(target.buffer_limit)
         shared.is_counted = True
         shared.last_used = self._clock.now
+        if target.max_connection_age > 0.0:
+            shared.old_at = self._clock.now + vary(target.max_connection_age)
+            self._retire_old()
         self._open.append(shared)
-        shared.max_silence = self._silence_limit()
-        shared.connection.set_idle(shared.max_silence)
+        self.watch(shared)
         self.on_room()
         if self._is_closed:
             shared.retire()
+
+    def _retire_old(self) -> None:
+        """The successor of the old connections is about to be open."""
+        for shared in list(self._open):
+            if 0.0 < shared.old_at <= self._clock.now:
+                shared.retire()
 
     def on_dial_failed(self, failure: Failure) -> None:
         """A connection could not be opened."""
@@ -299,8 +355,13 @@ class SharedPool(ConnectionPool):
         if shared.is_counted:
             shared.is_counted = False
             self._target.on_connection_end(True)
-        if self._waiting and not self._open and self._dials == 0 and not self._dial():
-            self._fail_waiting(OVERFLOW)
+        if not self._waiting or self._dials > 0:
+            return
+        if not self._open:
+            if not self._dial():
+                self._fail_waiting(OVERFLOW)
+        else:
+            self.on_waiting()
 
 
 class _Dial(DialReceiver):

@@ -204,6 +204,8 @@ class ClusterHost(Host):
         self.heartbeat_failures = cluster.heartbeats.failures
         self.ping_interval = cluster.heartbeats.pings
         self.max_connection_age = cluster.max_connection_age
+        self.stream_window = cluster.stream_window
+        self.connection_window = cluster.connection_window
 
     def set_active_health(self, healthy: bool) -> None:
         """Records the result of the active health check."""

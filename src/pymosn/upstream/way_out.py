@@ -42,6 +42,15 @@ class WayOut:
             return self._by_alpn
         return client
 
+    def for_bytes(self, protocol: str, client: str) -> str:
+        """The protocol for a connection that will carry other bytes: of the same family, and with one stream at a time."""
+        family = family_of(client if protocol == AUTO else protocol, self._protocols)
+        for name in self._protocols.names():
+            found = self._protocols.get(name)
+            if found is not None and found.spec.family == family and not found.spec.multiplexed:
+                return name
+        return protocol
+
     def translates(self, protocol: str, client: str) -> bool:
         """Whether a request of `client` must be translated for `protocol`, which the method `protocol` has chosen."""
         if protocol in (client, AUTO):

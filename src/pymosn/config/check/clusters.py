@@ -17,6 +17,8 @@ from pymosn.core.headers import is_token
 from pymosn.upstream.balancers import balancers
 
 MAX_WEIGHT: Final = 128
+#: The largest window of HTTP/2 (RFC 9113 section 6.9.1).
+MAX_WINDOW: Final = 2**31 - 1
 #: SO_MARK has 32 bits.
 MAX_MARK: Final = 2**32 - 1
 TYPES: Final = frozenset({"SIMPLE", "STATIC", "DYNAMIC", "EDS", "STRICT_DNS", "ORIGINAL_DST"})
@@ -52,6 +54,11 @@ def _check_cluster(cluster: Cluster, path: str, report: Diagnostics, redirects: 
     _check_balancing(cluster, path, report)
     if cluster.upstream_protocol:
         check_protocol(cluster.upstream_protocol, f"{path}.upstream_protocol", report)
+    if cluster.http2 is not None:
+        for key, least in (("initial_stream_window_size", 1), ("initial_connection_window_size", 65535)):
+            size = getattr(cluster.http2, key)
+            if not least <= size <= MAX_WINDOW:
+                report.error(f"{path}.http2.{key}", f"must be from {least} to {MAX_WINDOW}", size)
     check_tcp_keepalive(cluster.tcp_keepalive, f"{path}.tcp_keepalive", report)
     if cluster.mark > MAX_MARK:
         report.error(f"{path}.mark", f"must be at most {MAX_MARK}", cluster.mark)

@@ -152,6 +152,15 @@ class Keepalive(Block, kw_only=True):
     ] = 6
 
 
+class ClusterHttp2(Block, kw_only=True):
+    """HTTP/2 to the hosts of a cluster."""
+
+    initial_stream_window_size: Annotated[
+        Unsigned, own("bytes that a host may send on one stream before the client has taken some")
+    ] = 256 * 1024
+    initial_connection_window_size: Annotated[Unsigned, own("the same for all streams together")] = 1024 * 1024
+
+
 class BalancerConfig(Block, kw_only=True):
     """Parameters of the load-aware balancers."""
 
@@ -216,6 +225,7 @@ class Cluster(Block, kw_only=True):
         Duration,
         own("no further requests on a connection that is older, give or take 10 %, and it closes; 0 means no limit"),
     ] = 0.0
+    http2: Annotated[ClusterHttp2 | None, own("windows of HTTP/2")] = None
     tcp_keepalive: Annotated[TcpKeepalive | None, own("probes on silent connections; default: none")] = None
     max_request_per_conn: Annotated[Unsigned, works("enforced when given; MOSN does not enforce its default of 1024")] = 0
     conn_buffer_limit_bytes: Annotated[

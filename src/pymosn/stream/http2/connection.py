@@ -99,6 +99,10 @@ class Http2Connection(LivingConnection):
         """The failure of a stream that the peer has reset; None if it is none."""
         raise NotImplementedError
 
+    def loss_of(self, stream: Http2Stream, failure: Failure) -> Failure:
+        """The failure of a stream whose connection is gone because of `failure`."""
+        return failure
+
     def on_goaway(self, last_id: i64, code: i64, debug: bytes) -> None:
         """The peer will process no stream of ours after `last_id`."""
 
@@ -133,7 +137,7 @@ class Http2Connection(LivingConnection):
             stream.remote_ended = True
             stream.drop()
         for stream in streams.values():
-            self.tell_reset(stream, failure)
+            self.tell_reset(stream, self.loss_of(stream, failure))
 
     # ---- frames
 

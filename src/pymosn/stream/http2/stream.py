@@ -49,6 +49,11 @@ class Http2Stream:
         self.is_timed = False
         #: Content that has arrived before the response that opens its tunnel; None for streams that do not wait for one.
         self.early: list[bytes] | None = None
+        #: For clients: the request is a HEAD; its host demands HTTP/1.1; the tunnel that it asks for; interim responses so far.
+        self.is_to_head = False
+        self.needs_http1 = False
+        self.tunnel: bytes = b""
+        self.interims: i64 = 0
         #: Bytes that may be sent; negative after the peer has reduced its initial window. And that the peer may send.
         self.send_window: i64 = send_window
         self.receive_window: i64 = receive_window
