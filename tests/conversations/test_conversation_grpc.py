@@ -1,0 +1,145 @@
+"""gRPC, by clients and hosts that speak HTTP/2: what arrives on the wire when calls end, in time or not."""
+
+from __future__ import annotations
+
+import pytest
+from tests.kit import Start
+from tests.kit.h2_end import Stream
+from tests.kit.h2_peers import H2Client, H2Upstream, h2_client, h2_upstream, request
+from tests.kit.talk import Talk
+
+from pymosn.api.routing import Route
+from pymosn.core.failure import CONNECT_REFUSED
+from pymosn.protocol.http2 import frames
+from pymosn.routing.actions import Forward, ForwardOptions, RetryPolicy
+from pymosn.routing.matchers import AnyRequest
+from pymosn.routing.retries import conditions_of
+
+MESSAGE = b"\0\0\0\0\2hi"
+HOSTS = ["10.0.0.1:80", "10.0.0.2:80"]
+HEAD = ((b"content-type", b"application/grpc"),)
+
+
+def grpc_talk(start: Start, *conditions: str) -> tuple[Talk, H2Client]:
+    """A listener for HTTP/2 whose calls are repeated under these conditions, and a client."""
+    policy = RetryPolicy(True, 2, conditions=conditions_of(list(conditions), frozenset())) if conditions else None
+    action = Forward("service", 60.0, ForwardOptions(retry_policy=policy))
+    talk = start(routes=[Route("all", AnyRequest(), action)], hosts=HOSTS, protocols=("Http2",))
+    return talk, h2_client(talk)
+
+
+def calls(client: H2Client, *fields: tuple[bytes, bytes], end: bool = True) -> Stream:
+    head = request(b"POST", b"/pkg.Echo/Say", b"a", (b"te", b"trailers"), *HEAD, *fields)
+    return client.requests(head, MESSAGE, end)
+
+
+def answers(upstream: H2Upstream, stream: Stream, status: bytes, body: bytes = MESSAGE) -> None:
+    upstream.responds(stream, 200, HEAD, body, end=False)
+    upstream.sends_trailers(stream, [(b"grpc-status", status)])
+
+
+def test_a_call_and_its_status(start: Start) -> None:
+    talk, client = grpc_talk(start)
+    stream = calls(client, (b"grpc-timeout", b"5S"), (b"x-raw-bin", b"AAE="))
+    upstream = h2_upstream(talk.expect_dial(HOSTS[0]))
+    got = upstream.takes_stream()
+    assert (got.fields[b":path"], got.data, got.is_done) == (b"/pkg.Echo/Say", MESSAGE, True)
+    assert got.fields[b"te"] == b"trailers"
+    assert (got.fields[b"grpc-timeout"], got.fields[b"x-raw-bin"]) == (b"5S", b"AAE=")
+    answers(upstream, got, b"0")
+    assert client.result(stream) == (200, MESSAGE)
+    assert stream.trailers == [(b"grpc-status", b"0")]
+    assert [exchange.call_status for exchange in talk.outcomes.exchanges] == [0]
+
+
+def test_messages_go_to_and_fro(start: Start) -> None:
+    talk, client = grpc_talk(start)
+    stream = calls(client, end=False)
+    upstream = h2_upstream(talk.expect_dial(HOSTS[0]))
+    got = upstream.takes_stream()
+    upstream.responds(got, 200, HEAD, end=False)
+    assert stream.status == 200
+    for number in range(3):
+        upstream.sends_data(got, b"answer %d" % number)
+        assert stream.data.endswith(b"answer %d" % number)
+        client.sends_data(stream, b"question %d" % number)
+        assert got.data.endswith(b"question %d" % number)
+    client.sends_data(stream, b"", end=True)
+    assert got.is_done
+    upstream.sends_trailers(got, [(b"grpc-status", b"0")])
+    assert stream.trailers == [(b"grpc-status", b"0")]
+
+
+def test_a_local_reply_is_one_head(start: Start) -> None:
+    talk, client = grpc_talk(start)
+    stream = calls(client)
+    for host in HOSTS:
+        talk.hold_dial(host).fails(CONNECT_REFUSED)
+    assert (stream.has_end, stream.status, stream.data, stream.trailers) == (True, 200, b"", None)
+    assert stream.fields[b"content-type"] == b"application/grpc"
+    assert (stream.fields[b"grpc-status"], stream.fields[b"grpc-message"]) == (b"14", b"502 Bad Gateway")
+    assert b"content-length" not in stream.fields
+    assert talk.reasons() == ["connect_refused"]
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_a_deadline_cancels_both_sides(start: Start, has_begun: bool) -> None:
+    talk, client = grpc_talk(start)
+    stream = calls(client, (b"grpc-timeout", b"2S"))
+    upstream = h2_upstream(talk.expect_dial(HOSTS[0]))
+    got = upstream.takes_stream()
+    if has_begun:
+        upstream.responds(got, 200, HEAD, MESSAGE, end=False)
+    talk.advance(2.5)
+    upstream.settle()
+    client.settle()
+    if has_begun:
+        assert (stream.data, stream.has_end, stream.code) == (MESSAGE, False, frames.CANCEL)
+    else:
+        assert stream.fields[b"grpc-status"] == b"4"
+    assert got.code == frames.CANCEL
+    assert talk.reasons() == ["deadline_exceeded"]
+    assert client.is_open()
+    assert upstream.is_open()
+
+
+def test_a_client_that_cancels_cancels_the_host(start: Start) -> None:
+    talk, client = grpc_talk(start)
+    stream = calls(client, end=False)
+    upstream = h2_upstream(talk.expect_dial(HOSTS[0]))
+    got = upstream.takes_stream()
+    client.resets_stream(stream)
+    upstream.settle()
+    assert got.code == frames.CANCEL
+    assert talk.reasons() == ["client_gone"]
+
+
+@pytest.mark.parametrize("has_head", [False, True])
+def test_an_unavailable_host_is_replaced_before_the_first_message(start: Start, has_head: bool) -> None:
+    talk, client = grpc_talk(start, "unavailable")
+    stream = calls(client)
+    upstream = h2_upstream(talk.expect_dial(HOSTS[0]))
+    got = upstream.takes_stream()
+    if has_head:
+        answers(upstream, got, b"14", b"")
+    else:
+        upstream.responds(got, 200, [*HEAD, (b"grpc-status", b"14")])
+    other = h2_upstream(talk.expect_dial(HOSTS[1]))
+    again = other.takes_stream()
+    assert (again.data, again.is_done) == (MESSAGE, True)
+    answers(other, again, b"0")
+    assert client.result(stream) == (200, MESSAGE)
+    assert stream.trailers == [(b"grpc-status", b"0")]
+    assert talk.outcomes.exchanges[0].attempts == 2
+
+
+def test_a_host_that_answers_early_ends_the_call(start: Start) -> None:
+    talk, client = grpc_talk(start)
+    stream = calls(client, end=False)
+    upstream = h2_upstream(talk.expect_dial(HOSTS[0]))
+    got = upstream.takes_stream()
+    upstream.responds(got, 200, [*HEAD, (b"grpc-status", b"7")])
+    client.settle()
+    assert (stream.fields[b"grpc-status"], stream.has_end) == (b"7", True)
+    assert stream.code in (-1, frames.NO_ERROR)
+    assert [exchange.call_status for exchange in talk.outcomes.exchanges] == [7]
