@@ -258,6 +258,8 @@ class Forwarder(HostAttempts):
         request = self.owner.exchange.request
         if policy is not None and policy.judges_calls and request.has_call_status and not retries:
             call_status = request.call_status(head.headers)
+            if call_status < 0 and head.status != 200:
+                call_status = request.call_outcome(head, None)  # a response that is not gRPC's
             if call_status < 0 and not end and len(data) == 0 and self._can_repeat():
                 self._held = head
                 return

@@ -361,6 +361,15 @@ def test_a_head_is_held_only_where_a_retry_is_possible() -> None:
         assert scene.client.head is not None
 
 
+def test_a_response_of_http_counts_as_the_status_that_clients_make_of_it() -> None:
+    for http, attempts in ((503, 2), (404, 1)):
+        scene = Scene(retrying("unavailable"))
+        scene.call()
+        receiver = scene.give_stream()
+        receiver.on_response(HttpResponse(http), b"", False)
+        assert scene.driver.exchange.attempts == attempts
+
+
 def test_a_held_head_is_sent_before_the_route_gives_up() -> None:
     scene = Scene(retrying("unavailable"))
     scene.call()
