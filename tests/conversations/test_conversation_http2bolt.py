@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from tests.kit import Peer, Start, Talk, bolt_frames
+from tests.kit.h2_peers import h2_client, h2_upstream, request
 
 from pymosn.api.routing import Route
 from pymosn.config.typed import typed
@@ -32,10 +33,10 @@ def of_route(config: dict[str, Any]) -> dict[str, object]:
     return {"transcoder": spec.make(typed(config, spec.settings))}
 
 
-def begin(start: Start, config: dict[str, Any]) -> tuple[Talk, Peer]:
+def begin(start: Start, config: dict[str, Any], protocol: str = "Http1") -> Talk:
     routes = [Route("all", AnyRequest(), Forward("service", 5.0))]
-    talk = start(routes=routes, filters={"transcoder": transcoder(config)}, reason_header=True)
-    return talk, talk.connect()
+    filters = {"transcoder": transcoder(config)}
+    return start(routes=routes, filters=filters, reason_header=True, protocols=(protocol,))
 
 
 def answered(client: Peer) -> tuple[int, dict[str, str], bytes]:
@@ -46,7 +47,8 @@ def answered(client: Peer) -> tuple[int, dict[str, str], bytes]:
 
 
 def test_a_request_and_its_response(start: Start) -> None:
-    talk, client = begin(start, SIMPLE)
+    talk = begin(start, SIMPLE)
+    client = talk.connect()
     fields = "service: test\r\nX-Two: a\r\nx-two: b\r\nCookie: c=1\r\ncookie: d=2\r\nConnection: keep-alive\r\n"
     client.sends(f"POST /hello?x=1 HTTP/1.1\r\nHost: h\r\n{fields}Content-Length: 4\r\n\r\nbody".encode())
     upstream = talk.expect_dial()
@@ -69,7 +71,8 @@ def test_a_request_and_its_response(start: Start) -> None:
 
 @pytest.mark.parametrize("status", [1, 4, 7, 16])
 def test_any_other_status_is_a_500(start: Start, status: int) -> None:
-    talk, client = begin(start, SIMPLE)
+    talk = begin(start, SIMPLE)
+    client = talk.connect()
     client.sends(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
     upstream = talk.expect_dial()
     (frame,) = bolt_frames.frames(upstream.takes())
@@ -78,13 +81,49 @@ def test_any_other_status_is_a_500(start: Start, status: int) -> None:
 
 
 def test_a_header_of_a_response_that_cannot_be_sent(start: Start) -> None:
-    talk, client = begin(start, SIMPLE)
+    talk = begin(start, SIMPLE)
+    client = talk.connect()
     client.sends(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
     upstream = talk.expect_dial()
     (frame,) = bolt_frames.frames(upstream.takes())
     upstream.sends(bolt_frames.response(frame.request_id, b"", {"a": "x\r\nset-cookie: y"}))
     status, fields, _ = answered(client)
     assert (status, fields["x-pymosn-reason"], "set-cookie" in fields) == (502, "untranslatable_reply", False)
+
+
+def test_clients_of_http2(start: Start) -> None:
+    talk = begin(start, SIMPLE, "Http2")
+    client = h2_client(talk)
+    stream = client.requests(request(b"POST", b"/hello", b"h", (b"service", b"test"), (b"cookie", b"a=1")), b"body", True)
+    upstream = talk.expect_dial()
+    (frame,) = bolt_frames.frames(upstream.takes())
+    assert (frame.headers, frame.content) == ({"host": "h", "service": "test", "cookie": "a=1"}, b"body")
+    upstream.sends(bolt_frames.response(frame.request_id, b"pong", {"dataId": "xyz"}))
+    assert client.result(stream) == (200, b"pong")
+    assert stream.fields[b"dataid"] == b"xyz"
+
+
+def test_from_http1_to_http2(start: Start) -> None:
+    talk = begin(start, {"type": "httpTohttp2"})
+    client = talk.connect()
+    client.sends(b"POST /a?b HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbo")
+    upstream = h2_upstream(talk.expect_dial())
+    stream = upstream.takes_stream()
+    assert (stream.fields[b":path"], stream.data) == (b"/a?b", b"bo")  # it does not wait for the rest
+    client.sends(b"dy")
+    upstream.responds(stream, 200, ((b"x-a", b"1"), (b"content-length", b"4")), b"done", end=True)
+    status, fields, body = answered(client)
+    assert (status, fields["x-a"], body, stream.data) == (200, "1", b"done", b"body")
+
+
+def test_from_http2_to_http1(start: Start) -> None:
+    talk = begin(start, {"type": "http2Tohttp"}, "Http2")
+    client = h2_client(talk)
+    stream = client.requests(request(b"GET", b"/a", b"h"), b"", True)
+    upstream = talk.expect_dial()
+    assert upstream.takes().startswith(b"GET /a HTTP/1.1\r\nhost: h\r\n")
+    upstream.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone")
+    assert client.result(stream) == (200, b"done")
 
 
 def test_headers_that_are_too_long() -> None:
@@ -132,7 +171,8 @@ def test_rules_choose_the_upstream_protocol(
 
 
 def test_the_type_comes_after_the_rules(start: Start) -> None:
-    talk, client = begin(start, RULES)
+    talk = begin(start, RULES)
+    client = talk.connect()
     client.sends(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
     assert bolt_frames.frames(talk.expect_dial().takes())
 
