@@ -141,13 +141,15 @@ class Dial:
         self._filter = network_filter
         self._receiver = receiver
 
-    def connects(self, stalled: bool = False, lost: bool = False, greeting: bytes = b"") -> Peer:
+    def connects(self, stalled: bool = False, lost: bool = False, greeting: bytes = b"", alpn: str = "") -> Peer:
         """The connection is open.
 
-        `stalled`: the upstream reads nothing. Before the proxy learns that it is open: it is `lost`, or brings a `greeting`.
+        `alpn`: the upstream has selected it. `stalled`: the upstream reads nothing. Before the proxy learns that it is open:
+        it is `lost`, or brings a `greeting`.
         """
         dialer = self._dialer
         connection = dialer.open(self._filter)
+        connection.alpn = alpn
         peer = dialer.new_peer(self.address, connection, stalled)
         if lost:
             peer.resets()

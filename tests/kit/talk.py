@@ -157,7 +157,7 @@ class Talk:
             known.add(extra.spec.name, extra)
         self.clusters = Clusters()
         self.runtime = Runtime(self.clock, self.wheel, self.metrics, self.log, known, self.clusters)
-        self.maker = PoolMaker(known, dialer, self.wheel)
+        self.maker = PoolMaker(known, dialer, self.wheel, log=self.log)
         chosen = {"upstream_protocol": upstream_protocol or (over[1] if over is not None else "")}
         chosen = {key: value for key, value in chosen.items() if value}
         own = {"limits": LimitPlan(connections=max_connections), **chosen, **(plan or {})}

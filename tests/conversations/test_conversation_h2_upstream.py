@@ -1,0 +1,427 @@
+"""Requests of HTTP/1 clients that are sent to upstreams in HTTP/2, and what such upstreams may do."""
+
+import pytest
+from tests.kit.h2_peers import H2Upstream, h2_upstream
+from tests.kit.peers import Peer
+from tests.kit.starting import Start
+from tests.kit.talk import Talk
+
+from pymosn.network.tls.settings import ClientSettings, TlsSettings
+from pymosn.protocol.http2.frames import (
+    CANCEL,
+    DATA,
+    ENABLE_CONNECT_PROTOCOL,
+    ENHANCE_YOUR_CALM,
+    GOAWAY,
+    HTTP_1_1_REQUIRED,
+    MAX_CONCURRENT_STREAMS,
+    NO_ERROR,
+    PING,
+    PROTOCOL_ERROR,
+    REFUSED_STREAM,
+)
+from pymosn.upstream.plan import HeartbeatPlan
+
+pytestmark = pytest.mark.whole_only
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
+OK = b"HTTP/1.1 200 OK\r\ndate: d\r\ncontent-length: 2\r\n\r\nok"
+DATE = (b"date", b"d")
+SIZED = [DATE, (b"content-length", b"2")]
+
+
+def begin(start: Start, request: bytes = GET, **keywords: object) -> tuple[Talk, Peer, H2Upstream]:
+    """A client has sent a request, and its upstream, which speaks HTTP/2, has got it."""
+    plan = {"upstream_protocol": "Http2", **dict(keywords.pop("plan", {}))}  # type: ignore[call-overload]
+    settings = keywords.pop("settings", ())
+    talk = start(plan=plan, **keywords)
+    client = talk.connect()
+    client.sends(request)
+    return talk, client, h2_upstream(talk.expect_dial(), settings)  # type: ignore[arg-type]
+
+
+def answer(client: Peer, upstream: H2Upstream) -> None:
+    """The request is answered."""
+    upstream.responds(upstream.takes_stream(), 200, SIZED, b"ok")
+    client.receives(OK)
+
+
+def test_a_request_and_its_response(start: Start) -> None:
+    talk, client, upstream = begin(
+        start, b"GET /a?b HTTP/1.1\r\nHost: A.example\r\nX-Own: 1\r\nConnection: x-own\r\nTE: trailers\r\n\r\n"
+    )
+    stream = upstream.takes_stream()
+    assert stream.heads == [
+        [
+            (b":method", b"GET"),
+            (b":scheme", b"http"),
+            (b":path", b"/a?b"),
+            (b":authority", b"a.example"),
+            (b"te", b"trailers"),
+        ]
+    ]
+    assert stream.has_end
+    upstream.responds(stream, 200, SIZED, b"ok")
+    client.receives(OK)
+    client.sends(GET)
+    answer(client, upstream)
+    talk.expect_no_dial()
+    assert [exchange.variable("upstream_protocol") for exchange in talk.outcomes.exchanges] == ["Http2", "Http2"]
+
+
+def test_content_and_trailers_in_both_directions(start: Start) -> None:
+    request = b"POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: te\r\nTransfer-Encoding: chunked\r\n\r\n"
+    _, client, upstream = begin(start, request)
+    stream = upstream.takes_stream()
+    client.sends(b"3\r\nabc\r\n")
+    assert (stream.data, stream.has_end) == (b"abc", False)
+    client.sends(b"0\r\nX-Sum: 1\r\n\r\n")
+    assert stream.trailers == [(b"x-sum", b"1")]
+    upstream.responds(stream, 200, [DATE], b"d", end=False)
+    client.receives(b"HTTP/1.1 200 OK\r\ndate: d\r\ntransfer-encoding: chunked\r\n\r\n1\r\nd\r\n")
+    upstream.sends_trailers(stream, [(b"x-sum", b"2")])
+    client.receives(b"0\r\nx-sum: 2\r\n\r\n")
+
+
+def test_head_and_interim_responses(start: Start) -> None:
+    _, client, upstream = begin(start, b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+    stream = upstream.takes_stream()
+    upstream.responds(stream, 103, [(b"link", b"x")], end=False)
+    upstream.responds(stream, 200, [DATE, (b"content-length", b"1000")])
+    client.receives(b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\ndate: d\r\ncontent-length: 1000\r\n\r\n")
+    client.sends(GET)
+    answer(client, upstream)
+
+
+def test_many_requests_share_a_connection_and_a_cancelled_one_is_reset(start: Start) -> None:
+    talk, client, upstream = begin(start)
+    other = talk.connect()
+    other.sends(GET)
+    leaving, staying = upstream.takes_stream(), upstream.takes_stream()
+    client.resets()
+    assert leaving.code == CANCEL
+    assert upstream.end.kinds()[-1] == PING, "it may still work on the request: counted until it has read the reset"
+    upstream.responds(staying, 200, SIZED, b"ok")
+    other.receives(OK)
+    assert upstream.is_open()
+
+
+def test_a_response_before_the_end_of_the_request(start: Start) -> None:
+    _, client, upstream = begin(start, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
+    stream = upstream.takes_stream()
+    upstream.responds(stream, 200, SIZED, b"ok")
+    assert stream.code == NO_ERROR
+    client.receives(OK.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
+    assert upstream.is_open()
+
+
+def test_a_reset_without_an_error_after_the_response_is_no_failure(start: Start) -> None:
+    talk, client, upstream = begin(start)
+    stream = upstream.takes_stream()
+    upstream.end.send_head(stream, [(b":status", b"200"), *SIZED], False)
+    upstream.end.send_data(stream, b"ok", True)
+    upstream.resets_stream(stream, int(NO_ERROR))
+    client.receives(OK)
+    assert talk.reasons() == ["ok"]
+
+
+# ---- what was not processed is sent again
+
+
+def test_a_goaway_names_what_was_not_processed(start: Start) -> None:
+    """Any request is sent again, and those that the host has processed are finished."""
+    talk, client, upstream = begin(start)
+    other = talk.connect()
+    other.sends(POST)
+    first = upstream.takes_stream()
+    upstream.takes_stream()
+    upstream.sends(frame(GOAWAY, first.number.to_bytes(4, "big") + bytes(4)))
+    again = h2_upstream(talk.expect_dial())
+    repeated = again.takes_stream()
+    assert (repeated.data, repeated.has_end) == (b"hello", True)
+    again.responds(repeated, 200, SIZED, b"ok")
+    other.receives(OK)
+    upstream.responds(first, 200, SIZED, b"ok")
+    client.receives(OK)
+    assert upstream.peer.is_closed()
+    assert talk.reasons() == ["ok", "ok"]
+
+
+def test_a_graceful_goaway_takes_no_request_away(start: Start) -> None:
+    talk, client, upstream = begin(start)
+    upstream.sends(frame(GOAWAY, b"\x7f\xff\xff\xff" + bytes(4)))
+    other = talk.connect()
+    other.sends(GET)
+    answer(other, h2_upstream(talk.expect_dial()))
+    answer(client, upstream)
+    assert upstream.peer.is_closed()
+
+
+@pytest.mark.parametrize("request_bytes", [GET, POST], ids=["GET", "POST"])
+def test_a_refused_stream_is_tried_again(start: Start, request_bytes: bytes) -> None:
+    _, client, upstream = begin(start, request_bytes)
+    upstream.resets_stream(upstream.takes_stream(), int(REFUSED_STREAM))
+    answer(client, upstream)
+
+
+def test_a_request_that_is_refused_each_time_fails(start: Start) -> None:
+    talk, client, upstream = begin(start)
+    for _ in range(4):
+        upstream.resets_stream(upstream.takes_stream(), int(REFUSED_STREAM))
+    assert client.takes().startswith(b"HTTP/1.1 502 ")
+    assert talk.reasons() == ["refused_stream"]
+
+
+def test_the_sent_part_of_a_request_is_sent_again(start: Start) -> None:
+    """Also if the client is still sending."""
+    _, client, upstream = begin(start, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234")
+    upstream.resets_stream(upstream.takes_stream(), int(REFUSED_STREAM))
+    stream = upstream.takes_stream()
+    assert (stream.data, stream.has_end) == (b"01234", False)
+    client.sends(b"56789")
+    assert (stream.data, stream.has_end) == (b"0123456789", True)
+    upstream.responds(stream, 200, SIZED, b"ok")
+    client.receives(OK)
+
+
+@pytest.mark.parametrize(
+    ("code", "begins", "reason"),
+    [
+        (CANCEL, False, "reset_before_response"),
+        (ENHANCE_YOUR_CALM, False, "reset_before_response"),
+        (NO_ERROR, False, "reset_before_response"),
+        (CANCEL, True, "reset_after_response"),
+        (REFUSED_STREAM, True, "reset_after_response"),
+    ],
+)
+def test_other_resets(start: Start, code: int, begins: bool, reason: str) -> None:
+    talk, client, upstream = begin(start)
+    stream = upstream.takes_stream()
+    if begins:
+        upstream.responds(stream, 200, SIZED, b"o", end=False)
+    upstream.resets_stream(stream, int(code))
+    client.takes()
+    assert talk.reasons() == [reason]
+    assert upstream.is_open()
+
+
+@pytest.mark.parametrize(("body", "end"), [(b"okk", False), (b"o", True)])
+def test_a_length_that_is_wrong_resets_the_stream_alone(start: Start, body: bytes, end: bool) -> None:
+    talk, client, upstream = begin(start)
+    stream = upstream.takes_stream()
+    upstream.responds(stream, 200, SIZED, body, end)
+    client.takes()
+    assert (stream.code, talk.reasons()) == (PROTOCOL_ERROR, ["bad_response"])
+    late = talk.connect()
+    late.sends(GET)
+    answer(late, upstream)
+
+
+def test_a_violation_of_the_protocol_ends_the_connection(start: Start) -> None:
+    talk, client, upstream = begin(start)
+    upstream.takes_stream()
+    upstream.sends(frame(DATA, b"x"))  # on stream 0
+    client.takes()
+    assert (upstream.goaway(), talk.reasons()) == (PROTOCOL_ERROR, ["bad_response"])
+    late = talk.connect()
+    late.sends(GET)
+    answer(late, h2_upstream(talk.expect_dial()))
+
+
+# ---- HTTP/1
+
+
+def test_a_host_that_answers_in_http1_is_asked_in_http1(start: Start) -> None:
+    """The request is sent again, and so are all others, in HTTP/1 from then on."""
+    talk = start(plan={"upstream_protocol": "Http2"})
+    client = talk.connect()
+    client.sends(POST)
+    wrong = talk.expect_dial()
+    assert wrong.takes().startswith(b"PRI * HTTP/2.0")
+    wrong.sends(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+    upstream = talk.expect_dial()
+    upstream.receives(POST)
+    upstream.sends(OK)
+    client.receives(OK)
+    client.sends(GET)
+    upstream.receives(GET)
+    upstream.sends(OK)
+    client.receives(OK)
+    assert [exchange.variable("upstream_protocol") for exchange in talk.outcomes.exchanges] == ["Http1", "Http1"]
+    lines = [line for line in talk.log.lines if "does not speak Http2" in line]
+    assert len(lines) == 1
+
+
+def test_a_request_for_which_the_host_demands_http1(start: Start) -> None:
+    """Only that one: others still use HTTP/2."""
+    talk, client, upstream = begin(start)
+    upstream.resets_stream(upstream.takes_stream(), int(HTTP_1_1_REQUIRED))
+    plain = talk.expect_dial()
+    plain.receives(GET)
+    plain.sends(OK)
+    client.receives(OK)
+    client.sends(GET)
+    answer(client, upstream)
+
+
+# ---- several connections
+
+
+def test_another_connection_when_all_streams_are_used(start: Start) -> None:
+    talk, client, upstream = begin(start, settings=((int(MAX_CONCURRENT_STREAMS), 1),))
+    second, third = talk.connect(), talk.connect()
+    second.sends(GET)
+    other = h2_upstream(talk.expect_dial(), ((int(MAX_CONCURRENT_STREAMS), 1),))
+    third.sends(GET)
+    last = talk.hold_dial()
+    answer(client, upstream)
+    answer(third, upstream)
+    answer(second, other)
+    h2_upstream(last.connects())
+
+
+def test_requests_wait_where_no_other_connection_is_allowed(start: Start) -> None:
+    talk, client, upstream = begin(start, settings=((int(MAX_CONCURRENT_STREAMS), 1),), max_connections=1)
+    second = talk.connect()
+    second.sends(GET)
+    talk.expect_no_dial()
+    answer(client, upstream)
+    answer(second, upstream)
+
+
+def test_a_connection_grows_old(start: Start) -> None:
+    talk, client, upstream = begin(start, plan={"max_connection_age": 50.0})
+    answer(client, upstream)
+    talk.advance(56.0)
+    client.sends(GET)
+    dial = talk.hold_dial()
+    answer(client, upstream)
+    successor = h2_upstream(dial.connects())
+    assert upstream.peer.is_closed()
+    client.sends(GET)
+    answer(client, successor)
+
+
+# ---- PING
+
+
+def test_a_connection_that_does_not_answer_a_ping_is_left(start: Start) -> None:
+    """Within interval and timeout, with a stream in flight; such a request is not sent again without a policy."""
+    talk, client, upstream = begin(start, plan={"heartbeats": HeartbeatPlan(10.0, 2.0, 6, 10.0)})
+    upstream.takes_stream()
+    upstream.end.answers = False
+    talk.advance(10.5)
+    assert upstream.end.kinds()[-1] == PING
+    late = talk.connect()
+    talk.advance(1.3)
+    late.sends(GET)
+    other = h2_upstream(talk.expect_dial())
+    answer(late, other)
+    talk.advance(0.7)
+    assert upstream.peer.is_reset()
+    assert client.takes().startswith(b"HTTP/1.1 502 ")
+    assert talk.reasons() == ["ok", "keepalive_timeout"]
+
+
+def test_pings_that_are_answered(start: Start) -> None:
+    talk, client, upstream = begin(start, plan={"heartbeats": HeartbeatPlan(10.0, 2.0, 6, 10.0)})
+    talk.advance(50.0)
+    assert upstream.end.kinds().count(int(PING)) == 5
+    answer(client, upstream)
+
+
+def test_no_pings_unless_they_are_configured(start: Start) -> None:
+    talk, client, upstream = begin(start)
+    talk.advance(50.0)
+    assert int(PING) not in upstream.end.kinds()
+    answer(client, upstream)
+
+
+# ---- ALPN
+
+BOTH = ClientSettings(TlsSettings(alpn=("h2", "http/1.1")), is_verified=False)
+
+
+@pytest.mark.parametrize("alpn", ["h2", "http/1.1", ""])
+def test_the_handshake_decides(start: Start, alpn: str) -> None:
+    talk = start(plan={"tls": BOTH})
+    client, other = talk.connect(), talk.connect()
+    client.sends(GET)
+    other.sends(GET)
+    dial = talk.hold_dial()
+    talk.expect_no_dial()
+    peer = dial.connects(alpn=alpn)
+    if alpn == "h2":
+        upstream = h2_upstream(peer)
+        answer(client, upstream)
+        answer(other, upstream)
+    else:
+        for one, host in ((client, peer), (other, talk.expect_dial())):
+            host.receives(GET)
+            host.sends(OK)
+            one.receives(OK)
+    protocol = "Http2" if alpn == "h2" else "Http1"
+    assert {exchange.variable("upstream_protocol") for exchange in talk.outcomes.exchanges} == {protocol}
+
+
+def test_a_host_that_selects_http1_although_http2_is_configured(start: Start) -> None:
+    talk = start(plan={"tls": BOTH, "upstream_protocol": "Http2"})
+    client = talk.connect()
+    client.sends(GET)
+    first = talk.hold_dial().connects(alpn="http/1.1")
+    assert not first.is_open()
+    upstream = talk.expect_dial()
+    upstream.receives(GET)
+    upstream.sends(OK)
+    client.receives(OK)
+
+
+# ---- tunnels
+
+UPGRADE = b"GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+ASK = UPGRADE + b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+
+
+def test_a_web_socket_over_a_stream(start: Start) -> None:
+    """It waits for the host's SETTINGS, which allow an extended CONNECT."""
+    talk, client, upstream = begin(start, ASK, settings=((int(ENABLE_CONNECT_PROTOCOL), 1),))
+    stream = upstream.takes_stream()
+    assert (stream.fields[b":method"], stream.fields[b":protocol"]) == (b"CONNECT", b"websocket")
+    assert b"sec-websocket-key" not in stream.fields
+    upstream.responds(stream, 200, end=False)
+    head = client.takes()
+    assert head.startswith(b"HTTP/1.1 101 ")
+    assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head
+    client.sends(b"\x81\x02hi")
+    assert stream.data == b"\x81\x02hi"
+    upstream.sends_data(stream, b"\x81\x02ho", True)
+    client.receives(b"\x81\x02ho")
+    client.shuts()
+    assert stream.has_end
+    assert talk.reasons() == ["ok"]
+    assert upstream.is_open()
+
+
+def test_a_refused_web_socket(start: Start) -> None:
+    _, client, upstream = begin(start, ASK, settings=((int(ENABLE_CONNECT_PROTOCOL), 1),))
+    stream = upstream.takes_stream()
+    upstream.responds(stream, 403, SIZED, b"ok")
+    client.receives(OK.replace(b"200 OK", b"403 Forbidden"))
+    assert upstream.is_open()
+
+
+def test_a_web_socket_uses_http1_where_the_host_has_no_extended_connect(start: Start) -> None:
+    talk, client, upstream = begin(start, ASK)
+    plain = talk.expect_dial()
+    assert b"upgrade: websocket\r\n" in plain.takes()
+    plain.sends(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+    assert client.takes().startswith(b"HTTP/1.1 101 ")
+    other = talk.connect()
+    other.sends(GET)
+    answer(other, upstream)
+
+
+def frame(kind: int, payload: bytes, stream: int = 0, flags: int = 0) -> bytes:
+    """A frame."""
+    return len(payload).to_bytes(3, "big") + bytes([int(kind), flags]) + stream.to_bytes(4, "big") + payload
