@@ -49,7 +49,7 @@ class Http2Stream:
         self.is_timed = False
         #: Content that has arrived before the response that opens its tunnel; None for streams that do not wait for one.
         self.early: list[bytes] | None = None
-        #: For clients: the request is a HEAD; its host demands HTTP/1.1; the tunnel that it asks for; interim responses so far.
+        #: For clients: the request is a HEAD; its host demands HTTP/1.1; the tunnel that it asks for; interim responses.
         self.is_to_head = False
         self.needs_http1 = False
         self.tunnel: bytes = b""
