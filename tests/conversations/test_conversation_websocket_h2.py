@@ -6,7 +6,7 @@ from base64 import b64decode, b64encode
 import pytest
 from tests.kit import OK, Peer, Start, Talk
 from tests.kit.h2_end import Pairs, Stream
-from tests.kit.h2_peers import H2Client, get, h2_client
+from tests.kit.h2_peers import H2Client, get, h2_client, h2_upstream
 from tests.kit.options import http1_options
 
 from pymosn.core.message import CONNECT, CONNECT_HERE
@@ -280,4 +280,164 @@ def test_connect_is_forwarded(start: Start) -> None:
     upstream.sends(b"y")
     client.settle()
     assert stream.data == b"y"
+    assert not stream.has_end
+
+
+# ---- hosts with HTTP/2
+
+
+def to_h2(start: Start, **options: object) -> Talk:
+    """A listener that speaks HTTP/1 to clients, HTTP/2 to hosts."""
+    return start(upstream_protocol="Http2", **options)
+
+
+def test_the_handshake_of_http1_is_made_for_the_client(start: Start) -> None:
+    talk = to_h2(start)
+    client = talk.connect()
+    client.sends(ASK)
+    upstream = h2_upstream(talk.expect_dial(), SUPPORTS)
+    stream = upstream.takes_stream()
+    assert stream.fields == {
+        b":method": b"CONNECT",
+        b":protocol": b"websocket",
+        b":scheme": b"http",
+        b":path": b"/chat?a=b",
+        b":authority": b"a",
+        b"sec-websocket-version": b"13",
+    }
+    assert not stream.has_end
+    upstream.responds(stream, 200, [(b"sec-websocket-protocol", b"chat")], b"first", end=False)
+    raw = client.takes()
+    assert raw.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+    assert b"\r\nconnection: upgrade\r\nupgrade: websocket\r\n" in raw
+    assert b"Sec-WebSocket-Accept: " + accept_of(KEY) + b"\r\n" in raw
+    assert raw.endswith(b"\r\n\r\nfirst")
+    client.sends(b"\x81\x02hi")
+    upstream.settle()
+    assert stream.data == b"\x81\x02hi"
+    upstream.sends_data(stream, b"bye", end=True)
+    assert client.takes() == b"bye"
+    assert client.has_fin()
+    client.shuts()
+    upstream.settle()
+    assert stream.has_end
+    assert client.is_closed()
+    assert talk.reasons() == ["ok"]
+
+
+def test_a_host_with_http2_that_refuses(start: Start) -> None:
+    talk = to_h2(start)
+    client = talk.connect()
+    client.sends(ASK)
+    upstream = h2_upstream(talk.expect_dial(), SUPPORTS)
+    stream = upstream.takes_stream()
+    upstream.responds(stream, 403, [(b"content-length", b"2")], b"no")
+    assert client.takes().startswith(b"HTTP/1.1 403 Forbidden\r\n")
+    assert stream.has_end or stream.code >= 0
+
+
+def test_a_digest_of_a_host_with_http2_is_not_believed(start: Start) -> None:
+    talk = to_h2(start)
+    client = talk.connect()
+    client.sends(ASK)
+    upstream = h2_upstream(talk.expect_dial(), SUPPORTS)
+    upstream.responds(upstream.takes_stream(), 200, [(b"sec-websocket-accept", b"theirs")], end=False)
+    raw = client.takes()
+    assert b"theirs" not in raw
+    assert accept_of(KEY) in raw
+
+
+def test_resets_between_http1_and_http2(start: Start) -> None:
+    talk = to_h2(start)
+    client, other = talk.connect(), talk.connect()
+    client.sends(ASK)
+    upstream = h2_upstream(talk.expect_dial(), SUPPORTS)
+    first = upstream.takes_stream()
+    upstream.responds(first, end=False)
+    client.takes()
+    other.sends(ASK)
+    second = upstream.takes_stream()
+    upstream.responds(second, end=False)
+    other.takes()
+    upstream.resets_stream(first)
+    assert client.is_reset()
+    other.sends(b"x")
+    upstream.settle()
+    assert second.data == b"x"
+    other.resets()
+    upstream.settle()
+    assert second.code >= 0
+    assert upstream.is_open()
+    assert talk.reasons() == ["reset_after_response", "client_gone"]
+
+
+def test_from_http2_to_http2(start: Start) -> None:
+    talk = start(protocols=["Http2"], upstream_protocol="Http2")
+    client = h2_client(talk)
+    stream = client.requests(ask(), b"early", end=False)
+    upstream = h2_upstream(talk.expect_dial(), SUPPORTS)
+    client.settle()
+    asked = upstream.takes_stream()
+    assert asked.fields[b":protocol"] == b"websocket"
+    assert b"sec-websocket-key" not in asked.fields
+    assert asked.data == b""
+    upstream.responds(asked, 200, [(b"sec-websocket-protocol", b"chat")], end=False)
+    client.settle()
+    assert [pair for pair in stream.heads[-1] if pair[0] != b"date"] == [
+        (b":status", b"200"),
+        (b"sec-websocket-protocol", b"chat"),
+    ]
+    upstream.settle()
+    assert asked.data == b"early"
+    upstream.sends_data(asked, b"answer", end=True)
+    client.settle()
+    assert (stream.data, stream.has_end) == (b"answer", True)
+    client.sends_data(stream, b"last", end=True)
+    upstream.settle()
+    assert (asked.data, asked.has_end) == (b"earlylast", True)
+    assert talk.reasons() == ["ok"]
+
+
+def test_connect_over_http2_on_both_sides(start: Start) -> None:
+    talk = start(protocols=["Http2"], upstream_protocol="Http2", http1=http1_options(connect=CONNECT))
+    client = h2_client(talk)
+    stream = client.requests(TARGET, end=False)
+    upstream = h2_upstream(talk.expect_dial())
+    client.settle()
+    asked = upstream.takes_stream()
+    assert asked.fields == {b":method": b"CONNECT", b":authority": b"db.test:5432"}
+    upstream.responds(asked, end=False)
+    client.settle()
+    assert stream.status == 200
+    client.sends_data(stream, b"x")
+    upstream.settle()
+    assert asked.data == b"x"
+
+
+def test_a_connect_that_ends_here_needs_no_http(start: Start) -> None:
+    talk = start(protocols=["Http2"], upstream_protocol="Http2", http1=http1_options(connect=CONNECT_HERE))
+    client = h2_client(talk)
+    stream = client.requests(TARGET, b"\x00raw", end=False)
+    upstream = talk.expect_dial()
+    client.settle()
+    assert upstream.takes() == b"\x00raw"
+    upstream.sends(b"\x01")
+    client.settle()
+    assert stream.data == b"\x01"
+
+
+def test_events_are_passed_on_at_once(start: Start) -> None:
+    """Server-sent events: each goes on before the next comes."""
+    talk, client = from_h2(start)
+    stream = client.requests(get(b"/events"))
+    upstream = talk.expect_dial()
+    upstream.takes()
+    upstream.sends(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+    client.settle()
+    assert stream.status == 200
+    for number in range(3):
+        event = b"data: %d\n\n" % number
+        upstream.sends(b"%x\r\n" % len(event) + event + b"\r\n")
+        client.settle()
+        assert stream.data.endswith(event)
     assert not stream.has_end

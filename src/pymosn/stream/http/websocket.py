@@ -45,14 +45,18 @@ def without_key(head: RequestHead) -> RequestHead:
     return other
 
 
-def add_accept(request: RequestHead, response: ResponseHead) -> None:
-    """Gives a response that was received over HTTP/2 the digest, if it agrees to WebSocket."""
-    if response.raw_tunnel != WEBSOCKET:
-        return
-    response.headers.remove_raw(_ACCEPT)
-    key = request.headers.get_raw(_KEY)
-    if key is not None:
-        response.headers.add_raw(b"Sec-WebSocket-Accept", accept_of(key))
+def accept_for(request: RequestHead) -> bytes:
+    """The digest that the response to a request must have; empty if it asks for something else, or has no key."""
+    key = request.headers.get_raw(_KEY) if request.raw_tunnel == WEBSOCKET else None
+    return b"" if key is None else accept_of(key)
+
+
+def add_accept(response: ResponseHead, accept: bytes) -> None:
+    """Gives a response that was received over HTTP/2 the digest, of `accept_for`, if it agrees to WebSocket."""
+    if response.raw_tunnel == WEBSOCKET:
+        response.headers.remove_raw(_ACCEPT)
+        if accept:
+            response.headers.add_raw(b"Sec-WebSocket-Accept", accept)
 
 
 def remove_accept(response: ResponseHead) -> None:
