@@ -195,6 +195,46 @@ def test_silence_ends_both_sides(start: Start) -> None:
     assert talk.reasons() == ["tunnel_idle_timeout"]
 
 
+def test_a_draining_worker_lets_tunnels_live(start: Start) -> None:
+    talk, client, stream, upstream = opened(start)
+    talk.drain()
+    talk.advance(100.0)
+    client.settle()
+    assert client.goaway() == 0
+    client.sends_data(stream, b"a")
+    assert upstream.takes() == b"a"
+    upstream.sends(b"b")
+    client.settle()
+    assert stream.data == b"b"
+    talk.do(talk.listener.abort_all)
+    assert upstream.is_reset()
+    assert talk.reasons() == ["draining"]
+
+
+@pytest.mark.whole_only
+def test_a_slow_side_of_a_tunnel_is_waited_for(start: Start) -> None:
+    talk, client, stream, upstream = opened(start)
+    client.end.grants = False
+    upstream.sends(bytes(1 << 20))
+    client.settle()
+    assert len(stream.data) == 65535, "the window"
+    assert not upstream.is_read()
+    other = client.requests(ask(), end=False)
+    second = talk.expect_dial()
+    _, fields = head_of(second)
+    client.end.grant(None, 65535)
+    client.settle()
+    second.sends(AGREE % accept_of(fields[b"sec-websocket-key"]) + b"not held up")
+    client.settle()
+    assert other.data == b"not held up"
+    client.end.grants = True
+    client.end.grant(None, 1 << 20)
+    client.end.grant(stream, 1 << 20)
+    client.settle()
+    assert len(stream.data) == 1 << 20
+    assert upstream.is_read()
+
+
 def test_tunnels_and_requests_share_a_connection(start: Start) -> None:
     talk, client, stream, upstream = opened(start)
     plain = client.requests(get())

@@ -22,6 +22,8 @@ class Page(http.server.BaseHTTPRequestHandler):
     """The upstream of the samples: says what it received, and 404 on /nowhere."""
 
     protocol_version = "HTTP/1.1"
+    #: Also of the response to the preface of HTTP/2, which would have no status line otherwise.
+    default_request_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         received = self.rfile.read(int(self.headers.get("content-length", "0")))

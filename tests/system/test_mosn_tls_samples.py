@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from bolt_peers import BoltClient, BoltServer
+from h2_peers import H2Client
 from mosn_samples import Page, Sample
 from plain_sockets import accepts
 from process_fixtures import Start
@@ -116,10 +117,17 @@ def test_http(run: Callable[[Sample], None], tmp_path: Path, page: HttpServer) -
     assert direct(sample, context_of(sample, with_certificate=False)) == 0
 
 
-def test_auto(run: Callable[[Sample], None], tmp_path: Path, page: HttpServer) -> None:
+def test_auto(run: Callable[[Sample], None], tmp_path: Path, page: HttpServer, request: pytest.FixtureRequest) -> None:
     sample = Sample("auto", tmp_path / "certs", page.port)
     run(sample)
     served(sample)
+    if "mosn" not in request.node.callspec.params["run"].split("-"):  # MOSN sends HTTP/2 to the HTTP/1 server
+        with H2Client(sample.client_port) as client:
+            for path in ("/a?b=c", "/"):
+                assert client.request(path=path).body == f"GET {path} 0 success".encode()
+            form = client.request("POST", "/form", [("content-length", "9000")], body=b"x" * 9000)
+            assert form.body == b"POST /form 9000 success"
+            assert client.request(path="/nowhere").status == 404
     refused(sample)
     without = context_of(sample, with_certificate=False)
     assert direct(sample, without) == 200  # verified, but not required

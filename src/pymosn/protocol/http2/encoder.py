@@ -88,7 +88,7 @@ class HeadEncoder:
         out = BytesWriter()
         hpack.begin(out)
         self._write_target(out, head)
-        if head.accepts_trailers and not hpack.write_known(out, _TE):
+        if head.accepts_trailers and len(head.raw_tunnel) == 0 and not hpack.write_known(out, _TE):
             hpack.write_new(out, _TE, 0, b"te", b"trailers")
         is_settled = hpack.is_settled and len(head.raw_tunnel) == 0
         self._write_lines(out, lines, 0, _IN_REQUEST)

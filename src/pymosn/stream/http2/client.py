@@ -41,7 +41,7 @@ from pymosn.protocol.http2 import frames
 from pymosn.protocol.http2.frames import ENABLE_PUSH, LARGEST_STREAM_ID, PREFACE
 from pymosn.protocol.http2.response import ResponseHeads
 from pymosn.protocol.http2.writer import write_goaway, write_ping
-from pymosn.stream.http.websocket import add_accept, without_key
+from pymosn.stream.http.websocket import accept_for, add_accept, without_key
 from pymosn.stream.http2.codes import failure_of
 from pymosn.stream.http2.connection import Http2Connection
 from pymosn.stream.http2.options import ConnectionOptions
@@ -104,8 +104,6 @@ class ClientConnection(Http2Connection):
         self._response_stream: Http2Stream | None = None
         # Requests for tunnels that wait for the host's SETTINGS.
         self._held_tunnels: dict[Http2Stream, RequestHead] = {}
-        # Requests for tunnels that wait for their response.
-        self._asked: dict[Http2Stream, RequestHead] = {}
 
     # ---- called by the pool
 
@@ -154,7 +152,6 @@ class ClientConnection(Http2Connection):
         self.has_goaway = True
         held = self._held_tunnels
         self._held_tunnels = {}
-        self._asked = {}
         for stream in held:
             self._fail_unsent(stream, reset_of(failure, False))
         self.on_close(failure)
@@ -184,6 +181,7 @@ class ClientConnection(Http2Connection):
                 stream.needs_http1 = True
                 self._fail_unsent(stream, HTTP1_HOST)
                 return
+            stream.accept = accept_for(head)
         stream.id = self._next_id
         self._next_id += 2
         self.last_id = stream.id
@@ -193,10 +191,7 @@ class ClientConnection(Http2Connection):
         self.streams[int(stream.id)] = stream
         self.budget.on_stream()
         ends = end and len(data) == 0 and len(tunnel) == 0
-        if len(tunnel) > 0:
-            self._asked[stream] = head
-            head = without_key(head)
-        self.send_head(stream, self.encoder.request(head), ends)
+        self.send_head(stream, self.encoder.request(without_key(head) if len(tunnel) > 0 else head), ends)
         if not ends and len(tunnel) == 0 and (end or len(data) > 0):
             self.send_data(stream, data, end)
 
@@ -298,11 +293,9 @@ class ClientConnection(Http2Connection):
                 receiver.on_informational(head)
             return
         stream.awaits_head = False
-        asked = self._asked.pop(stream, None) if len(stream.tunnel) > 0 else None
         if len(head.raw_tunnel) > 0:
             stream.is_tunnel = True
-            if asked is not None:
-                add_accept(asked, head)
+            add_accept(head, stream.accept)
         else:
             has_content = not stream.is_to_head and head.status != 204 and head.status != 304
             stream.content_length = head.content_length if has_content else 0
@@ -362,8 +355,6 @@ class ClientConnection(Http2Connection):
 
     def on_stream_end(self, stream: Http2Stream) -> None:
         self.active -= 1
-        if len(stream.tunnel) > 0:
-            self._asked.pop(stream, None)
         super().on_stream_end(stream)
         self._on_fewer()
 

@@ -26,6 +26,7 @@ from pymosn.core.failure import (
     CLIENT_WRITE_TIMEOUT,
     CLOSED_BY_PEER,
     CLOSED_LOCALLY,
+    DRAINING,
     HEADS_FULL,
     HTTP2_ERROR,
     HTTP2_STREAM_CLOSED,
@@ -142,7 +143,10 @@ class ServerConnection(Http2Connection):
         self._starting = None
         self._starting_head = None
         is_told = failure is CLIENT_WRITE_TIMEOUT or failure is TLS_TRUNCATED or failure is TLS_BROKEN
-        self.on_close(failure if is_told else CLIENT_GONE)
+        self.on_close(failure if is_told or failure is DRAINING else CLIENT_GONE)
+
+    def loss_of(self, stream: Http2Stream, failure: Failure) -> Failure:
+        return CLIENT_GONE if failure is DRAINING and not stream.is_answered else failure
 
     # ---- heads
 

@@ -53,6 +53,8 @@ class Http2Stream:
         self.is_to_head = False
         self.needs_http1 = False
         self.tunnel: bytes = b""
+        #: For clients: the Sec-WebSocket-Accept that the client of the proxy expects, if any.
+        self.accept: bytes = b""
         self.interims: i64 = 0
         #: Bytes that may be sent; negative after the peer has reduced its initial window. And that the peer may send.
         self.send_window: i64 = send_window
