@@ -10,6 +10,7 @@ from typing import Final, cast
 
 from mypy_extensions import i64
 
+from pymosn.api.grpc import CONTENT_TYPE as GRPC_TYPE
 from pymosn.api.grpc import GrpcRequest, is_grpc
 from pymosn.api.http import WITH_CONTENT, HttpRequest
 from pymosn.core.chars import TARGET, all_in, is_digit
@@ -64,7 +65,7 @@ class RequestHeads(HeadDecoder):
         super().__init__(limits, table_size)
         self._policy = policy
         self._connect = connect
-        #: The connection's scheme, `http` or `https`.
+        #: The connection's scheme, `http` or `https`; to be set before the first request.
         self.scheme: str = "http"
         #: After `decode`: the head, complete or, for a refused one, what was understood.
         self.head: HttpRequest = HttpRequest(NO_HEADERS)
@@ -75,7 +76,8 @@ class RequestHeads(HeadDecoder):
         # The last block that did not change the table, and once it has come again its head, which is never given away.
         self._known = KnownBlock()
         self._template: HttpRequest | None = None
-        # The last target and host, with their normal forms.
+        # The last scheme, target and host that were good, with the normal forms.
+        self._good_scheme: bytes = b""
         self._target: bytes = b""
         self._path: bytes = b""
         self._query: bytes | None = None
@@ -241,7 +243,7 @@ class RequestHeads(HeadDecoder):
             self._crumbs.append(entry.line)
             return False
         if kind == tables.CONTENT_TYPE:
-            if is_grpc(entry.value):
+            if entry.value == GRPC_TYPE or is_grpc(entry.value):
                 self._facts |= IS_GRPC
         elif kind == tables.GRPC_TIMEOUT:
             self._grpc_timeout = entry.value
@@ -257,7 +259,7 @@ class RequestHeads(HeadDecoder):
             if self._length < 0:
                 self._malformed("content-length is not a number")
         elif kind == fields.TE:
-            if entry.value.lower() != b"trailers":
+            if entry.value != b"trailers" and entry.value.lower() != b"trailers":
                 self._malformed("te is not trailers")
             return False
         elif kind == fields.EXPECT:
@@ -361,8 +363,11 @@ class RequestHeads(HeadDecoder):
         if target is None or len(target) == 0 or scheme is None or len(scheme) == 0:
             self._malformed("no :path or no :scheme")
             return
-        if not self._is_scheme(scheme):
-            self._refuse(BAD_TARGET, "scheme is not the connection's")
+        if scheme != self._good_scheme:
+            if self._is_scheme(scheme):
+                self._good_scheme = scheme
+            else:
+                self._refuse(BAD_TARGET, "scheme is not the connection's")
         if target == self._target:
             head.raw_path = self._path
             head.raw_query = self._query
