@@ -291,6 +291,15 @@ def test_how_values_are_printed() -> None:
     assert text.startswith('{\n "name": "books/1",\n')
 
 
+def test_large_bodies_are_converted_in_a_thread() -> None:
+    names = ["x" * 1000] * 100
+    result = ask("PUT", "/v1/books/1", {"tags": names}, response=grpc_response(KINDS["Book"](tags=names)))
+    assert called(result, "Book").tags == names
+    assert result.json() == {"tags": names}
+    assert error(ask("PUT", "/v1/books/1", {"tags": [*names, 1]}))[0] == 400
+    assert ask("GET", "/v1/books/1", response=broken([framed(b"\xff" * 20_000)], OK)).reason == "untranslatable_reply"
+
+
 def test_one_field_as_the_body() -> None:
     books = KINDS["Books"](books=[BOOK], total=7)
     assert ask("GET", "/v1/titles", response=grpc_response(books)).json()[0]["title"] == "Emma"
