@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from pymosn.core.headers import headers_from
 from pymosn.filters.stream.grpc_messages import MessageReader, framed
 from pymosn.testing import Down, Request, Response, Result, run
 
+EXAMPLE = Path(__file__).parents[3] / "examples" / "grpc_web"
 SET = base64.b64encode(descriptor_set().SerializeToString()).decode()
 KINDS = classes()
 BOOK = KINDS["Book"](name="books/1", title="Emma", pages=300)
@@ -486,6 +488,20 @@ def test_the_path_that_routes_see(matches_incoming: bool, path: str) -> None:
 
 
 # ---- settings
+
+
+def test_the_descriptor_set_of_the_example() -> None:
+    """It was made by protoc, with the files of google.api."""
+    content = base64.b64encode((EXAMPLE / "shop.pb").read_bytes()).decode()
+    result = ask("GET", "/v1/shelves/1/books/2", proto_descriptor_bin=content)
+    assert (result.upstream[0].path, result.upstream[0].body) == (
+        "/shop.Shop/GetBook",
+        framed(b"\n\x11shelves/1/books/2"),
+    )
+    result = ask("POST", "/v1/shelves/1/books", {"title": "a"}, proto_descriptor_bin=content)
+    assert result.upstream[0].body == framed(b"\n\tshelves/1\x12\x03\x12\x01a")
+    result = ask("GET", "/v1/shelves/1/books:watch?minPages=5", response=grpc_response(), proto_descriptor_bin=content)
+    assert (result.json(), result.upstream[0].body) == ([], framed(b"\n\tshelves/1\x10\x05"))
 
 
 @pytest.mark.parametrize(
