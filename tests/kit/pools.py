@@ -16,6 +16,14 @@ class Plug(Connection):
         self.idle = -1.0
         self.pauses = 0
         self.ending = ""
+        self.time = 0.0
+        self.filters: list[NetworkFilter] = []
+
+    def now(self) -> float:
+        return self.time
+
+    def replace_filters(self, filters: list[NetworkFilter]) -> None:
+        self.filters = filters
 
     def write(self, data: bytes) -> None:
         self.sent += data

@@ -99,6 +99,8 @@ def test_protocols_that_share_connections_cannot_use_it() -> None:
     assert routed("Http1", {"cluster_name": "c"}) == []
     assert routed("bolt", {"cluster_name": "d"}) == []
     assert [fault[0] for fault in routed("Http1", {"cluster_name": "c", "upstream_protocol": "bolt"})] == ["error"]
+    assert [fault[0] for fault in routed("Http2", {"cluster_name": "c"})] == ["error"]
+    assert routed("Http2", {"cluster_name": "c", "upstream_protocol": "Http1"}) == []
 
 
 def test_only_the_two_versions_exist() -> None:

@@ -7,7 +7,7 @@ from pymosn.api.network import NetworkFilter
 from pymosn.core.failure import CONNECT_REFUSED
 from pymosn.core.headers import HttpHeaders
 from pymosn.core.message import RequestHead
-from pymosn.stream.http1.client import MAX_IDLE, Http1Pool
+from pymosn.stream.http1.client import MAX_IDLE, Http1Client, Http1Pool
 from pymosn.stream.registry import protocols
 
 
@@ -182,3 +182,29 @@ def test_protocols_by_name() -> None:
     assert spoken is not None
     assert spoken.spec.alpn == "http/1.1"
     assert not spoken.spec.multiplexed
+
+
+def test_an_old_connection_is_not_kept() -> None:
+    bench = Bench()
+    bench.target.max_connection_age = 100.0
+    caller, plug, network_filter = bench.use()
+    assert isinstance(network_filter, Http1Client)
+    plug.time = 89.0
+    bench.pool.put_back(network_filter)
+    assert plug.ending == ""
+    plug.time = 111.0
+    bench.pool.put_back(network_filter)
+    assert plug.ending == "close"
+    assert caller.events == []
+
+
+def test_a_connection_that_another_pool_has_opened() -> None:
+    bench = Bench()
+    bench.target.open = 2
+    plug, early = Plug(), Plug()
+    bench.pool.adopt(plug, b"")
+    bench.pool.adopt(early, b"HTTP/1.1 200 OK")
+    assert (early.ending, bench.target.open) == ("abort", 1), "nothing has been asked for"
+    caller = bench.call()
+    assert caller.sender is not None
+    assert caller.sender.connection() is plug

@@ -6,6 +6,7 @@ from tests.kit.pools import Caller, HandDialer, Plug, Target
 from pymosn.api.stream import RequestSender, ResponseReceiver
 from pymosn.core.clock import Clock
 from pymosn.core.failure import CONNECT_REFUSED, Failure
+from pymosn.stream.ages import vary
 from pymosn.stream.shared import SharedConnection, SharedPool
 
 
@@ -206,3 +207,67 @@ def test_a_closed_pool_retires_its_connections() -> None:
     assert (busy.ending, late.ending) == ("", "close")
     assert bench.target.open == 0
     assert caller.sender is not None
+
+
+def test_an_old_connection_serves_until_its_successor_is_open() -> None:
+    bench = Bench()
+    bench.target.max_connections = 2
+    bench.target.max_connection_age = 100.0
+    first = bench.call()
+    plug, shared = bench.connect()
+    bench.clock.now += 111.0
+    second = bench.call()
+    assert stream_of(second).shared is shared
+    assert len(bench.dialer.dials) == 1
+    assert stream_of(bench.call()).shared is shared
+    assert len(bench.dialer.dials) == 1, "one successor is enough"
+    _, successor = bench.connect()
+    assert stream_of(bench.call()).shared is successor
+    assert plug.ending == ""
+    for stream in list(shared.streams):
+        stream.finish()
+    assert plug.ending == "close"
+    assert first.events == []
+
+
+def test_an_old_connection_makes_room_where_only_one_is_allowed() -> None:
+    bench = Bench()
+    bench.target.max_connection_age = 100.0
+    bench.call()
+    plug, shared = bench.connect()
+    bench.clock.now += 111.0
+    waiting = bench.call()
+    assert waiting.sender is None
+    _, successor = bench.connect()
+    assert stream_of(waiting).shared is successor
+    shared.streams[0].finish()
+    assert plug.ending == "close"
+
+
+def test_an_old_connection_goes_on_if_no_other_can_be_opened() -> None:
+    bench = Bench()
+    bench.target.max_connections = 2
+    bench.target.max_connection_age = 100.0
+    bench.call()
+    _, shared = bench.connect()
+    bench.clock.now += 111.0
+    bench.call()
+    bench.dialer.refuse(CONNECT_REFUSED)
+    assert stream_of(bench.call()).shared is shared
+
+
+def test_ages_vary_by_a_tenth() -> None:
+    ages = {vary(100.0) for _ in range(200)}
+    assert len(ages) > 100
+    assert min(ages) >= 90.0
+    assert max(ages) <= 110.0
+
+
+def test_a_connection_that_another_pool_has_opened() -> None:
+    bench = Bench()
+    plug = Plug()
+    bench.target.open = 1
+    bench.pool.adopt(plug, b"")
+    [shared] = plug.filters
+    assert stream_of(bench.call()).shared is shared
+    assert bench.dialer.dials == []

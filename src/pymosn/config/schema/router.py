@@ -150,7 +150,11 @@ class RouteAction(HeaderChanges, kw_only=True):
     cluster_header: Annotated[str, works("used if no other key has the cluster; MOSN never uses it")] = ""
     weighted_clusters: Annotated[list[WeightedCluster], works("selected once per request, without MOSN's bias")] = []
     upstream_protocol: Annotated[
-        str, works("the downstream's protocol, Auto, or that of a transcoder of the listener; without such a transcoder 502")
+        str,
+        works(
+            "Http1 or Http2 for clients of either, or the protocol of a transcoder of the listener; without such a "
+            "transcoder 502. Auto, and without it: see `upstream_protocol` of the cluster"
+        ),
     ] = ""
     metadata_match: Annotated[Metadata | None, works("labels that eligible hosts must have")] = None
     hash_policy: Annotated[list[HashPolicy], works("all entries are used, in order; in MOSN only the first")] = []
