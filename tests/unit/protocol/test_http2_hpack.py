@@ -271,6 +271,19 @@ def test_an_entry_larger_than_the_table_empties_it() -> None:
     assert table(decoder) == []
 
 
+def test_a_large_table_is_not_moved_for_each_entry() -> None:
+    decoder = new_decoder(HeadLimits(1 << 24, 1 << 20, 0), 1 << 20)
+    decoder.decode(integer(1 << 20, 31, 0x20), False)
+    for _ in range(3):
+        found = decoder.decode(b"".join(b"\x40\x01n\x05%05d" % number for number in range(40000)), False)
+    assert len(found) == 40000
+    kept = (1 << 20) // 38
+    for back in (0, 1, kept - 1):
+        assert decoded(decoder, integer(FIRST + back, 127, 0x80)) == [(b"n", b"%05d" % (39999 - back))]
+    with pytest.raises(ProtocolError):
+        decoder.decode(integer(FIRST + kept, 127, 0x80), False)
+
+
 def test_a_name_is_taken_from_the_entry_that_is_evicted_for_it() -> None:
     decoder = new_decoder()
     name = b"n" * 3000

@@ -19,6 +19,8 @@ from pymosn.protocol.http2.tables import METHOD, STATIC, STATIC_SIZE, TO_LINE, E
 _MAX_SHIFT: Final[i64] = 21
 #: A larger buffer is not kept for the next block.
 _KEPT: Final[i64] = 2048
+#: So many evicted entries at least are removed at once, when they are half of all.
+_EVICTED: Final[i64] = 16
 NOTHING: Final[i64] = -1
 
 
@@ -44,8 +46,9 @@ class HpackDecoder:
         # The peer uses the default size until it has our SETTINGS (RFC 9113 section 6.5.2).
         self._allowed: i64 = table_size if table_size > DEFAULT_TABLE_SIZE else DEFAULT_TABLE_SIZE
         self._capacity: i64 = DEFAULT_TABLE_SIZE
-        #: From the oldest to the newest.
+        #: From the oldest to the newest; those before the offset `_oldest` are evicted. The table may have 30,000 entries.
         self._entries: list[Entry] = []
+        self._oldest: i64 = 0
         self._used: i64 = 0
         self._at: i64 = 0
 
@@ -124,7 +127,7 @@ class HpackDecoder:
                 raise ProtocolError(HTTP2_COMPRESSION, "index 0")
             return STATIC[index - 1]
         at: i64 = len(self._entries) + STATIC_SIZE - index
-        if at < 0:
+        if at < self._oldest:
             raise ProtocolError(HTTP2_COMPRESSION, "index beyond the table")
         return self._entries[at]
 
@@ -144,8 +147,16 @@ class HpackDecoder:
 
     def _evict(self, room: i64) -> None:
         """Removes the oldest entries until the others have at most `room` bytes (RFC 7541 sections 4.3 and 4.4)."""
-        while self._used > room and len(self._entries) > 0:
-            self._used -= self._entries.pop(0).size
+        entries = self._entries
+        oldest: i64 = self._oldest
+        while self._used > room and oldest < len(entries):
+            self._used -= entries[oldest].size
+            entries[oldest] = STATIC[0]
+            oldest += 1
+        if oldest >= _EVICTED and oldest * 2 >= len(entries):
+            del entries[:oldest]
+            oldest = 0
+        self._oldest = oldest
 
     # ---- primitives; each sets `_at` to the offset after what it has read
 
