@@ -1,11 +1,12 @@
 """Requests of HTTP/1 clients that are sent to upstreams in HTTP/2, and what such upstreams may do."""
 
 import pytest
-from tests.kit.h2_peers import H2Upstream, h2_upstream
+from tests.kit.h2_peers import H2Upstream, h2_client, h2_upstream, request
 from tests.kit.peers import Peer
 from tests.kit.starting import Start
-from tests.kit.talk import Talk
+from tests.kit.talk import HOST, Talk
 
+from pymosn.api.routing import Route
 from pymosn.network.tls.settings import ClientSettings, TlsSettings
 from pymosn.protocol.http2.frames import (
     CANCEL,
@@ -20,7 +21,10 @@ from pymosn.protocol.http2.frames import (
     PROTOCOL_ERROR,
     REFUSED_STREAM,
 )
-from pymosn.upstream.plan import HeartbeatPlan
+from pymosn.routing.actions import Forward, ForwardOptions
+from pymosn.routing.matchers import AnyRequest
+from pymosn.routing.rewrites import PrefixRewrite, RequestChanges
+from pymosn.upstream.plan import HeartbeatPlan, HostPlan
 
 pytestmark = pytest.mark.whole_only
 
@@ -31,13 +35,13 @@ DATE = (b"date", b"d")
 SIZED = [DATE, (b"content-length", b"2")]
 
 
-def begin(start: Start, request: bytes = GET, **keywords: object) -> tuple[Talk, Peer, H2Upstream]:
+def begin(start: Start, text: bytes = GET, **keywords: object) -> tuple[Talk, Peer, H2Upstream]:
     """A client has sent a request, and its upstream, which speaks HTTP/2, has got it."""
     plan = {"upstream_protocol": "Http2", **dict(keywords.pop("plan", {}))}  # type: ignore[call-overload]
     settings = keywords.pop("settings", ())
     talk = start(plan=plan, **keywords)
     client = talk.connect()
-    client.sends(request)
+    client.sends(text)
     return talk, client, h2_upstream(talk.expect_dial(), settings)  # type: ignore[arg-type]
 
 
@@ -71,8 +75,8 @@ def test_a_request_and_its_response(start: Start) -> None:
 
 
 def test_content_and_trailers_in_both_directions(start: Start) -> None:
-    request = b"POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: te\r\nTransfer-Encoding: chunked\r\n\r\n"
-    _, client, upstream = begin(start, request)
+    text = b"POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: te\r\nTransfer-Encoding: chunked\r\n\r\n"
+    _, client, upstream = begin(start, text)
     stream = upstream.takes_stream()
     client.sends(b"3\r\nabc\r\n")
     assert (stream.data, stream.has_end) == (b"abc", False)
@@ -124,6 +128,25 @@ def test_a_reset_without_an_error_after_the_response_is_no_failure(start: Start)
     upstream.resets_stream(stream, int(NO_ERROR))
     client.receives(OK)
     assert talk.reasons() == ["ok"]
+
+
+@pytest.mark.parametrize("has_names", [False, True])
+def test_hosts_are_rewritten_between_clients_and_hosts_of_http2(start: Start, has_names: bool) -> None:
+    """MOSN forwards the original request."""
+    changes = None if has_names else RequestChanges(None, PrefixRewrite(b"/a", "/b"), "inner.example", "")
+    options = ForwardOptions(changes=changes, uses_host_name=has_names)
+    routes = [Route("all", AnyRequest(), Forward("service", 5.0, options))]
+    plan = {"hosts": (HostPlan(HOST, "named.example"),)}
+    talk = start(protocols=["Http2"], routes=routes, plan=plan)
+    client = h2_client(talk)
+    asked = client.requests(request(b"GET", b"/a/c", b"outer.example", (b"host", b"outer.example")))
+    upstream = h2_upstream(talk.expect_dial())
+    stream = upstream.takes_stream()
+    authority, path = (b"named.example", b"/a/c") if has_names else (b"inner.example", b"/b/c")
+    assert (stream.fields[b":authority"], stream.fields[b":path"]) == (authority, path)
+    assert b"host" not in stream.fields
+    upstream.responds(stream, 200, SIZED, b"ok")
+    assert client.result(asked) == (200, b"ok")
 
 
 # ---- what was not processed is sent again

@@ -11,6 +11,7 @@ import yaml
 from pymosn.config.load import load_text
 from pymosn.config.schema import MosnConfig, ProxyFilter
 from pymosn.config.schema.network_filters import Http1Settings
+from pymosn.config.schema.tls import TlsContext
 from pymosn.control.explain import Question, as_text, explain
 
 
@@ -134,3 +135,16 @@ def test_a_grpc_call_is_explained_as_one() -> None:
     assert (answer["reply"]["reason"], answer["reply"]["grpc_status"]) == ("cluster_unknown", 12)
     assert "gRPC status 12 cluster_unknown" in as_text(answer)
     assert "service" not in explain(config, Question(url="http://h/"))["request"]
+
+
+def test_the_upstream_protocol() -> None:
+    config = configuration()
+    [cluster, *_] = config.cluster_manager.clusters
+    assert explain(config, Question(url="http://h/"))["cluster"]["protocol"] == "Http1"
+    cluster.upstream_protocol = "Http2"
+    answer = explain(config, Question(url="http://h/"))
+    assert answer["cluster"]["protocol"] == "Http2"
+    assert "protocol      Http2" in as_text(answer).splitlines()
+    cluster.upstream_protocol = ""
+    cluster.tls_context = TlsContext(status=True, alpn="h2,http/1.1")
+    assert "ALPN" in explain(config, Question(url="http://h/"))["cluster"]["protocol"]

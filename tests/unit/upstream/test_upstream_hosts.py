@@ -13,6 +13,8 @@ from pymosn.core.counters import Metrics
 from pymosn.core.failure import ALL_UNHEALTHY, NO_HOSTS
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
+from pymosn.network.tls.settings import ClientSettings, TlsSettings
+from pymosn.network.tls.upstream import ClientTls
 from pymosn.upstream.balancers import balancers
 from pymosn.upstream.cluster import Cluster
 from pymosn.upstream.cluster_host import PoolMaker
@@ -414,3 +416,38 @@ def test_a_sick_subset_is_not_replaced_by_others() -> None:
     assert cluster.no_host_failure(selection) is NO_HOSTS
     assert cluster.no_host_failure(NO_CONSTRAINTS) is ALL_UNHEALTHY
     assert Worker().put().no_host_failure(NO_CONSTRAINTS) is NO_HOSTS
+
+
+# ---- protocols
+
+
+@pytest.mark.parametrize(
+    ("configured", "alpn", "needs_alpn", "offered"),
+    [
+        ((), "http/1.1", False, ()),
+        (("http/1.1",), "http/1.1", False, ("http/1.1",)),
+        (("h2", "http/1.1"), "http/1.1", False, ("http/1.1",)),
+        ((), "h2", True, ("h2",)),
+        (("http/1.1",), "h2", True, ("h2",)),
+        (("h2", "http/1.1"), "h2", True, ("h2", "http/1.1")),
+    ],
+)
+def test_what_is_offered_by_alpn(configured: tuple[str, ...], alpn: str, needs_alpn: bool, offered: tuple[str, ...]) -> None:
+    settings = ClientSettings(TlsSettings(alpn=configured), is_verified=False)
+    host = Worker().put("a:1", tls=settings).hosts[0]
+    peer = host.peer_for(alpn, needs_alpn)
+    assert isinstance(peer.transport, ClientTls)
+    assert peer.transport.settings.tls.alpn == offered
+    assert host.peer_for(alpn, needs_alpn) is peer, "it keeps the session"
+    assert (peer is host.peer) == (offered == configured)
+
+
+def test_a_host_that_does_not_speak_a_protocol_is_asked_in_another_one_as_long_as_it_exists() -> None:
+    worker = Worker()
+    host = worker.put("a:1").hosts[0]
+    host.speak_instead("Morse", "P")
+    assert host.pool("Morse") is host.pool("P")
+    assert worker.put("a:1").hosts[0].pool("Morse") is host.pool("P")
+    worker.put("b:1")
+    with pytest.raises(KeyError):
+        worker.put("a:1").hosts[0].pool("Morse")
