@@ -1,4 +1,7 @@
-"""Chromium loads a page over HTTPS, with resources, an upload and a WebSocket. It trusts only the CA of its profile."""
+"""Chromium loads a page over HTTPS, with resources, an upload and a WebSocket. It trusts only the CA of its profile.
+
+Over HTTP/2, all of them share one connection, the WebSocket too (RFC 8441).
+"""
 
 from __future__ import annotations
 
@@ -34,13 +37,14 @@ const results = {};
 const tell = (name, value) => {
   results[name] = value;
   document.querySelector("pre").textContent = JSON.stringify(results, null, 1);
-  if (Object.keys(results).length === 5) fetch("/report", { method: "POST", body: JSON.stringify(results) });
+  if (Object.keys(results).length === 6) fetch("/report", { method: "POST", body: JSON.stringify(results) });
 };
 const images = [...document.images];
 Promise.all(images.map((image) => image.decode())).then(() => {
   tell("images", images.filter((image) => image.naturalWidth === 1).length);
   tell("style", getComputedStyle(document.body).backgroundColor);
 });
+tell("protocol", performance.getEntriesByType("navigation")[0].nextHopProtocol);
 fetch("/big").then((response) => response.arrayBuffer()).then((body) => tell("big", body.byteLength));
 fetch("/upload", { method: "POST", body: new Uint8Array(500000) })
   .then((response) => response.text()).then((text) => tell("upload", text));
@@ -137,15 +141,20 @@ def browse(browser: str, url: str, home: Path, trusted: Path | None) -> str:
     return ran.stdout + ran.stderr
 
 
-def test_chromium(site: HttpServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("alpn", ["http/1.1", "h2,http/1.1"])
+def test_chromium(site: HttpServer, tmp_path: Path, alpn: str) -> None:
     browser = needs("chromium", "certutil")
     files = Files(tmp_path / "files")
     sockets = Echo()
     [port] = free_ports(1)
     table = table_of("r", cluster="site")
-    echo = {"match": {"path": "/echo"}, "route": {"cluster_name": "sockets"}}
-    table["virtual_hosts"][0]["routers"].insert(0, echo)
-    chain = {"tls_context": files.context(alpn="http/1.1"), "filters": [proxy_filter("r")]}
+    routes = table["virtual_hosts"][0]["routers"]
+    routes.insert(0, {"match": {"path": "/echo"}, "route": {"cluster_name": "sockets"}})
+    for route in routes:
+        route["route"]["upstream_protocol"] = "Http1"
+    proxy = proxy_filter("r")
+    proxy["config"]["downstream_protocol"] = "Auto"
+    chain = {"tls_context": files.context(alpn=alpn), "filters": [proxy]}
     clusters = {"site": site.address, "sockets": f"127.0.0.1:{sockets.port}"}
     start = Start(tmp_path)
     handler: Any = site.RequestHandlerClass
@@ -157,6 +166,7 @@ def test_chromium(site: HttpServer, tmp_path: Path) -> None:
     finally:
         start.end()
         sockets.close()
-    assert handler.reports == [RESULTS], output
+    protocol = alpn.partition(",")[0]
+    assert handler.reports == [{**RESULTS, "protocol": protocol}], output
     assert {f"/{number}.png" for number in range(IMAGES)} <= set(handler.paths)
     assert (tmp_path / "home" / "page.png").stat().st_size > 5000

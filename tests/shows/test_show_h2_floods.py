@@ -1,0 +1,123 @@
+"""Issue 15, show 5: attacks on HTTP/2 at the highest rate of one core do not disturb other clients.
+
+The worker has a core of its own. The attack has the other, where the upstream and the clients come first, since what they
+wait for is not the proxy's slowness.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from process_fixtures import Start
+from pymosn_process import TwoHops
+from showing import mib, resident, run, serving, sized, tell
+
+from h2_attacker import ATTACKS
+from show_upstream import ShowUpstream
+
+FOLDER = Path(__file__).parent.parent
+RATE = 100
+#: What a worker may gain, in bytes, and the others' 99th percentile as a multiple of that without an attack.
+MEMORY, SLOWER = 50 << 20, 2.0
+#: Milliseconds; below it, the 99th percentile is the machine's.
+NOISE = 5.0
+#: The words of the log, one of which must come. Attacks without one are within all limits.
+WORDS = {
+    "rapid_reset": ("reset_flood",),
+    "made_you_reset": ("reset_flood",),
+    "data_after_end": ("reset_flood",),
+    "malformed": ("reset_flood",),
+    "continuation": ("continuation_flood", "headers_too_large", "http2"),
+    "empty_continuation": ("continuation_flood",),
+    "settings": ("settings_flood",),
+    "ping": ("ping_flood",),
+    "priority": ("priority_flood",),
+    "empty_data": ("empty_data_flood",),
+    "window_update": ("window_update_flood",),
+}
+
+
+@pytest.fixture
+def cores() -> Iterator[tuple[int, int]]:
+    """The core of the proxy, and that of all else, this process included; skips the test without two."""
+    before = os.sched_getaffinity(0)
+    if len(before) < 2:
+        pytest.skip("needs two cores")
+    proxy, rest, *_ = sorted(before)
+    os.sched_setaffinity(0, {rest})
+    yield proxy, rest
+    os.sched_setaffinity(0, before)
+
+
+def h2_hop(upstream: ShowUpstream) -> TwoHops:
+    """One hop of any protocol to a host that speaks HTTP/1.1."""
+    hops = TwoHops(upstream.port)
+    proxy = hops.server["listeners"][1]["filter_chains"][0]["filters"][0]["config"]
+    proxy["downstream_protocol"] = "Auto"
+    route = hops.server["routers"][1]["virtual_hosts"][0]["routers"][0]["route"]
+    route["upstream_protocol"] = "Http1"
+    hops.server["processor"] = 1
+    return hops
+
+
+async def program(name: str, *arguments: object, nice: int = 0) -> asyncio.subprocess.Process:
+    """Starts a program of the folder `tests`."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*filter(None, sys.path)])}
+    command = [sys.executable, str(FOLDER / name), *map(str, arguments)]
+    return await asyncio.create_subprocess_exec(
+        *(["nice", "-n", str(nice)] if nice else []), *command, env=environment, stdout=asyncio.subprocess.PIPE
+    )
+
+
+async def result(process: asyncio.subprocess.Process) -> dict[str, Any]:
+    """What a program printed."""
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    found: dict[str, Any] = json.loads(output)
+    return found
+
+
+async def most_memory(pid: int, until: "asyncio.Future[Any]") -> int:
+    """The most bytes that a process had resident."""
+    most = resident(pid)
+    while not until.done():
+        await asyncio.wait([until], timeout=0.05)
+        most = max(most, resident(pid))
+    return most
+
+
+@pytest.mark.parametrize("attack", sorted(ATTACKS))
+@sized("seconds", 1, 10)
+def test_others_do_not_notice(start: Start, cores: tuple[int, int], seconds: int, attack: str) -> None:
+    async def scenario() -> None:
+        async with ShowUpstream() as upstream:
+            hops = h2_hop(upstream)
+            proxy = await serving(start, hops, "--workers", "1")
+            (worker,) = proxy.worker_pids()
+            for pid in (worker, proxy.process.pid):
+                os.sched_setaffinity(pid, {cores[0]})
+            port = hops.server_port
+            quiet = await result(await program("steady_client.py", port, seconds, RATE))
+            before = resident(worker)
+            attacker = await program("h2_attacker.py", attack, port, seconds, nice=19)
+            steady = asyncio.ensure_future(result(await program("steady_client.py", port, seconds, RATE)))
+            most = await most_memory(worker, steady)
+            found, sent = await steady, await result(attacker)
+            words = [word for word in WORDS.get(attack, ()) if word in proxy.output]
+            tell(f"{attack}, {seconds} s", p99_ms=f"{found['p99']:.2f}", without=f"{quiet['p99']:.2f}",
+                 memory=mib(most - before), attack=f"{sent['bytes'] / seconds / 1e6:.0f} MB/s",
+                 connections=sent["connections"], ended=sent["ended"], codes=sent["codes"], words=words,
+                 others=found["statuses"])  # fmt: skip
+            assert set(found["statuses"]) - {"unanswered", "lost"} == {"200"}, found
+            assert found["statuses"]["200"] == seconds * RATE, found
+            assert worker in proxy.worker_pids()
+            assert most - before < MEMORY
+            assert found["p99"] < SLOWER * max(quiet["p99"], NOISE)
+            assert words or attack not in WORDS
+
+    run(scenario())
