@@ -157,6 +157,14 @@ LOAD_CASES = (
         front=HTTP2,
     ),
     Case(
+        "tls_h2_h1",
+        "HTTP/2 to HTTP/1.1: small GET over TLS, 8 connections of 16 streams",
+        parallel=16,
+        connections=8,
+        front=HTTP2,
+        tls=True,
+    ),
+    Case(
         "h2_h1_1m",
         "HTTP/2 to HTTP/1.1: 1 MiB response body, 8 connections of 2 streams",
         "/large",
@@ -185,12 +193,14 @@ STREAM_CASES = (
 FILTER_CASES = ("filter1", "filter3", "async1")
 #: TLS adds the difference between these to a small GET.
 TLS_SMALL = ("tls_small", "small")
-MEMORY, TLS_MEMORY, H2_MEMORY, STREAM_MEMORY = "memory", "tls_memory", "h2_memory", "stream_memory"
+MEMORY, TLS_MEMORY, STREAM_MEMORY = "memory", "tls_memory", "stream_memory"
+H2_MEMORY, TLS_H2_MEMORY = "h2_memory", "tls_h2_memory"
 #: What is measured in each, and the load case with the same setup.
 MEMORY_CASES = {
     MEMORY: ("idle worker and idle keep-alive connections", "small"),
     TLS_MEMORY: ("the same with TLS", "tls_small"),
     H2_MEMORY: ("the same with HTTP/2, without TLS", "h2_h1"),
+    TLS_H2_MEMORY: ("the same with HTTP/2 over TLS", "tls_h2_h1"),
     STREAM_MEMORY: ("worker with idle HTTP/2 connections, and open streams on these", "grpc_stream"),
 }
 #: Cases of `bench.rpc`, only for pymosn and the relay.

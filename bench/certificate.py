@@ -36,21 +36,27 @@ class Certificate:
     both: Path
     client_settings: Path
 
-    def connect(self, port: int) -> ssl.SSLSocket:
-        """A new connection to `port`, with TLS 1.3. Raises Void if the handshake fails."""
+    def connect(self, port: int, alpn: str = "") -> ssl.SSLSocket:
+        """A new connection to `port`, with TLS 1.3. Raises Void if the handshake fails, or selects another protocol."""
         raw = socket.create_connection(("127.0.0.1", port), 10)
         try:
-            return client_context(self.chain).wrap_socket(raw, server_hostname=NAME)
+            made = client_context(self.chain, alpn).wrap_socket(raw, server_hostname=NAME)
         except OSError as fault:
             raw.close()
             raise Void(f"TLS handshake: {fault}") from None
+        if alpn and made.selected_alpn_protocol() != alpn:
+            made.close()
+            raise Void(f"the handshake selects {made.selected_alpn_protocol()} instead of {alpn}")
+        return made
 
 
 @functools.cache
-def client_context(chain: Path) -> ssl.SSLContext:
-    """The client's settings: trusts the certificate in `chain`."""
+def client_context(chain: Path, alpn: str = "") -> ssl.SSLContext:
+    """The client's settings: trusts the certificate in `chain`, and offers one protocol, or none."""
     context = ssl.create_default_context(cafile=str(chain))
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    if alpn:
+        context.set_alpn_protocols([alpn])
     return context
 
 

@@ -1,5 +1,6 @@
 """The load generator of the HTTP/2 cases: h2load, a closed loop of connections with many requests in flight on each."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -17,10 +18,11 @@ COUNTS = re.compile(r"requests: (\d+) total, \d+ started, (\d+) done, (\d+) succ
 class H2load:
     """The program h2load on the load core."""
 
-    def __init__(self, core: int, directory: Path) -> None:
-        """`directory`: for its files. Raises Unavailable if it cannot be found or installed."""
+    def __init__(self, core: int, directory: Path, tls_settings: Path) -> None:
+        """`directory`: for its files. `tls_settings`: for OpenSSL. Raises Unavailable if it cannot be found or installed."""
         self.program = debian_tool("h2load", package="nghttp2-client")
         self.core = core
+        self.environment = {**os.environ, "OPENSSL_CONF": str(tls_settings)}
         self.log = directory / "h2load.log"
         self.message = directory / "h2load.message"
         self.message.write_bytes(MESSAGE)
@@ -46,7 +48,8 @@ class H2load:
             command += ["-d", str(self.message)]
         with on_core(self.core):
             done = subprocess.run(
-                [*command, f"http://127.0.0.1:{port}{case.path}"],
+                [*command, f"{case.scheme}://127.0.0.1:{port}{case.path}"],
+                env=self.environment,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

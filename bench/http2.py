@@ -9,6 +9,7 @@ import h2.errors
 import h2.events
 import h2.exceptions
 
+from bench.certificate import Certificate
 from bench.void import Void
 
 #: Flow control must never hold up a response.
@@ -30,11 +31,19 @@ class Reply:
         return next((value.decode("latin-1") for key, value in (*self.head, *self.trailers) if key == wanted), "")
 
 
+def connect_http2(port: int, certificate: Certificate | None) -> socket.socket:
+    """A new loopback connection for HTTP/2, with TLS if there is a certificate."""
+    if certificate is not None:
+        return certificate.connect(port, "h2")
+    return socket.create_connection(("127.0.0.1", port), 10)
+
+
 class Client:
     """One connection. All methods raise Void if the peer breaks the protocol, resets a stream, or closes the connection."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), 10)
+    def __init__(self, port: int, certificate: Certificate | None = None) -> None:
+        self.socket = connect_http2(port, certificate)
+        self._scheme = "https" if certificate is not None else "http"
         self._authority = f"127.0.0.1:{port}"
         self._state = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding=None))
         self._state.initiate_connection()
@@ -52,7 +61,7 @@ class Client:
     def ask(self, path: str, fields: dict[str, str], body: bytes = b"") -> Reply:
         """Sends a GET, or a POST if there is a body, and waits for the complete response."""
         host = fields.get("Host", self._authority)
-        head = [(":method", "POST" if body else "GET"), (":scheme", "http"), (":authority", host), (":path", path)]
+        head = [(":method", "POST" if body else "GET"), (":scheme", self._scheme), (":authority", host), (":path", path)]
         head += [(name.lower(), value) for name, value in fields.items() if name != "Host"]
         number = self._state.get_next_available_stream_id()
         reply = self._replies[number] = Reply()

@@ -69,14 +69,14 @@ def measure_memory(running: Running) -> MemoryResult:
 
 
 def _measure_http2(running: Running) -> MemoryResult:
-    port = running.plan.port
-    with Client(port) as first:
+    port, certificate = running.plan.port, running.plan.certificate
+    with Client(port, certificate) as first:
         for _ in range(WARM_UP_REQUESTS):
             _ask_http2(first)
         _settle()
         rest = _sum(running.workers)
         with ExitStack() as open_connections:
-            clients = [open_connections.enter_context(Client(port)) for _ in range(CONNECTIONS)]
+            clients = [open_connections.enter_context(Client(port, certificate)) for _ in range(CONNECTIONS)]
             for client in clients:
                 _ask_http2(client)
             _settle()

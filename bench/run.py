@@ -194,7 +194,7 @@ class Run:
         if case.front != HTTP2:
             return self.wrk
         if self._h2load is None:
-            self._h2load = H2load(self.cores.load, self.processes.directory)
+            self._h2load = H2load(self.cores.load, self.processes.directory, self.certificate.client_settings)
         return self._h2load
 
     def _memory(self, name: str, case: Case, peer: Peer) -> None:

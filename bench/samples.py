@@ -90,6 +90,11 @@ class Results:
         measured = self.memory.get(case, {}).get(peer)
         return measured.each / 1024 if measured is not None else None
 
+    def kib_added(self, case: str, to: str, peer: str) -> float | None:
+        """The difference between two cases of `kib_each`."""
+        own, other = self.kib_each(case, peer), self.kib_each(to, peer)
+        return own - other if own is not None and other is not None else None
+
     def paired_ratio(self, case: str, to: str, peer: str) -> float | None:
         """CPU of a stream case as a multiple of that of case `to`: the median of the ratios in each turn."""
         own, other = (self.load.get(name, {}).get(peer, []) for name in (case, to))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from statistics import median
 
-from bench.cases import H2_MEMORY, MEMORY, STREAM_MEMORY, TLS_MEMORY, TLS_SMALL
+from bench.cases import H2_MEMORY, MEMORY, STREAM_MEMORY, TLS_H2_MEMORY, TLS_MEMORY, TLS_SMALL
 from bench.samples import Results
 
 OWN = "pymosn"
@@ -54,6 +54,7 @@ def verdicts(results: Results) -> list[Verdict]:
         ("HTTP/2 to HTTP/1.1, 1 MiB body: CPU, x Envoy", results.ratio("h2_h1_1m", OWN, "envoy"), 1.0),
         ("HTTP/2 to HTTP/2, 1 MiB body: CPU, x Envoy", results.ratio("h2_h2_1m", OWN, "envoy"), 1.0),
         ("an idle HTTP/2 connection takes, KiB", results.kib_each(H2_MEMORY, OWN), 12.0),
+        ("what TLS adds to an idle HTTP/2 connection, KiB", results.kib_added(TLS_H2_MEMORY, H2_MEMORY, OWN), 20.0),
         ("an open stream takes, KiB", results.kib_each(STREAM_MEMORY, OWN), 2.0),
     )
     return [Verdict(target, figure, limit) for target, figure, limit in candidates if figure is not None]

@@ -61,7 +61,7 @@ def probe(port: int, case: Case, certificate: Certificate | None = None, times: 
     size = 0
     for _ in range(times):
         if case.front == HTTP2:
-            head, body = b"", ask_http2(port, case.path, case).body
+            head, body = b"", ask_http2(port, case.path, case, certificate).body
         else:
             head, body = fetch(port, case.path, case.fields, certificate)
         if body != case.body:
@@ -70,9 +70,9 @@ def probe(port: int, case: Case, certificate: Certificate | None = None, times: 
     return size
 
 
-def ask_http2(port: int, path: str, case: Case) -> Reply:
+def ask_http2(port: int, path: str, case: Case, certificate: Certificate | None = None) -> Reply:
     """The case's request for `path` on a new connection. Raises Void unless it is a 200, with the status of gRPC if due."""
-    with Client(port) as client:
+    with Client(port, certificate) as client:
         reply = client.ask(path, case.fields, MESSAGE if case.message else b"")
     if reply.field(":status") != "200":
         raise Void(f"{path}: expected a 200, got {reply.field(':status')}")
@@ -85,7 +85,7 @@ def check_work(port: int, case: Case, certificate: Certificate | None = None) ->
     """Raises Void unless the proxy at `port` adds the header fields that all peers must add, and runs its filters."""
     filters = case.filters
     if case.front == HTTP2:
-        reply = ask_http2(port, "/seen", case)
+        reply = ask_http2(port, "/seen", case, certificate)
         head, body = b"\r\n".join([b"", *(b": ".join(field) for field in reply.head), b""]), reply.body
     else:
         head, body = fetch(port, "/seen", case.fields, certificate)

@@ -17,8 +17,8 @@ class Plan:
 
     `kind`, `hosts`, `routes`: as in a case; see `host_name` and `route_kinds` in bench.cases. `directory`: for the peer's
     files. Filter k reads the request header `x-user`, sets the request header `x-bench-k` to its value, and sets the
-    response header `x-served-k`. `certificate`: for a listener with TLS. `front`, `back`: those of HTTP that the clients
-    and the upstream speak.
+    response header `x-served-k`. `certificate`: for a listener with TLS. `front`, `back`: what the clients and
+    the upstream speak, HTTP1 or HTTP2; with TLS, HTTP/2 is agreed to by ALPN.
     """
 
     port: int

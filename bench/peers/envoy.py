@@ -80,7 +80,7 @@ def configuration(plan: Plan, filters: list[dict[str, Any]]) -> dict[str, Any]:
     }
     chain: dict[str, Any] = {"filters": [{"name": "http", "typed_config": manager}]}
     if plan.certificate is not None:
-        chain["transport_socket"] = {"name": "tls", "typed_config": _tls(plan.certificate)}
+        chain["transport_socket"] = {"name": "tls", "typed_config": _tls(plan.certificate, plan.front)}
     listener = {"name": "front", "address": address(plan.port), "filter_chains": [chain]}
     up = cluster("up", plan.upstream_port, plan.back == HTTP2)
     return {"static_resources": {"listeners": [listener], "clusters": [up]}}
@@ -97,10 +97,13 @@ def cluster(name: str, port: int, is_http2: bool) -> dict[str, Any]:
     return document
 
 
-def _tls(certificate: Certificate) -> dict[str, Any]:
+def _tls(certificate: Certificate, front: str) -> dict[str, Any]:
     files = {"certificate_chain": {"filename": str(certificate.chain)}, "private_key": {"filename": str(certificate.key)}}
     versions = {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"}
-    return {"@type": TLS, "common_tls_context": {"tls_certificates": [files], "tls_params": versions}}
+    common: dict[str, Any] = {"tls_certificates": [files], "tls_params": versions}
+    if front == HTTP2:
+        common["alpn_protocols"] = ["h2"]
+    return {"@type": TLS, "common_tls_context": common}
 
 
 def _match(kind: str, value: str) -> dict[str, Any]:

@@ -52,6 +52,8 @@ class Haproxy(Peer):
         tls = f" ssl crt {certificate.both} ssl-min-ver TLSv1.3" if certificate is not None else ""
         scheme = "https" if tls else "http"
         front, back = (" proto h2" if version == HTTP2 else "" for version in (plan.front, plan.back))
+        if tls and front:
+            tls += " alpn h2"
         ports = {"port": plan.port, "upstream_port": plan.upstream_port}
         path.write_text(CONFIG.format(**ports, filters=filters, tls=tls, scheme=scheme, front=front, back=back))
         return [self.program, "-db", "-f", str(path)]

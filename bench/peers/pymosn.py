@@ -119,7 +119,8 @@ def configuration(plan: Plan, admin_port: int) -> dict[str, Any]:
     chain: dict[str, Any] = {"filters": [proxy]}
     if plan.certificate is not None:
         files = {"cert_chain": str(plan.certificate.chain), "private_key": str(plan.certificate.key)}
-        chain["tls_context"] = {"status": True, **files}
+        alpn = {"alpn": "h2"} if plan.front == HTTP2 else {}
+        chain["tls_context"] = {"status": True, **files, **alpn}
     listener = {
         "name": "front",
         "address": f"127.0.0.1:{plan.port}",
