@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -20,7 +21,7 @@ from typing import Any
 
 import pytest
 from tests.system.process_fixtures import Start
-from tests.system.pymosn_process import READY, Pymosn, eventually, free_ports
+from tests.system.pymosn_process import READY, Pymosn, eventually, free_ports, get
 from tests.system.tls_peers import listener_of
 
 from interop.tls import Config, Files
@@ -80,7 +81,7 @@ class Http2Hops:
     def __init__(self, folder: Path, hosts: Sequence[str], *, protocol: str = "Http2", upstream: str = "Http2") -> None:
         """`hosts`: addresses of the upstreams, which speak `upstream`. The listeners without TLS speak `protocol`."""
         self.files = Files(folder / "files")
-        self.one, self.two, self.tls = free_ports(3)
+        self.one, self.two, self.tls, self.admin = free_ports(4)
         context = self.files.context(alpn="h2,http/1.1")
         listeners = [
             listener_of("one", self.one, [{"filters": [_proxy(protocol, "up")]}]),
@@ -88,7 +89,10 @@ class Http2Hops:
             listener_of("tls", self.tls, [{"tls_context": context, "filters": [_proxy("Auto", "up")]}]),
         ]
         self.config: Config = {
-            "admin": {"socket": "admin.sock"},
+            "admin": {
+                "address": {"socket_address": {"address": "127.0.0.1", "port_value": self.admin}},
+                "socket": "admin.sock",
+            },
             "servers": [
                 {
                     "default_log_path": "stdout",
@@ -110,6 +114,10 @@ class Http2Hops:
             "/api/v1/update_hosts", {"type": action, "config": {"cluster": "up", "hosts": hosts}}
         )
         assert status == 200, answer
+
+    def active(self) -> int:
+        """The requests that are active in all listeners."""
+        return sum(int(number) for number in re.findall(r'"request_active": ?"?(\d+)', get(self.admin, "/api/v1/stats")[1]))
 
     def close(self) -> None:
         self._start.end()

@@ -143,9 +143,4 @@ def test_grpcurl_with_reflection(grpc_hops: Http2Hops, hop: str) -> None:
 
 def test_nothing_is_left_open(hops: Http2Hops) -> None:
     """No request of the tests above is active after them."""
-    from tests.kit.unix_http import get_unix
-
-    def active() -> bool:
-        return "request_active" in get_unix(hops.process.admin_socket, "/api/v1/stats")
-
-    assert eventually(active)
+    assert eventually(lambda: hops.active() == 0)
