@@ -74,7 +74,7 @@ soak: build                      ## SOAK_SECONDS (600) of mixed traffic with ups
 slow: build                      ## 10,000 idle connections and the modes of slowhttptest, two minutes
 	PYTHONPATH=$(BUILT) $(BIN)/python -m tests.load.slow
 
-interop: build                   ## against Dubbo, SOFARPC and TLS programs, as far as they are installed; MOSN=BINARY: and MOSN
+interop: build                   ## against Dubbo, SOFARPC, TLS and HTTP/2 programs, as far as they are installed; MOSN=BINARY: and MOSN
 	PYTHONPATH=$(BUILT) $(BIN)/python -m pytest interop tests/system/test_mosn_tls_samples.py
 
 build: $(BUILT)/build-kind       ## compile the data path

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import http.server
 import json
 import re
 import threading
@@ -11,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from tests.system.interop_service import SERVICE, InteropServer
-from tests.system.pymosn_process import Upstream, eventually
+from tests.system.pymosn_process import eventually
+from tests.system.thread_server import HttpServer
 
 from interop.programs import Http2Hops, hops_to, program, run
 
@@ -22,12 +25,36 @@ ANSWER = "hello from upstream, {path}\n"
 pytestmark = pytest.mark.timeout(300)
 
 
+class Answers(http.server.BaseHTTPRequestHandler):
+    """The upstream. It reads a body of any kind, also one that is broken off."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        with contextlib.suppress(ConnectionError, ValueError):
+            if "chunked" in self.headers.get("transfer-encoding", ""):
+                while size := int(self.rfile.readline(), 16):
+                    self.rfile.read(size + 2)
+                while self.rfile.readline().strip():
+                    pass
+            self.rfile.read(int(self.headers.get("content-length", "0")))
+            body = ANSWER.format(path=self.path).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    do_POST = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
 @pytest.fixture(scope="module")
 def hops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Http2Hops]:
     """HTTP/2 to an upstream that speaks HTTP/1.1."""
-    upstream = Upstream()
-    upstream.gate.set()
-    with hops_to(tmp_path_factory.mktemp("hops"), [f"127.0.0.1:{upstream.port}"], upstream="Http1") as made:
+    upstream = HttpServer(Answers)
+    with hops_to(tmp_path_factory.mktemp("hops"), [upstream.address], upstream="Http1") as made:
         yield made
     upstream.close()
 
@@ -35,10 +62,8 @@ def hops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Http2Hops]:
 @pytest.fixture(scope="module")
 def auto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Http2Hops]:
     """The same with listeners that detect the protocol."""
-    upstream = Upstream()
-    upstream.gate.set()
-    address = f"127.0.0.1:{upstream.port}"
-    with hops_to(tmp_path_factory.mktemp("auto"), [address], protocol="Auto", upstream="Http1") as made:
+    upstream = HttpServer(Answers)
+    with hops_to(tmp_path_factory.mktemp("auto"), [upstream.address], protocol="Auto", upstream="Http1") as made:
         yield made
     upstream.close()
 

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 from process_fixtures import Start
 from pymosn_process import TwoHops
-from showing import mib, resident, run, serving, sized, tell
+from showing import mib, resident, run, serving, tell
 
 from h2_attacker import ATTACKS
 from show_upstream import ShowUpstream
 
 FOLDER = Path(__file__).parent.parent
+SECONDS = 10.0
 RATE = 100
 #: What a worker may gain, in bytes, and the others' 99th percentile as a multiple of that without an attack.
 MEMORY, SLOWER = 50 << 20, 2.0
@@ -32,7 +33,7 @@ WORDS = {
     "made_you_reset": ("reset_flood",),
     "data_after_end": ("reset_flood",),
     "malformed": ("reset_flood",),
-    "continuation": ("continuation_flood", "headers_too_large", "http2"),
+    "continuation": ("continuation_flood",),
     "empty_continuation": ("continuation_flood",),
     "settings": ("settings_flood",),
     "ping": ("ping_flood",),
@@ -91,9 +92,25 @@ async def most_memory(pid: int, until: "asyncio.Future[Any]") -> int:
     return most
 
 
+def test_two_of_the_attacks(start: Start, cores: tuple[int, int]) -> None:
+    """Two that are most expensive, for a moment. The others' latency means nothing while `make test` runs."""
+    for attack in ("rapid_reset", "continuation"):
+        attacked(start, cores, attack, 0.5)
+        start.end()
+
+
+@pytest.mark.show
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("attack", sorted(ATTACKS))
-@sized("seconds", 1, 10)
-def test_others_do_not_notice(start: Start, cores: tuple[int, int], seconds: int, attack: str) -> None:
+def test_others_do_not_notice(start: Start, cores: tuple[int, int], attack: str) -> None:
+    quiet, found = attacked(start, cores, attack, SECONDS)
+    assert found["p99"] < SLOWER * max(quiet["p99"], NOISE)
+
+
+def attacked(start: Start, cores: tuple[int, int], attack: str, seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Attacks for that time. What the others observed before it, and meanwhile."""
+    observed: list[dict[str, Any]] = []
+
     async def scenario() -> None:
         async with ShowUpstream() as upstream:
             hops = h2_hop(upstream)
@@ -109,7 +126,7 @@ def test_others_do_not_notice(start: Start, cores: tuple[int, int], seconds: int
             most = await most_memory(worker, steady)
             found, sent = await steady, await result(attacker)
             words = [word for word in WORDS.get(attack, ()) if word in proxy.output]
-            tell(f"{attack}, {seconds} s", p99_ms=f"{found['p99']:.2f}", without=f"{quiet['p99']:.2f}",
+            tell(f"{attack}, {seconds:g} s", p99_ms=f"{found['p99']:.2f}", without=f"{quiet['p99']:.2f}",
                  memory=mib(most - before), attack=f"{sent['bytes'] / seconds / 1e6:.0f} MB/s",
                  connections=sent["connections"], ended=sent["ended"], codes=sent["codes"], words=words,
                  others=found["statuses"])  # fmt: skip
@@ -117,7 +134,8 @@ def test_others_do_not_notice(start: Start, cores: tuple[int, int], seconds: int
             assert found["statuses"]["200"] == seconds * RATE, found
             assert worker in proxy.worker_pids()
             assert most - before < MEMORY
-            assert found["p99"] < SLOWER * max(quiet["p99"], NOISE)
             assert words or attack not in WORDS
+            observed.extend((quiet, found))
 
     run(scenario())
+    return observed[0], observed[1]
