@@ -12,7 +12,6 @@ from collections.abc import Iterator
 
 import pytest
 from tests.system.interop_service import InteropServer
-from tests.system.pymosn_process import free_ports
 
 from interop.programs import GrpcGoServer, Http2Hops, hops_to, program, run
 
