@@ -255,14 +255,15 @@ def test_a_violation_of_the_protocol_ends_the_connection(start: Start) -> None:
 # ---- HTTP/1
 
 
-def test_a_host_that_answers_in_http1_is_asked_in_http1(start: Start) -> None:
+@pytest.mark.parametrize("first", [b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", b"<!DOCTYPE HTML>"])
+def test_a_host_that_answers_in_http1_is_asked_in_http1(start: Start, first: bytes) -> None:
     """The request is sent again, and so are all others, in HTTP/1 from then on."""
     talk = start(plan={"upstream_protocol": "Http2"})
     client = talk.connect()
     client.sends(POST)
     wrong = talk.expect_dial()
     assert wrong.takes().startswith(b"PRI * HTTP/2.0")
-    wrong.sends(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+    wrong.sends(first)
     upstream = talk.expect_dial()
     upstream.receives(POST)
     upstream.sends(OK)

@@ -29,8 +29,10 @@ MOST_CONNECTIONS: Final[i64] = 128
 STREAM_WINDOW: Final[i64] = 256 * 1024
 #: Limits for responses: generous, as those of HTTP/1.
 RESPONSE_LIMITS: Final = HeadLimits(head=64 * 1024, fields=256, body=0)
-#: What a host begins with that answers in HTTP/1.
+#: What a host begins with that answers in HTTP/1; and a page without a status line, as by Python's `http.server`, to which
+#: the preface is a request of HTTP/0.9.
 _HTTP1: Final = b"HTTP/1."
+_PAGE: Final = b"<"
 
 
 def client_options(target: PoolTarget) -> ConnectionOptions:
@@ -191,7 +193,7 @@ class Http2Client(SharedConnection):
                 return STOP
             self._has_begun = True
             self._first = b""
-            if data.startswith(_HTTP1):
+            if data.startswith((_HTTP1, _PAGE)):
                 self._refuse()
                 return STOP
         self.http2.receive(data)
