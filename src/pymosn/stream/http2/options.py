@@ -16,8 +16,6 @@ from pymosn.protocol.http2.frames import (
     DEFAULT_TABLE_SIZE,
     DEFAULT_WINDOW,
     LARGEST_FRAME_SIZE,
-    LARGEST_STREAM_ID,
-    LARGEST_WINDOW,
 )
 from pymosn.protocol.http2.limits import HeadLimits
 from pymosn.protocol.http2.writer import settings_frame, window_update
@@ -28,6 +26,8 @@ from pymosn.stream.settings import number, seconds
 MAX_CONCURRENT_STREAMS: Final[i64] = 100
 STREAM_WINDOW: Final[i64] = 64 * 1024
 CONNECTION_WINDOW: Final[i64] = 1024 * 1024
+#: The largest window, and number of a stream: a Python int, because mypyc turns an i64 constant of that size into -1 here.
+LARGEST: Final = 0x7FFFFFFF
 #: The largest HPACK table that may be configured, in bytes: each connection may fill its own.
 LARGEST_TABLE: Final = 1024 * 1024
 
@@ -161,11 +161,9 @@ def read_http2_options(settings: Mapping[str, object], facts: ListenerFacts) -> 
         overload=facts.overload,
         upgrades=allowed_upgrades(settings),
         connect=connect_tunnel(settings),
-        max_concurrent_streams=number(settings, "max_concurrent_streams", "streams", 1, int(LARGEST_STREAM_ID)),
-        stream_window=number(settings, "initial_stream_window_size", "bytes", 1, int(LARGEST_WINDOW)),
-        connection_window=number(
-            settings, "initial_connection_window_size", "bytes", int(DEFAULT_WINDOW), int(LARGEST_WINDOW)
-        ),
+        max_concurrent_streams=number(settings, "max_concurrent_streams", "streams", 1, LARGEST),
+        stream_window=number(settings, "initial_stream_window_size", "bytes", 1, LARGEST),
+        connection_window=number(settings, "initial_connection_window_size", "bytes", int(DEFAULT_WINDOW), LARGEST),
         max_frame_size=number(settings, "max_frame_size", "bytes", int(DEFAULT_FRAME_SIZE), int(LARGEST_FRAME_SIZE)),
         header_table_size=number(settings, "header_table_size", "bytes", 0, LARGEST_TABLE),
         keepalive_interval=seconds(settings, "keepalive_interval"),
