@@ -20,6 +20,8 @@ from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.rewrites import PrefixRewrite, RequestChanges
 from pymosn.upstream.plan import BalancingPlan, HostPlan
 
+pytestmark = pytest.mark.also_h2
+
 CLIENT, PROXY = "9.9.9.9", "192.0.2.7"
 OK = b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\r\nhello"
 TO_HTTPS = [

@@ -9,6 +9,8 @@ from tests.kit import DATE, GET, OK, Start
 
 from pymosn.api import Exchange, Reply, StreamFilter
 
+pytestmark = pytest.mark.also_h2
+
 NO = b"HTTP/1.1 403 Forbidden\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 2\r\n" + DATE + b"\r\nno"
 
 

@@ -7,7 +7,7 @@ from pymosn.api.routing import Route
 from pymosn.routing.actions import DirectResponse
 from pymosn.routing.matchers import AnyRequest
 
-pytestmark = pytest.mark.also_tls
+pytestmark = [pytest.mark.also_tls, pytest.mark.also_h2]
 
 BIG = 600_000
 BIG_HEAD = b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: %d\r\n\r\n" % BIG

@@ -18,6 +18,8 @@ from pymosn.core.message import (
 from pymosn.routing.actions import Redirect
 from pymosn.routing.matchers import AnyRequest
 
+pytestmark = pytest.mark.also_h2
+
 OWN = f'Hash={FINGERPRINT};Subject="CN=client,O=Example"'.encode()
 SAID = b"Hash=11;URI=spiffe://forged"
 

@@ -10,6 +10,8 @@ from pymosn.api.stream_filter import FilterContext
 from pymosn.core.log import Log
 from pymosn.proxy.cluster_client import ClusterClients
 
+pytestmark = pytest.mark.also_h2
+
 CHECK = b"GET /check?x=1 HTTP/1.1\r\nx-key: k\r\nhost: 10.0.1.1:80\r\n\r\n"
 YES = b"HTTP/1.1 200 OK\r\nX-User: alice\r\nContent-Length: 13\r\n\r\n"
 OTHER = "10.0.1.1:80"

@@ -26,6 +26,8 @@ from pymosn.proxy.cluster_client import ClusterClients
 from pymosn.routing.actions import Forward, ForwardOptions, Mirror, RetryPolicy
 from pymosn.routing.matchers import AnyRequest
 
+pytestmark = pytest.mark.also_h2
+
 OWN: ContextVar[str] = ContextVar("own")
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
 TRACE = "trace"

@@ -3,7 +3,7 @@
 import pytest
 from tests.kit import GET, OK, Start
 
-pytestmark = pytest.mark.also_tls
+pytestmark = [pytest.mark.also_tls, pytest.mark.also_h2]
 
 LAST = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\nconnection: close\r\n\r\nhi"
 

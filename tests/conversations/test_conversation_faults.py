@@ -8,6 +8,8 @@ from tests.kit import DATE, GET, OK, Peer, Start, Talk
 from pymosn.core.failure import CONNECT_REFUSED
 from pymosn.core.message import KEPT_BODY
 
+pytestmark = pytest.mark.also_h2
+
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n"
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"
 BAD = b"HTTP/1.1 502 Bad Gateway\r\n" + TEXT + b"content-length: 16\r\n" + DATE

@@ -14,6 +14,8 @@ from pymosn.routing.actions import DirectResponse, Forward
 from pymosn.routing.matchers import AnyRequest, Prefix
 from pymosn.upstream.plan import HostPlan
 
+pytestmark = pytest.mark.also_h2
+
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"
 

@@ -10,6 +10,8 @@ from tests.kit import DATE, GET, Start, Talk
 
 from pymosn.api import Exchange, Reply, StreamFilter
 
+pytestmark = pytest.mark.also_h2
+
 OK = b"HTTP/1.1 200 Fine\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 HERE = "test_conversation_filter_wrongs.py:"
 

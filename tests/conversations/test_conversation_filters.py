@@ -12,6 +12,8 @@ from pymosn.api.routing import Route
 from pymosn.routing.actions import DirectResponse
 from pymosn.routing.matchers import AnyRequest
 
+pytestmark = pytest.mark.also_h2
+
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"
 BROKEN = (
     b"HTTP/1.1 500 Internal Server Error\r\n" + TEXT + b"content-length: 26\r\n" + DATE + b"\r\n500 Internal Server Error\n"

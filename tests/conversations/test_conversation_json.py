@@ -10,6 +10,8 @@ from pymosn.api.stream_filter import FilterContext
 from pymosn.core.log import Log
 from pymosn.proxy.cluster_client import ClusterClients
 
+pytestmark = pytest.mark.also_h2
+
 DEEP = b"[" * 10_000 + b"]" * 10_000
 WRONG = {
     "deep": DEEP,

@@ -10,6 +10,8 @@ from pymosn.routing.hashing import HashHeader
 from pymosn.routing.matchers import AnyRequest
 from pymosn.upstream.plan import BalancingPlan, EjectionPlan, HostPlan, LimitPlan, SubsetPlan
 
+pytestmark = pytest.mark.also_h2
+
 ERROR = b"HTTP/1.1 500 Internal Server Error\r\nDate: today\r\nContent-Length: 2\r\n\r\nno"
 TWO = ["10.0.0.1:80", "10.0.0.2:80"]
 

@@ -10,6 +10,8 @@ from pymosn.routing.actions import DirectResponse, Forward, ForwardWeighted, Red
 from pymosn.routing.matchers import AnyRequest, Path, Prefix
 from pymosn.routing.table import RouteTable, VirtualHost
 
+pytestmark = pytest.mark.also_h2
+
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"
 HELLO = b"HTTP/1.1 200 OK\r\n" + TEXT + b"content-length: 5\r\n" + DATE + b"\r\nhello"
 

@@ -19,6 +19,8 @@ from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.rewrites import PrefixRewrite, RequestChanges
 from pymosn.upstream.plan import HostPlan, LimitPlan
 
+pytestmark = pytest.mark.also_h2
+
 OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nok"
 EMPTY_OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"
 HOST, OTHER = "10.0.0.1:80", "10.0.1.1:80"

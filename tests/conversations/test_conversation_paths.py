@@ -36,6 +36,8 @@ from pymosn.routing.matchers import AnyRequest, Prefix
 from pymosn.routing.rewrites import PathRewrite, PrefixRewrite, RegexRewrite, RequestChanges
 from pymosn.stream.http1.options import Http1Options
 
+pytestmark = pytest.mark.also_h2
+
 PAGE = Path(__file__).parents[2] / "docs" / "paths.md"
 SITE = PrefixRewrite(b"/public", "/site/")
 OTHER = "10.0.1.1:80"

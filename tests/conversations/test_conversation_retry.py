@@ -16,6 +16,8 @@ from pymosn.routing.actions import Forward, ForwardOptions, RetryPolicy
 from pymosn.routing.matchers import AnyRequest
 from pymosn.upstream.plan import EjectionPlan, LimitPlan
 
+pytestmark = pytest.mark.also_h2
+
 OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nok"
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nDate: today\r\nContent-Length: 4\r\n\r\nbusy"
 HOSTS = ["10.0.0.1:80", "10.0.0.2:80"]

@@ -1,6 +1,7 @@
 """What routes change: paths, hosts, header fields, cookies, times; and where variables lead."""
 
 import msgspec
+import pytest
 from tests.kit import DATE, OK, Start
 
 from pymosn.api import Exchange, StreamFilter
@@ -12,6 +13,8 @@ from pymosn.routing.hashing import NO_HASH, HashCookie, HashHeader, HashSourceIp
 from pymosn.routing.matchers import AnyRequest, Prefix
 from pymosn.routing.rewrites import PrefixRewrite, RequestChanges
 from pymosn.routing.table import RouteTable
+
+pytestmark = pytest.mark.also_h2
 
 
 def table(*routes: dict[str, object], **level: object) -> RouteTable:

@@ -4,7 +4,7 @@ import pytest
 from tests.kit import DATE, GET, OK, Start
 from tests.kit.options import http1_options, http1_policy
 
-pytestmark = pytest.mark.also_tls
+pytestmark = [pytest.mark.also_tls, pytest.mark.also_h2]
 
 
 def test_get(start: Start) -> None:

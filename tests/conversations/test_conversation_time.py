@@ -6,6 +6,8 @@ from tests.kit.options import http1_options
 
 from pymosn.stream.http1.options import Http1Options
 
+pytestmark = pytest.mark.also_h2
+
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"
 TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\n" + TEXT + b"content-length: 20\r\n" + DATE

@@ -9,6 +9,8 @@ from pymosn.api.http import HttpRequest
 from pymosn.core.headers import headers_from
 from pymosn.routing.hashing import HashSourceIp, hash_value
 
+pytestmark = pytest.mark.also_h2
+
 PEER = "192.0.2.7"
 OK = b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 0\r\n\r\n"
 

@@ -18,6 +18,8 @@ from pymosn.routing.actions import Forward, ForwardOptions, Mirror, RetryPolicy,
 from pymosn.routing.matchers import AnyRequest
 from pymosn.upstream.plan import BalancingPlan, EjectionPlan, HeartbeatPlan, LimitPlan
 
+pytestmark = pytest.mark.also_h2
+
 HOSTS = ["10.0.0.1:80", "10.0.0.2:80"]
 #: The first failure ejects a host.
 STRICT: dict[str, Any] = {"ejection": EjectionPlan(1, 0.0, 1, 10.0, 30.0, 100.0), "heartbeats": HeartbeatPlan(0.0)}
