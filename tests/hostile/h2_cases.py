@@ -6,7 +6,8 @@ A member is one request as a client says it in HTTP/2: fields, content, trailers
 - RESET: the stream is reset with PROTOCOL_ERROR;
 - a number: the client gets this status;
 - REFUSED: any of both, with a status from 400 to 499;
-- ENDED: the connection ends with a GOAWAY that has another code than NO_ERROR.
+- ENDED: the connection ends with a GOAWAY that has another code than NO_ERROR;
+- EITHER: REFUSED or ENDED, which depends on the encoding.
 
 Except for OK, nothing reaches the upstream; or, with `in_body`, where the head is acceptable, at most a part of the request
 on a stream or connection that was then cut.
@@ -27,6 +28,7 @@ OK: Final = "ok"
 RESET: Final = "reset"
 REFUSED: Final = "refused"
 ENDED: Final = "ended"
+EITHER: Final = "refused or ended"
 
 BASE: Final[Pairs] = (
     (b":method", b"POST"),
@@ -98,7 +100,7 @@ class H2Case:
             if place == 0:
                 yield f"{label}, huffman", Variant(self, fields, huffman=True)
                 yield f"{label}, literals", Variant(self, fields, indexed=False)
-                yield f"{label}, cut", Variant(self, fields, most=7)
+                yield f"{label}, cut", Variant(self, fields, parts=12)
                 yield f"{label}, byte by byte", Variant(self, fields, bytewise=True)
                 if self.frames is None and self.trailers is None:
                     yield f"{label}, empty end", Variant(self, fields, empty_end=True)
@@ -106,7 +108,7 @@ class H2Case:
 
 @dataclass(frozen=True)
 class Variant:
-    """How a member is sent. `huffman`, `indexed`: of its strings. `most`: bytes of the block in a frame.
+    """How a member is sent. `huffman`, `indexed`: of its strings. `parts`: frames of a header block, if it is small.
 
     `empty_end`: an empty DATA frame ends the stream. `bytewise`: it is delivered byte by byte.
     """
@@ -115,7 +117,7 @@ class Variant:
     fields: Pairs
     huffman: bool = False
     indexed: bool = True
-    most: int = 16384
+    parts: int = 1
     bytewise: bool = False
     empty_end: bool = False
 
@@ -128,17 +130,22 @@ class Variant:
             block = wire.literals(self.fields)
         if case.frames is not None:
             behind = case.frames.replace(STREAM, stream.to_bytes(4, "big"))
-            return wire.headers(stream, block, False, self.most) + behind
+            return wire.headers(stream, block, False, self._most(block)) + behind
         has_more = bool(case.data) or case.trailers is not None or self.empty_end or case.open
-        out = [wire.headers(stream, block, not has_more, self.most)]
+        out = [wire.headers(stream, block, not has_more, self._most(block))]
         for place, piece in enumerate(case.data):
             is_last = place == len(case.data) - 1 and case.trailers is None and not self.empty_end and not case.open
             out.append(wire.data(stream, piece, is_last))
         if case.trailers is not None:
-            out.append(wire.headers(stream, wire.literals(case.trailers), not case.open, self.most))
+            block = wire.literals(case.trailers)
+            out.append(wire.headers(stream, block, not case.open, self._most(block)))
         elif self.empty_end:
             out.append(wire.data(stream, b"", True))
         return b"".join(out)
+
+    def _most(self, block: bytes) -> int:
+        """Bytes of a header block in each frame."""
+        return -(-len(block) // self.parts) if self.parts > 1 and block else 16384
 
 
 #: Stands for the number of the stream in `frames`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.hostile.h2_cases import BASE, OK, OTHERS, REFUSED, H2Case, family, head
+from tests.hostile.h2_cases import BASE, EITHER, OK, OTHERS, REFUSED, H2Case, family, head
 from tests.hostile.request_table import CODINGS, LENGTHS, UNSUPPORTED
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: evil\r\n\r\n"
@@ -129,7 +129,7 @@ PSEUDO = [
     *family("F5", "protocol without CONNECT", [b"websocket", b"", b"connect-udp"], head=(*BASE, (b":protocol", b"{}"))),
     *family("F5", "pseudo in trailers", [b":method", b":path", b":scheme", b":authority", b":status", b":foo"], data=(b"hello",),
             trailers=((b"{}", b"/smuggled"),), in_body=True),
-    *family("F5", "path", [b"", b"a", b"hostile", b"?x", b"http://a.example/", b"//", b"*", b"/../x", b"..", b"\\"],
+    *family("F5", "path", [b"", b"a", b"hostile", b"?x", b"http://a.example/", b"*", b"/../x", b"..", b"\\"],
             head=head(path=b"{}"), outcome=REFUSED),
     *family("F5", "host that differs", [b"b.example", b"evil", b"a.example:81", b"a.example.", b"xa.example", b"", b"a.example, b.example",
                                         b"a.example b", b"user@a.example"], fields=((b"host", b"{}"),), outcome=REFUSED),
@@ -163,10 +163,10 @@ COOKIES = [
 LIMITS = [
     # F12: heads that are too large
     H2Case("F12", "value beyond max_header_size", REFUSED, fields=((b"x", b"y" * 9000),)),
-    H2Case("F12", "value of 60 KiB", REFUSED, fields=((b"x", b"y" * 60_000),)),
+    H2Case("F12", "value of 60 KiB", EITHER, fields=((b"x", b"y" * 60_000),)),
     H2Case("F12", "many fields beyond max_header_size", REFUSED, fields=tuple((b"x%d" % number, b"y" * 100) for number in range(90))),
     H2Case("F12", "too many fields", REFUSED, fields=tuple((b"x%d" % number, b"") for number in range(120))),
-    H2Case("F12", "one field a thousand times", REFUSED, fields=((b"x", b"y" * 60),) * 1000),
+    H2Case("F12", "one field a thousand times", EITHER, fields=((b"x", b"y" * 60),) * 1000),
     H2Case("F12", "crumbs beyond max_header_size", REFUSED, fields=((b"cookie", b"y" * 60),) * 200),
     H2Case("F12", "long path", REFUSED, head=head(path=b"/" + b"x" * 9000)),
     H2Case("F12", "long authority", REFUSED, head=head(authority=b"x" * 9000)),
