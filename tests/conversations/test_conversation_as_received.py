@@ -187,6 +187,7 @@ def test_cors_judges_the_clients_origin(
     assert (b"access-control-allow-origin" in answer) == bool(allowed)
 
 
+@pytest.mark.http1_only("spelling")
 @pytest.mark.parametrize(
     ("sent", "additions", "removals", "coded"),
     [
@@ -239,6 +240,7 @@ class Removes(StreamFilter):
         exchange.request.headers.remove("accept-encoding")
 
 
+@pytest.mark.http1_only("spelling")
 def test_neither_filters_nor_retries_change_what_was_received(start: Start) -> None:
     seen = Seen()
     routes = changed({"x-added": "1"}, ["x-gone"], retry_policy=RetryPolicy(True, 1))

@@ -115,6 +115,7 @@ def test_it_does_wrong(start: Start, wrong: Callable[[Exchange], Awaitable[Any]]
     assert talk.filter_errors("asks") == 1
 
 
+@pytest.mark.http1_only("one call of the connection")
 def test_filters_that_do_not_wait_are_asked_in_one_call(start: Start) -> None:
     order: list[str] = []
 

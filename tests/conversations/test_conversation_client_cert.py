@@ -180,6 +180,7 @@ def test_what_an_unverified_certificate_says_is_nobodys_name(start: Start) -> No
     assert known == {"downstream_peer_verified": "false", "downstream_peer_fingerprint_256": FINGERPRINT}
 
 
+@pytest.mark.http1_only("absolute targets")
 @pytest.mark.parametrize(
     ("target", "is_tls", "status"),
     [

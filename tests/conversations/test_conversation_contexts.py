@@ -574,6 +574,7 @@ async def endless_async_stream(streams: Streams, exchange: Exchange) -> AsyncIte
         streams.note(exchange, "stream's end")
 
 
+@pytest.mark.http1_only("the client does not stop reading")
 @pytest.mark.parametrize("make", [endless_plain_stream, endless_async_stream])
 def test_a_stream_whose_client_leaves_is_closed_in_its_context(start: Start, make: Any) -> None:
     streams = Streams(make)
@@ -698,6 +699,7 @@ UPGRADE = b"GET /chat HTTP/1.1\r\nHost: a\r\nx-id: %s\r\nUpgrade: websocket\r\nC
 AGREE = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 
 
+@pytest.mark.http1_only("Upgrade")
 @MARKERS
 def test_tunnels(start: Start, make: Make) -> None:
     marks = make()
@@ -719,6 +721,7 @@ def test_tunnels(start: Start, make: Make) -> None:
     marks.check("a", "b")
 
 
+@pytest.mark.http1_only("another protocol")
 @MARKERS
 def test_calls_of_an_rpc_protocol_on_one_connection(start: Start, make: Make) -> None:
     marks = make()

@@ -21,6 +21,7 @@ def test_request_in_flight_is_finished(start: Start, seconds: float) -> None:
     assert talk.reasons() == ["ok"]
 
 
+@pytest.mark.http1_only("GOAWAY, not a grace")
 def test_idle_connection_is_closed_after_the_grace(start: Start) -> None:
     talk = start()
     client = talk.connect()
@@ -30,6 +31,7 @@ def test_idle_connection_is_closed_after_the_grace(start: Start) -> None:
     assert client.is_closed()
 
 
+@pytest.mark.http1_only("GOAWAY, not a grace")
 def test_request_that_comes_in_the_grace_is_answered(start: Start) -> None:
     talk = start()
     client = talk.connect()
@@ -45,6 +47,7 @@ def test_request_that_comes_in_the_grace_is_answered(start: Start) -> None:
     assert talk.reasons() == ["ok"]
 
 
+@pytest.mark.http1_only("a head is complete or not sent")
 def test_head_that_is_being_sent_is_awaited(start: Start) -> None:
     talk = start()
     client = talk.connect()
@@ -74,6 +77,7 @@ def test_body_that_is_being_sent_is_awaited(start: Start) -> None:
     assert client.is_lingering()
 
 
+@pytest.mark.http1_only("GOAWAY, not a grace")
 def test_reply_that_is_being_sent_is_finished(start: Start) -> None:
     """Its head promised keep-alive, so a further request may be on its way: the grace period applies."""
     talk = start()
@@ -94,6 +98,7 @@ def test_reply_that_is_being_sent_is_finished(start: Start) -> None:
     assert talk.reasons() == ["ok", "ok"]
 
 
+@pytest.mark.http1_only("pipelining")
 def test_request_pipelined_after_a_reply_that_promised_to_continue(start: Start) -> None:
     talk = start()
     client, upstream = talk.forwarded(GET + GET, GET)

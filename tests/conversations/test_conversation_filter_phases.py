@@ -302,6 +302,7 @@ def test_the_client_leaves_while_its_body_is_read(start: Start) -> None:
     assert talk.reasons() == ["client_gone"]
 
 
+@pytest.mark.http1_only("spelling")
 def test_a_reply_is_read_and_replaced(start: Start) -> None:
     reads = Reads(in_response=True, new=b"shorter")
     talk = start(filters={"reads": reads})
@@ -430,6 +431,7 @@ def test_trailers_are_available_with_the_last_chunk(start: Start) -> None:
     assert b"hi." in merge_chunks(client.takes())
 
 
+@pytest.mark.http1_only("chunks")
 def test_a_filter_ends_the_reply(start: Start) -> None:
     class Cuts(Base):
         def on_response_body(self, exchange: Exchange, data: bytes, last: bool) -> bytes | None:
@@ -473,6 +475,7 @@ def test_an_error_in_a_chunk_aborts_the_reply(start: Start) -> None:
     assert talk.reasons() == ["filter_error"]
 
 
+@pytest.mark.http1_only("chunks")
 def test_a_skipping_filter_is_left_out_after_an_error_in_a_chunk(start: Start) -> None:
     class Breaks(Base):
         on_error = SKIP

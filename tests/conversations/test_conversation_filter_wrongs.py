@@ -66,12 +66,14 @@ def takes_reply_away(exchange: Exchange) -> None:
     exchange.response = None
 
 
+@pytest.mark.http1_only("reason phrase")
 def test_a_reason_goes_with_its_status(start: Start) -> None:
     assert reply_through(start, sets_status(200))[1].startswith(b"HTTP/1.1 200 Fine\r\n")
     assert reply_through(start, sets_status(503))[1].startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
     assert reply_through(start, sets_status(599))[1].startswith(b"HTTP/1.1 599 ")
 
 
+@pytest.mark.http1_only("spelling")
 def test_a_reply_that_becomes_a_204_has_no_length(start: Start) -> None:
     _, got = reply_through(start, sets_status(204))
     assert got == b"HTTP/1.1 204 No Content\r\nDate: today\r\n\r\n"

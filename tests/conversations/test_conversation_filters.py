@@ -300,6 +300,7 @@ def test_error_at_the_end_does_no_harm(start: Start) -> None:
 # ---- waiting
 
 
+@pytest.mark.http1_only("a window is larger than what is paused here")
 def test_body_that_comes_while_a_filter_waits(start: Start) -> None:
     waiting = RequestWaits()
     talk = start(filters={"waits": waiting})
@@ -393,6 +394,7 @@ def test_client_gone_while_a_filter_waits(start: Start, kind: Callable[[], Any])
         assert talk.upstreams[0].is_reset()
 
 
+@pytest.mark.http1_only("broken chunks")
 def test_body_that_breaks_while_a_filter_waits(start: Start) -> None:
     waiting = RequestWaits()
     talk = start(filters={"waits": waiting})
@@ -405,6 +407,7 @@ def test_body_that_breaks_while_a_filter_waits(start: Start) -> None:
     talk.expect_no_dial()
 
 
+@pytest.mark.http1_only("pipelining")
 def test_bytes_after_a_refused_request_are_not_read_while_a_filter_handles_it(start: Start) -> None:
     waiting = ResponseWaits()
     talk = start(filters={"waits": waiting})
@@ -477,6 +480,7 @@ def test_status_changed_to_one_without_content(start: Start, rest: bytes) -> Non
 # ---- the end
 
 
+@pytest.mark.http1_only("a broken request line")
 def test_on_complete_is_called_once_for_every_ending(start: Start) -> None:
     watcher = Recorder()
     talk = start(filters={"watcher": watcher}, hosts=["10.0.0.1:80"])

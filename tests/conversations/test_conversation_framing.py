@@ -17,8 +17,6 @@ from pymosn.core.headers import HeaderError
 from pymosn.routing.actions import DirectResponse
 from pymosn.routing.matchers import AnyRequest
 
-pytestmark = pytest.mark.also_h2
-
 METHODS = ("GET", "HEAD", "POST")
 BEFORE = (200, 204, 304, 404)
 AFTER = (0, 200, 204, 205, 304, 404)

@@ -70,6 +70,7 @@ def test_a_connection_serves_as_many_requests_as_it_may(start: Start) -> None:
     talk.expect_dial().receives(GET)
 
 
+@pytest.mark.http1_only("a window is larger than what is paused here")
 def test_the_high_water_mark_of_upstream_connections(start: Start) -> None:
     talk = start(plan={"buffer_limit": 1000})
     client, upstream = talk.opening(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n")

@@ -74,6 +74,7 @@ def test_redirect_keeps_the_query(start: Start) -> None:
     )
 
 
+@pytest.mark.http1_only("pipelining")
 def test_pipelined_requests_are_answered_in_order(start: Start) -> None:
     talk = start(routes=routes())
     client, upstream = talk.opening(ask(b"/one") + ask(b"/direct") + ask(b"/two") + ask(b"/nothing") + ask(b"/direct"))
@@ -109,6 +110,7 @@ def test_a_thousand_pipelined_requests_through_one_connection(start: Start) -> N
     talk.expect_no_dial()
 
 
+@pytest.mark.http1_only("pipelining")
 def test_pipelined_close_ends_the_connection(start: Start) -> None:
     talk = start(routes=routes())
     client = talk.connect()
@@ -127,6 +129,7 @@ def test_body_that_is_here_is_skipped_before_the_next_request(start: Start) -> N
     assert client.is_open()
 
 
+@pytest.mark.http1_only("pipelining")
 def test_body_that_is_not_here_is_never_read_as_a_request(start: Start) -> None:
     talk = start(routes=routes())
     client = talk.connect()
@@ -161,6 +164,7 @@ def test_reply_of_a_filter_then_a_further_request(start: Start) -> None:
     client.receives(OK)
 
 
+@pytest.mark.http1_only("connection: close")
 def test_reply_of_a_filter_while_the_body_is_unread(start: Start) -> None:
     talk = start(filters={"guard": Guard({})})
     client = talk.connect()
@@ -176,6 +180,7 @@ def test_reply_of_a_filter_while_the_body_is_unread(start: Start) -> None:
 LIMITS = http1_options(limits=http1_limits(300, 10, 50))
 
 
+@pytest.mark.http1_only("bytes of HTTP/1")
 @pytest.mark.parametrize(
     ("request_bytes", "status", "reason"),
     [
@@ -219,6 +224,7 @@ def test_refusal(start: Start, request_bytes: bytes, status: bytes, reason: str)
     assert client.is_closed()
 
 
+@pytest.mark.http1_only("broken chunks")
 @pytest.mark.parametrize(
     ("rest", "status", "reason"),
     [
@@ -239,6 +245,7 @@ def test_body_that_breaks_while_the_upstream_waits(start: Start, rest: bytes, st
     assert talk.reasons() == [reason]
 
 
+@pytest.mark.http1_only("broken chunks")
 def test_body_that_breaks_after_the_reply_began(start: Start) -> None:
     talk = start()
     client, upstream = talk.opening(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")

@@ -57,6 +57,7 @@ def test_a_copy_is_sent_with_the_request_and_its_response_is_dropped(start: Star
     assert talk.reasons() == ["ok", "ok"]
 
 
+@pytest.mark.http1_only("Upgrade")
 def test_a_request_for_a_tunnel_is_not_copied(start: Start) -> None:
     """A mirror that agreed to it would get a connection that carries nothing, or the client's half of the talk."""
     talk = start(routes=mirrored())

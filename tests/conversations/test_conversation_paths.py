@@ -174,6 +174,7 @@ def test_a_request_about_the_whole_server_is_not_rewritten(start: Start) -> None
     client.receives(OK)
 
 
+@pytest.mark.http1_only("CONNECT")
 def test_a_connect_has_no_path_to_rewrite(start: Start) -> None:
     talk = start(http1=http1_options(connect=CONNECT), routes=to_service(PrefixRewrite(b"/", "/site/")))
     _, upstream = talk.opening(b"CONNECT db:1 HTTP/1.1\r\nHost: db:1\r\n\r\n")
@@ -336,6 +337,7 @@ def test_a_transcoded_call_is_not_rewritten(start: Start) -> None:
     assert host.exchange.variable("seen") == "/a/a/S"
 
 
+@pytest.mark.http1_only("another protocol")
 def test_an_rpc_request_without_a_path_is_not_rewritten(start: Start) -> None:
     talk = start(protocols=("bolt",), routes=to_service(RegexRewrite("^", "/..")))
     client, upstream = talk.forwarded(bolt.request(1, b"x"))
@@ -343,6 +345,7 @@ def test_an_rpc_request_without_a_path_is_not_rewritten(start: Start) -> None:
     client.receives(bolt.response(1, b"y"))
 
 
+@pytest.mark.http1_only("another protocol")
 def test_a_path_that_a_filter_gave_an_rpc_request(start: Start) -> None:
     sets = Sets("on_request", lambda exchange: setattr(exchange.request, "path", "/public.."))
     talk = start(protocols=("bolt",), routes=to_service(SITE), filters={"sets": sets})
@@ -416,6 +419,7 @@ def test_settings_of_the_page(path: str, then: str) -> None:
 # ---- redirects
 
 
+@pytest.mark.http1_only("HTTP/1.0")
 @pytest.mark.parametrize(
     ("request_line", "location"),
     [

@@ -53,6 +53,7 @@ def test_no_idle_time_is_never(start: Start) -> None:
     assert client.is_open()
 
 
+@pytest.mark.http1_only("a head is complete or not sent")
 def test_header_timeout_counts_from_the_first_byte(start: Start) -> None:
     talk = start(http1=times())
     client = talk.connect()
@@ -68,6 +69,7 @@ def test_header_timeout_counts_from_the_first_byte(start: Start) -> None:
     assert talk.reasons() == ["request_timeout"]
 
 
+@pytest.mark.http1_only("a head is complete or not sent")
 def test_header_timeout_of_a_second_request(start: Start) -> None:
     talk = start(http1=times())
     client = talk.connect()
@@ -233,6 +235,7 @@ def test_client_that_does_not_read_is_given_up(start: Start) -> None:
     assert talk.reasons() == ["stream_idle_timeout"]
 
 
+@pytest.mark.http1_only("connection: close")
 def test_client_that_does_not_take_the_last_bytes_is_cut_after_a_while(start: Start) -> None:
     talk = start(http1=times(idle=10.0))
     client = talk.connect()
@@ -262,6 +265,7 @@ def test_idle_upstream_connection_is_closed(start: Start) -> None:
     talk.expect_dial().receives(GET)
 
 
+@pytest.mark.http1_only("connection: close")
 def test_lingering_ends_when_the_client_never_stops_sending(start: Start) -> None:
     talk = start(http1=times())
     client = talk.connect()

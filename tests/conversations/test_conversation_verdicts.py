@@ -68,6 +68,7 @@ def test_a_client_that_waits_less_than_the_operator_does_not_judge_the_host(
     talk.advance(31.0)
 
 
+@pytest.mark.http1_only("another protocol")
 def test_the_timeout_of_a_bolt_frame_does_not_judge_the_host(start: Start) -> None:
     talk = start(**BOLT, plan=STRICT)
     client, upstream = talk.opening(bolt.request(1, timeout=1))
@@ -84,6 +85,7 @@ def test_the_timeout_of_a_bolt_frame_does_not_judge_the_host(start: Start) -> No
     talk.advance(31.0)
 
 
+@pytest.mark.http1_only("another protocol")
 @pytest.mark.parametrize(
     ("timeout", "status", "found"),
     [
@@ -182,6 +184,7 @@ def test_whose_timeouts_they_are(
 # ---- the client's sending, reading and leaving
 
 
+@pytest.mark.http1_only("broken chunks")
 @pytest.mark.parametrize("ending", ["leaves", "malformed", "stalls"])
 def test_a_cut_upload_does_not_judge_the_host(start: Start, ending: str) -> None:
     talk = start(plan=STRICT)
@@ -213,6 +216,7 @@ def test_a_host_may_give_up_an_upload_that_is_not_complete(start: Start, rest: b
     talk.advance(31.0)
 
 
+@pytest.mark.http1_only("a window is smaller than the response")
 @pytest.mark.whole_only
 @pytest.mark.parametrize(("stalls", "found"), [(True, []), (False, ["ejected"])])
 def test_a_host_may_give_up_a_client_that_does_not_read(start: Start, stalls: bool, found: list[str]) -> None:
@@ -233,6 +237,7 @@ def test_a_host_may_give_up_a_client_that_does_not_read(start: Start, stalls: bo
 UPGRADE = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 
 
+@pytest.mark.http1_only("Upgrade")
 def test_how_a_tunnel_ends_does_not_judge_the_host(start: Start) -> None:
     """The client may have sent what makes the host reset the connection."""
     talk = start(plan=STRICT)
@@ -299,6 +304,7 @@ def test_a_response_before_the_end_of_the_request_has_no_latency(start: Start) -
     assert latency(talk) == 0.0
 
 
+@pytest.mark.http1_only("another protocol")
 def test_one_way_requests_do_not_praise_the_host(start: Start) -> None:
     """Nobody knows how the host took them: they must not hide its errors."""
     talk = start(**BOLT, plan={**STRICT, **EWMA, "ejection": EjectionPlan(2, 0.0, 1, 10.0, 30.0, 100.0)})

@@ -11,7 +11,7 @@ from collections import deque
 
 from tests.kit.h2_end import Stream
 from tests.kit.h2_peers import H2Peer
-from tests.kit.http1_text import Event, Http1Text, Pairs, Renderer, merged, shared
+from tests.kit.http1_text import Event, Http1Text, Pairs, Renderer, asked, merged, shared
 from tests.kit.peers import FakeDialer, Peer
 from tests.kit.transport import FakeLoop
 
@@ -120,9 +120,11 @@ class TextStream(Peer):
         self.stream, self._heads, self._size, self._has_end = stream, 0, 0, False
 
     def receives(self, expected: bytes) -> None:
+        methods = list(self._expected.methods)
         wanted = merged(self._expected.feed(expected))
         found, self._found = merged(self._found), []
         assert found == wanted, f"{self.name} received\n{found!r}\nnot\n{wanted!r}"
+        self._renderer.text(found, methods)
 
     def takes(self) -> bytes:
         found, self._found = merged(self._found), []
@@ -183,13 +185,17 @@ class TextStream(Peer):
 
     def is_read(self) -> bool:
         stream = self.stream
-        return self.transport.is_reading and not (stream is not None and stream.waiting)
+        return self.transport.is_reading and (stream is None or not stream.waiting or stream.code >= 0)
 
     def is_closed(self) -> bool:
-        return super().is_closed() or (self._has_end and not self.is_reset())
+        return super().is_closed() or self._is_over()
 
     def is_lingering(self) -> bool:
-        return self._has_end and not self.is_reset()
+        return self._is_over()
+
+    def _is_over(self) -> bool:
+        """Whether the proxy has ended the stream, completely or not: by that, as by a FIN, the peer knows the end."""
+        return self.stream is not None and self.stream.is_done
 
     def _send(self, event: Event, following: Event | None) -> bool:
         """Sends data, trailers or the end on the stream. Whether `following` is contained in it."""
@@ -210,8 +216,9 @@ class TextStream(Peer):
 class TextClient(TextStream):
     """A client. Requests that a test sends one behind the other are sent each when the one before has its response."""
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: Peer, scheme: str) -> None:
         super().__init__(peer, False)
+        self._scheme = scheme.encode()
         self._waiting: deque[Event] = deque()
         self._wire = H2Peer(peer, True)
         self._wire.end.on_change = self._on_change
@@ -255,8 +262,7 @@ class TextClient(TextStream):
         self._begin(stream)
         host = next((value for name, value in fields if name == b"host"), b"")
         rest = [pair for pair in fields if pair[0] != b"host"]
-        scheme = b"https" if hasattr(self.transport, "shake") else b"http"
-        pseudo = [(b":method", method), (b":scheme", scheme), (b":authority", host), (b":path", target)]
+        pseudo = [(b":method", method), (b":scheme", self._scheme), (b":authority", host), (b":path", target)]
         self._wire.end.send_head(stream, [*pseudo, *rest], end)
         return end
 
@@ -320,7 +326,7 @@ class TextUpstream(TextStream):
         rest = [pair for pair in fields if not pair[0].startswith(b":")]
         host = [(b"host", known[b":authority"])] if b":authority" in known else []
         self._own.methods.append(known[b":method"])
-        return ("head", (known[b":method"], known.get(b":path", b"")), shared([*host, *rest]))
+        return ("head", (known[b":method"], known.get(b":path", b"")), asked(shared([*host, *rest])))
 
     def _say(self, data: bytes) -> None:
         self._pass_on(deque(self._own.feed(data)))

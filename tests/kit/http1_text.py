@@ -1,7 +1,7 @@
 """HTTP/1 text as what it says, whatever version of HTTP carries it: so that a conversation written once runs over each.
 
 A message is a list of events: a head, data, trailers, the end. What HTTP/2 does not have is left out (reason phrases, fields
-of the connection, chunks), names are in lower case, and `host` is the first field.
+of the connection, chunks), and a request's length of 0; names are in lower case, and `host` is the first field.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Http1Text:
             assert line == b"", f"behind a chunk: {line!r}"
             self._state = "chunks"
         else:
-            self._left = int(line, 16)
+            self._left = int(line.partition(b";")[0], 16)
             self._state = "chunk" if self._left else "trailers"
         return True
 
@@ -122,7 +122,8 @@ class Http1Text:
                 return True
             method = self.methods.popleft() if self.methods else b"GET"
             has_content = method != b"HEAD" and status not in (204, 304)
-        events.append(("head", start, fields_of(lines)))
+        fields = fields_of(lines)
+        events.append(("head", start, asked(fields) if self._is_request else fields))
         raw = [(name.lower().strip(), value.strip()) for name, _, value in (text.partition(b":") for text in lines)]
         coding = next((value for name, value in raw if name == b"transfer-encoding"), b"")
         length = next((value for name, value in raw if name == b"content-length"), None)
@@ -154,6 +155,11 @@ def shared(fields: Pairs) -> Pairs:
     """Those of `fields` that both versions have, `host` first."""
     kept = [(name, value) for name, value in fields if name not in _OF_CONNECTION]
     return [pair for pair in kept if pair[0] == b"host"] + [pair for pair in kept if pair[0] != b"host"]
+
+
+def asked(fields: Pairs) -> Pairs:
+    """The fields of a request. A length of 0 is the same as none."""
+    return [pair for pair in fields if pair != (b"content-length", b"0")]
 
 
 def merged(events: Sequence[Event]) -> list[Event]:

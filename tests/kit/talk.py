@@ -289,7 +289,7 @@ class Talk:
             accepted[0].scheme = "https" if tls.version else "http"
         peer.transport.carry(accepted[0])
         if self.over is not None and self.over[0] == "Http2":
-            peer = TextClient(peer)
+            peer = TextClient(peer, accepted[0].scheme)
         self.clients.append(peer)
         return peer
 

@@ -17,6 +17,9 @@ class FakeLoop:
 
     def __init__(self) -> None:
         self._later: deque[Callable[[], None]] = deque()
+        self._asked = 0
+        #: Whether peers answer of their own accord: then `do` goes on until nothing happens.
+        self.settles = False
         self._loop = asyncio.new_event_loop()
         #: What was reported to the loop: errors that nothing else handles. `Talk.end` fails if one is left.
         self.faults: list[dict[str, Any]] = []
@@ -26,6 +29,7 @@ class FakeLoop:
 
     def later(self, callback: Callable[[], None]) -> None:
         """Calls `callback` in the next iteration, as `call_soon` does."""
+        self._asked += 1
         self._later.append(callback)
 
     def run_later(self) -> None:
@@ -39,8 +43,12 @@ class FakeLoop:
 
     async def _do(self, action: Callable[[], None]) -> None:
         await self._call(action)
-        for _ in range(4):  # a task needs a few iterations to start, return and report
+        left, most = 4, 10_000  # a task needs a few iterations to start, return and report
+        while left and most:
+            before = self._asked
             await self._call(self.run_later)
+            left = 4 if self.settles and self._asked != before else left - 1
+            most -= 1
 
     def _call(self, action: Callable[[], None]) -> asyncio.Future[None]:
         """Calls `action` as the loop calls socket callbacks: in the next iteration, and outside of any task."""
