@@ -35,7 +35,7 @@ def rigs() -> Iterator[Rigs]:
     rigs.end()
 
 
-@pytest.mark.parametrize("protocol", ["Http1", "Http2"])
+@pytest.mark.parametrize("protocol", ["Http1"])
 @pytest.mark.parametrize("case", TABLE, ids=str)
 def test_member(rigs: Rigs, case: H2Case, protocol: str) -> None:
     assert rigs.run(protocol, case) == []
