@@ -9,7 +9,7 @@ import pytest
 from tests.kit import Start
 
 #: The protocol of the clients and of the upstreams.
-OVER = {"h2-h1": ("Http2", "Http1")}
+OVER = {"h2-h1": ("Http2", "Http1"), "h1-h2": ("Http1", "Http2"), "h2-h2": ("Http2", "Http2")}
 
 
 def pytest_configure(config: pytest.Config) -> None:

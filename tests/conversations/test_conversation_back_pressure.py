@@ -125,6 +125,7 @@ def test_client_that_leaves_while_it_is_full(start: Start) -> None:
     assert talk.reasons() == ["client_gone"]
 
 
+@pytest.mark.http1_only("connections to hosts are shared", "h1-h2", "h2-h2")
 def test_upstream_that_answers_early_while_it_is_full_is_not_used_again(start: Start) -> None:
     client, upstream = start().opening(BIG_POST)
     upstream.takes()
@@ -198,6 +199,7 @@ def test_pipelined_direct_responses_to_a_client_that_does_not_read(start: Start)
     assert client.takes().count(body.encode()) == 600
 
 
+@pytest.mark.http1_only("the window holds the rest back", "h1-h2", "h2-h2")
 def test_full_client_that_leaves_between_requests(start: Start) -> None:
     talk = start()
     client, upstream = talk.opening(GET)

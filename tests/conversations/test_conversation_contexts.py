@@ -449,6 +449,7 @@ def test_a_filter_that_fails_is_skipped_and_its_value_stays(start: Start) -> Non
     assert talk.filter_errors("marks") == 2
 
 
+@pytest.mark.http1_only("connections to hosts are shared", "h1-h2", "h2-h2")
 @MARKERS
 def test_the_client_leaves_during_an_exchange(start: Start, make: Make) -> None:
     marks = make()
@@ -759,6 +760,7 @@ class NotesCall(Transcoder):
         return made
 
 
+@pytest.mark.http1_only("another protocol", "h1-h2", "h2-h2")
 @MARKERS
 def test_transcoders(start: Start, make: Make) -> None:
     marks = make()

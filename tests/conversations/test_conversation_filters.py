@@ -119,6 +119,7 @@ def test_forwarding_fields_that_a_filter_changed(start: Start) -> None:
     )
 
 
+@pytest.mark.http1_only("authorities are in lower case", "h1-h2", "h2-h2")
 def test_path_and_host_that_a_filter_changed(start: Start) -> None:
     def move(exchange: Exchange) -> None:
         exchange.request.path = "/new"
@@ -331,6 +332,7 @@ def test_trailers_that_come_while_a_filter_waits(start: Start) -> None:
     )
 
 
+@pytest.mark.http1_only("a window is larger than what is paused here", "h1-h2", "h2-h2")
 def test_reply_body_that_comes_while_a_filter_waits(start: Start) -> None:
     waiting = ResponseWaits()
     talk = start(filters={"waits": waiting})

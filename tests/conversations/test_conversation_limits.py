@@ -24,7 +24,7 @@ def taker(talk: Talk) -> Peer:
     """The upstream that got the request, dialed if need be."""
     if talk.dials:
         talk.expect_dial(talk.dials[0].address)
-    upstream = next(peer for peer in talk.upstreams if peer.transport.received)
+    upstream = next(peer for peer in talk.upstreams if peer.left())
     upstream.takes()
     return upstream
 
@@ -46,6 +46,7 @@ def test_requests_beyond_the_limit_are_refused_at_once(start: Start) -> None:
     talk.upstreams[1].receives(GET)
 
 
+@pytest.mark.http1_only("connections to hosts are shared", "h1-h2", "h2-h2")
 def test_requests_that_wait_for_a_dial_are_limited(start: Start) -> None:
     talk = start(plan={"limits": LimitPlan(pending=1)})
     first, second = talk.connect(), talk.connect()
@@ -58,6 +59,7 @@ def test_requests_that_wait_for_a_dial_are_limited(start: Start) -> None:
     upstream.receives(GET)
 
 
+@pytest.mark.http1_only("connections to hosts are shared", "h1-h2", "h2-h2")
 def test_a_connection_serves_as_many_requests_as_it_may(start: Start) -> None:
     talk = start(plan={"max_requests_per_connection": 2})
     client, upstream = talk.opening(GET)

@@ -323,6 +323,7 @@ def test_round_robin_over_hosts(start: Start) -> None:
     talk.upstreams[0].receives(GET)
 
 
+@pytest.mark.http1_only("connections to hosts are shared", "h1-h2", "h2-h2")
 def test_overflow(start: Start) -> None:
     talk = start(max_connections=1)
     first, second = talk.connect(), talk.connect()

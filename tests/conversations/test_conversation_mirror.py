@@ -223,6 +223,7 @@ def test_a_request_that_breaks_off_takes_its_copy_with_it(start: Start) -> None:
     assert talk.mirror_counters() == {"mirrored": 1, "mirror_dropped": 1}
 
 
+@pytest.mark.http1_only("connections to hosts are shared", "h1-h2", "h2-h2")
 def test_a_mirror_that_answers_early_is_done(start: Start) -> None:
     head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc"
     talk = start(routes=mirrored())

@@ -321,6 +321,7 @@ def test_a_transcoder_and_the_body_filters_before_it_read_the_rewritten_path(sta
     assert talk.reasons() == ["ok", "bad_rewrite"]
 
 
+@pytest.mark.http1_only("another protocol", "h1-h2", "h2-h2")
 def test_a_transcoded_call_is_not_rewritten(start: Start) -> None:
     class ToDubbo(Transcoder):
         upstream_protocol = "dubbo"

@@ -113,6 +113,7 @@ def test_a_second_retry_waits_a_little(start: Start) -> None:
     assert [host.stats.request_duration.max < 0.1 for host in cluster.hosts] == [True, True]
 
 
+@pytest.mark.http1_only("connections to hosts are shared", "h1-h2", "h2-h2")
 def test_a_retry_needs_no_second_permit_for_its_next_attempt(start: Start) -> None:
     talk = talk_with(start, RetryPolicy(True, 2), plan={"limits": LimitPlan(retries=1)})
     client = talk.connect()
@@ -183,6 +184,7 @@ def test_a_filter_can_forbid_retries(start: Start) -> None:
 # ---- never the host just tried while another one is healthy
 
 
+@pytest.mark.http1_only("connections to hosts are shared", "h1-h2", "h2-h2")
 def test_the_host_of_the_last_attempt_is_the_last_resort(start: Start) -> None:
     talk = talk_with(start, RetryPolicy(True, 5))
     client = talk.connect()
@@ -310,6 +312,7 @@ def test_a_post_is_not_sent_again_for_a_status_either(start: Start) -> None:
 # ---- a budget per cluster
 
 
+@pytest.mark.http1_only("connections to hosts are shared", "h1-h2", "h2-h2")
 def test_the_cluster_bounds_how_many_requests_are_on_a_retry(start: Start) -> None:
     talk = talk_with(start, RetryPolicy(True, 1), plan={"limits": LimitPlan(retries=1)})
     clients = [talk.connect() for _ in range(3)]
@@ -341,6 +344,7 @@ def test_the_cluster_bounds_how_many_requests_are_on_a_retry(start: Start) -> No
     clients[0].receives(OK)
 
 
+@pytest.mark.http1_only("connections to hosts are shared", "h1-h2", "h2-h2")
 def test_a_stale_connection_costs_neither_an_attempt_nor_the_budget(start: Start) -> None:
     talk = talk_with(start, None, plan={"limits": LimitPlan(retries=1)})
     client = talk.connect()

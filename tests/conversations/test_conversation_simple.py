@@ -316,6 +316,7 @@ def test_reply_that_ends_with_the_connection_to_http_1_0(start: Start) -> None:
     assert client.is_lingering()
 
 
+@pytest.mark.http1_only("connections to hosts are shared", "h1-h2", "h2-h2")
 def test_upstream_sends_close(start: Start) -> None:
     talk = start()
     client, upstream = talk.forwarded(GET)

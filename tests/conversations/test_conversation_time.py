@@ -227,7 +227,7 @@ def test_client_that_does_not_read_is_given_up(start: Start) -> None:
     client, upstream = talk.opening(GET)
     upstream.takes()
     client.stalls()
-    upstream.sends_whole(b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 600000\r\n\r\n" + b"x" * 300000)
+    upstream.sends_whole(b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 600000\r\n\r\n" + b"x" * 590000)
     assert not upstream.is_read()
     talk.advance(31)
     assert client.is_reset()

@@ -109,6 +109,7 @@ def test_a_bolt_status_about_the_request_does_not_judge_the_host(
     talk.advance(31.0)
 
 
+@pytest.mark.http1_only("connections to hosts are shared", "h1-h2", "h2-h2")
 def test_a_clients_timeout_of_an_attempt_takes_no_retry_permit(start: Start) -> None:
     talk = start(routes=routes(60.0, RetryPolicy(True, 1)), hosts=HOSTS, plan={**STRICT, "limits": LimitPlan(retries=1)})
     client, first = talk.opening(hurried(**{"try": 100}), address=HOSTS[0])

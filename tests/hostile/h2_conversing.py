@@ -195,12 +195,7 @@ class Rig:
         if len(seen.requests) != 1:
             return [f"{len(seen.requests)} requests upstream"]
         request = seen.requests[0]
-        said = tuple(pair for pair in case.message() if pair[0] not in _OWN)
-        found = tuple(pair for pair in request.fields if pair[0] not in _OWN)
-        if not case.content and (b"content-length", b"0") not in said:
-            found = tuple(pair for pair in found if pair != (b"content-length", b"0"))
-        if len(said) > 3:
-            said, found = _sorted(said), _sorted(found)
+        said, found = _compared(case.message()), _compared(request.fields)
         faults = [] if said == found else [f"said {said}, upstream got {found}"]
         if request.body != case.content:
             faults.append(f"content {request.body!r}")
@@ -224,6 +219,7 @@ def _is_start(case: H2Case, seen: Seen) -> bool:
     return len(lengths) == 1 and [request.body for request in seen.requests] == [case.content[: lengths[0]]]
 
 
-def _sorted(fields: Pairs) -> Pairs:
-    """The odd fields take several places: only the order of those with one name matters."""
-    return (*fields[:3], *sorted(fields[3:], key=lambda pair: pair[0]))
+def _compared(fields: Pairs) -> Pairs:
+    """To compare: the odd fields take several places, and a length of 0 is the same as none."""
+    kept = [pair for pair in fields if pair[0] not in _OWN and pair != (b"content-length", b"0")]
+    return (*kept[:3], *sorted(kept[3:], key=lambda pair: pair[0]))

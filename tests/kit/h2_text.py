@@ -11,7 +11,7 @@ from collections import deque
 
 from tests.kit.h2_end import Stream
 from tests.kit.h2_peers import H2Peer
-from tests.kit.http1_text import Event, Http1Text, Pairs, Renderer, asked, merged, shared
+from tests.kit.http1_text import Event, Http1Text, Pairs, Renderer, asked, in_order, merged, shared
 from tests.kit.peers import FakeDialer, Peer
 from tests.kit.transport import FakeLoop
 
@@ -55,8 +55,8 @@ class TextPeer(Peer):
 
     def receives(self, expected: bytes) -> None:
         raw = super().takes()
-        found = merged(self._found.feed(raw))
-        wanted = merged(self._expected.feed(expected))
+        found = in_order(self._found.feed(raw))
+        wanted = in_order(self._expected.feed(expected))
         assert found == wanted, f"{self.name} received\n{found!r}\nnot\n{wanted!r}\nin\n{raw!r}"
 
     def takes(self) -> bytes:
@@ -121,9 +121,9 @@ class TextStream(Peer):
 
     def receives(self, expected: bytes) -> None:
         methods = list(self._expected.methods)
-        wanted = merged(self._expected.feed(expected))
+        wanted = in_order(self._expected.feed(expected))
         found, self._found = merged(self._found), []
-        assert found == wanted, f"{self.name} received\n{found!r}\nnot\n{wanted!r}"
+        assert in_order(found) == wanted, f"{self.name} received\n{found!r}\nnot\n{wanted!r}"
         self._renderer.text(found, methods)
 
     def takes(self) -> bytes:
@@ -352,8 +352,7 @@ class TextUpstream(TextStream):
         if ends:
             self._pass_on(deque(ends))
             self.wire.settle()
-        else:
-            super().shuts()
+        super().shuts()
 
     def resets(self) -> None:
         """The connection is lost, or, if others use it, the stream."""

@@ -1,7 +1,8 @@
 """HTTP/1 text as what it says, whatever version of HTTP carries it: so that a conversation written once runs over each.
 
 A message is a list of events: a head, data, trailers, the end. What HTTP/2 does not have is left out (reason phrases, fields
-of the connection, chunks), and a request's length of 0; names are in lower case, and `host` is the first field.
+of the connection, chunks), and a request's length of 0. Names are in lower case. Only the order of fields of one name
+matters.
 """
 
 from __future__ import annotations
@@ -155,6 +156,15 @@ def shared(fields: Pairs) -> Pairs:
     """Those of `fields` that both versions have, `host` first."""
     kept = [(name, value) for name, value in fields if name not in _OF_CONNECTION]
     return [pair for pair in kept if pair[0] == b"host"] + [pair for pair in kept if pair[0] != b"host"]
+
+
+def in_order(events: Sequence[Event]) -> list[Event]:
+    """The same, to compare: adjacent data is joined, and fields are sorted by name."""
+    return [(*event[:-1], _sorted(event[-1])) if event[0] in ("head", "trailers") else event for event in merged(events)]
+
+
+def _sorted(fields: Pairs) -> Pairs:
+    return sorted(fields, key=lambda pair: pair[0])
 
 
 def asked(fields: Pairs) -> Pairs:
