@@ -48,6 +48,20 @@ class FrameWriter:
 
     def write_number(self, number: i64, width: i64) -> None:
         """Appends a number of `width` bytes in network order; a negative one as its two's complement."""
+        if width >= 4:  # unrolled, because frames of HTTP/2 have little else
+            out = self._out
+            if width == 8:
+                out.append(u8((number >> 56) & 0xFF))
+                out.append(u8((number >> 48) & 0xFF))
+                out.append(u8((number >> 40) & 0xFF))
+                out.append(u8((number >> 32) & 0xFF))
+                width = 4
+            if width == 4:
+                out.append(u8((number >> 24) & 0xFF))
+                out.append(u8((number >> 16) & 0xFF))
+                out.append(u8((number >> 8) & 0xFF))
+                out.append(u8(number & 0xFF))
+                return
         shift: i64 = 8 * width
         while shift > 0:
             shift -= 8
