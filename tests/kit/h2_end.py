@@ -119,6 +119,13 @@ class End:
         self.next_id += 2
         return stream
 
+    def note(self, data: bytes) -> None:
+        """Frames that the test has written itself were sent: knows the streams that they open."""
+        for frame in wire.split(data)[0]:
+            if self.is_client and frame.kind == known.HEADERS and frame.stream not in self.streams:
+                self._made(frame.stream)
+                self.next_id = max(self.next_id, frame.stream + 2)
+
     def _made(self, number: int) -> Stream:
         own = self.own_settings.get(int(known.INITIAL_WINDOW_SIZE), int(known.DEFAULT_WINDOW))
         window = self.settings.get(int(known.INITIAL_WINDOW_SIZE), int(known.DEFAULT_WINDOW))

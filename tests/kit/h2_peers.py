@@ -50,6 +50,7 @@ class H2Peer:
 
     def sends(self, data: bytes) -> None:
         """These bytes arrive at the proxy."""
+        self.end.note(data)
         self.peer.sends(data)
 
     def _write(self, data: bytes) -> None:
