@@ -58,6 +58,10 @@ class AttemptOwner:
         """The HTTP status that the status of a call in headers or trailers corresponds to; 0 without one."""
         return 0
 
+    def is_past_deadline(self) -> bool:
+        """Whether the client's deadline has passed, so that the host, which knows it, may have given up."""
+        return False
+
     def on_attempt_broken(self, error: BaseException) -> None:
         """The owner raised when it was told of the stream or of the response."""
         raise NotImplementedError
@@ -270,7 +274,8 @@ class Attempt(UpstreamRequest):
     def on_reset(self, failure: Failure) -> None:
         owner = self._owner
         if owner is not None:
-            self._end(self._count_reset(failure))
+            outcome = self._count_reset(failure)
+            self._end(NO_VERDICT if owner.is_past_deadline() else outcome)
             owner.on_attempt_failed(self.host, failure)
 
     def on_writable(self, writable: bool) -> None:

@@ -10,6 +10,7 @@ from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.stream import RequestSender
 from pymosn.core.failure import (
+    DEADLINE_EXCEEDED,
     FILTER_ERROR,
     RESET_AFTER_RESPONSE,
     RESET_BEFORE_RESPONSE,
@@ -18,7 +19,7 @@ from pymosn.core.failure import (
 )
 from pymosn.core.headers import Headers
 from pymosn.core.message import CONNECT, UNKNOWN_LENGTH, ResponseHead, UnreadableHeaders
-from pymosn.core.timers import NEVER
+from pymosn.core.timers import NEVER, RESOLUTION
 from pymosn.proxy.attempts import REPLACE, RETRY, UNPROCESSED, after_failure, after_response
 from pymosn.proxy.filtering import Verdict, body_handlers, filter_chunk, filter_start
 from pymosn.proxy.forwarding import change_request
@@ -235,6 +236,9 @@ class Forwarder(HostAttempts):
             if failure is RESET_AFTER_RESPONSE:
                 failure = RESET_BEFORE_RESPONSE  # the client has nothing of it
         self.forget()
+        if self.is_past_deadline():
+            self.owner.fail(DEADLINE_EXCEEDED, host.address)  # the host's clock was a moment earlier than ours
+            return
         step: i64 = 0
         exchange = self.owner.exchange
         if exchange.response is None:
@@ -317,6 +321,9 @@ class Forwarder(HostAttempts):
 
     def call_outcome(self, fields: Headers) -> i64:
         return self.owner.exchange.request.host_outcome(fields)
+
+    def is_past_deadline(self) -> bool:
+        return self.owner.deadline <= self.owner.runtime.clock.now + RESOLUTION
 
     def on_attempt_broken(self, error: BaseException) -> None:
         self.owner.break_down(error)
