@@ -10,7 +10,6 @@ from tests.kit.talk import Talk
 
 from pymosn.api.routing import Route
 from pymosn.core.failure import CONNECT_REFUSED
-from pymosn.core.timers import RESOLUTION
 from pymosn.protocol.http2 import frames
 from pymosn.routing.actions import Forward, ForwardOptions, RetryPolicy
 from pymosn.routing.matchers import AnyRequest
@@ -106,14 +105,14 @@ def test_a_deadline_cancels_both_sides(start: Start, has_begun: bool) -> None:
 
 @pytest.mark.parametrize("has_begun", [False, True])
 def test_a_host_gives_up_at_the_deadline_before_the_proxy_does(start: Start, has_begun: bool) -> None:
-    """As grpc-go does, which resets the stream. The alarm of the proxy is a moment later."""
+    """As grpc-go does, which resets the stream. The timers of the proxy have not run yet."""
     talk, client = grpc_talk(start, "unavailable")
     stream = calls(client, (b"grpc-timeout", b"2S"))
     upstream = h2_upstream(talk.expect_dial(HOSTS[0]))
     got = upstream.takes_stream()
     if has_begun:
         upstream.responds(got, 200, HEAD, MESSAGE, end=False)
-    talk.advance(2.0 - RESOLUTION / 2)
+    talk.clock.now += 2.0
     assert not stream.is_done
     upstream.resets_stream(got)
     client.settle()
