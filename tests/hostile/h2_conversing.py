@@ -119,9 +119,9 @@ def _message_of(events: list[Any]) -> Message:
 class Rig:
     """One worker and its upstreams, for any number of variants."""
 
-    def __init__(self, upstream_protocol: str, **options: Any) -> None:
-        """`options`: of Talk."""
-        self.talk = Talk(protocols=("Http2",), upstream_protocol=upstream_protocol, **options)
+    def __init__(self, upstream_protocol: str, protocol: str = "Http2") -> None:
+        """`protocol`: of the clients."""
+        self.talk = Talk(protocols=(protocol,), upstream_protocol=upstream_protocol)
         self._recorder = Http2Recorder if upstream_protocol == "Http2" else Http1Recorder
         self._recorders: list[Http1Recorder | Http2Recorder] = []
 
@@ -148,12 +148,29 @@ class Rig:
             faults.append(f"upstream behind it: {behind}")
         for recorder in self._recorders:
             recorder.end(behind)
-        self._recorders = [recorder for recorder in self._recorders if not recorder.is_over]
         faults += self._logged(case, before, 1 + (good is not None))
         client.resets()
-        talk.clients.clear()
-        talk.upstreams[:] = [peer for peer in talk.upstreams if not peer.transport.is_lost]
+        self._tidy()
         return faults
+
+    def carry(self, data: bytes) -> Seen:
+        """What the upstream gets of what a client of HTTP/1 sends. Its host has no rest of it afterwards."""
+        client = self.talk.connect()
+        client.sends_whole(data)
+        seen = self._look()
+        while more := self._look().requests:
+            seen.requests += more
+        client.takes()
+        client.resets()
+        for recorder in self._recorders:
+            recorder.end(seen)
+        self._tidy()
+        return seen
+
+    def _tidy(self) -> None:
+        self._recorders = [recorder for recorder in self._recorders if not recorder.is_over]
+        self.talk.clients.clear()
+        self.talk.upstreams[:] = [peer for peer in self.talk.upstreams if not peer.transport.is_lost]
 
     def _look(self) -> Seen:
         seen = Seen()
@@ -195,7 +212,7 @@ class Rig:
         if len(seen.requests) != 1:
             return [f"{len(seen.requests)} requests upstream"]
         request = seen.requests[0]
-        said, found = _compared(case.message()), _compared(request.fields)
+        said, found = compared(case.message()), compared(request.fields)
         faults = [] if said == found else [f"said {said}, upstream got {found}"]
         if request.body != case.content:
             faults.append(f"content {request.body!r}")
@@ -219,7 +236,7 @@ def _is_start(case: H2Case, seen: Seen) -> bool:
     return len(lengths) == 1 and [request.body for request in seen.requests] == [case.content[: lengths[0]]]
 
 
-def _compared(fields: Pairs) -> Pairs:
+def compared(fields: Pairs) -> Pairs:
     """To compare: the odd fields take several places, and a length of 0 is the same as none."""
     kept = [pair for pair in fields if pair[0] not in _OWN and pair != (b"content-length", b"0")]
     return (*kept[:3], *sorted(kept[3:], key=lambda pair: pair[0]))
