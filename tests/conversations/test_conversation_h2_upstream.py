@@ -15,6 +15,7 @@ from pymosn.protocol.http2.frames import (
     ENHANCE_YOUR_CALM,
     GOAWAY,
     HTTP_1_1_REQUIRED,
+    INITIAL_WINDOW_SIZE,
     MAX_CONCURRENT_STREAMS,
     NO_ERROR,
     PING,
@@ -72,6 +73,23 @@ def test_a_request_and_its_response(start: Start) -> None:
     answer(client, upstream)
     talk.expect_no_dial()
     assert [exchange.variable("upstream_protocol") for exchange in talk.outcomes.exchanges] == ["Http2", "Http2"]
+
+
+def test_a_request_does_not_wait_for_the_upload_of_another(start: Start) -> None:
+    talk = start(plan={"upstream_protocol": "Http2"})
+    client = talk.connect()
+    client.sends(GET)
+    upstream = h2_upstream(talk.expect_dial(), ((INITIAL_WINDOW_SIZE, 1 << 24),), 1 << 24)
+    answer(client, upstream)
+    host = upstream.peer
+    host.stalls()
+    client.sends(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + bytes(900000))
+    waiting = len(host.transport.waiting)
+    assert waiting > 60000
+    other = talk.connect()
+    other.sends(GET)
+    assert len(host.transport.waiting) > waiting
+    talk.expect_no_dial()
 
 
 def test_content_and_trailers_in_both_directions(start: Start) -> None:

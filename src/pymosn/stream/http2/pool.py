@@ -136,7 +136,8 @@ class Http2Client(SharedConnection):
         return self.http2.active
 
     def room(self) -> bool:
-        return super().room() and self.http2.has_free_stream()
+        # Even if the socket is full: with one large upload, the heads of other requests are not what fills it.
+        return self.http2.has_free_stream() and not self.connection.is_closed
 
     def open_stream(self, receiver: ResponseReceiver) -> RequestSender:
         self.served += 1
@@ -208,10 +209,7 @@ class Http2Client(SharedConnection):
         self.http2.on_alarm()
 
     def on_writable(self, writable: bool) -> None:
-        self.is_full = not writable
         self.http2.set_full(not writable)
-        if writable:
-            self._pool.on_room()
 
     def on_eof(self) -> None:
         self.forget()
