@@ -7,14 +7,15 @@
         assert result.status == 200
         assert result.upstream[0].headers["x-tenant"] == "acme"
 
-`run` does the same in a synchronous test. A `World` keeps filters, clusters and clock for several requests. A
-`ConnectionWorld` (`connections.py`) tests connection filters.
+`run` does the same in a synchronous test. A `World` keeps filters, clusters and clock for several requests. `GrpcRequest`
+and `GrpcResponse` are calls of gRPC (`grpc.py`). A `ConnectionWorld` (`connections.py`) tests connection filters.
 """
 
 from __future__ import annotations
 
 from pymosn.testing.answers import SERVICE
 from pymosn.testing.connections import ConnectionWorld, FilteredClient, tls_facts
+from pymosn.testing.grpc import GrpcRequest, GrpcResponse, grpc_messages, grpc_status
 from pymosn.testing.messages import Down, Request, Response
 from pymosn.testing.mistakes import InvalidTest
 from pymosn.testing.world import Result, World, make, run, send
@@ -24,11 +25,15 @@ __all__ = [
     "ConnectionWorld",
     "Down",
     "FilteredClient",
+    "GrpcRequest",
+    "GrpcResponse",
     "InvalidTest",
     "Request",
     "Response",
     "Result",
     "World",
+    "grpc_messages",
+    "grpc_status",
     "make",
     "run",
     "send",

@@ -4,19 +4,23 @@ import asyncio
 from typing import Final
 
 from pymosn.api.exchange import AccessLog, Exchange
+from pymosn.api.http import HttpResponse
 from pymosn.api.protocol import NEED_MORE, ProtocolError
-from pymosn.api.stream import RequestReceiver, ResponseSender, StreamHandler
+from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, StreamHandler
 from pymosn.core.headers import Headers
 from pymosn.core.message import ResponseHead
 from pymosn.protocol.http1.body import Http1Limits
 from pymosn.protocol.http1.response import ResponseDecoder
+from pymosn.protocol.http2.frames import FRAME_HEADER
 from pymosn.proxy.exchange import ExchangeDriver
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
-from pymosn.stream.http1.options import Http1Options
 from pymosn.stream.http1.server import Http1Server
-from pymosn.testing.fakes import PROTOCOL, Wire, call
-from pymosn.testing.messages import Request
+from pymosn.stream.http2.server import Http2Server
+from pymosn.testing.fakes import HTTP2, PROTOCOL, Wire, call
+from pymosn.testing.http2 import Http2End, Pairs, headers_of, pairs_of
+from pymosn.testing.listener import Listener
+from pymosn.testing.messages import HOST, Request
 
 _LIMITS: Final = Http1Limits(head=1 << 30, fields=1 << 20, body=0)
 
@@ -24,24 +28,27 @@ _LIMITS: Final = Http1Limits(head=1 << 30, fields=1 << 20, body=0)
 class Exchanges(StreamHandler):
     """Creates the exchange of the client's only request."""
 
-    def __init__(self, runtime: Runtime, options: ProxyOptions) -> None:
+    def __init__(self, runtime: Runtime, options: ProxyOptions, protocol: str) -> None:
         self._runtime = runtime
         self._options = options
+        self._protocol = protocol
         self.driver: ExchangeDriver | None = None
 
     def new_stream(self, sender: ResponseSender) -> RequestReceiver:
-        self.driver = ExchangeDriver(self._runtime, self._options, sender, PROTOCOL)
+        self.driver = ExchangeDriver(self._runtime, self._options, sender, self._protocol)
         return self.driver
 
 
 class Client(Wire):
-    """A connection that carries one request."""
+    """A connection that carries one request, in HTTP/1."""
+
+    protocol = PROTOCOL
 
     def __init__(
-        self, runtime: Runtime, options: ProxyOptions, http1: Http1Options, ip: str, number: int, request: Request
+        self, runtime: Runtime, options: ProxyOptions, listener: Listener, ip: str, number: int, request: Request
     ) -> None:
-        self._exchanges = Exchanges(runtime, options)
-        super().__init__(Http1Server(self._exchanges, http1), number, (ip, 50000), runtime.clock, runtime.wheel)
+        self._exchanges = Exchanges(runtime, options, self.protocol)
+        super().__init__(self._server(listener), number, (ip, 50000), runtime.clock, runtime.wheel)
         self.request = request
         self.head: ResponseHead | None = None
         self.chunks: list[bytes] = []
@@ -53,6 +60,10 @@ class Client(Wire):
         self._continues = asyncio.Event()
         self._decoder = ResponseDecoder(_LIMITS)
         self._decoder.expect(request.method.encode("utf-8", "surrogateescape"))
+
+    def _server(self, listener: Listener) -> ServerStreams:
+        """The proxy's side."""
+        return Http1Server(self._exchanges, listener.http1)
 
     @property
     def driver(self) -> ExchangeDriver | None:
@@ -96,6 +107,85 @@ class Client(Wire):
 
     def on_end(self) -> None:
         self._continues.set()
+
+
+class Http2Client(Client):
+    """A connection that carries one request, in HTTP/2."""
+
+    protocol = HTTP2
+
+    def __init__(
+        self, runtime: Runtime, options: ProxyOptions, listener: Listener, ip: str, number: int, request: Request
+    ) -> None:
+        super().__init__(runtime, options, listener, ip, number, request)
+        loop = asyncio.get_running_loop()
+        self._http2 = Http2End(True, lambda data: loop.call_soon(self._deliver, data))
+        self._http2.on_head = self._on_head
+        self._http2.on_data = self._on_data
+
+    def _server(self, listener: Listener) -> ServerStreams:
+        return Http2Server(self._exchanges, listener.http2)
+
+    async def deliver(self) -> None:
+        await call(self.open)
+        http2 = self._http2
+        request = self.request
+        chunks = request.chunks
+        has_end = not chunks and request.trailers is None
+        await self.send(http2.opening() + http2.head(self._head_fields(), has_end))
+        if request.headers.has_raw(b"expect") and not has_end:
+            await self._continues.wait()
+        for index, chunk in enumerate(chunks):
+            await self._send_data(chunk, index == len(chunks) - 1 and request.trailers is None)
+        if request.trailers is not None and not self.end.done():
+            await self.send(http2.head(pairs_of(request.trailers), True))
+
+    async def _send_data(self, data: bytes, end: bool) -> None:
+        """Sends a chunk as the proxy's windows allow."""
+        while not self.end.done() and not self._http2.is_reset:
+            frame = await self._http2.data(data, end)
+            await self.send(frame)
+            data = data[len(frame) - FRAME_HEADER :]
+            if not data:
+                break
+
+    def _head_fields(self) -> Pairs:
+        request = self.request
+        fields = pairs_of(request.headers)
+        authority = next((value for name, value in fields if name == b"host"), HOST.encode())
+        method, target = (text.encode("utf-8", "surrogateescape") for text in (request.method, request.target))
+        head = [(b":method", method), (b":scheme", self.connection.scheme.encode()), (b":authority", authority)]
+        if method != b"CONNECT":
+            head.append((b":path", target))
+        fields = [pair for pair in fields if pair[0] != b"host"]
+        if request.is_sized and request.trailers is None and request.chunks:
+            fields.append((b"content-length", b"%d" % len(request.body)))
+        return head + fields
+
+    def on_bytes(self, data: bytes) -> None:
+        self._http2.feed(data)
+
+    def _on_head(self, fields: Pairs, end: bool) -> None:
+        self._continues.set()
+        if self.head is not None and self.head.status >= 200:
+            self.trailers = headers_of(fields)
+        else:
+            status = int(dict(fields)[b":status"])
+            self.head = HttpResponse(status, b"", headers_of([pair for pair in fields if pair[0] != b":status"]))
+        self.is_complete = end
+
+    def _on_data(self, data: bytes, end: bool) -> None:
+        if data:
+            self.chunks.append(data)
+        self.is_complete = end
+
+    def finish(self) -> None:
+        super().finish()
+        self._http2.stop()
+
+    def on_end(self) -> None:
+        super().on_end()
+        self._http2.stop()
 
 
 class Ends(AccessLog):

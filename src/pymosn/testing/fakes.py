@@ -10,8 +10,8 @@ from pymosn.core.log import TRACE, Log
 from pymosn.core.timers import TimerWheel
 from pymosn.network.connection import ConnectionOwner, TcpConnection
 
+#: What clients and hosts speak unless a test or a filter chooses the other one.
 PROTOCOL: Final = "Http1"
-#: What filters may choose for the upstream.
 HTTP2: Final = "Http2"
 #: Seconds of real time that an exchange may take.
 TEST_TIMEOUT: Final = 10.0

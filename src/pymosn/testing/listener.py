@@ -15,8 +15,8 @@ from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
 from pymosn.stream.http.options import forwarding_options, path_policy
 from pymosn.stream.http1.options import read_http1_options
+from pymosn.stream.http2.options import read_http2_options
 from pymosn.testing.answers import SERVICE
-from pymosn.testing.fakes import PROTOCOL
 
 #: The settings of a listener that has none of its own: `extend_config.Http1`, with times in seconds.
 HTTP1: Final[dict[str, object]] = {
@@ -43,6 +43,19 @@ HTTP1: Final[dict[str, object]] = {
     "underscores_in_headers": "pass",
 }
 
+#: What `extend_config.Http2` adds to them.
+_HTTP2: Final[dict[str, object]] = {
+    "max_concurrent_streams": 100,
+    "initial_stream_window_size": 64 * 1024,
+    "initial_connection_window_size": 1024 * 1024,
+    "max_frame_size": 16384,
+    "header_table_size": 4096,
+    "keepalive_interval": 0.0,
+    "keepalive_timeout": 20.0,
+    "max_connection_age": 0.0,
+    "max_connection_age_grace": 0.0,
+}
+
 _IDLE_TIMEOUT: Final = 90.0
 
 
@@ -53,13 +66,19 @@ class Listener:
         """`settings`: of `extend_config.Http1`, complete. Raises ValueError naming the key."""
         facts = ListenerFacts(idle_timeout=_IDLE_TIMEOUT, overload=OverloadState())
         self.http1 = read_http1_options(settings, facts)
+        self.http2 = read_http2_options({**_HTTP2, **settings}, facts)
         self._forwarding = forwarding_options(settings)
         self._settings = settings
 
     def options(
-        self, handles: list[FilterHandle], route_config: Mapping[str, object] | None, metrics: Metrics, ends: AccessLog
+        self,
+        handles: list[FilterHandle],
+        route_config: Mapping[str, object] | None,
+        metrics: Metrics,
+        ends: AccessLog,
+        protocol: str,
     ) -> ProxyOptions:
-        """The options of its exchanges. `ends`: is notified of each one's end."""
+        """The options of its exchanges. `ends`: is notified of each one's end. `protocol`: of the clients."""
         settings = self._settings
         route = Route("test", AnyRequest(), Forward(SERVICE, 60.0), None, dict(route_config) if route_config else None)
         slot = TableSlot("test")
@@ -81,4 +100,4 @@ class Listener:
             detection_timeout=15.0,
             paths=path_policy(settings),
         )
-        return options.for_protocol(PROTOCOL)
+        return options.for_protocol(protocol)

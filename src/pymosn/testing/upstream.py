@@ -20,8 +20,12 @@ from pymosn.protocol.http1.body import Http1Limits
 from pymosn.protocol.http1.encoder import encode_chunk
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.protocol.http1.spec import Http1Spec
+from pymosn.protocol.http2.frames import FRAME_HEADER
+from pymosn.protocol.http2.spec import Http2Spec
 from pymosn.stream.http1.client import Http1Pool
+from pymosn.stream.http2.pool import Http2Pool
 from pymosn.testing.fakes import Wire, call
+from pymosn.testing.http2 import Http2End, Pairs, fields_of_response, headers_of, pairs_of
 from pymosn.testing.messages import Down, Request, Response
 from pymosn.testing.mistakes import Mistakes
 
@@ -54,7 +58,11 @@ class Hosts(Dialer):
     def dial(
         self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver, preface: bytes = b""
     ) -> None:
-        wire = HostWire(self, peer.address.rpartition(":")[0], network_filter, self._clock, self._wheel)
+        self.open(HostWire, peer, network_filter, receiver)
+
+    def open(self, kind: "type[HostWire]", peer: Peer, network_filter: NetworkFilter, receiver: DialReceiver) -> None:
+        """Opens a connection to a host; `kind` depends on what it speaks."""
+        wire = kind(self, peer.address.rpartition(":")[0], network_filter, self._clock, self._wheel)
         wire.open()
         receiver.on_dialed(wire.connection)
 
@@ -174,32 +182,119 @@ class HostWire(Wire):
             task.cancel()
 
 
-class HostProtocol(StreamProtocol):
-    """HTTP/1, with connections to simulated hosts."""
+class Http2HostWire(HostWire):
+    """One connection to a host that speaks HTTP/2, which carries one request."""
 
-    def __init__(self, hosts: Hosts) -> None:
-        super().__init__(Http1Spec())
+    def __init__(self, hosts: Hosts, cluster: str, network_filter: NetworkFilter, clock: Clock, wheel: TimerWheel) -> None:
+        super().__init__(hosts, cluster, network_filter, clock, wheel)
+        loop = asyncio.get_running_loop()
+        self._http2 = Http2End(False, lambda data: loop.call_soon(self._deliver, data))
+        self._http2.on_head = self._on_head
+        self._http2.on_data = self._on_data
+        self._http2.on_reset = self.on_end
+        loop.call_soon(self._deliver, self._http2.opening())
+        self._has_head = False
+
+    def on_bytes(self, data: bytes) -> None:
+        self._http2.feed(data)
+
+    def _on_head(self, fields: Pairs, end: bool) -> None:
+        if self._has_head:
+            self.request.trailers = headers_of(fields)
+        else:
+            self._has_head = True
+            known = {name: value.decode("utf-8", "surrogateescape") for name, value in fields}
+            self.request = Request(known[b":method"], known.get(b":path", known.get(b":authority", "")))
+            host = [(b"host", value) for name, value in fields if name == b":authority"]
+            rest = [pair for pair in fields if not pair[0].startswith(b":")]
+            self.request.headers = headers_of(host + rest)
+            self.request.is_sized = any(name == b"content-length" for name, _ in fields)
+            if any(name == b"expect" for name, _ in fields) and not end:
+                asyncio.get_running_loop().call_soon(self._deliver, self._http2.head([(b":status", b"100")], False))
+        if end:
+            self._begin(self._respond())
+
+    def _on_data(self, data: bytes, end: bool) -> None:
+        if data:
+            self.request.chunks.append(data)
+        if end and self.task is None:
+            self._begin(self._respond())
+
+    async def _send(self, response: Response) -> None:
+        http2 = self._http2
+        has_body = self.request.method != "HEAD" and response.status not in (204, 304)
+        fields = [(b":status", b"%d" % response.status), *fields_of_response(response.headers)]
+        if not response.is_chunked() and response.status not in (204, 304):
+            fields.append((b"content-length", b"%d" % len(response.body)))
+        trailers = response.trailers
+        is_empty = not has_body or (not response.is_chunked() and not response.chunks)
+        await self.send(http2.head(fields, is_empty))
+        if is_empty:
+            return
+        async for chunk in response.parts():
+            await self._send_data(chunk)
+        await self.send(await http2.data(b"", True) if trailers is None else http2.head(pairs_of(trailers), True))
+
+    async def _send_data(self, data: bytes) -> None:
+        if not data:
+            await asyncio.sleep(0)  # there may be no end of them
+        while data and not self._http2.is_reset:
+            frame = await self._http2.data(data, False)
+            await self.send(frame)
+            data = data[len(frame) - FRAME_HEADER :]
+
+    def on_end(self) -> None:
+        self._http2.stop()
+        super().on_end()
+
+
+class HostProtocol(StreamProtocol):
+    """HTTP/1 or HTTP/2, with connections to simulated hosts."""
+
+    def __init__(self, hosts: Hosts, is_http2: bool) -> None:
+        super().__init__(Http2Spec() if is_http2 else Http1Spec())
         self._hosts = hosts
+        self._is_http2 = is_http2
 
     def pool(self, target: PoolTarget, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:
-        return HostPool(Http1Pool(target, dialer), self._hosts)
+        return HostPool(target, wheel, self._hosts, self._is_http2)
+
+
+class HostDialer(Dialer):
+    """Opens connections to the simulated hosts for one protocol."""
+
+    def __init__(self, hosts: Hosts, is_http2: bool) -> None:
+        self._hosts = hosts
+        self._kind = Http2HostWire if is_http2 else HostWire
+
+    def dial(
+        self, peer: Peer, timeout: float, network_filter: NetworkFilter, receiver: DialReceiver, preface: bytes = b""
+    ) -> None:
+        self._hosts.open(self._kind, peer, network_filter, receiver)
 
 
 class HostPool(ConnectionPool):
     """Opens a connection for each request, so that what one request does to it does not concern the next."""
 
-    def __init__(self, pool: Http1Pool, hosts: Hosts) -> None:
-        self._pool = pool
+    def __init__(self, target: PoolTarget, wheel: TimerWheel, hosts: Hosts, is_http2: bool) -> None:
+        self._target = target
+        self._clock = wheel.clock
         self._hosts = hosts
+        self._is_http2 = is_http2
 
     def acquire(self, receiver: ResponseReceiver, fresh: bool) -> None:
-        self._pool.acquire(Relay(receiver, self._hosts), True)
+        dialer = HostDialer(self._hosts, self._is_http2)
+        pool: ConnectionPool = (
+            Http2Pool(self._target, dialer, self._clock) if self._is_http2 else Http1Pool(self._target, dialer)
+        )
+        pool.acquire(Relay(receiver, self._hosts), True)
+        pool.close()  # when it is idle
 
     def withdraw(self, receiver: ResponseReceiver) -> None:
         pass  # connections open at once
 
     def close(self) -> None:
-        self._pool.close()
+        pass  # no pool is kept
 
 
 class Relay(ResponseReceiver):

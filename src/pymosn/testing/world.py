@@ -25,7 +25,7 @@ from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import FilterHandle
 from pymosn.testing import fakes
 from pymosn.testing.answers import Answer, Answers
-from pymosn.testing.client import Client, Ends
+from pymosn.testing.client import Client, Ends, Http2Client
 from pymosn.testing.fakes import HTTP2, PROTOCOL, FakeClock, Lines, call, rounds
 from pymosn.testing.listener import HTTP1, Listener
 from pymosn.testing.messages import Request, WithBody
@@ -96,7 +96,6 @@ class World:
     - Each request of a client, and each to a host, has a connection of its own, and hosts have no limits or health.
     - Clients accept trailers unless they send another `te`, and hosts ask for the body of a request with `Expect`.
     - A host gets the complete request before its function is called, even if that then raises `Down("connect_refused")`.
-    - What a filter sends upstream in HTTP/2 (`exchange.choose(protocol="Http2")`) is written in HTTP/1 here.
     - There are no tunnels: upgrades are ignored, and CONNECT is refused.
     - The clock moves only when `advance` is called, and there is one worker, even with another `workers`.
 
@@ -115,17 +114,21 @@ class World:
         workers: int = 1,
         http1: Mapping[str, object] | None = None,
         client_tls: TlsInfo | None = None,
+        client_protocol: str = PROTOCOL,
+        upstream_protocol: str = "",
     ) -> None:
         """`upstream`: response of the cluster `service`, the default for all requests. `clusters`: others, by name.
 
         `route_config`: `per_filter_config` of the route. `on_error`, `timeout`: override those of all filters. `workers`:
         the apparent number of workers, of which this is the first. `http1`: settings of the listener, as in
-        `extend_config.Http1`, with times in seconds. `client_tls`: the facts of a client with TLS.
+        `extend_config.Http1`, with times in seconds. `client_tls`: the facts of a client with TLS. `client_protocol`,
+        `upstream_protocol`: `Http1` or `Http2`; that of the upstreams is the client's unless it is set, or a filter chooses.
 
         Raises InvalidTest, and TypeError for a filter that the server would not accept.
         """
         self.filters = _checked_filters(filters)
         _check_options(on_error, timeout, workers, route_config, http1)
+        _check_protocols(client_protocol, upstream_protocol)
         if client_ip and not normal_ip(client_ip):
             raise InvalidTest(f"client_ip must be an IP address, or empty for a unix socket, not {client_ip!r:.60}")
         self._answers = Answers(upstream, clusters)
@@ -139,6 +142,8 @@ class World:
         self._hosts = Hosts(self._answers.ask, self._mistakes, self.clock, self._wheel)
         self._client_ip = client_ip
         self._client_tls = client_tls
+        self._client_kind = Http2Client if client_protocol == HTTP2 else Client
+        self._upstream_protocol = upstream_protocol
         self._runtime = self._make_runtime()
         self._ends = Ends()
         settings = {**HTTP1, **(http1 or {})}
@@ -150,7 +155,7 @@ class World:
         self._place = ""
         self._contexts: list[FilterContext] = []
         handles = self._make_handles(on_error, timeout, workers)
-        self._options = self._listener.options(handles, route_config, self.metrics, self._ends)
+        self._options = self._listener.options(handles, route_config, self.metrics, self._ends, client_protocol)
         #: The loop that runs the world, once something has been sent.
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -159,12 +164,13 @@ class World:
     def _make_runtime(self) -> Runtime:
         protocols: Registry[StreamProtocol] = Registry("protocol")
         for name in (PROTOCOL, HTTP2):
-            protocols.add(name, HostProtocol(self._hosts))
+            protocols.add(name, HostProtocol(self._hosts, name == HTTP2))
         clusters = Clusters()
         maker = PoolMaker(protocols, self._hosts, self._wheel)
         kind = balancers().get("LB_RANDOM")
         assert kind is not None
-        plans = [ClusterPlan(name, (HostPlan(f"{name}:80"),)) for name in self._answers.by_name]
+        speaks = self._upstream_protocol
+        plans = [ClusterPlan(name, (HostPlan(f"{name}:80"),), upstream_protocol=speaks) for name in self._answers.by_name]
         clusters.activate({plan.name: Cluster(plan, kind, maker, self.metrics, None) for plan in plans})
         return Runtime(self.clock, self._wheel, self.metrics, self._log, protocols, clusters)
 
@@ -244,8 +250,8 @@ class World:
         """
         self._check_use(request)
         begin = len(self._answers.received)
-        client = Client(
-            self._runtime, self._options, self._listener.http1, self._client_ip, int(self._hosts.numbers.next()), request
+        client = self._client_kind(
+            self._runtime, self._options, self._listener, self._client_ip, int(self._hosts.numbers.next()), request
         )
         if self._client_tls is not None:
             client.connection.tls = self._client_tls
@@ -356,6 +362,8 @@ class WorldOptions(TypedDict, total=False):
     route_config: Mapping[str, object] | None
     client_ip: str
     client_tls: TlsInfo | None
+    client_protocol: str
+    upstream_protocol: str
     on_error: str
     timeout: float
     workers: int
@@ -420,6 +428,13 @@ def _check_options(
     unknown = sorted(set(http1 or {}) - set(HTTP1))
     if unknown:
         raise InvalidTest(f"http1: unknown setting {unknown[0]!r}")
+
+
+def _check_protocols(client: object, upstream: object) -> None:
+    if client not in (PROTOCOL, HTTP2):
+        raise InvalidTest(f"client_protocol must be {PROTOCOL!r} or {HTTP2!r}, not {client!r:.60}")
+    if upstream not in ("", PROTOCOL, HTTP2):
+        raise InvalidTest(f"upstream_protocol must be {PROTOCOL!r}, {HTTP2!r} or empty, not {upstream!r:.60}")
 
 
 def _is_number(value: object) -> bool:
