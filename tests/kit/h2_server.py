@@ -196,11 +196,12 @@ class ServerRig:
         settings: tuple[tuple[int, int], ...] = (),
         window: int = 0,
         answers: bool = True,
+        connection: FakeConnection | None = None,
         **changes: Any,
     ) -> None:
         """`settings`, `window`: the client's. `answers`: whether it acknowledges. `changes`: of the options."""
         self.handler = Handler() if handler is None else handler
-        self.connection = FakeConnection()
+        self.connection = FakeConnection() if connection is None else connection
         self.server = Http2Server(self.handler, options(**changes))
         self._to_server = b""
         self.end = End(True, self._write, settings, window)

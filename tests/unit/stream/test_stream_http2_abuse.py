@@ -269,6 +269,14 @@ def test_a_window_opened_byte_by_byte() -> None:
     assert 1000 <= len(stream.data) < 1200
 
 
+def test_a_small_window_is_no_flood() -> None:
+    rig = ServerRig(settings=((int(frames.INITIAL_WINDOW_SIZE), 300),))
+    stream = rig.open(get())
+    rig.request.respond(200, b"x" * 1_000_000)
+    rig.settle()
+    assert (len(stream.data), rig.handler.refusals) == (1_000_000, [])
+
+
 def test_replies_that_are_not_read_are_bounded() -> None:
     rig = ServerRig()
     rig.open(method(b"POST"), end=False)

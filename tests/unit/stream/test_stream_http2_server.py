@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.kit import h2_frames as wire
-from tests.kit.h2_server import Handler, Request, ServerRig, get, method
+from tests.kit.h2_server import FakeConnection, Handler, Request, ServerRig, get, method
 
 from pymosn.api.http import HttpResponse
 from pymosn.core.failure import (
@@ -17,10 +17,12 @@ from pymosn.core.failure import (
     RESET_AFTER_RESPONSE,
     Failure,
 )
+from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import headers_from
 from pymosn.core.overload import OverloadState
 from pymosn.protocol.http2 import frames
 from pymosn.protocol.http2.limits import HeadLimits
+from pymosn.stream.http2.server import Http2Server
 
 WINDOW = int(frames.DEFAULT_WINDOW)
 
@@ -359,6 +361,37 @@ def test_a_full_socket_is_reported_to_streams_that_send() -> None:
     rig.server.on_writable(True)
     rig.settle()
     assert (len(stream.data), rig.requests[0].writable) == (100, [False, True])
+
+
+class FillingConnection(FakeConnection):
+    """Its socket is full once more than `mark` bytes wait for it, and says so at once."""
+
+    server: Http2Server
+    mark = 98_304
+
+    def batch_writer(self) -> FrameWriter:
+        if self.out.size() > self.mark:
+            self.mark = 1_000_000
+            self.server.on_writable(False)
+        return super().batch_writer()
+
+
+def test_the_socket_is_full_again_when_the_last_bytes_of_a_stream_are_written() -> None:
+    connection = FillingConnection()
+    rig = ServerRig(window=1_000_000, connection=connection)
+    connection.server = rig.server
+    for _ in range(10):
+        rig.open(get())
+    rig.server.on_writable(False)
+    for request in rig.requests:
+        request.respond(200, b"x" * 15_000, end=False)
+    rig.settle()
+    rig.server.on_writable(True)
+    waiting = [len(request.writable) == 1 for request in rig.requests]
+    assert waiting == [False] * 7 + [True] * 3
+    rig.settle()
+    rig.server.on_writable(True)
+    assert [request.writable for request in rig.requests] == [[False, True]] * 10
 
 
 def test_what_waits_is_dropped_when_the_client_resets() -> None:

@@ -30,7 +30,7 @@ PRIORITIES: Final[i64] = 500
 PRIORITY_RATE: Final[i64] = 20
 PRIORITIES_OF_STREAM: Final[i64] = 4
 #: WINDOW_UPDATE: ten for each stream and for each DATA frame that we sent are free, unless the window has cut that frame
-#: short: a client that opens its window byte by byte would pay for one frame with another.
+#: very short: a client that opens its window byte by byte would pay for one frame with another.
 UPDATES: Final[i64] = 1000
 UPDATE_RATE: Final[i64] = 100
 UPDATES_OF_FRAME: Final[i64] = 10

@@ -35,6 +35,8 @@ BY_US: Final = 1
 BY_PEER: Final = 2
 #: The largest DATA frame that is sent, even if the peer accepts larger ones: streams get their turn after each.
 MAX_DATA: Final[i64] = 64 * 1024
+#: Bytes of a frame that the peer's window has cut short, from which on it is still worth the frames that answer it.
+LEAST_CUT: Final[i64] = 256
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -53,7 +55,7 @@ class SendingConnection:
         self.peer = PeerSettings()
         #: Bytes that may be sent on all streams together.
         self.send_window: i64 = 65535
-        #: DATA frames sent whole, for the budget of the frames that answer them.
+        #: DATA frames sent whole, or large enough, for the budget of the frames that answer them.
         self.data_sent: i64 = 0
         # Frames written while the socket is full.
         self._unread: i64 = 0
@@ -206,6 +208,8 @@ class SendingConnection:
         else:
             self._unread = 0
             self._pump()
+            for stream in list(self.streams.values()):
+                self._tell_drained(stream)  # also one whose last bytes have filled the socket
 
     def _room(self, stream: Http2Stream) -> i64:
         """The size of the DATA frame that may be written now; 0 if others wait."""
@@ -277,7 +281,7 @@ class SendingConnection:
             self.send_window -= size
             stream.send_window -= size
             stream.active_at = self.connection.now()
-            if size in (unsent, limit):
+            if size >= LEAST_CUT or size in (unsent, limit):
                 self.data_sent += 1
             if is_last:
                 self._end_sent(stream)
@@ -287,6 +291,10 @@ class SendingConnection:
             trailers = stream.trailers
             stream.trailers = None
             self._write_trailers(stream, trailers)
+        self._tell_drained(stream)
+
+    def _tell_drained(self, stream: Http2Stream) -> None:
+        """Resumes the stream's source if it is paused and little waits."""
         if stream.is_told and stream.unsent <= STREAM_MARK // 2 and not self.is_full:
             stream.is_told = False
             stream.receiver.on_writable(True)
