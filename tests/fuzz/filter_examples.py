@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 from typing import Any
 
 from hypothesis import strategies as st
+from tests.unit.filters.grpc_shop import descriptor_set
 
 SECRET = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA"
 JWKS = json.dumps({"keys": [{"kty": "oct", "k": SECRET, "kid": "one", "alg": "HS256"}]})
@@ -26,6 +28,7 @@ POLICY = {
     ],
     "principals": [{"remote_ip": CIDR}, {"not_id": {"direct_remote_ip": CIDR}}, {"or_ids": {"ids": [{"any": True}]}}],
 }
+SHOP = base64.b64encode(descriptor_set().SerializeToString()).decode()
 FLOW = {"resource": "/a", "threshold": 5, "statIntervalInMs": 100}
 
 #: By the name of the filter. Each chain must work as it is.
@@ -231,6 +234,29 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
             "max_bytes": 1000,
             "pass_types": ["text/plain", "image/*"],
         }
+    ],
+    "grpc_web": [{}],
+    "grpc_json_transcoder": [
+        {
+            "proto_descriptor_bin": SHOP,
+            "services": ["shop.Shop"],
+            "print_options": {
+                "add_whitespace": True,
+                "always_print_primitive_fields": defaults,
+                "always_print_enums_as_ints": defaults,
+                "preserve_proto_field_names": defaults,
+                "stream_newline_delimited": defaults,
+            },
+            "match_incoming_request_route": defaults,
+            "auto_mapping": True,
+            "ignored_query_parameters": ["token"],
+            "ignore_unknown_query_parameters": defaults,
+            "ignore_unknown_fields": defaults,
+            "reject_unknown_method": defaults,
+            "max_request_body_size": 1000,
+            "max_response_body_size": 1000,
+        }
+        for defaults in (False, True)
     ],
 }
 #: `per_filter_config` of the filters whose routes have other settings than the listener.

@@ -123,8 +123,7 @@ class HeartbeatPlan(NamedTuple):
 class ClusterPlan(NamedTuple):
     """A complete cluster. `tls`: None for plain connections. `upstream_protocol`: empty for no choice of its own.
 
-    `max_connection_age`: seconds, 0 for no limit. `keepalive`: of TCP, None: no probes. Windows: bytes, of HTTP/2,
-    0 for the default.
+    `max_connection_age`: seconds, 0 for no limit. `keepalive`: of TCP, None: no probes. Windows: of HTTP/2, bytes.
     """
 
     name: str
@@ -144,5 +143,5 @@ class ClusterPlan(NamedTuple):
     upstream_protocol: str = ""
     max_connection_age: float = 0.0
     keepalive: TcpKeepalive | None = None
-    stream_window: int = 0
-    connection_window: int = 0
+    stream_window: int = 256 * 1024
+    connection_window: int = 1024 * 1024

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from google.protobuf import json_format
+from google.protobuf.message import EncodeError
 
 from pymosn.core.errors import reason
 from pymosn.core.json_text import parse_json
@@ -69,7 +70,7 @@ def messages_of(
             _set(message, path, [text], pool)
     try:
         return [message.SerializeToString() for message in made]
-    except Exception as error:  # a required field of proto2
+    except EncodeError as error:  # a required field of proto2
         raise InvalidRequest(reason(error)) from None
 
 
