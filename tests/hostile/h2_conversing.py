@@ -67,7 +67,7 @@ class Http1Recorder:
                 return
             request, size = found
             self._data = self._data[size:]
-            seen.requests.append(_message_of(Http1Text(True).feed(request.raw)))
+            seen.requests.append(message_of(Http1Text(True).feed(request.raw)))
             self._peer.sends(ANSWER)
 
     def end(self, seen: Seen) -> None:
@@ -109,7 +109,7 @@ class Http2Recorder:
         self._streams.clear()
 
 
-def _message_of(events: list[Any]) -> Message:
+def message_of(events: list[Any]) -> Message:
     _, (method, target), fields = events[0]
     body = b"".join(event[1] for event in events if event[0] == "data")
     trailers = next((event[1] for event in events if event[0] == "trailers"), [])

@@ -61,7 +61,7 @@ class Program:
             hop["tls_context"] = {"status": True, "ca_cert": ca, "server_name": "server.test"}
         clusters = [_cluster("up", upstream_port), hop, _cluster("down", dead)]
         clusters.append({**_cluster("nobody", dead), "hosts": []})
-        self.config = {
+        self.config: dict[str, Any] = {
             "admin": {"socket": "admin.sock"},
             "servers": [
                 {"default_log_path": "stdout", "processor": 1, "routers": tables, "listeners": listeners, **(server or {})}
@@ -106,6 +106,17 @@ class Program:
         return found
 
 
+class Http2Program(Program):
+    """The same for clients of HTTP/2. Two hops speak HTTP/2 with each other, and the last one HTTP/1 with the upstream."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        for listener in self.config["servers"][0]["listeners"]:
+            listener["filter_chains"][0]["filters"][0]["config"]["downstream_protocol"] = "Http2"
+        for cluster in self.config["cluster_manager"]["clusters"]:
+            cluster["upstream_protocol"] = "Http2" if cluster["name"] == "hop" else "Http1"
+
+
 def _route(cluster: str, prefix: str = "/") -> dict[str, Any]:
     return {"match": {"prefix": prefix}, "route": {"cluster_name": cluster}}
 
@@ -127,10 +138,11 @@ def running(
     server: dict[str, Any] | None = None,
     ready: str = READY,
     tls: bool = False,
+    kind: type[Program] | None = None,
 ) -> Iterator[Program]:
     """Starts the program, waits until it says `ready`, and ends it."""
     with dead_sockets(1) as (dead,):
-        program = Program(directory, upstream_port, port_of(dead), http1, inner, server, tls)
+        program = (kind or Program)(directory, upstream_port, port_of(dead), http1, inner, server, tls)
         path = directory / "mosn.json"
         path.write_text(json.dumps(program.config))
         process = Pymosn(["-c", str(path)], directory, {})
