@@ -1,4 +1,4 @@
-"""The hostile tables of HTTP/2 against the real program: real sockets, one hop and two, an upstream that records all bytes."""
+"""The hostile tables of HTTP/2 against the real program: real sockets, one hop and two, and a recording upstream."""
 
 from __future__ import annotations
 
