@@ -24,10 +24,12 @@ PARALLEL: Final = 8
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 #: Streams or frames of one connection; it ends, and another one begins, when the proxy has let them all pass.
 MANY: Final = 20_000
+#: What is asked for; the others have another upstream.
+SMALL: Final = b"/attacked"
 LARGE: Final = b"/bytes/1000000"
 
 
-def head(path: bytes = b"/", method: bytes = b"GET", *more: tuple[bytes, bytes]) -> bytes:
+def head(path: bytes = SMALL, method: bytes = b"GET", *more: tuple[bytes, bytes]) -> bytes:
     """A request's header block."""
     pseudo = ((b":method", method), (b":scheme", b"http"), (b":authority", b"show"), (b":path", path))
     return wire.literals((*pseudo, *more))
@@ -58,7 +60,7 @@ def data_after_end() -> bytes:
 
 def malformed() -> bytes:
     """The same, by requests that are no requests."""
-    block = wire.literals([(b":method", b"GET"), (b"x", b"y")])
+    block = wire.literals([(b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"show"), (b"x", b"y")])
     return b"".join(wire.headers(stream, block, end=True) for stream in streams(MANY))
 
 
@@ -90,12 +92,12 @@ def priority() -> bytes:
 
 def empty_data() -> bytes:
     """CVE-2019-9518."""
-    return wire.headers(1, head(b"/", b"POST")) + wire.data(1, b"") * MANY
+    return wire.headers(1, head(SMALL, b"POST")) + wire.data(1, b"") * MANY
 
 
 def padding() -> bytes:
     """The same, with nothing but padding."""
-    return wire.headers(1, head(b"/", b"POST")) + wire.data(1, b"", padding=255) * 200
+    return wire.headers(1, head(SMALL, b"POST")) + wire.data(1, b"", padding=255) * 200
 
 
 def window_update() -> bytes:

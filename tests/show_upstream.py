@@ -169,3 +169,14 @@ async def _drip(writer: asyncio.StreamWriter, gate: asyncio.Event) -> None:
         await writer.drain()
         await asyncio.sleep(0.05)
     writer.write(b"0\r\n\r\n")
+
+
+async def main() -> None:
+    """Serves in a process of its own; prints the port."""
+    async with ShowUpstream() as upstream:
+        print(upstream.port, flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,7 +1,7 @@
 """Issue 15, show 5: attacks on HTTP/2 at the highest rate of one core do not disturb other clients.
 
-The worker has a core of its own. The attack has the other, where the upstream and the clients come first, since what they
-wait for is not the proxy's slowness.
+The worker has a core of its own. The attack has the other, where the clients and their upstream come first, since what they
+wait for is not the proxy's slowness. What is attacked has an upstream of its own.
 """
 
 import asyncio
@@ -40,6 +40,8 @@ WORDS = {
     "priority": ("priority_flood",),
     "empty_data": ("empty_data_flood",),
     "window_update": ("window_update_flood",),
+    "padding": ("empty_data_flood",),
+    "requests": ("reset_flood",),
 }
 
 
@@ -55,13 +57,18 @@ def cores() -> Iterator[tuple[int, int]]:
     os.sched_setaffinity(0, before)
 
 
-def h2_hop(upstream: ShowUpstream) -> TwoHops:
-    """One hop of any protocol to a host that speaks HTTP/1.1."""
+def h2_hop(upstream: ShowUpstream, attacked_port: int) -> TwoHops:
+    """One hop of any protocol to a host that speaks HTTP/1.1, and to another one for what is attacked."""
     hops = TwoHops(upstream.port)
     proxy = hops.server["listeners"][1]["filter_chains"][0]["filters"][0]["config"]
     proxy["downstream_protocol"] = "Auto"
-    route = hops.server["routers"][1]["virtual_hosts"][0]["routers"][0]["route"]
-    route["upstream_protocol"] = "Http1"
+    routes = hops.server["routers"][1]["virtual_hosts"][0]["routers"]
+    routes[0]["route"]["upstream_protocol"] = "Http1"
+    routes[0]["match"] = {"path": "/"}
+    attacked = {"cluster_name": "attacked", "upstream_protocol": "Http1"}
+    routes.append({"match": {"prefix": "/"}, "route": attacked})
+    cluster = {"name": "attacked", "lb_type": "LB_RANDOM", "hosts": [{"address": f"127.0.0.1:{attacked_port}"}]}
+    hops.config["cluster_manager"]["clusters"].append(cluster)
     hops.server["processor"] = 1
     return hops
 
@@ -113,7 +120,9 @@ def attacked(start: Start, cores: tuple[int, int], attack: str, seconds: float) 
 
     async def scenario() -> None:
         async with ShowUpstream() as upstream:
-            hops = h2_hop(upstream)
+            target = await program("show_upstream.py", nice=10)
+            assert target.stdout is not None
+            hops = h2_hop(upstream, int(await target.stdout.readline()))
             proxy = await serving(start, hops, "--workers", "1")
             (worker,) = proxy.worker_pids()
             for pid in (worker, proxy.process.pid):
@@ -125,6 +134,8 @@ def attacked(start: Start, cores: tuple[int, int], attack: str, seconds: float) 
             steady = asyncio.ensure_future(result(await program("steady_client.py", port, seconds, RATE)))
             most = await most_memory(worker, steady)
             found, sent = await steady, await result(attacker)
+            target.kill()
+            await target.wait()
             words = [word for word in WORDS.get(attack, ()) if word in proxy.output]
             tell(f"{attack}, {seconds:g} s", p99_ms=f"{found['p99']:.2f}", without=f"{quiet['p99']:.2f}",
                  memory=mib(most - before), attack=f"{sent['bytes'] / seconds / 1e6:.0f} MB/s",

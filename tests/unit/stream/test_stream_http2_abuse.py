@@ -209,6 +209,19 @@ def test_floods_of_malformed_and_of_refused_requests() -> None:
     assert len(rig.handler.counted) < 300
 
 
+def test_a_client_that_never_acknowledges_the_settings_may_not_exceed_the_maximum_for_ever() -> None:
+    rig = ServerRig(answers=False, max_concurrent_streams=1)
+    rig.open(get())
+    for _ in range(1000):
+        rig.open(get())
+    assert not rig.connection.is_closed
+    for _ in range(1000):
+        if not rig.connection.is_closed:
+            rig.open(get())
+    assert rig.handler.refusals == ["reset_flood"]
+    assert len(rig.handler.counted) < 1300
+
+
 def test_a_moderate_rate_is_no_flood() -> None:
     rig = ServerRig()
     for _ in range(60):

@@ -63,6 +63,8 @@ EOF_GRACE: Final = 1.0
 STALL_TIME: Final = 60.0
 #: Stream ids that are left when the client is asked to open another connection.
 SPARE_IDS: Final[i64] = 1 << 16
+#: Streams beyond the maximum that a client may open before it has acknowledged our settings.
+UNKNOWN_LIMIT: Final[i64] = 1000
 
 
 class ServerConnection(Http2Connection):
@@ -80,6 +82,7 @@ class ServerConnection(Http2Connection):
         # The last gap in the ids of the client's streams.
         self._gap_start: i64 = 0
         self._gap_end: i64 = 0
+        self._refused: i64 = 0
         # Bytes of an incomplete head that are counted in the worker's overload state.
         self._head_size: i64 = 0
         self._head_at: float = NEVER
@@ -177,7 +180,9 @@ class ServerConnection(Http2Connection):
         self._handler.on_unexpected_message(TOO_MANY_STREAMS)
         self.remember(stream_id, BY_US)
         write_reset(self.writer(), stream_id, frames.REFUSED_STREAM)
-        if self.is_settled():  # before that, the client may not have known
+        self._refused += 1
+        # Before it has acknowledged our settings, a client may not know the limit; but it may not delay that for ever.
+        if self._refused > UNKNOWN_LIMIT or self.is_settled():
             self.spend_reset()
 
     def _on_late_block(self, stream_id: i64, fragment: bytes) -> None:
