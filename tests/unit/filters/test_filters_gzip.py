@@ -109,6 +109,12 @@ def test_responses_that_are_not_compressed(response: Response, vary: str | None)
     ]
 
 
+def test_calls_are_not_compressed() -> None:
+    for kind in ("application/grpc", "application/grpc+proto"):
+        result = ask("gzip", Response(200, PAGE, {"content-type": kind}), {"content_types": [kind]})
+        assert (result.body, "content-encoding" in result.headers) == (PAGE, False)
+
+
 @pytest.mark.parametrize("accept", [None, "br;q=0", "identity"])
 def test_vary_also_where_the_client_wants_it_plain(accept: str | None) -> None:
     result = ask(accept, Response(200, PAGE, {**HTML, "vary": "Cookie"}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Final, NamedTuple
 
 from pymosn.api.exchange import Exchange
+from pymosn.api.grpc import is_grpc
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.headers import Headers
 from pymosn.core.message import ResponseHead
@@ -97,6 +98,8 @@ class GzipFilter(StreamFilter):
             return False
         headers = head.headers
         kind = _spaceless(headers.joined("content-type") or "")
+        if is_grpc(kind.encode()):
+            return False  # gRPC compresses its messages itself, and its clients know no content codings
         if kind not in self._types and kind.partition(";")[0] not in self._types:
             return False
         if is_coded(headers):
