@@ -8,7 +8,7 @@ from pymosn.api.http import HttpRequest, HttpResponse
 from pymosn.api.network import Connection
 from pymosn.api.stream_filter import FilterContext
 from pymosn.core.counters import GroupData, Metrics
-from pymosn.core.failure import NO_HOSTS
+from pymosn.core.failure import CLIENT_GONE, NO_HOSTS
 from pymosn.core.headers import headers_from
 from pymosn.core.log import Log
 from pymosn.filters.errors import FilterConfigError
@@ -100,3 +100,16 @@ def test_other_requests_are_not_counted() -> None:
 def test_settings_are_checked() -> None:
     with pytest.raises(FilterConfigError):
         GrpcMetricFilter(Settings(max_names=0))
+
+
+def test_a_stream_that_the_client_ends_has_its_own_name() -> None:
+    scene = Scene(Settings(methods=True))
+    exchange = Exchange(Connection())
+    exchange.request = GrpcRequest()
+    exchange.request.raw_path = b"/pkg.Echo/Watch"
+    exchange.upstream_address = "a:1"
+    exchange.response, exchange.response_received = HttpResponse(200), 1.2
+    exchange.failure = CLIENT_GONE
+    scene.filter.on_complete(exchange)
+    assert list(scene.groups()) == ["pkg.Echo", "pkg.Echo/Watch"]
+    assert scene.groups()["pkg.Echo/Watch"]["counters"]["response_cancelled_total"] == 1

@@ -71,8 +71,10 @@ class GrpcMetricFilter(StreamFilter):
             return
         path = exchange.original_path or exchange.request.raw_path
         name = path[1:].decode("latin-1")
-        # A host has answered, and not that it has no such method.
-        exists = exchange.failure is None and bool(exchange.upstream_address) and status != UNIMPLEMENTED
+        # A host has answered, and not that it has no such method. What happened later does not matter: some streams only end
+        # because their clients leave.
+        was_answered = exchange.failure is None or exchange.response_received > 0.0
+        exists = was_answered and bool(exchange.upstream_address) and status != UNIMPLEMENTED
         self._count(self._services.of(name.rpartition("/")[0], exists), status, exchange)
         if self._methods is not None:
             self._count(self._methods.of(name, exists), status, exchange)
