@@ -70,7 +70,8 @@ _OF_HTTP: Final[dict[int, int]] = {
     504: 14,
 }
 
-#: The status for a failure with that HTTP status, where it differs. RATE_LIMITED is the 429: a quota, not a lack of hosts.
+#: The status for a failure with that HTTP status, where it differs. RATE_LIMITED is the 429, and 509 by MOSN's flow
+#: control: a quota, not a lack of hosts.
 _OF_FAILED: Final[dict[int, int]] = {
     408: 4,
     504: 4,
@@ -78,6 +79,7 @@ _OF_FAILED: Final[dict[int, int]] = {
     414: 8,
     429: 8,
     431: 8,
+    509: 8,
     421: 14,
     499: 1,
     500: 13,

@@ -87,6 +87,7 @@ def test_the_time_that_is_left_replaces_the_timeout() -> None:
         (failures.UPSTREAM_TIMEOUT, 4),
         (failures.STREAM_IDLE, 4),
         (failures.RATE_LIMITED, 8),
+        (failures.Failure("rate_limited", 509), 8),
         (failures.BODY_TOO_LARGE, 8),
         (failures.HEADERS_TOO_LARGE, 8),
         (failures.ACCESS_DENIED, 7),

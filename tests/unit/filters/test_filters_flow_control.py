@@ -49,6 +49,9 @@ def test_the_answer_without_an_action() -> None:
     async def talk() -> None:
         result = await World(shipped("flowControlFilter", config({"resource": "/test", "threshold": 0}))).send(TEST)
         assert (result.status, result.text) == (509, "current request is limited")
+        call = Request("POST", "/s.S/M", {"content-type": "application/grpc"})
+        world = World(shipped("flowControlFilter", config({"resource": "/s.S/M", "threshold": 0})), client_protocol="Http2")
+        assert (await world.send(call)).headers["grpc-status"] == "8"  # RESOURCE_EXHAUSTED, not UNKNOWN
 
     asyncio.run(talk())
 

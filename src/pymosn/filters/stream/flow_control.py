@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import StreamFilter
-from pymosn.core.failure import RATE_LIMITED
+from pymosn.core.failure import RATE_LIMITED, Failure
 from pymosn.filters.settings import AnyMap, Block, ignored, planned_checked, works
 from pymosn.filters.spec import FilterSpec
 from pymosn.filters.stream.flow_rules import ASSOCIATED, BLOCKED, THROTTLE, FlowRule, Rule, Windows, check_rule
@@ -61,6 +61,8 @@ class FlowControlFilter(StreamFilter):
             check_rule(rule, f".rules[{i}]", problems)
         problems.end()
         self._settings = settings
+        # With the status of the reply, so that calls have the status of this failure.
+        self._failure = Failure(RATE_LIMITED.reason, self._action.status, RATE_LIMITED.flag)
         self._windows = Windows()
         self._rules: dict[bytes, list[Rule]] | None = None
 
@@ -78,7 +80,7 @@ class FlowControlFilter(StreamFilter):
                 self.context.counter("limited").value += 1
                 if self._settings.monitor:
                     break
-                exchange.failure = RATE_LIMITED
+                exchange.failure = self._failure
                 return Reply(self._action.status, self._action.body)
             longest = max(longest, wait)
         self._windows.count(key, now)
