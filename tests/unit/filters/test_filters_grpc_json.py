@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Iterator
@@ -146,6 +147,13 @@ def test_query_parameters(query: str, expected: dict[str, Any]) -> None:
         ("ids=x", "ids: "),
         ("ids=", "ids: empty"),
         ("ids=99999999999999999999", "ids: "),
+        ("ids=1_000", "ids: '1_000' is not a number"),
+        ("ids=%D9%A1", "ids: "),
+        ("max_price=inf", "max_price: "),
+        ("max_price=1e999", "max_price: "),
+        ("max_price.value=1", "unknown query parameter 'max_price.value'"),
+        ("since.seconds=1", "unknown query parameter 'since.seconds'"),
+        ("raw=!!!", "raw: '!!!' is not base64"),
         ("genres=NOTHING", "genres: "),
         ("since=yesterday", "since: "),
         ("author.name=%FF", "a query parameter is not UTF-8"),
@@ -207,6 +215,7 @@ def test_values_in_a_body(body: Any, expected: dict[str, Any]) -> None:
         (b'{"printed": 5}', ""),
         (b'{"genre": "NOTHING"}', "genre"),
         (b'{"extra": 5}', ""),
+        (b'{"price": 1%s}' % (b"0" * 400), "does not fit"),
     ],
 )
 def test_invalid_bodies(body: bytes, text: str) -> None:
@@ -300,6 +309,32 @@ def test_large_bodies_are_converted_in_a_thread() -> None:
     assert result.json() == {"tags": names}
     assert error(ask("PUT", "/v1/books/1", {"tags": [*names, 1]}))[0] == 400
     assert ask("GET", "/v1/books/1", response=broken([framed(b"\xff" * 20_000)], OK)).reason == "untranslatable_reply"
+
+
+def test_bodies_of_many_small_values_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[Any] = []
+
+    async def to_thread(convert: Any) -> Any:
+        threads.append(convert)
+        return convert()
+
+    monkeypatch.setattr(asyncio, "to_thread", to_thread)
+    assert ask("PUT", "/v1/books/1", {"title": "x" * 15_000}).status == 200
+    assert not threads
+    for body in ({"authors": [{}] * 1000}, {"tags": [""] * 4000}, {"extra": {"a": [[]] * 1000}}):
+        assert ask("PUT", "/v1/books/1", body).status == 200
+    assert len(threads) == 3
+
+
+def test_parameters_of_messages_in_messages() -> None:
+    file = descriptor_set()
+    nested = next(kind for one in file.file for kind in one.message_type if kind.name == "Author")
+    nested.field.add(name="friend", number=3, label=1, type=11, type_name=".shop.Author")
+    more: dict[str, Any] = {"proto_descriptor_bin": base64.b64encode(file.SerializeToString()).decode()}
+    answer = grpc_response(KINDS["Books"]())
+    for depth, status in ((90, 200), (100, 400), (1000, 400)):
+        name = ".".join(["author", *["friend"] * (depth - 2), "born"])
+        assert ask("GET", f"/v1/shelves/1/books?{name}=1", response=answer, **more).status == status
 
 
 def test_one_field_as_the_body() -> None:

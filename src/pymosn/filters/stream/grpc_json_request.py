@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import binascii
+import math
+import re
 from collections.abc import Collection
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -14,8 +15,10 @@ from pymosn.core.errors import reason
 from pymosn.core.json_text import parse_json
 from pymosn.filters.stream.grpc_schema import (
     BOOL,
+    BYTES,
+    ENUM,
     HTTP_BODY,
-    STRING,
+    NUMBERS,
     Binding,
     FieldPath,
     find_field,
@@ -24,6 +27,10 @@ from pymosn.filters.stream.grpc_schema import (
 from pymosn.filters.stream.http_rules import Match, decoded
 
 _BOOLS: Final = {"true": True, "false": False}
+_NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+#: What numbers with a fraction may be besides; the library refuses these for others.
+_SPECIAL: Final = ("NaN", "Infinity", "-Infinity")
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
 
 
 class InvalidRequest(ValueError):
@@ -127,7 +134,7 @@ def _parse(value: Any, message: Any, ignores_unknown: bool, pool: Any) -> None:
         json_format.ParseDict(value, message, ignore_unknown_fields=ignores_unknown, descriptor_pool=pool)
     except json_format.ParseError as error:
         raise InvalidRequest(reason(error)) from None
-    except (TypeError, ValueError, AttributeError, KeyError) as error:  # of values that the library does not expect
+    except (TypeError, ValueError, AttributeError, KeyError, OverflowError) as error:  # what the library does not expect
         raise InvalidRequest(f"the JSON does not fit {message.DESCRIPTOR.full_name}: {reason(error)}") from None
 
 
@@ -163,7 +170,7 @@ def _parameter_field(binding: Binding, name: str) -> FieldPath | None:
     """The field that a parameter sets; None if the query cannot set it: path and body take precedence."""
     if binding.has_body and binding.body is None:
         return None
-    path = find_field(binding.method.input.DESCRIPTOR, name)
+    path = find_field(binding.method.input.DESCRIPTOR, name, binding.names)
     if path is None or path in binding.fields or path[0] == binding.body:
         return None
     return path
@@ -184,17 +191,26 @@ def _set(message: Any, path: FieldPath, texts: list[str], pool: Any) -> None:
         values = [_value(leaf, text) for text in texts]
         value = {leaf.json_name: values if is_repeated(leaf) else values[0]}
         json_format.ParseDict(value, message, descriptor_pool=pool)
-    except (json_format.ParseError, TypeError, ValueError, binascii.Error) as error:
+    except (json_format.ParseError, TypeError, ValueError, OverflowError) as error:
         raise InvalidRequest(f"{'.'.join(field.name for field in path)}: {reason(error)}") from None
 
 
 def _value(field: Any, text: str) -> Any:
-    """What stands for a text in JSON: numbers, bytes and names of enums may be text there too."""
-    wrapped = field.message_type is not None and field.message_type.full_name == "google.protobuf.BoolValue"
-    if field.type == BOOL or wrapped:
+    """What stands for a text in JSON: numbers, bytes and names of enums may be text there too. Raises ValueError.
+
+    The library reads what JSON does not have: digits of other scripts, `1_000`, `inf`, and base64 with anything in it.
+    """
+    wrapper = None if field.message_type is None else field.message_type.fields_by_name.get("value")
+    kind = field.type if wrapper is None else wrapper.type
+    if kind == BOOL:
         if text not in _BOOLS:
             raise ValueError(f"{text!r} is neither true nor false")
         return _BOOLS[text]
-    if field.type != STRING and not text and field.message_type is None:
+    if kind == BYTES:
+        if _BASE64.fullmatch(text) is None:
+            raise ValueError(f"{text!r} is not base64")
+    elif kind in NUMBERS and (_NUMBER.fullmatch(text) is None or math.isinf(float(text))) and text not in _SPECIAL:
+        raise ValueError(f"{text!r} is not a number" if text else "empty")
+    elif kind == ENUM and not text:
         raise ValueError("empty")
     return text

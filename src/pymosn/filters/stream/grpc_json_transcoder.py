@@ -36,8 +36,12 @@ T = TypeVar("T")
 
 JSON: Final = "application/json"
 LINES: Final = "application/x-ndjson"
-#: Bytes of a body that is converted at once, in about 3 ms.
-_LARGE: Final = 16 * 1024
+#: Work that is done at once, in about 3 ms; a unit is what one byte of a text costs.
+_LARGE: Final = 150_000
+#: The work for an object or array of JSON, for another value, and for a byte of a message, at most.
+_PER_OBJECT: Final = 300
+_PER_VALUE: Final = 40
+_PER_BYTE: Final = 16
 #: Fields of a gRPC response that mean nothing to a client of JSON.
 _OF_GRPC: Final = ("grpc-status", "grpc-message", "grpc-status-details-bin", "grpc-encoding", "grpc-accept-encoding")
 #: Fields of requests that would be taken for the proxy's own.
@@ -197,7 +201,7 @@ class GrpcJsonFilter(StreamFilter):
         query = request.raw_query or b""
         make = partial(self._requests.messages_of, match, query, body, content_type, self._reads, self._schema.pool)
         try:
-            found = await _run(make, len(body))
+            found = await _run(make, _work(body))
         except self._requests.InvalidRequest as error:
             return _error_reply(error.status, reason(error))
         binding = match.target
@@ -253,7 +257,7 @@ class GrpcJsonFilter(StreamFilter):
                 return
             if len(messages) != 1 or reader.has_rest():
                 raise ValueError(f"{len(messages)} messages instead of one")
-            shown = await _run(partial(self._printer.content, binding, messages[0]), len(body))
+            shown = await _run(partial(self._printer.content, binding, messages[0]), len(body) * _PER_BYTE)
         except ValueError as error:
             raise Refused(UNTRANSLATABLE_REPLY, f"filter {self.context.name}: {reason(error)}") from None
         _replace(head, 200, shown.body, shown.content_type)
@@ -305,9 +309,14 @@ class GrpcJsonFilter(StreamFilter):
         return separator + item
 
 
-async def _run(convert: Callable[[], T], size: int) -> T:
-    """Converts a body of `size` bytes; a large one in a thread, because it takes 0.2 s per MiB."""
-    return convert() if size <= _LARGE else await asyncio.to_thread(convert)
+async def _run(convert: Callable[[], T], work: int) -> T:
+    """Converts a body; in a thread if that takes long, because a MiB of JSON takes 0.02 to 2 s."""
+    return convert() if work <= _LARGE else await asyncio.to_thread(convert)
+
+
+def _work(body: bytes) -> int:
+    """The work for a JSON body, which depends more on the number of its values than on its length."""
+    return len(body) + _PER_OBJECT * (body.count(b"{") + body.count(b"[")) + _PER_VALUE * body.count(b",")
 
 
 def _descriptor(settings: Settings, problems: Problems) -> bytes:

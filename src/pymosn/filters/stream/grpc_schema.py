@@ -17,10 +17,15 @@ from pymosn.core.errors import reason
 from pymosn.filters.stream.http_rules import HttpRules, Template
 
 #: Numbers of types and labels of fields (descriptor.proto).
-STRING: Final = 9
-MESSAGE: Final = 11
 BOOL: Final = 8
+MESSAGE: Final = 11
+BYTES: Final = 12
+ENUM: Final = 14
+#: Integers and floating-point numbers.
+NUMBERS: Final = (1, 2, 3, 4, 5, 6, 7, 13, 15, 16, 17, 18)
 _REPEATED: Final = 3
+#: Messages in messages that the libraries of protobuf read.
+_DEEPEST: Final = 100
 
 HTTP_BODY: Final = "google.api.HttpBody"
 #: Messages that are one value in JSON, and so may be variables of a path and parameters of a query.
@@ -61,6 +66,8 @@ class Binding:
     def __init__(self, method: GrpcMethod, template: Template, body: str, response_body: str) -> None:
         """Raises SchemaError for fields that the messages do not have."""
         self.method = method
+        #: The fields of the messages that parameters have named, by message and name.
+        self.names: dict[str, dict[str, Any]] = {}
         self.has_body = bool(body)
         input_type, output_type = method.input.DESCRIPTOR, method.output.DESCRIPTOR
         self.body: Any = None if body in ("", "*") else _top_field(input_type, body)
@@ -93,13 +100,22 @@ def is_value(field: Any) -> bool:
     return field.message_type is None or field.message_type.full_name in VALUES
 
 
-def find_field(descriptor: Any, path: str) -> FieldPath | None:
-    """The fields of a path such as `book.author.name`, of which only the last may be repeated; None if it has none."""
+def find_field(descriptor: Any, path: str, names: dict[str, dict[str, Any]] | None = None) -> FieldPath | None:
+    """The fields of a path such as `book.author.name`, of which only the last may be repeated; None if it has none.
+
+    `names`: keeps the fields of messages by their names, for further calls.
+    """
+    names = {} if names is None else names
     found: list[Any] = []
+    if path.count(".") >= _DEEPEST:
+        return None
     for name in path.split("."):
-        if descriptor is None or (found and is_repeated(found[-1])):
+        if descriptor is None or (found and (is_repeated(found[-1]) or is_value(found[-1]))):
             return None
-        field = fields_of(descriptor).get(name)
+        fields = names.get(descriptor.full_name)
+        if fields is None:
+            fields = names[descriptor.full_name] = fields_of(descriptor)
+        field = fields.get(name)
         if field is None:
             return None
         found.append(field)
