@@ -247,6 +247,24 @@ def test_other_resets(start: Start, code: int, begins: bool, reason: str) -> Non
     assert upstream.is_open()
 
 
+def test_a_client_cannot_end_the_requests_of_others_by_those_that_its_host_refuses(start: Start) -> None:
+    """They share a connection to the host, whose answers are no flood."""
+    talk = start(protocols=["Http2"], plan={"upstream_protocol": "Http2"})
+    other, client = h2_client(talk, "192.0.2.8"), h2_client(talk)
+    staying = other.requests(request(b"GET", b"/", b"a"))
+    upstream = h2_upstream(talk.expect_dial())
+    waiting = upstream.takes_stream()
+    for number in range(600):
+        client.requests(request(b"POST", b"/", b"a"), b"x", end=False)
+        stream = upstream.takes_stream()
+        if number % 2:
+            upstream.resets_stream(stream, int(CANCEL))
+        else:
+            upstream.responds(stream, 200, [(b"Faulty", b"")])
+    upstream.responds(waiting, 200, SIZED, b"ok")
+    assert other.result(staying) == (200, b"ok")
+
+
 @pytest.mark.parametrize(("body", "end"), [(b"okk", False), (b"o", True)])
 def test_a_length_that_is_wrong_resets_the_stream_alone(start: Start, body: bytes, end: bool) -> None:
     talk, client, upstream = begin(start)

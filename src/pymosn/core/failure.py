@@ -233,7 +233,7 @@ WINDOW_UPDATE_FLOOD: Final = Failure("window_update_flood", 429, is_attack=True)
 EMPTY_DATA_FLOOD: Final = Failure("empty_data_flood", 429, is_attack=True)
 UNREAD_REPLIES: Final = Failure("unread_control_frames", 429, is_attack=True)
 # More streams than SETTINGS_MAX_CONCURRENT_STREAMS: reset with REFUSED_STREAM, and only counted.
-TOO_MANY_STREAMS: Final = Failure("too_many_streams", 503)
+TOO_MANY_STREAMS: Final = Failure("too_many_streams", 503, retry_after=1)
 MAX_AGE: Final = Failure("max_connection_age", 0)
 
 # ---- rejected by a shipped filter; its configuration may set another status

@@ -12,6 +12,7 @@ import asyncio
 from mypy_extensions import i64
 
 from pymosn.api.stream import StreamSender
+from pymosn.core.chunks import append_chunk
 from pymosn.core.failure import Failure
 from pymosn.core.headers import Headers
 from pymosn.core.message import BodyTooLarge
@@ -54,7 +55,7 @@ class BodyFlow:
     def hold(self, data: bytes, end: bool) -> None:
         """Holds the next chunk."""
         if data:
-            self._chunks.append(data)
+            append_chunk(self._chunks, data)
             self.size += len(data)
         self.ended = end
 

@@ -198,13 +198,14 @@ def test_whether_something_is_incomplete() -> None:
             pass
         return decoder.has_begun(), decoder.awaits_head(), int(decoder.head_size())
 
-    assert after(frames.PREFACE[:3]) == (True, True, 0)
+    assert after(frames.PREFACE[:3]) == (True, True, 3)
     assert after(frames.PREFACE[3:])[1]
     assert after(wire.settings()) == (False, False, 0)
     assert after(wire.ping()[:12]) == (True, False, 0)
     assert after(wire.ping()[12:]) == (False, False, 0)
-    assert after(wire.frame(1, 0, 1, BLOCK)[:10]) == (True, True, 0)
-    assert after(wire.frame(1, 0, 1, BLOCK)[10:]) == (True, True, 5)
+    assert after(wire.frame(1, 0, 1, BLOCK)[:10]) == (True, True, 10)
+    assert after(wire.frame(1, 0, 1, BLOCK)[10:12]) == (True, True, 12)
+    assert after(wire.frame(1, 0, 1, BLOCK)[12:]) == (True, True, 5)
     assert after(wire.frame(9, 4, 1, BLOCK)) == (False, False, 0)
     assert after(wire.data(1, b"abc")[:10]) == (True, False, 0)
 

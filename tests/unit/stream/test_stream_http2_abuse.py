@@ -205,8 +205,39 @@ def test_floods_of_malformed_and_of_refused_requests() -> None:
     for _ in range(1000):
         if not rig.connection.is_closed:
             rig.open(get())
-    assert rig.handler.refusals == ["reset_flood"]
-    assert len(rig.handler.counted) < 300
+    assert rig.handler.refusals[-1] == "reset_flood"
+    assert 100 < rig.handler.refusals.count("too_many_streams") < 300
+
+
+def test_requests_in_flight_end_with_the_connection_not_when_the_client_has_left() -> None:
+    rig = ServerRig()
+    rig.open(get())
+    rig.open(method(b"POST"), b"a", end=False)
+    rig.feed(wire.data(0, b"x"))
+    assert rig.goaway == PROTOCOL
+    assert [request.reset for request in rig.requests[:2]] == ["client_gone"] * 2
+    assert not rig.server._server.streams
+
+
+def test_a_goaway_never_names_a_later_stream_than_the_one_before() -> None:
+    rig = ServerRig()
+    rig.open(get())
+    rig.server.on_drain()
+    rig.settle()
+    rig.feed(wire.headers(3, BLOCK, True) + wire.data(0, b"x"))
+    assert rig.end.goaways == [(0x7FFFFFFF, 0), (1, 0), (1, PROTOCOL)]
+
+
+def test_tiny_pieces_of_content_that_wait_do_not_take_much_more_memory_than_their_content() -> None:
+    rig = ServerRig()
+    handshake = [(b":method", b"CONNECT"), (b":protocol", b"websocket"), *get()[1:]]
+    streams = [rig.open(handshake, end=False) for _ in range(2)]
+    pieces = b"".join(wire.data(stream.number, b"ab") for stream in streams)
+    for _ in range(1000):
+        rig.feed(pieces)
+    for stream in rig.server._server.streams.values():
+        assert stream.early is not None
+        assert (len(stream.early), sum(map(len, stream.early))) == (2, 2000)
 
 
 def test_a_client_that_never_acknowledges_the_settings_may_not_exceed_the_maximum_for_ever() -> None:
@@ -218,8 +249,8 @@ def test_a_client_that_never_acknowledges_the_settings_may_not_exceed_the_maximu
     for _ in range(1000):
         if not rig.connection.is_closed:
             rig.open(get())
-    assert rig.handler.refusals == ["reset_flood"]
-    assert len(rig.handler.counted) < 1300
+    assert rig.handler.refusals[-1] == "reset_flood"
+    assert rig.handler.refusals.count("too_many_streams") < 1300
 
 
 def test_a_moderate_rate_is_no_flood() -> None:

@@ -236,13 +236,35 @@ def test_content_over_the_limit_is_answered() -> None:
     rig.end.send_data(stream, b"x" * 800, False)
     rig.settle()
     assert (rig.request.reset, stream.status, stream.code) == ("body_too_large", 413, frames.NO_ERROR)
+    assert len(rig.request.data) == 800, "what exceeds the limit is not passed on"
+
+
+@pytest.mark.parametrize("end", [False, True])
+def test_content_over_the_limit_that_comes_with_its_head(end: bool) -> None:
+    """The host gets nothing of it, and certainly not all."""
+    rig = ServerRig(limits=HeadLimits(head=8192, fields=100, body=1000))
+    stream = rig.open(method(b"POST"), b"x" * 1001, end=end)
+    assert (rig.handler.refusals, rig.request.data, stream.status) == (["body_too_large"], b"", 413)
+    assert rig.open(method(b"POST"), b"x" * 1000).code == -1
+    assert (len(rig.request.data), rig.request.has_end) == (1000, True)
+
+
+@pytest.mark.parametrize("protocol", [b"", b"websocket"])
+def test_trailers_of_a_tunnel_are_an_error(protocol: bytes) -> None:
+    """RFC 9113 section 8.5."""
+    rig = ServerRig(connect=b"CONNECT")
+    target = [(b":protocol", protocol), *get()[1:]] if protocol else [(b":authority", b"a:443")]
+    stream = rig.open([(b":method", b"CONNECT"), *target], end=False)
+    rig.end.send_trailers(stream, [(b"a", b"b")])
+    rig.settle()
+    assert (stream.code, rig.request.reset) == (frames.PROTOCOL_ERROR, "malformed")
 
 
 def test_streams_beyond_the_maximum_are_refused() -> None:
     rig = ServerRig(max_concurrent_streams=2)
     streams = [rig.open(get()) for _ in range(3)]
     assert [stream.code for stream in streams] == [-1, -1, frames.REFUSED_STREAM]
-    assert (len(rig.requests), rig.handler.counted) == (2, ["too_many_streams"])
+    assert rig.handler.refusals == ["too_many_streams"]
     rig.requests[0].respond()
     rig.settle()
     assert rig.open(get()).code == -1

@@ -14,6 +14,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.protocol import NEED_MORE, ProtocolError
+from pymosn.core.chunks import append_chunk
 from pymosn.core.failure import CONTINUATION_FLOOD, HTTP2_ERROR, HTTP2_FRAME_SIZE
 from pymosn.protocol.http2 import frames
 from pymosn.protocol.http2.frames import (
@@ -82,11 +83,13 @@ class FrameDecoder:
         self._in_data = False
         self._data_end = False
         self._block_end = False
-        # Bytes from `_at` on have not been decoded. While `_missing` more are needed, further bytes are in `_more`.
+        # Bytes from `_at` on have not been decoded. While `_missing` more are needed, further bytes are in `_more`:
+        # `_collected` of them.
         self._buffer: bytes = b""
         self._at: i64 = 0
         self._missing: i64 = 0
         self._more: list[bytes] | None = None
+        self._collected: i64 = 0
         # A DATA frame that has begun: content and padding that are still to come, the payload's size, and how much of that
         # is padding and its length.
         self._left: i64 = 0
@@ -109,12 +112,14 @@ class FrameDecoder:
             if self._more is None:
                 self._more = [data]
             else:
-                self._more.append(data)
+                append_chunk(self._more, data)
+            self._collected += len(data)
             return
         self._missing = 0
         more = self._more
         if more is not None:
             self._more = None
+            self._collected = 0
             self._buffer = b"".join([self._buffer[self._at :], *more, data])
         elif self._at >= len(self._buffer):
             self._buffer = data
@@ -138,8 +143,11 @@ class FrameDecoder:
         return not self._in_data and there > 3 and buffer[at + 3] == frames.HEADERS
 
     def head_size(self) -> i64:
-        """The bytes of an incomplete header block that are held."""
-        return self._block_size if self._block_id > 0 else 0
+        """The bytes of an incomplete header block that are held, those of an incomplete frame included."""
+        if not self.awaits_head():
+            return 0
+        size: i64 = len(self._buffer) - self._at + self._collected
+        return size + self._block_size if self._block_id > 0 else size
 
     def decode(self) -> i64:
         """Returns NEED_MORE, or the kind of the next frame. Raises ProtocolError; nothing can be decoded afterwards."""

@@ -113,6 +113,9 @@ class ClientConnection(Http2Connection):
         self.begin(connection, PREFACE + self.options.preface([(ENABLE_PUSH, 0)]))
         self._note_idle()
 
+    def last_peer_id(self) -> i64:
+        return 0  # hosts open no streams
+
     def limit(self) -> i64:
         """How many streams the host allows at once."""
         return self.peer.max_streams if self.has_settings else INITIAL_STREAMS

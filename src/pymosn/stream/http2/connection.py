@@ -353,7 +353,7 @@ class Http2Connection(LivingConnection):
             if self.is_idle(stream_id):
                 raise ProtocolError(HTTP2_ERROR, f"RST_STREAM on stream {stream_id}, which is idle")
             return
-        if not stream.is_sent:
+        if not stream.is_sent and not self.is_client:
             self.spend_reset()
         if not stream.remote_ended:
             self.remember(stream_id, BY_PEER)
@@ -409,11 +409,15 @@ class Http2Connection(LivingConnection):
             raise ProtocolError(RESET_FLOOD, "too many streams were reset")
 
     def fail_stream(self, stream: Http2Stream, code: i64) -> None:
-        """The peer has violated the protocol on one stream: resets it. Raises ProtocolError if that was once too often."""
+        """The peer has violated the protocol on one stream: resets it. Raises ProtocolError if that was once too often.
+
+        Not of a host: clients choose what it is asked, and one of them could end the requests of all others.
+        """
         self.reset_stream(stream, code)
         stream.remote_ended = True
         self.tell_reset(stream, BAD_RESPONSE if self.is_client else MALFORMED)
-        self.spend_reset()
+        if not self.is_client:
+            self.spend_reset()
 
     def break_stream(self, stream: Http2Stream, error: BaseException) -> None:
         """A receiver has raised an exception: only its stream is reset."""

@@ -58,6 +58,8 @@ class LivingConnection(SendingConnection):
         #: The peer has closed its side of the connection.
         self.has_eof = False
         self._knows_goaway = False
+        # The last stream that a GOAWAY has named; the next one must not name a later one.
+        self._named_id: i64 = LARGEST_STREAM_ID
         self._has_aged = False
         #: Why it will be closed when it is done.
         self.end_reason: Failure = CLOSED_LOCALLY
@@ -199,7 +201,8 @@ class LivingConnection(SendingConnection):
         if self.is_ending or self.is_broken:
             return
         self.is_ending = True
-        write_goaway(self.connection.batch_writer(), self.last_peer_id(), NO_ERROR, b"")
+        self._named_id = self.last_peer_id()
+        write_goaway(self.connection.batch_writer(), self._named_id, NO_ERROR, b"")
         self.close_if_done()
 
     def close_if_done(self) -> None:
@@ -216,7 +219,8 @@ class LivingConnection(SendingConnection):
         if self.is_broken or self.connection.is_closed:
             return
         self.is_broken = True
-        write_goaway(self.connection.batch_writer(), self.last_peer_id(), code_of(failure), failure.reason.encode())
+        last_id = min(self.last_peer_id(), self._named_id)
+        write_goaway(self.connection.batch_writer(), last_id, code_of(failure), failure.reason.encode())
         self.on_broken(failure, detail)
         self.connection.close_lingering(failure)
 

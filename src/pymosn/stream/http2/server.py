@@ -19,6 +19,7 @@ from pymosn.api.http import HttpRequest
 from pymosn.api.network import STOP, Connection
 from pymosn.api.protocol import ProtocolError
 from pymosn.api.stream import ServerStreams, StreamHandler
+from pymosn.core.chunks import append_chunk
 from pymosn.core.failure import (
     BODY_TOO_LARGE,
     BODY_TOO_SLOW,
@@ -100,6 +101,8 @@ class ServerConnection(Http2Connection):
     def on_bytes(self, data: bytes) -> None:
         """Bytes have arrived."""
         self.receive(data)
+        if self.is_broken:
+            self._drop_requests()
         if self.is_broken or self.connection.is_closed:
             return
         self._count_head(self.decoder.head_size())
@@ -115,6 +118,17 @@ class ServerConnection(Http2Connection):
         if size != self._head_size:
             self._settings.overload.head_bytes += size - self._head_size
             self._head_size = size
+
+    def _drop_requests(self) -> None:
+        """The connection is broken: ends its requests now, not when the client has left."""
+        self._starting = None
+        self._starting_head = None
+        self.on_close(CLIENT_GONE)
+
+    def on_alarm(self) -> None:
+        super().on_alarm()
+        if self.is_broken:
+            self._drop_requests()
 
     def on_eof(self) -> None:
         """The client has closed its side."""
@@ -168,7 +182,6 @@ class ServerConnection(Http2Connection):
         self.last_id = stream_id
         failure = self._heads.decode(fragment, end)
         if self.is_ending:
-            self.last_id = stream_id
             self.remember(stream_id, BY_US)  # the second GOAWAY excludes it
             self.spend_ignored()
         elif len(self.streams) >= self._settings.max_concurrent_streams:
@@ -177,7 +190,8 @@ class ServerConnection(Http2Connection):
             self._open_stream(stream_id, end, failure)
 
     def _refuse_stream(self, stream_id: i64) -> None:
-        self._handler.on_unexpected_message(TOO_MANY_STREAMS)
+        receiver = self._handler.new_stream(NoStream(self.connection))
+        receiver.on_refused(self._heads.head, TOO_MANY_STREAMS)
         self.remember(stream_id, BY_US)
         write_reset(self.writer(), stream_id, frames.REFUSED_STREAM)
         self._refused += 1
@@ -262,12 +276,16 @@ class ServerConnection(Http2Connection):
         assert head is not None
         self._starting = None
         self._starting_head = None
+        sender.stream.is_cut = True
         receiver = self._handler.new_stream(sender)
         sender.stream.receiver = receiver
         receiver.on_refused(head, failure)
 
     def deliver(self, stream: Http2Stream, data: bytes, end: bool) -> None:
         if stream.is_cut:
+            return
+        if 0 < self._settings.limits.body < stream.received and not stream.is_tunnel:
+            self.tell_reset(stream, BODY_TOO_LARGE)
             return
         sender = self._starting
         head = self._starting_head
@@ -277,15 +295,11 @@ class ServerConnection(Http2Connection):
             receiver = self._handler.new_stream(sender)
             stream.receiver = receiver
             receiver.on_request(head, data, end or stream.is_tunnel)
-            data = b""
         elif stream.early is not None:
             if len(data) > 0:
-                stream.early.append(data)
+                append_chunk(stream.early, data)
         elif end or len(data) > 0:
             stream.receiver.on_data(data, end)
-        limit = self._settings.limits.body
-        if 0 < limit < stream.received and not stream.is_tunnel and not stream.is_closed:
-            self.tell_reset(stream, BODY_TOO_LARGE)
 
     def tell_reset(self, stream: Http2Stream, failure: Failure) -> None:
         starting = self._starting
@@ -300,7 +314,7 @@ class ServerConnection(Http2Connection):
         length = stream.content_length
         if stream.remote_ended:
             self.fail_stream(stream, frames.STREAM_CLOSED)
-        elif not end or 0 <= length != stream.received or (failure is not None and heads.is_malformed):
+        elif not end or stream.is_tunnel or 0 <= length != stream.received or (failure is not None and heads.is_malformed):
             self.fail_stream(stream, frames.PROTOCOL_ERROR)
         elif failure is not None:
             stream.remote_ended = True
@@ -310,9 +324,9 @@ class ServerConnection(Http2Connection):
             stream.remote_ended = True
             try:
                 trailers = heads.trailers
-                if stream.is_tunnel or trailers is None:
+                if trailers is None:
                     self.deliver(stream, b"", True)
-                else:
+                elif not stream.is_cut:
                     stream.receiver.on_trailers(trailers)
             except BaseException as error:
                 self.break_stream(stream, error)

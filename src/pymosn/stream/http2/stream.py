@@ -15,6 +15,7 @@ from typing import Final
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.stream import StreamReceiver
+from pymosn.core.chunks import append_chunk
 from pymosn.core.headers import Headers
 from pymosn.core.message import UNKNOWN_LENGTH
 
@@ -89,7 +90,7 @@ class Http2Stream:
         if chunks is None:
             self._chunks = [data]
         else:
-            chunks.append(data)
+            append_chunk(chunks, data)
         self.unsent += len(data)
 
     def take(self, size: i64) -> bytes:
