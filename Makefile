@@ -5,6 +5,10 @@ BIN     := $(VENV)/bin
 SOURCES := $(shell find src -name '*.py' -o -name '*.in' -o -name '*.md' | sort) setup.py build_compiled.py build_c_files.py pyproject.toml
 BUILT   := build/compiled
 
+# Without a cache of bytecode each of the many processes that tests start would compile all its modules.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: run test test-interpreted test-compiled shows check format bench fuzz build docs clean hostile-page soak slow interop instructions audit constraints always
 
 run: build                       ## serve the two-hop example until Ctrl-C
@@ -12,10 +16,13 @@ run: build                       ## serve the two-hop example until Ctrl-C
 
 test: test-interpreted test-compiled
 
+# Plugins of pytest that these tests do not need, and that take more time than most of the tests.
+UNUSED := anyio hypothesispytest cacheprovider stepwise
+
 # Tests of the real program mostly wait, so they run in three parts, beside the others: unit tests in one process, the rest in
 # another. The tests that start the built-in example, with its fixed ports, are in the same part.
 define run_tests
-	@mkdir -p build; run() { $(1) $(BIN)/python -m pytest "$$@"; }; \
+	@mkdir -p build; run() { $(1) $(BIN)/python -m pytest $(UNUSED:%=-p no:%) "$$@"; }; \
 	run tests/unit > build/$@-unit.log 2>&1 & unit=$$!; \
 	run --ignore=tests/system --ignore=tests/unit > build/$@.log 2>&1 & others=$$!; \
 	run tests/system/test_[b-m]*.py > build/$@-system.log 2>&1 & part=$$!; \

@@ -1,5 +1,6 @@
 """Checks which build the tests run on."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -25,6 +26,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("once"):
                 item.add_marker(pytest.mark.skip(reason="runs once, on the compiled build"))
+
+
+def pytest_collection_finish() -> None:
+    """Keeps the collected tests from the garbage collector: it would look at all of them whenever a test calls it."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header(config: pytest.Config) -> str:

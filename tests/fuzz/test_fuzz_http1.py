@@ -22,6 +22,8 @@ from pymosn.protocol.http.policy import STRICT
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.bin"))
 SECONDS = float(os.environ.get("PYMOSN_FUZZ_SECONDS", "0"))
+#: Where the compiled build runs all examples later in the same `make test`, the interpreted one runs one of three.
+SHARE = 3 if os.environ.get("PYMOSN_ONCE") == "later" else 1
 REQUESTS = PIPELINE | mutated(PIPELINE)
 ANSWERS = REPLY | REPLIES | mutated(REPLIES)
 CUTS = st.lists(st.integers(1, 400), max_size=6)
@@ -31,6 +33,7 @@ pytestmark = pytest.mark.timeout(SECONDS * 2 + 120)
 def fuzz(check: Callable[..., None], examples: int, *inputs: st.SearchStrategy[object]) -> None:
     """Runs `check` on `examples` inputs, or again and again until the time that the environment gives is over."""
     quiet = list(HealthCheck)
+    examples = max(10, examples // SHARE)
     run = settings(max_examples=examples, deadline=None, database=None, suppress_health_check=quiet)(given(*inputs)(check))
     if not SECONDS:
         seed(1)(run)()

@@ -6,6 +6,7 @@ import re
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.fuzz.test_fuzz_http1 import SHARE
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.http import HttpRequest
@@ -73,7 +74,7 @@ def exchange_of(path: bytes, policy: PathPolicy) -> Exchange:
 
 
 @given(PATHS, st.integers(1, 12), REPLACEMENTS, PATTERNS, SUBSTITUTIONS, st.booleans(), POLICIES)
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000 // SHARE, deadline=None)
 def test_rewrites(
     received: str, cut: int, replacement: str, pattern: str, substitution: str, is_prefix: bool, policy: PathPolicy
 ) -> None:
@@ -102,7 +103,7 @@ def test_rewrites(
 
 
 @given(PATHS, PATHS | st.text(max_size=8), POLICIES)
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000 // SHARE, deadline=None)
 def test_paths_that_filters_set(received: str, value: str, policy: PathPolicy) -> None:
     before = normalize_path(received.encode(), policy)
     if before is None:

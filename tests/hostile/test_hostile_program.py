@@ -26,7 +26,7 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
 
 @pytest.fixture(scope="module")
 def lenient_findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
-    trials = request_trials(lenient_table.TABLE, HOPS)
+    trials = thinned(request_trials(lenient_table.TABLE, HOPS), SHARE)
     made = converse(
         tmp_path_factory.mktemp("lenient"), trials, [], http1=lenient_table.SETTINGS, inner=lenient_table.SETTINGS
     )
@@ -38,7 +38,7 @@ def limit_findings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Findin
     """By the name of the group: each has a program of its own."""
     found: dict[str, Findings] = {}
     for group in limit_table.GROUPS:
-        trials = request_trials(group.cases, HOPS)
+        trials = thinned(request_trials(group.cases, HOPS), SHARE)
         found[group.name] = asyncio.run(converse(tmp_path_factory.mktemp("limits"), trials, [], **group.settings))
     return found
 
