@@ -11,7 +11,7 @@ from pymosn.config.diagnostics import Diagnostics, Place, Severity, closest
 from pymosn.config.duration import parse_duration
 from pymosn.config.nodes import Entry, Node, plain
 from pymosn.config.schema.extensions import EXTENDS, Extend
-from pymosn.config.schema.network_filters import ProtocolSettings, ProxyConfig
+from pymosn.config.schema.network_filters import ProtocolSettings, ProxyConfig, protocols_with
 from pymosn.config.schema.observability import METRICS_SINKS, TRACE_DRIVERS, MetricsSink, Tracing
 from pymosn.config.schema.server import ListenerFilter, StreamFilter
 from pymosn.config.schema.stream_filters import LISTENER_FILTERS, stream_filter_settings
@@ -217,7 +217,7 @@ class Reader:
             field = fields.get(folded)
             if field is None:
                 if folded != kind.tag_field and not getattr(kind.cls, "open_keys", False):
-                    self._report_unknown(entry, fields, path, issubclass(kind.cls, StrictBlock))
+                    self._report_unknown(entry, fields, path, kind.cls)
                 continue
             key = field.encode_name
             other = matched[key][1] if key in matched else None
@@ -228,11 +228,16 @@ class Reader:
                 matched[key] = field, entry
         return list(matched.values())
 
-    def _report_unknown(self, entry: Entry, fields: dict[str, inspect.Field], path: str, is_envoy: bool) -> None:
+    def _report_unknown(self, entry: Entry, fields: dict[str, inspect.Field], path: str, cls: type) -> None:
+        is_envoy = issubclass(cls, StrictBlock)
         hint = closest(entry.key, [field.encode_name for field in fields.values()])
         severity: Severity = "error" if is_envoy else self._unknown_key
         message = "unknown key, ignored"
-        if is_envoy:
+        homes = protocols_with(entry.key.strip().lower()) if cls is ProtocolSettings else []
+        if homes:
+            hint = None
+            message += f": with several protocols it must be in the object of one, {' or '.join(homes)}"
+        elif is_envoy:
             message = "unknown or unsupported key; rejected, because ignoring it could grant access"
         self._faults.add(severity, _join(path, entry.key), message, suggestion=hint, at=self.place(entry))
 

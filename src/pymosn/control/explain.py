@@ -370,11 +370,16 @@ def _forward(
     answer["timeouts"] = {"request": plan.timeout, "try": plan.try_timeout}
     if choice.failure is not None:
         return answer | _failed(choice.failure, choice.detail)
-    return answer | _sent(exchange, plan, choice, http)
+    return answer | _sent(exchange, plan, choice, http, protocol)
 
 
-def _sent(exchange: Exchange, plan: ForwardPlan, choice: Choice, http: Mapping[str, object]) -> dict[str, Any]:
-    """The request as it is sent to the chosen host. The steps are those of `pymosn.proxy.forwarder`; its id is random."""
+def _sent(
+    exchange: Exchange, plan: ForwardPlan, choice: Choice, http: Mapping[str, object], protocol: str
+) -> dict[str, Any]:
+    """The request as it is sent to the chosen host. The steps are those of `pymosn.proxy.forwarder`; its id is random.
+
+    A request in HTTP/2 has the form that curl shows too: a request line instead of pseudo-header fields.
+    """
     exchange.upstream_address = choice.address
     exchange.upstream_hostname = choice.hostname
     head = exchange.request
@@ -387,6 +392,8 @@ def _sent(exchange: Exchange, plan: ForwardPlan, choice: Choice, http: Mapping[s
         rewrite_host(exchange, choice.hostname.encode())
     line, _, fields = b"".join(encode_request(head)).partition(b"\r\n")
     headers = HttpHeaders(fields[:-2]).items()
+    if protocol == "Http2":
+        line = line.removesuffix(b"HTTP/1.1") + b"HTTP/2"
     return {"upstream": {"line": line.decode("latin-1"), "headers": headers, "host": head.host, "path": head.path}}
 
 

@@ -63,10 +63,41 @@ def test_the_old_flat_key_is_accepted(spoken: str) -> None:
         ("Http2", {"upgrades": ["h2c"]}, ["error extend_config.Http2.upgrades[0]"]),
         ("Http2", {"max_connection_age_grace": "1s"}, ["warning extend_config.Http2.max_connection_age_grace"]),
         ("Http2", {"max_connection_age_grace": "1s", "max_connection_age": "5m"}, []),
+        ("Http2", {"keepalive_timeout": "1s"}, ["warning extend_config.Http2.keepalive_timeout"]),
+        ("Http2", {"keepalive_timeout": "1s", "keepalive_interval": "5m"}, []),
     ],
 )
 def test_checks(spoken: str, extend: dict[str, Any], faults: list[str]) -> None:
     assert faults_of(spoken, extend) == faults
+
+
+@pytest.mark.parametrize("spoken", ["Http1,Http2", "Auto"])
+def test_a_flat_key_with_several_protocols_is_reported_with_its_place(spoken: str) -> None:
+    faults = loaded(spoken, {"max_concurrent_streams": 5, "max_header_size": 9, "max_hea": 1}).faults
+    assert [fault.message for fault in faults if ".config." in fault.path] == [
+        "unknown key, ignored: with several protocols it must be in the object of one, Http2",
+        "unknown key, ignored: with several protocols it must be in the object of one, Http1 or Http2",
+        "unknown key, ignored",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("upstream", "alpn", "offered"),
+    [
+        ("Http1", "h2", "http/1.1"),
+        ("Http2", "http/1.1", "h2"),
+        ("Http2", "h2,http/1.1", ""),
+        ("", "h2", ""),
+        ("Http2", "", ""),
+    ],
+)
+def test_alpn_of_a_cluster_that_its_protocol_overrides(upstream: str, alpn: str, offered: str) -> None:
+    context = {"status": True, "insecure_skip": True, "alpn": alpn}
+    cluster = {"name": "c", "upstream_protocol": upstream, "tls_context": context, "hosts": [{"address": "127.0.0.1:1"}]}
+    faults = load_text(json.dumps({"cluster_manager": {"clusters": [cluster]}}), "c.json").faults
+    found = [fault.message for fault in faults if fault.path.endswith(".alpn")]
+    expected = f"has no effect with upstream_protocol {upstream}: {offered} is offered to the hosts"
+    assert found == ([expected] if offered else [])
 
 
 @pytest.mark.parametrize(

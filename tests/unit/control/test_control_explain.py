@@ -130,6 +130,7 @@ def test_a_grpc_call_is_explained_as_one() -> None:
     assert (answer["request"]["service"], answer["request"]["rpc_method"]) == ("pkg.Echo", "Say")
     assert answer["timeouts"]["request"] == 2.0
     assert "gRPC call     service pkg.Echo, method Say, deadline 2 s" in as_text(answer)
+    assert answer["upstream"]["line"] == "POST /pkg.Echo/Say HTTP/2"
     config.cluster_manager.clusters.clear()
     answer = explain(config, question)
     assert (answer["reply"]["reason"], answer["reply"]["grpc_status"]) == ("cluster_unknown", 12)

@@ -139,6 +139,8 @@ def _check_http2(proxy: ProxyConfig, path: str, report: Diagnostics) -> None:
         report.warning(path, "has no effect: this proxy does not speak Http2")
     if http2.max_connection_age_grace and not http2.max_connection_age:
         report.warning(f"{path}.max_connection_age_grace", "has no effect without max_connection_age")
+    if http2.keepalive_timeout != Http2Settings().keepalive_timeout and not http2.keepalive_interval:
+        report.warning(f"{path}.keepalive_timeout", "has no effect without keepalive_interval: no PING is sent")
 
 
 def _check_tunnels(http: Http1Settings | Http2Settings, path: str, report: Diagnostics) -> None:

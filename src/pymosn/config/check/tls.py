@@ -17,6 +17,7 @@ from pymosn.network.tls.names import (
     PROTOCOLS,
     UnknownName,
     alpn_names,
+    alpn_of,
     ciphers_of,
     groups_of,
     version_of,
@@ -25,6 +26,8 @@ from pymosn.network.tls.names import (
 
 R = TypeVar("R")
 
+#: What is offered by ALPN to hosts whose `upstream_protocol` is configured, if `alpn` does not list it.
+_ALPN_OF: Final = {"Http1": "http/1.1", "Http2": "h2"}
 #: Values of `type`.
 TYPES: Final = ("", SNI_VERIFY)
 
@@ -53,7 +56,14 @@ def check_cluster_tls(cluster: Cluster, manager: ClusterManager, path: str, repo
     if cluster.cluster_manager_tls and (shared is None or not shared.status):
         report.error(f"{path}.cluster_manager_tls", "cluster_manager has no tls_context with status: true", True)
     context = cluster_tls(cluster, manager)
-    if context is None or context.insecure_skip or context.server_name:
+    if context is None:
+        return
+    offered = _ALPN_OF.get(cluster.upstream_protocol)
+    listed = alpn_of(context.alpn)
+    if offered and listed and offered not in listed:
+        message = f"has no effect with upstream_protocol {cluster.upstream_protocol}: {offered} is offered to the hosts"
+        report.warning(f"{path}.tls_context.alpn", message, context.alpn)
+    if context.insecure_skip or context.server_name:
         return
     for i, host in enumerate(cluster.hosts):
         if host.address.startswith(UNIX) and not host.hostname and not host.tls_disable:

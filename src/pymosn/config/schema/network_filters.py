@@ -164,6 +164,17 @@ class ProtocolSettings(Block, kw_only=True):
         return dict(self.installed.get(protocol, {})) if block is None else msgspec.structs.asdict(block)
 
 
+def protocols_with(key: str) -> list[str]:
+    """The protocols whose settings have this key, which is in lower case."""
+    fields = msgspec.structs.fields(ProtocolSettings)
+    blocks = [(field.encode_name, field.type) for field in fields if isinstance(field.type, type)]
+    return [
+        name
+        for name, block in blocks
+        if issubclass(block, Block) and key in [inner.encode_name.lower() for inner in msgspec.structs.fields(block)]
+    ]
+
+
 class ProxyConfig(Block, kw_only=True):
     """The layer-7 proxy."""
 
