@@ -10,16 +10,25 @@ from collections.abc import Callable
 import pytest
 from tests.kit import GET, Peer, Talk
 from tests.kit import bolt_frames as bolt
+from tests.kit.h2_end import Pairs, Stream
+from tests.kit.h2_frames import data as data_frame
+from tests.kit.h2_frames import goaway
+from tests.kit.h2_peers import H2Client, H2Upstream, h2_upstream, request
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
 from pymosn.api.stream_filter import ClientError, FilterContext
 from pymosn.core.failure import CONNECT_REFUSED
+from pymosn.protocol.http2.frames import ENABLE_CONNECT_PROTOCOL, REFUSED_STREAM
 from pymosn.proxy.cluster_client import ClusterClients
 from pymosn.routing.actions import Forward, ForwardOptions, RetryPolicy
 from pymosn.routing.matchers import AnyRequest
 
 Act = Callable[[Talk, Peer], None]
+
+GET_FIELDS = request(b"GET")
+WEB_SOCKET = request(b"CONNECT", b"/", b"a", (b"sec-websocket-version", b"13"))
+WEB_SOCKET.insert(1, (b":protocol", b"websocket"))
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
 OK = b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 2\r\n\r\nok"
@@ -132,6 +141,112 @@ def test_nothing_is_left_for_the_garbage_collector(act: Act, kind: type[StreamFi
     policy = RetryPolicy(True, 2) if act is retried else None
     routes = [Route("all", AnyRequest(), Forward("service", 60.0, ForwardOptions(retry_policy=policy)))]
     assert leavings(Talk(routes=routes, filters={"it": kind({})} if kind is not None else {}), act) == Counter()
+
+
+@pytest.mark.parametrize("kind", [None, Waiting], ids=["no filter", "async"])
+@pytest.mark.parametrize("over", [("Http2", "Http1"), ("Http1", "Http2"), ("Http2", "Http2")], ids="-".join)
+@pytest.mark.parametrize(
+    "act",
+    [
+        *(answered, with_bodies, reset_by_the_host, refused_by_the_host, broken_off),
+        *(left_by_the_client, left_while_dialing, too_late, retried),
+    ],
+)
+def test_http2_leaves_nothing_for_the_garbage_collector(
+    act: Act, over: tuple[str, str], kind: type[StreamFilter] | None
+) -> None:
+    policy = RetryPolicy(True, 2) if act is retried else None
+    routes = [Route("all", AnyRequest(), Forward("service", 60.0, ForwardOptions(retry_policy=policy)))]
+    filters = {"it": kind({})} if kind is not None else {}
+    assert leavings(Talk(over=over, routes=routes, filters=filters), act) == Counter()
+
+
+def begun(client: Peer, fields: Pairs = GET_FIELDS, body: bytes = b"", end: bool = True) -> tuple[H2Client, Stream]:
+    """The client has sent a request over HTTP/2."""
+    own = H2Client(client)
+    return own, own.requests(fields, body, end)
+
+
+def h2_host(talk: Talk, *settings: tuple[int, int]) -> H2Upstream:
+    """The host of a new connection, which speaks HTTP/2."""
+    return h2_upstream(talk.expect_dial(talk.dials[0].address), settings)
+
+
+def left_with_streams_unsent(talk: Talk, client: Peer) -> None:
+    """Both directions wait for windows."""
+    own, stream = begun(client, request(b"POST"), end=False)
+    host = h2_host(talk)
+    own.end.grants = host.end.grants = False
+    taken = host.takes_stream()
+    own.sends_data(stream, b"x" * 100_000)
+    host.responds(taken, 200, body=b"x" * 200_000, end=False)
+    client.resets()
+    assert (stream.is_done, taken.code) == (False, 8)
+    host.resets()
+
+
+def gone_away(talk: Talk, client: Peer) -> None:
+    begun(client)
+    host = h2_host(talk)
+    host.sends(goaway(0))
+    again = h2_host(talk)
+    again.responds(again.takes_stream(), 200, body=b"ok")
+    again.resets()
+
+
+def refused_as_a_stream(talk: Talk, client: Peer) -> None:
+    begun(client)
+    host = h2_host(talk)
+    for _ in range(4):
+        host.resets_stream(host.takes_stream(), int(REFUSED_STREAM))
+    host.resets()
+
+
+def tunnelled(talk: Talk, client: Peer) -> None:
+    own, stream = begun(client, WEB_SOCKET, end=False)
+    host = h2_host(talk, (int(ENABLE_CONNECT_PROTOCOL), 1))
+    taken = host.takes_stream()
+    host.responds(taken, 200, end=False)
+    own.sends_data(stream, b"hi")
+    host.sends_data(taken, b"ho", True)
+    own.sends_data(stream, b"", True)
+    assert (taken.data, stream.data) == (b"hi", b"ho")
+    host.resets()
+
+
+def left_within_a_tunnel(talk: Talk, client: Peer) -> None:
+    begun(client, WEB_SOCKET, end=False)
+    host = h2_host(talk, (int(ENABLE_CONNECT_PROTOCOL), 1))
+    host.responds(host.takes_stream(), 200, end=False)
+    client.resets()
+    host.resets()
+
+
+def broken_by_the_host(talk: Talk, client: Peer) -> None:
+    begun(client)
+    host = h2_host(talk)
+    host.sends(data_frame(0, b"x"))
+
+
+def broken_by_the_client(talk: Talk, client: Peer) -> None:
+    own, _ = begun(client)
+    host = h2_host(talk)
+    own.sends(data_frame(0, b"x"))
+    host.resets()
+
+
+@pytest.mark.parametrize("kind", [None, Waiting], ids=["no filter", "async"])
+@pytest.mark.parametrize(
+    "act",
+    [
+        *(left_with_streams_unsent, gone_away, refused_as_a_stream, tunnelled, left_within_a_tunnel),
+        *(broken_by_the_host, broken_by_the_client),
+    ],
+)
+def test_streams_of_http2_leave_nothing_for_the_garbage_collector(act: Act, kind: type[StreamFilter] | None) -> None:
+    filters = {"it": kind({})} if kind is not None else {}
+    talk = Talk(protocols=["Http2"], plan={"upstream_protocol": "Http2"}, filters=filters)
+    assert leavings(talk, act) == Counter()
 
 
 class Broken(StreamFilter):

@@ -395,6 +395,7 @@ class Talk:
         """Replaces `end`: all peers leave, and the rig keeps no reference to them."""
         for peer in self.clients + self.upstreams:
             peer.resets()
+            peer.transport.protocol = None  # peers with HTTP/2 have cycles of their own
         for known in (self.clients, self.upstreams, self.outcomes.exchanges):
             known.clear()
         self.loop.close()

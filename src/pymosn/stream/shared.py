@@ -90,6 +90,9 @@ class SharedConnection(NetworkFilter):
         """Aborts the connection and resets its streams."""
         raise NotImplementedError
 
+    def on_never_open(self, failure: Failure) -> None:
+        """It could not be opened."""
+
     # ---- called by the pool and by the protocol
 
     def on_activity(self) -> None:
@@ -375,4 +378,5 @@ class _Dial(DialReceiver):
         self._pool.on_dialed(self._shared)
 
     def on_dial_failed(self, failure: Failure, detail: str) -> None:
+        self._shared.on_never_open(failure)
         self._pool.on_dial_failed(failure)

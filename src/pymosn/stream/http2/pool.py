@@ -143,6 +143,9 @@ class Http2Client(SharedConnection):
         self.served += 1
         return self.http2.open_stream(receiver, self.served > 1 and self.http2.active == 0)
 
+    def on_never_open(self, failure: Failure) -> None:
+        self.http2.on_lost(failure)
+
     def break_off(self, failure: Failure) -> None:
         self.forget()
         self.http2.on_lost(failure)
