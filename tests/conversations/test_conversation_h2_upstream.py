@@ -482,6 +482,16 @@ def test_a_web_socket_uses_http1_where_the_host_has_no_extended_connect(start: S
     answer(other, upstream)
 
 
+def test_a_connection_whose_only_request_was_not_sent_becomes_idle(start: Start) -> None:
+    """Its host has no extended CONNECT."""
+    talk, client, upstream = begin(start, ASK)
+    plain = talk.expect_dial()
+    plain.takes()
+    client.resets()
+    talk.advance(61.0)
+    assert upstream.peer.is_closed()
+
+
 def frame(kind: int, payload: bytes, stream: int = 0, flags: int = 0) -> bytes:
     """A frame."""
     return len(payload).to_bytes(3, "big") + bytes([int(kind), flags]) + stream.to_bytes(4, "big") + payload

@@ -201,10 +201,17 @@ class ClientConnection(Http2Connection):
     def _fail_unsent(self, stream: Http2Stream, failure: Failure) -> None:
         """`stream` will not be opened."""
         if not stream.is_closed:
-            stream.is_closed = True
-            stream.local_ended = True
-            self.active -= 1
+            self._drop_unsent(stream)
             self.tell_reset(stream, failure)
+
+    def _drop_unsent(self, stream: Http2Stream) -> None:
+        """Closes a stream that was never opened."""
+        stream.is_closed = True
+        stream.local_ended = True
+        self.active -= 1
+        if self.active == 0 and not self.connection.is_closed:
+            self.on_quiet()
+        self._on_fewer()
 
     def cancel(self, stream: Http2Stream) -> None:
         """The response is not needed any more, or the tunnel has ended."""
@@ -216,10 +223,7 @@ class ClientConnection(Http2Connection):
             self._note_reset()
             return
         self._held_tunnels.pop(stream, None)
-        stream.is_closed = True
-        stream.local_ended = True
-        self.active -= 1
-        self._on_fewer()
+        self._drop_unsent(stream)
 
     def _note_reset(self) -> None:
         """A stream was reset that the host may be working on."""
