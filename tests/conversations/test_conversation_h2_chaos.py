@@ -195,7 +195,9 @@ class Chaos:
         kind = draw.randrange(6)
         last = max(upstream.end.streams, default=0)
         if kind < 3:
-            upstream.sends(wire.goaway(draw.choice([int(LARGEST_STREAM_ID), 0, last, max(last - 2, 0)]), draw.choice([0, 2])))
+            upstream.sends(
+                wire.goaway(draw.choice([int(LARGEST_STREAM_ID), 0, last, max(last - 2, 0)]), draw.choice([0, 2]))
+            )
         elif kind == 3:
             upstream.resets()
         elif kind == 4:

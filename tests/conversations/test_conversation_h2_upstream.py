@@ -463,6 +463,30 @@ def test_a_web_socket_over_a_stream(start: Start) -> None:
     assert upstream.is_open()
 
 
+@pytest.mark.parametrize("is_read", [True, False])
+def test_the_last_bytes_for_a_host_that_has_ended_its_side(start: Start, is_read: bool) -> None:
+    """They wait for its window, but not for ever."""
+    talk, client, upstream = begin(start, ASK, settings=((int(ENABLE_CONNECT_PROTOCOL), 1),))
+    stream = upstream.takes_stream()
+    upstream.responds(stream, 200, end=False)
+    client.takes()
+    upstream.end.grants = False
+    client.sends(b"x" * 100_000)
+    upstream.sends_data(stream, b"", True)
+    client.shuts()
+    assert (len(stream.data), stream.has_end, stream.code) == (65_535, False, -1)
+    assert talk.reasons() == ["ok"]
+    if is_read:
+        upstream.end.grant(stream, 100_000)
+        upstream.end.grant(None, 100_000)
+        upstream.settle()
+        assert (len(stream.data), stream.has_end) == (100_000, True)
+    else:
+        talk.advance(61.0)
+        assert stream.code == CANCEL
+    assert upstream.is_open()
+
+
 def test_a_refused_web_socket(start: Start) -> None:
     _, client, upstream = begin(start, ASK, settings=((int(ENABLE_CONNECT_PROTOCOL), 1),))
     stream = upstream.takes_stream()

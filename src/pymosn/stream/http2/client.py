@@ -218,6 +218,9 @@ class ClientConnection(Http2Connection):
         stream.receiver = NO_RECEIVER
         if stream.is_closed:
             return
+        if stream.is_tunnel and stream.local_ended and stream.remote_ended:
+            self.release(stream)  # its last bytes wait for the host
+            return
         if stream.id > 0:
             self.reset_stream(stream, frames.CANCEL)
             self._note_reset()

@@ -27,7 +27,7 @@ from pymosn.core.failure import (
 )
 from pymosn.core.timers import NEVER
 from pymosn.protocol.http2.encoder import HeadEncoder
-from pymosn.protocol.http2.frames import LARGEST_STREAM_ID, NO_ERROR
+from pymosn.protocol.http2.frames import CANCEL, LARGEST_STREAM_ID, NO_ERROR
 from pymosn.protocol.http2.writer import write_goaway, write_ping
 from pymosn.stream.http2.codes import code_of
 from pymosn.stream.http2.options import ConnectionOptions
@@ -36,6 +36,8 @@ from pymosn.stream.http2.stream import Http2Stream
 
 #: Seconds in which the peer must acknowledge our SETTINGS (RFC 9113 section 6.5.3).
 SETTINGS_TIMEOUT: Final = 10.0
+#: Seconds in which the peer must take some of what waits in a stream when its exchange is over.
+STALL_TIME: Final = 60.0
 #: The payloads of our PING frames.
 DRAIN_PING: Final = b"goodbye\n"
 KEEPALIVE_PING: Final = b"are you?"
@@ -75,6 +77,7 @@ class LivingConnection(SendingConnection):
         self._keepalive_at: float = NEVER
         self._drained_at: float = NEVER
         self._aged_at: float = NEVER
+        self._stalled_at: float = NEVER
 
     # ---- supplied by subclasses
 
@@ -125,7 +128,7 @@ class LivingConnection(SendingConnection):
 
     def _next_time(self) -> float:
         first = min(self._settings_at, self._keepalive_at)
-        first = min(first, min(self._drained_at, self._aged_at))
+        first = min(min(first, self._stalled_at), min(self._drained_at, self._aged_at))
         return min(first, min(self.idle_at, self.next_time()))
 
     def watch(self, now: float) -> None:
@@ -139,6 +142,9 @@ class LivingConnection(SendingConnection):
             self._end_drain()
         if now >= self._aged_at:
             self._age(now)
+        if now >= self._stalled_at:
+            self._stalled_at = NEVER
+            self._check_stalled(now)
 
     def _keep_alive(self, now: float) -> None:
         """Sends a PING after silence; ends the connection if even that was not answered. Any bytes are an answer."""
@@ -157,6 +163,26 @@ class LivingConnection(SendingConnection):
             self._keepalive_at = now + options.keepalive_timeout
         else:
             self._keepalive_at = self.read_at + options.keepalive_interval
+
+    def release(self, stream: Http2Stream, code: i64 = CANCEL) -> None:
+        super().release(stream, code)
+        if not stream.is_closed:
+            stream.active_at = self.connection.now()
+            self._await_unsent(stream.active_at + STALL_TIME)
+
+    def _await_unsent(self, moment: float) -> None:
+        if moment < self._stalled_at:
+            self._stalled_at = moment
+            self.wake_at(moment)
+
+    def _check_stalled(self, now: float) -> None:
+        """Resets streams whose exchange is over, and whose content does not leave."""
+        for stream in list(self.streams.values()):
+            if stream.is_released:
+                if now >= stream.active_at + STALL_TIME:
+                    self.reset_stream(stream, CANCEL)
+                else:
+                    self._await_unsent(stream.active_at + STALL_TIME)
 
     def on_settings_ack(self) -> None:
         """The peer has acknowledged our SETTINGS."""

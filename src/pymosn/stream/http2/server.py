@@ -60,8 +60,6 @@ from pymosn.stream.http2.stream import Http2Stream
 
 #: Grace period in seconds for starting responses after the client half-closed; see `stream.http1.server`.
 EOF_GRACE: Final = 1.0
-#: Seconds in which the client must take some of the content that waits when its exchange is over.
-STALL_TIME: Final = 60.0
 #: Stream ids that are left when the client is asked to open another connection.
 SPARE_IDS: Final[i64] = 1 << 16
 #: Streams beyond the maximum that a client may open before it has acknowledged our settings.
@@ -377,15 +375,10 @@ class ServerConnection(Http2Connection):
             self.wake_at(moment)
 
     def _check_bodies(self, now: float) -> None:
-        """Ends streams whose content is late, or does not leave."""
+        """Ends streams whose content is late."""
         timeout = self._settings.body_timeout
         for stream in list(self.streams.values()):
-            if stream.is_released:
-                if now >= stream.active_at + STALL_TIME:
-                    self.reset_stream(stream, frames.CANCEL)
-                else:
-                    self._await_body(stream.active_at + STALL_TIME)
-            elif stream.is_timed and not (stream.remote_ended or stream.is_answered or stream.is_cut):
+            if stream.is_timed and not (stream.remote_ended or stream.is_answered or stream.is_cut or stream.is_released):
                 if stream.pauses > 0:
                     stream.active_at = now  # the silence is due to our own pause
                     stream.slice_end = 0.0
@@ -409,12 +402,6 @@ class ServerConnection(Http2Connection):
             stream.slice_goal = stream.received + i64(rate * timeout)
         self._await_body(stream.slice_end)
         return False
-
-    def release(self, stream: Http2Stream, code: i64 = frames.CANCEL) -> None:
-        super().release(stream, code)
-        if not stream.is_closed:
-            stream.active_at = self.connection.now()
-            self._await_body(stream.active_at + STALL_TIME)
 
     # ---- errors of the connection
 
