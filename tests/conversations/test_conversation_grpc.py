@@ -94,7 +94,8 @@ def test_a_deadline_cancels_both_sides(start: Start, has_begun: bool) -> None:
     upstream.settle()
     client.settle()
     if has_begun:
-        assert (stream.data, stream.has_end, stream.code) == (MESSAGE, False, frames.CANCEL)
+        assert (stream.data, stream.has_end) == (MESSAGE, True)
+        assert stream.trailers == [(b"grpc-status", b"4"), (b"grpc-message", b"504 Gateway Timeout")]
     else:
         assert stream.fields[b"grpc-status"] == b"4"
     assert got.code == frames.CANCEL
@@ -117,7 +118,8 @@ def test_a_host_gives_up_at_the_deadline_before_the_proxy_does(start: Start, has
     upstream.resets_stream(got)
     client.settle()
     if has_begun:
-        assert (stream.data, stream.has_end, stream.code) == (MESSAGE, False, frames.CANCEL)
+        assert (stream.data, stream.has_end) == (MESSAGE, True)
+        assert stream.trailers == [(b"grpc-status", b"4"), (b"grpc-message", b"504 Gateway Timeout")]
     else:
         assert stream.fields[b"grpc-status"] == b"4"
     assert talk.reasons() == ["deadline_exceeded"]
@@ -163,3 +165,43 @@ def test_a_host_that_answers_early_ends_the_call(start: Start) -> None:
     assert (stream.fields[b"grpc-status"], stream.has_end) == (b"7", True)
     assert stream.code in (-1, frames.NO_ERROR)
     assert [exchange.call_status for exchange in talk.outcomes.exchanges] == [7]
+
+
+def begins(start: Start, *fields: tuple[bytes, bytes]) -> tuple[Talk, H2Client, Stream, H2Upstream, Stream]:
+    """A call whose response has begun with a message; `fields`: of its head."""
+    talk, client = grpc_talk(start, "unavailable")
+    stream = calls(client, end=False)
+    upstream = h2_upstream(talk.expect_dial(HOSTS[0]))
+    got = upstream.takes_stream()
+    upstream.responds(got, 200, fields, MESSAGE, end=False)
+    client.settle()
+    return talk, client, stream, upstream, got
+
+
+def test_a_host_that_goes_down_in_a_stream_is_unavailable(start: Start) -> None:
+    """As without a proxy: clients take INTERNAL, which they make of a reset, for an error of the service."""
+    talk, client, stream, upstream, _ = begins(start, *HEAD)
+    upstream.resets()
+    client.settle()
+    assert (stream.data, stream.has_end) == (MESSAGE, True)
+    assert stream.trailers == [(b"grpc-status", b"14"), (b"grpc-message", b"502 Bad Gateway")]
+    assert talk.reasons() == ["reset_after_response"]
+    assert [exchange.call_status for exchange in talk.outcomes.exchanges] == [14]
+    assert client.is_open()
+
+
+@pytest.mark.parametrize("fields", [((b"content-type", b"text/html"),), (*HEAD, (b"content-length", b"100"))])
+def test_other_responses_are_broken_off(start: Start, fields: tuple[tuple[bytes, bytes], ...]) -> None:
+    talk, client, stream, upstream, _ = begins(start, *fields)
+    upstream.resets()
+    client.settle()
+    assert (stream.has_end, stream.trailers, stream.code) == (False, None, frames.INTERNAL_ERROR)
+    assert talk.reasons() == ["reset_after_response"]
+
+
+def test_a_client_that_leaves_gets_no_trailers(start: Start) -> None:
+    talk, client, stream, upstream, got = begins(start, *HEAD)
+    client.resets_stream(stream)
+    upstream.settle()
+    assert (stream.trailers, got.code) == (None, frames.CANCEL)
+    assert talk.reasons() == ["client_gone"]

@@ -22,7 +22,7 @@ from pymosn.core.failure import (
     UNTRANSLATABLE_REQUEST,
     Failure,
 )
-from pymosn.core.headers import Headers
+from pymosn.core.headers import Headers, headers_from
 from pymosn.core.message import UNKNOWN_LENGTH, RequestHead, ResponseHead
 
 OK: Final[i64] = 0
@@ -225,6 +225,15 @@ class GrpcRequest(HttpRequest):
 
     def failure_call_status(self, failure: Failure) -> i64:
         return of_failure(failure)
+
+    def failure_trailers(self, response: ResponseHead, failure: Failure) -> Headers | None:
+        """The status, as of a local reply. A message that is not complete is an error for clients, whatever the status."""
+        if response.content_length >= 0 or not is_message(response.headers):
+            return None
+        trailers = headers_from(None)
+        trailers.add_raw(STATUS, b"%d" % of_failure(failure))
+        trailers.add_raw(MESSAGE, percent_encoded(_text_of(failure.status, b"")))
+        return trailers
 
     def call_outcome(self, response: ResponseHead | None, failure: Failure | None) -> i64:
         if response is not None:

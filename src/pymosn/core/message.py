@@ -316,6 +316,10 @@ class RequestHead(MessageHead):
         """The status that the caller gets for `failure`; -1 where calls have none."""
         return -1
 
+    def failure_trailers(self, response: ResponseHead, failure: Failure) -> Headers | None:
+        """The trailers that end a `response` which has begun, because of `failure`; None: it can only be broken off."""
+        return None
+
     def call_outcome(self, response: ResponseHead | None, failure: Failure | None) -> i64:
         """The status that the caller got in the end; -1 where calls have none, and while there is no response.
 

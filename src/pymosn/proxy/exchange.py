@@ -444,12 +444,17 @@ class ExchangeDriver(DispatchOwner):
         had_failed = exchange.failure is not None
         exchange.failure = failure
         exchange.failure_detail = detail
+        head_sent = self.stage >= RESPONDING
+        trailers = self._last_trailers(failure) if self.stage == RESPONDING else None
         self.cancel_attempt()
         self.cancel_filter()
         if self._responder is not None:
             self._responder.cancel()
         log_failure(self.runtime.log, exchange, failure, detail)
-        head_sent = self.stage >= RESPONDING
+        if trailers is not None:
+            self.sender.send_trailers(trailers)
+            self.finish()
+            return
         if head_sent or failure is CLIENT_GONE or failure is CLIENT_WRITE_TIMEOUT:
             if not head_sent:
                 exchange.response = None
@@ -471,6 +476,19 @@ class ExchangeDriver(DispatchOwner):
             if not self.is_over():
                 self.sender.reset(failure)
                 self.finish()
+
+    def _last_trailers(self, failure: Failure) -> Headers | None:
+        """What ends a response that has begun; None: it is broken off."""
+        response = self.exchange.response
+        if response is None or failure is CLIENT_GONE or failure is CLIENT_WRITE_TIMEOUT:
+            return None
+        if self._responder is not None and not self._responder.takes_trailers():
+            return None
+        try:
+            return self.exchange.request.failure_trailers(response, failure)
+        except BaseException as error:  # of the heads of an installed protocol
+            report("trailers cannot be made", error)
+            return None
 
     def break_down(self, error: BaseException) -> None:
         report("an exchange failed", error)

@@ -206,6 +206,10 @@ class Responder(ChunkReceiver):
         owner.sender.send_trailers(trailers)
         owner.finish()
 
+    def takes_trailers(self) -> bool:
+        """Whether the client may be sent trailers at any time: what it gets is the upstream's body, unchanged."""
+        return self.head_sent and self.stream is None and not self._has_handlers
+
     def on_stream_error(self, handle: FilterHandle, error: BaseException | str) -> None:
         owner = self._owner
         report_error(owner.runtime.log, handle, owner.exchange.connection_id, error)
