@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import resource
 import socket
 import struct
 
@@ -173,6 +174,8 @@ async def _drip(writer: asyncio.StreamWriter, gate: asyncio.Event) -> None:
 
 async def main() -> None:
     """Serves in a process of its own; prints the port."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     async with ShowUpstream() as upstream:
         print(upstream.port, flush=True)
         await asyncio.Event().wait()
