@@ -341,6 +341,21 @@ def test_another_connection_when_all_streams_are_used(start: Start) -> None:
     h2_upstream(last.connects())
 
 
+def test_the_limit_of_a_host_is_known_before_its_next_connection_announces_it(start: Start) -> None:
+    one = ((int(MAX_CONCURRENT_STREAMS), 1),)
+    talk, client, upstream = begin(start, settings=one)
+    second, third = talk.connect(), talk.connect()
+    second.sends(GET)
+    third.sends(GET)
+    dials = [talk.hold_dial(), talk.hold_dial()]
+    other = h2_upstream(dials[0].connects(), one)
+    assert len(other.end.streams) == 1
+    last = h2_upstream(dials[1].connects(), one)
+    answer(client, upstream)
+    answer(second, other)
+    answer(third, last)
+
+
 def test_requests_wait_where_no_other_connection_is_allowed(start: Start) -> None:
     talk, client, upstream = begin(start, settings=((int(MAX_CONCURRENT_STREAMS), 1),), max_connections=1)
     second = talk.connect()

@@ -1,7 +1,7 @@
 """The client half of an HTTP/2 connection: the requests of many exchanges, each on a stream of its own.
 
 A stream is counted against the host's limit from `open` on, and gets its id when its request is sent: ids must be used in
-order. Until the host's SETTINGS arrive it may have INITIAL_STREAMS.
+order. Until the host's SETTINGS arrive it may have INITIAL_STREAMS, or fewer if the host has allowed fewer before.
 
 Requests that the host has not processed fail with a failure of `proxy.attempts.UNPROCESSED`, and are sent again: streams
 above the last one that a GOAWAY names, streams that are refused, and requests that were given to a connection which is gone.
@@ -95,6 +95,8 @@ class ClientConnection(Http2Connection):
         #: Whether the host accepts no more streams; and whether its SETTINGS have arrived.
         self.has_goaway = False
         self.has_settings = False
+        #: Streams that the host is expected to allow, until its SETTINGS arrive.
+        self.expected_streams: i64 = INITIAL_STREAMS
         self._next_id: i64 = 1
         # Streams that were reset but may still be open for the host, until a PING is answered; whether none may be sent.
         self._pending_resets: i64 = 0
@@ -118,7 +120,7 @@ class ClientConnection(Http2Connection):
 
     def limit(self) -> i64:
         """How many streams the host allows at once."""
-        return self.peer.max_streams if self.has_settings else INITIAL_STREAMS
+        return self.peer.max_streams if self.has_settings else self.expected_streams
 
     def has_free_stream(self) -> bool:
         """Whether another stream may be opened, as far as the host's limit is concerned."""

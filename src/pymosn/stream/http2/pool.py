@@ -63,7 +63,10 @@ class Http2Pool(SharedPool):
         self._streams: i64 = INITIAL_STREAMS
 
     def new_connection(self) -> SharedConnection:
-        return Http2Client(self, client_options(self._target), self._target.idle_timeout)
+        client = Http2Client(self, client_options(self._target), self._target.idle_timeout)
+        if self._streams < INITIAL_STREAMS:
+            client.http2.expected_streams = self._streams
+        return client
 
     def needs_connection(self, chosen: SharedConnection | None) -> bool:
         if chosen is not None or not self._are_exhausted():
