@@ -219,6 +219,23 @@ def test_requests_in_flight_end_with_the_connection_not_when_the_client_has_left
     assert not rig.server._server.streams
 
 
+@pytest.mark.parametrize(("taken", "is_enough"), [(1, False), (99, False), (110, True)])
+def test_what_waits_of_a_finished_response_is_not_kept_for_a_client_that_takes_it_byte_by_byte(
+    taken: int, is_enough: bool
+) -> None:
+    rig = ServerRig(settings=((int(frames.INITIAL_WINDOW_SIZE), 0),))
+    rig.end.grants = False
+    stream = rig.open(get())
+    rig.request.respond(200, b"x" * 60_000)
+    for _ in range(150):
+        rig.advance(1.0)
+        if stream.code < 0:
+            rig.end.grant(stream, taken)
+            rig.settle()
+    assert (stream.code < 0) == is_enough
+    assert (not rig.server._server.streams) != is_enough
+
+
 def test_a_goaway_never_names_a_later_stream_than_the_one_before() -> None:
     rig = ServerRig()
     rig.open(get())

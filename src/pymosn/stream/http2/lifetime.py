@@ -36,8 +36,10 @@ from pymosn.stream.http2.stream import Http2Stream
 
 #: Seconds in which the peer must acknowledge our SETTINGS (RFC 9113 section 6.5.3).
 SETTINGS_TIMEOUT: Final = 10.0
-#: Seconds in which the peer must take some of what waits in a stream when its exchange is over.
+#: Of what waits in a stream when its exchange is over, the peer must take so many bytes in so many seconds, or all: the
+#: default of `write_min_rate`. It could hold it for ever by windows of one byte.
 STALL_TIME: Final = 60.0
+STALL_SIZE: Final[i64] = 6000
 #: The payloads of our PING frames.
 DRAIN_PING: Final = b"goodbye\n"
 KEEPALIVE_PING: Final = b"are you?"
@@ -167,8 +169,12 @@ class LivingConnection(SendingConnection):
     def release(self, stream: Http2Stream, code: i64 = CANCEL) -> None:
         super().release(stream, code)
         if not stream.is_closed:
-            stream.active_at = self.connection.now()
-            self._await_unsent(stream.active_at + STALL_TIME)
+            self._begin_slice(stream, self.connection.now())
+
+    def _begin_slice(self, stream: Http2Stream, now: float) -> None:
+        stream.slice_end = now + STALL_TIME
+        stream.slice_goal = stream.unsent - STALL_SIZE
+        self._await_unsent(stream.slice_end)
 
     def _await_unsent(self, moment: float) -> None:
         if moment < self._stalled_at:
@@ -176,13 +182,16 @@ class LivingConnection(SendingConnection):
             self.wake_at(moment)
 
     def _check_stalled(self, now: float) -> None:
-        """Resets streams whose exchange is over, and whose content does not leave."""
+        """Resets streams whose exchange is over, and whose content does not leave. A full socket has its own time."""
         for stream in list(self.streams.values()):
-            if stream.is_released:
-                if now >= stream.active_at + STALL_TIME:
-                    self.reset_stream(stream, CANCEL)
-                else:
-                    self._await_unsent(stream.active_at + STALL_TIME)
+            if not stream.is_released:
+                continue
+            if now < stream.slice_end:
+                self._await_unsent(stream.slice_end)
+            elif stream.unsent > max(stream.slice_goal, 0) and not self.is_full:
+                self.reset_stream(stream, CANCEL)
+            else:
+                self._begin_slice(stream, now)
 
     def on_settings_ack(self) -> None:
         """The peer has acknowledged our SETTINGS."""

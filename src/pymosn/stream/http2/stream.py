@@ -71,7 +71,8 @@ class Http2Stream:
         self.trailers: Headers | None = None
         #: When content last went in or out, by `Clock.now`; for the role's timeouts.
         self.active_at: float = 0.0
-        #: By this time `slice_goal` bytes must have arrived, or the content is too slow.
+        #: By this time `slice_goal` bytes must have arrived, or the content is too slow. When the exchange is over: by this
+        #: time no more than `slice_goal` may be unsent.
         self.slice_end: float = 0.0
         self.slice_goal: i64 = 0
         self.next_queued: Http2Stream | None = None
