@@ -1,0 +1,57 @@
+"""The examples for HTTP/2 and gRPC on the real program, with other ports."""
+
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from h2_peers import H2Client
+from process_fixtures import Start
+from pymosn_process import READY, Upstream, free_ports, get
+
+pytestmark = pytest.mark.once
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def config_of(folder: str, **ports: int) -> dict[str, Any]:
+    """The configuration of an example. `ports`: `p2045=` is the one in place of 2045."""
+    text = (EXAMPLES / folder / "config.json").read_text()
+    for name, port in ports.items():
+        text = text.replace(name[1:], str(port))
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def test_grpc(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    demo = runpy.run_path(str(EXAMPLES / "grpc" / "demo.py"))
+    port, service, admin = free_ports(3)
+    server = demo["serve"](service)
+    proxy = start(config_of("grpc", p2045=port, p50051=service, p34901=admin))
+    proxy.wait_for(READY)
+    assert list(demo["calls"](port)) == [
+        "Hello: Hello, Ada",
+        "Count: ['1', '2', '3']",
+        "Join:  a b",
+        "Shout: ['A', 'B']",
+        "/demo.Greeter/Hello: INVALID_ARGUMENT, who are you?",
+        "/demo.Nobody/Hello: UNIMPLEMENTED, 404 Not Found",
+    ]
+    assert re.search(r'^grpc_request_total\{method="Hello",service="demo.Greeter"\} 2', get(admin, "/metrics")[1], re.M)
+    server.stop(None)
+
+
+def test_http2(start: Start, upstream: Upstream) -> None:
+    port, admin = free_ports(2)
+    proxy = start(config_of("http2", p2045=port, p8080=upstream.port, p34901=admin))
+    proxy.wait_for(READY)
+    assert get(port, "/")[0] == 200
+    client = H2Client(port)
+    assert client.request().status == 200
+    client.end.sock.close()
+    proxy.wait_for("Http1 to Http1, 200")
+    proxy.wait_for("Http2 to Http1, 200")
