@@ -214,6 +214,22 @@ def test_a_request_that_is_refused_each_time_fails(start: Start) -> None:
     assert talk.reasons() == ["refused_stream"]
 
 
+def test_a_host_may_refuse_any_number_of_uploads(start: Start) -> None:
+    """Under load, for example; the other streams of its connection are not disturbed."""
+    talk, client, upstream = begin(start)
+    first = upstream.takes_stream()
+    other = talk.connect()
+    for _ in range(150):
+        other.sends(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234")
+        for _ in range(4):
+            upstream.resets_stream(upstream.takes_stream(), int(REFUSED_STREAM))
+        assert other.takes().startswith(b"HTTP/1.1 502 ")
+        other = talk.connect()
+    upstream.responds(first, 200, SIZED, b"ok")
+    client.receives(OK)
+    assert upstream.is_open()
+
+
 def test_the_sent_part_of_a_request_is_sent_again(start: Start) -> None:
     """Also if the client is still sending."""
     _, client, upstream = begin(start, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234")

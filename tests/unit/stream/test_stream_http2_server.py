@@ -740,6 +740,18 @@ def test_a_drain_loses_no_request() -> None:
     assert rig.connection.is_closed
 
 
+@pytest.mark.parametrize(("is_early", "end"), [(True, "linger"), (False, "close")])
+def test_a_drain_reads_on_while_the_rest_of_a_request_may_be_on_its_way(is_early: bool, end: str) -> None:
+    """A reset of TCP would take the response from the client."""
+    rig = ServerRig()
+    stream = rig.open(method(b"POST"), b"in part", end=not is_early)
+    rig.server.on_drain()
+    rig.settle()
+    rig.request.respond(413)
+    rig.settle()
+    assert (stream.status, rig.connection.end) == (413, end)
+
+
 def test_the_maximum_of_requests() -> None:
     rig = ServerRig(Echo(), max_requests=2)
     assert rig.open(get()).status == 200

@@ -244,10 +244,11 @@ class LivingConnection(SendingConnection):
         """Closes a connection that is ending and has no stream."""
         if self.streams or self.connection.is_closed:
             return
-        if self.has_eof or (self.is_ending and self._knows_goaway):
+        if self.has_eof or (self.is_ending and self._knows_goaway and self._resets is None):
             self.connection.close(self.end_reason)
         elif self.is_ending:
-            self.connection.close_lingering(self.end_reason)  # a request may be on its way: a reset would destroy the GOAWAY
+            # A request, or the rest of one, may be on its way: a reset of TCP would destroy the response and the GOAWAY.
+            self.connection.close_lingering(self.end_reason)
 
     def break_off(self, failure: Failure, detail: str) -> None:
         """Ends the connection because of an error."""

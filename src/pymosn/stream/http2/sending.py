@@ -59,7 +59,7 @@ class SendingConnection:
         self.data_sent: i64 = 0
         # Frames written while the socket is full.
         self._unread: i64 = 0
-        # Streams that were reset before the peer ended them, BY_US or BY_PEER; the latest last.
+        # Streams that were reset before the peer ended them, BY_US or BY_PEER; the latest last. None: there was none.
         self._resets: dict[int, int] | None = None
         # The queue of streams that may send.
         self._next: Http2Stream | None = None
