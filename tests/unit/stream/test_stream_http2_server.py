@@ -791,6 +791,24 @@ def test_a_response_that_is_late_for_a_client_that_closed_its_side() -> None:
     assert rig.connection.is_closed
 
 
+@pytest.mark.parametrize("is_complete", [False, True])
+def test_a_client_that_closed_its_side_opens_no_more_windows(is_complete: bool) -> None:
+    """What waits for them is dropped, and what does not is still sent."""
+    rig = ServerRig(window=1_000_000)
+    rig.end.grants = False
+    waiting, short = rig.open(get()), rig.open(get())
+    rig.requests[0].respond(200, b"x" * 100_000, end=is_complete)
+    rig.requests[1].respond(200, b"y" * 10, end=False)
+    rig.settle()
+    rig.server.on_eof()
+    rig.advance(3.0)
+    assert (waiting.code >= 0, rig.requests[0].reset) == (True, "" if is_complete else "client_gone")
+    rig.requests[1].sender.send_data(b"y" * 10, True)
+    rig.settle()
+    assert (len(waiting.data), waiting.has_end, short.data, short.has_end) == (65_535, False, b"y" * 20, True)
+    assert rig.connection.is_closed
+
+
 @pytest.mark.parametrize(
     ("failure", "reason"), [(CLOSED_BY_PEER, "client_gone"), (CLIENT_WRITE_TIMEOUT, "client_write_timeout")]
 )

@@ -58,7 +58,8 @@ from pymosn.stream.http2.sending import BY_PEER, BY_US
 from pymosn.stream.http2.server_stream import Http2ServerStream, NoStream
 from pymosn.stream.http2.stream import Http2Stream
 
-#: Grace period in seconds for starting responses after the client half-closed; see `stream.http1.server`.
+#: Grace period in seconds for starting responses after the client half-closed; see `stream.http1.server`. From then on it
+#: is checked at this interval whether the responses still leave: the client opens no more windows.
 EOF_GRACE: Final = 1.0
 #: Stream ids that are left when the client is asked to open another connection.
 SPARE_IDS: Final[i64] = 1 << 16
@@ -354,12 +355,22 @@ class ServerConnection(Http2Connection):
             self._end_idle()
         if now >= self._eof_at:
             self._eof_at = NEVER
-            for stream in list(self.streams.values()):
-                if not stream.is_answered:
-                    self.tell_reset(stream, CLIENT_GONE)
+            self._end_unread(now)
         if now >= self._body_at:
             self._body_at = NEVER
             self._check_bodies(now)
+
+    def _end_unread(self, now: float) -> None:
+        """The client has closed its side some time ago: ends what has not begun, and what waits for windows in vain."""
+        for stream in list(self.streams.values()):
+            is_blocked = stream.unsent > 0 and (stream.send_window <= 0 or self.send_window <= 0)
+            if stream.is_released:
+                if is_blocked:
+                    self.reset_stream(stream, frames.CANCEL)
+            elif is_blocked or not stream.is_answered:
+                self.tell_reset(stream, CLIENT_GONE)
+        if self.streams:
+            self._eof_at = now + EOF_GRACE
 
     def _end_idle(self) -> None:
         """The connection was idle for too long."""
