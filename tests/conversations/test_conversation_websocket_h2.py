@@ -9,7 +9,10 @@ from tests.kit.h2_end import Pairs, Stream
 from tests.kit.h2_peers import H2Client, get, h2_client, h2_upstream
 from tests.kit.options import http1_options
 
+from pymosn.api.routing import Route
 from pymosn.core.message import CONNECT, CONNECT_HERE
+from pymosn.routing.actions import DirectResponse
+from pymosn.routing.matchers import AnyRequest
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 FIELDS = [(b"sec-websocket-version", b"13"), (b"sec-websocket-protocol", b"chat")]
@@ -137,6 +140,24 @@ def test_a_host_that_refuses(start: Start) -> None:
     upstream.sends(OK)
     client.settle()
     assert again.status == 200
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"204 No Content"])
+def test_a_host_that_ignores_the_upgrade_opens_no_tunnel(start: Start, status: bytes) -> None:
+    """In HTTP/2 a 2xx would be the agreement, and its content bytes of the tunnel."""
+    talk, client = from_h2(start)
+    stream = client.requests(ask(), b"early", end=False)
+    upstream = talk.expect_dial()
+    upstream.takes()
+    upstream.sends(b"HTTP/1.1 %s\r\nContent-Length: 0\r\n\r\n" % status)
+    client.settle()
+    assert client.result(stream) == (501, b"")
+    assert upstream.left() == b""
+
+
+def test_a_reply_of_the_proxy_opens_no_tunnel(start: Start) -> None:
+    talk, client = from_h2(start, routes=[Route("d", AnyRequest(), DirectResponse(200, "x"))])
+    assert client.result(client.requests(ask(), end=False)) == (501, b"x")
 
 
 @pytest.mark.parametrize("first", ["client", "upstream"])

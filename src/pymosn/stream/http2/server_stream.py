@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mypy_extensions import mypyc_attr
+from typing import Final
+
+from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.network import Connection
 from pymosn.api.stream import ResponseSender
@@ -14,6 +16,9 @@ from pymosn.stream.http.websocket import remove_accept
 from pymosn.stream.http2.codes import code_of
 from pymosn.stream.http2.connection import Http2Connection
 from pymosn.stream.http2.stream import Http2Stream
+
+#: The status that replaces a 2xx which opens no tunnel, for a client that has asked for one (RFC 8441 section 5).
+NOT_IMPLEMENTED: Final[i64] = 501
 
 
 @mypyc_attr(free_list_len=1)
@@ -51,6 +56,8 @@ class Http2ServerStream(ResponseSender):
         if is_tunnel:
             remove_accept(head)
         else:
+            if stream.is_tunnel and 200 <= head.status < 300:
+                head.status = NOT_IMPLEMENTED  # the client would take the content for the bytes of its tunnel
             if not self.takes_body(head):
                 # Even if a filter has changed the method or the status.
                 data = b""
