@@ -195,6 +195,28 @@ def test_floods_of_resets_by_either_side(after: object) -> None:
     assert 100 <= len(rig.requests) <= 300
 
 
+def test_clients_may_reset_streams_that_have_lasted_or_are_answered() -> None:
+    """As those of gRPC end streams of messages, and calls that are not answered before their deadline."""
+    rig = ServerRig()
+    for _ in range(20):
+        streams = [rig.open(get()) for _ in range(100)]
+        rig.connection.time += 0.15
+        rig.feed(b"".join(wire.rst_stream(stream.number) for stream in streams))
+    assert (rig.handler.refusals, rig.connection.is_closed) == ([], False)
+    for _ in range(1000):
+        stream = rig.open(get())
+        rig.request.respond(200, b"a", end=False)
+        rig.feed(wire.rst_stream(stream.number))
+    assert (rig.handler.refusals, rig.connection.is_closed) == ([], False)
+    for _ in range(4):
+        streams = [rig.open(get()) for _ in range(100)]
+        rig.connection.time += 0.05
+        rig.feed(b"".join(wire.rst_stream(stream.number) for stream in streams))
+        if rig.connection.is_closed:
+            break
+    assert rig.handler.refusals == ["reset_flood"]
+
+
 def test_floods_of_malformed_and_of_refused_requests() -> None:
     rig = ServerRig()
     while not rig.connection.is_closed and len(rig.requests) < 1000:

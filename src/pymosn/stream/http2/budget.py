@@ -15,10 +15,13 @@ from typing import Final
 from mypy_extensions import i64, mypyc_attr
 
 #: Resets by the peer before our side has ended, and by us because of what the peer sent, 200 at once and 20 a second. A
-#: completed stream restores one half, so that a busy client may cancel a third of its requests.
+#: completed stream restores one half, so that a busy client may cancel a third of its requests. A client may reset streams
+#: whose response has begun, or that have lasted for a while: many of gRPC end in no other way, and all do when a host hangs,
+#: by their deadlines. Their number is limited by that of the streams at a time, as is that of other requests.
 RESETS: Final[i64] = 400
 RESET_RATE: Final[i64] = 40
 RESET_COST: Final[i64] = 2
+LASTING: Final = 0.1
 #: SETTINGS: some clients change their window with the measured bandwidth, a few times at the start.
 SETTINGS: Final[i64] = 100
 SETTINGS_RATE: Final[i64] = 5

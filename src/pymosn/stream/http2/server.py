@@ -220,6 +220,7 @@ class ServerConnection(Http2Connection):
         stream = Http2Stream(self.peer.window, window)
         stream.id = stream_id
         stream.remote_ended = end
+        stream.opened_at = self.read_at
         stream.active_at = self.read_at
         self.streams[int(stream_id)] = stream
         self.idle_at = NEVER

@@ -69,7 +69,8 @@ class Http2Stream:
         #: Bytes that wait to be sent, and the trailers that follow them.
         self.unsent: i64 = 0
         self.trailers: Headers | None = None
-        #: When content last went in or out, by `Clock.now`; for the role's timeouts.
+        #: When the peer has opened it, and when content last went in or out, by `Clock.now`; for the role's timeouts.
+        self.opened_at: float = 0.0
         self.active_at: float = 0.0
         #: By this time `slice_goal` bytes must have arrived, or the content is too slow. When the exchange is over: by this
         #: time no more than `slice_goal` may be unsent.
