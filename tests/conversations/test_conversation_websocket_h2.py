@@ -156,7 +156,7 @@ def test_a_host_that_ignores_the_upgrade_opens_no_tunnel(start: Start, status: b
 
 
 def test_a_reply_of_the_proxy_opens_no_tunnel(start: Start) -> None:
-    talk, client = from_h2(start, routes=[Route("d", AnyRequest(), DirectResponse(200, "x"))])
+    _, client = from_h2(start, routes=[Route("d", AnyRequest(), DirectResponse(200, "x"))])
     assert client.result(client.requests(ask(), end=False)) == (501, b"x")
 
 

@@ -241,6 +241,19 @@ def test_requests_in_flight_end_with_the_connection_not_when_the_client_has_left
     assert not rig.server._server.streams
 
 
+def test_large_heads_that_are_not_read_are_not_kept_in_any_number() -> None:
+    """Responses without content complete their streams, so that a client can always ask for more of them."""
+    rig = ServerRig()
+    rig.server.on_writable(False)
+    for _ in range(1000):
+        rig.open(method(b"HEAD"))
+        rig.request.respond(200, x="y" * 16_000)
+        if rig.connection.is_closed:
+            break
+    assert rig.handler.refusals == ["unread_control_frames"]
+    assert len(rig.requests) < 70
+
+
 @pytest.mark.parametrize(("taken", "is_enough"), [(1, False), (99, False), (110, True)])
 def test_what_waits_of_a_finished_response_is_not_kept_for_a_client_that_takes_it_byte_by_byte(
     taken: int, is_enough: bool

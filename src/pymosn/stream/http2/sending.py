@@ -26,8 +26,10 @@ from pymosn.stream.http2.stream import NO_RECEIVER, Http2Stream
 
 #: Bytes of a stream that may wait before its source is paused.
 STREAM_MARK: Final[i64] = 64 * 1024
-#: Frames that may be written while the peer does not read: each of them answers one of its own.
+#: Frames that may be written while the peer does not read: each of them answers one of its own. A header block counts as one
+#: more for each LARGE bytes of it.
 MAX_UNREAD: Final[i64] = 1000
+LARGE: Final[i64] = 1024
 #: Streams that were reset before the peer ended them, and which are remembered: frames may still be on their way.
 REMEMBERED: Final[i64] = 256
 #: Who has reset such a stream.
@@ -87,6 +89,8 @@ class SendingConnection:
         """Sends a header block that `encoder` has just made: only for an open stream, as none may be left out."""
         if stream.is_closed or stream.local_ended:
             return
+        if self.is_full:
+            self._unread += len(block) // LARGE
         write_head(self.writer(), stream.id, block, end, self.peer.frame_size)
         if end:
             stream.local_ended = True
