@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tests.kit import GET, Peer, Start, Talk
-from tests.kit.options import http1_options, http1_policy
+from tests.kit.options import http1_policy, http_options
 
 from pymosn.api import Exchange, StreamFilter
 from pymosn.api.routing import Route
@@ -46,7 +46,7 @@ class Seen(StreamFilter):
 
 
 def behind_proxies(start: Start, hops: int = 1, trusts: bool = False, **options: Any) -> Talk:
-    http1 = http1_options(policy=http1_policy(trusts_peer=hops > 0 or trusts))
+    http1 = http_options(policy=http1_policy(trusts_peer=hops > 0 or trusts))
     return start(x_forwarded=True, trusted_hops=hops, trusts_peer=trusts, http1=http1, **options)
 
 

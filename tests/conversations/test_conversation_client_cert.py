@@ -2,7 +2,7 @@
 
 import pytest
 from tests.kit import DATE, Start, forward
-from tests.kit.options import http1_options, http1_policy
+from tests.kit.options import http1_policy, http_options
 from tests.kit.tls_facts import FINGERPRINT, NOT_AFTER, certificate, tls_info
 
 from pymosn.api import Exchange, StreamFilter
@@ -42,7 +42,7 @@ def test_modes(start: Start, mode: int, plain: bytes, mutual: bytes, trusted: by
         (True, False, trusted),
         (True, True, trusted_mutual),
     ):
-        http1 = http1_options(policy=http1_policy(trusts_peer=trusts))
+        http1 = http_options(policy=http1_policy(trusts_peer=trusts))
         talk = start(client_cert=int(mode), trusts_peer=trusts, http1=http1)
         client = talk.connect(tls=tls_info(certificate() if has_certificate else None))
         for _ in range(2):  # the second request of a connection gets the same
@@ -80,7 +80,7 @@ def test_untrusted_clients_cannot_write_it(start: Start, spoof: bytes, is_mutual
 
 @pytest.mark.parametrize("spoof", [SPOOFS[3], SPOOFS[4]])
 def test_variants_with_underscores_do_not_pass_even_from_trusted_proxies(start: Start, spoof: bytes) -> None:
-    talk = start(trusts_peer=True, http1=http1_options(policy=http1_policy(trusts_peer=True)))
+    talk = start(trusts_peer=True, http1=http_options(policy=http1_policy(trusts_peer=True)))
     client = talk.connect()
     client.sends(b"GET / HTTP/1.1\r\nHost: a.example\r\n" + spoof + b"\r\n")
     talk.expect_dial().receives(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
@@ -88,7 +88,7 @@ def test_variants_with_underscores_do_not_pass_even_from_trusted_proxies(start: 
 
 @pytest.mark.parametrize("mode", [mode for mode, *_ in TABLE])
 def test_a_request_that_bypassed_the_trusted_proxies_does_not_keep_it(start: Start, mode: int) -> None:
-    http1 = http1_options(policy=http1_policy(trusts_peer=True))
+    http1 = http_options(policy=http1_policy(trusts_peer=True))
     talk = start(trusts_peer=True, trusted_hops=1, client_cert=int(mode), http1=http1)
     client = talk.connect()
     client.sends(b"GET / HTTP/1.1\r\nHost: a.example\r\nX-Forwarded-Client-Cert: Hash=1\r\n\r\n")
@@ -96,7 +96,7 @@ def test_a_request_that_bypassed_the_trusted_proxies_does_not_keep_it(start: Sta
 
 
 def test_several_lines_of_a_trusted_proxy_are_one_list(start: Start) -> None:
-    talk = start(trusts_peer=True, http1=http1_options(policy=http1_policy(trusts_peer=True)))
+    talk = start(trusts_peer=True, http1=http_options(policy=http1_policy(trusts_peer=True)))
     client = talk.connect(tls=tls_info(certificate()))
     client.sends(
         b"GET / HTTP/1.1\r\nHost: a.example\r\nX-Forwarded-Client-Cert: Hash=1\r\nX-Forwarded-Client-Cert: Hash=2\r\n\r\n"

@@ -2,7 +2,7 @@
 
 import pytest
 from tests.kit import DATE, GET, OK, Peer, Start, Talk, forward
-from tests.kit.options import http1_options
+from tests.kit.options import http_options
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
@@ -10,13 +10,13 @@ from pymosn.core.message import CONNECT, CONNECT_HERE
 from pymosn.routing.actions import DirectResponse, Forward
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, VirtualHost
-from pymosn.stream.http1.options import Http1Options
+from pymosn.stream.http.options import HttpOptions
 
 ASK = b"CONNECT Db.example:5432 HTTP/1.1\r\nHost: db.example\r\nProxy-Authorization: x\r\nX-Own: 1\r\n\r\n"
 ASKED = b"CONNECT db.example:5432 HTTP/1.1\r\nHost: db.example:5432\r\nX-Own: 1\r\n\r\n"
 OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
-HERE = http1_options(connect=CONNECT_HERE)
-ON = http1_options(connect=CONNECT)
+HERE = http_options(connect=CONNECT_HERE)
+ON = http_options(connect=CONNECT)
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"
 
 
@@ -187,7 +187,7 @@ class Body(StreamFilter):
 
 
 @pytest.mark.parametrize("options", [HERE, ON])
-def test_a_filter_cannot_give_it_a_body(start: Start, options: Http1Options) -> None:
+def test_a_filter_cannot_give_it_a_body(start: Start, options: HttpOptions) -> None:
     talk = start(http1=options, filters={"body": Body({})})
     client, upstream = talk.opening(ASK)
     client.receives(refusal(b"500 Internal Server Error"))

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from tests.kit import DATE, GET, Dial, Peer, Start, Talk, forward
-from tests.kit.options import http1_limits, http1_options
+from tests.kit.options import http_limits, http_options
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
@@ -454,7 +454,7 @@ def test_upstream_that_refuses_a_body_early(start: Start, status: bytes, expects
 
 @pytest.mark.parametrize("request_sent", ["head", "part of the body"])
 def test_body_that_is_too_large(start: Start, request_sent: str) -> None:
-    talk = start(http1=http1_options(limits=http1_limits(body=3)))
+    talk = start(http1=http_options(limits=http_limits(body=3)))
     client = talk.connect()
     client.sends(REQUESTS[request_sent][0])
     client.receives(own_reply("413!"))

@@ -2,7 +2,7 @@
 
 import pytest
 from tests.kit import DATE, GET, OK, Start, forward
-from tests.kit.options import http1_limits, http1_options
+from tests.kit.options import http_limits, http_options
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
@@ -177,7 +177,7 @@ def test_reply_of_a_filter_while_the_body_is_unread(start: Start) -> None:
 
 # ---- requests that are refused
 
-LIMITS = http1_options(limits=http1_limits(300, 10, 50))
+LIMITS = http_options(limits=http_limits(300, 10, 50))
 
 
 @pytest.mark.http1_only("bytes of HTTP/1")

@@ -2,7 +2,7 @@
 
 import pytest
 from tests.kit import GET, OK, Peer, Start, Talk
-from tests.kit.options import http1_options
+from tests.kit.options import http_options
 
 from pymosn.api.upstream import Selection
 from pymosn.core.failure import CONNECT_REFUSED
@@ -184,7 +184,7 @@ def test_a_connection_that_became_forbidden_is_not_reused(start: Start) -> None:
 
 
 def test_a_connect_request_leads_no_further(start: Start) -> None:
-    http1 = http1_options(connect=CONNECT_HERE)
+    http1 = http_options(connect=CONNECT_HERE)
     talk = start(hosts=[], plan={"original": OriginalPlan("host")}, http1=http1)
     talk.maker.own.set_services([("192.0.2.9", 34901)])
     for asked, status in ((b"192.0.2.9:34901", b"502"), (b"127.1.2.3:22", b"403"), (b"[::1]:22", b"403")):

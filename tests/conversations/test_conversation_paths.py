@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from tests.kit import OK, Start
 from tests.kit import bolt_frames as bolt
-from tests.kit.options import http1_options, http1_policy
+from tests.kit.options import http1_policy, http_options
 
 from pymosn.api import Exchange, RefusedPath, Reply, StreamFilter, Transcoder
 from pymosn.api.http import HttpRequest
@@ -34,7 +34,7 @@ from pymosn.routing.actions import Forward, ForwardOptions, Mirror, Redirect, Re
 from pymosn.routing.changes import ChangeLevel, HeaderAddition, LevelChanges
 from pymosn.routing.matchers import AnyRequest, Prefix
 from pymosn.routing.rewrites import PathRewrite, PrefixRewrite, RegexRewrite, RequestChanges
-from pymosn.stream.http1.options import Http1Options
+from pymosn.stream.http.options import HttpOptions
 
 pytestmark = pytest.mark.also_h2
 
@@ -52,7 +52,7 @@ def to_service(rewrite: PathRewrite | None, **options: Any) -> list[Route]:
     return [Route("all", AnyRequest(), Forward("service", 60.0, ForwardOptions(changes=changes, **options)))]
 
 
-def outcome(start: Start, path: str, http1: Http1Options | None = None, **options: Any) -> str | None:
+def outcome(start: Start, path: str, http1: HttpOptions | None = None, **options: Any) -> str | None:
     """The path that the upstream gets for a request; None if the client gets a 400 and no upstream anything."""
     talk = start(http1=http1, **options)
     client = talk.connect()
@@ -71,10 +71,10 @@ def outcome(start: Start, path: str, http1: Http1Options | None = None, **option
 
 # ---- what routes make
 
-COMPATIBLE = http1_options(policy=http1_policy(is_strict=False))
-WITH_SLASHES = http1_options(policy=http1_policy(merges_slashes=False))
-DECODING = http1_options(policy=http1_policy(slashes=int(DECODE_SLASHES)))
-REFUSING = http1_options(policy=http1_policy(slashes=int(REFUSE_SLASHES)))
+COMPATIBLE = http_options(policy=http1_policy(is_strict=False))
+WITH_SLASHES = http_options(policy=http1_policy(merges_slashes=False))
+DECODING = http_options(policy=http1_policy(slashes=int(DECODE_SLASHES)))
+REFUSING = http_options(policy=http1_policy(slashes=int(REFUSE_SLASHES)))
 #: Removes every `x`.
 REMOVES = RegexRewrite("x", "")
 
@@ -154,7 +154,7 @@ def test_what_a_route_makes_of_a_path(start: Start, path: str, rewrite: PathRewr
     ],
 )
 def test_what_a_listener_keeps_is_kept_after_a_rewrite(
-    start: Start, path: str, http1: Http1Options, sent: str | None
+    start: Start, path: str, http1: HttpOptions, sent: str | None
 ) -> None:
     assert outcome(start, path, http1, routes=to_service(SITE)) == sent
 
@@ -162,7 +162,7 @@ def test_what_a_listener_keeps_is_kept_after_a_rewrite(
 @pytest.mark.parametrize(
     ("http1", "sent"), [(None, "/a%2Fb"), (DECODING, "/a/b"), (REFUSING, None), (WITH_SLASHES, "/a%2Fb")]
 )
-def test_a_slash_that_a_rewrite_makes(start: Start, http1: Http1Options | None, sent: str | None) -> None:
+def test_a_slash_that_a_rewrite_makes(start: Start, http1: HttpOptions | None, sent: str | None) -> None:
     assert outcome(start, "/in/b", http1, routes=to_service(PrefixRewrite(b"/in/", "/a%2f"))) == sent
 
 
@@ -176,7 +176,7 @@ def test_a_request_about_the_whole_server_is_not_rewritten(start: Start) -> None
 
 @pytest.mark.http1_only("CONNECT")
 def test_a_connect_has_no_path_to_rewrite(start: Start) -> None:
-    talk = start(http1=http1_options(connect=CONNECT), routes=to_service(PrefixRewrite(b"/", "/site/")))
+    talk = start(http1=http_options(connect=CONNECT), routes=to_service(PrefixRewrite(b"/", "/site/")))
     _, upstream = talk.opening(b"CONNECT db:1 HTTP/1.1\r\nHost: db:1\r\n\r\n")
     upstream.receives(b"CONNECT db:1 HTTP/1.1\r\nHost: db:1\r\n\r\n")
 
@@ -556,7 +556,7 @@ def test_what_is_no_path_is_an_error_of_the_filter(start: Start, path: str) -> N
 )
 @pytest.mark.parametrize("waits", [False, True])
 def test_filters_follow_the_policy_of_the_listener(
-    start: Start, path: str, http1: Http1Options, sent: str | None, waits: bool
+    start: Start, path: str, http1: HttpOptions, sent: str | None, waits: bool
 ) -> None:
     filters = {"sets": SetsLater(path)} if waits else setting(path)
     received = "/old/..;o/x" if http1 is COMPATIBLE else "/old"

@@ -2,7 +2,7 @@
 
 import pytest
 from tests.kit import DATE, GET, OK, Start
-from tests.kit.options import http1_options, http1_policy
+from tests.kit.options import http1_policy, http_options
 
 pytestmark = [pytest.mark.also_tls, pytest.mark.also_h2]
 
@@ -387,7 +387,7 @@ def test_forwarded_for(start: Start) -> None:
 
 
 def test_fields_of_a_trusted_peer_are_forwarded(start: Start) -> None:
-    talk = start(x_forwarded=True, trusts_peer=True, http1=http1_options(policy=http1_policy(trusts_peer=True)))
+    talk = start(x_forwarded=True, trusts_peer=True, http1=http_options(policy=http1_policy(trusts_peer=True)))
     client = talk.connect("192.0.2.7")
     client.sends(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\n" + CLAIMS + b"\r\n")
     talk.expect_dial().receives(b"GET / HTTP/1.1\r\nHost: a\r\n" + CLAIMS + b"x-forwarded-for: 1.1.1.1, 192.0.2.7\r\n\r\n")

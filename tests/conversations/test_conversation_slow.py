@@ -2,7 +2,7 @@
 
 import pytest
 from tests.kit import DATE, GET, OK, Start
-from tests.kit.options import http1_options
+from tests.kit.options import http_options
 
 from pymosn.core.overload import NO_KEEP_ALIVE, NORMAL, SHED, OverloadState
 
@@ -30,7 +30,7 @@ BUSY = refusal(b"503 Service Unavailable", b"503 Service Unavailable\n", b"retry
 
 
 def test_body_that_drips(start: Start) -> None:
-    talk = start(http1=http1_options(body_timeout=30.0, body_min_rate=10.0))
+    talk = start(http1=http_options(body_timeout=30.0, body_min_rate=10.0))
     client, upstream = talk.forwarded(POST)
     for _ in range(3):
         talk.advance(9)
@@ -46,7 +46,7 @@ def test_body_that_drips(start: Start) -> None:
 
 
 def test_body_that_is_slow_but_not_too_slow(start: Start) -> None:
-    talk = start(http1=http1_options(body_timeout=30.0, body_min_rate=10.0))
+    talk = start(http1=http_options(body_timeout=30.0, body_min_rate=10.0))
     client, upstream = talk.forwarded(POST)
     for _ in range(12):
         talk.advance(9)
@@ -56,7 +56,7 @@ def test_body_that_is_slow_but_not_too_slow(start: Start) -> None:
 
 
 def test_time_in_which_we_do_not_read_is_not_the_clients(start: Start) -> None:
-    talk = start(http1=http1_options(body_timeout=30.0, body_min_rate=10.0), stream_idle_timeout=1000.0)
+    talk = start(http1=http_options(body_timeout=30.0, body_min_rate=10.0), stream_idle_timeout=1000.0)
     client, upstream = talk.forwarded(POST)
     upstream.stalls()
     client.sends_whole(b"x" * 300000)
@@ -71,7 +71,7 @@ def test_time_in_which_we_do_not_read_is_not_the_clients(start: Start) -> None:
 
 
 def test_talk_in_both_directions_has_no_least_rate(start: Start) -> None:
-    talk = start(http1=http1_options(body_timeout=30.0, body_min_rate=10.0))
+    talk = start(http1=http_options(body_timeout=30.0, body_min_rate=10.0))
     client, upstream = talk.opening(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
     upstream.takes()
     upstream.sends(b"HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: 1000\r\n\r\n")
@@ -170,7 +170,7 @@ def test_a_connection_without_a_byte_is_not_refused(start: Start) -> None:
 def test_heads_in_part_share_a_budget(start: Start) -> None:
     overload = OverloadState()
     overload.max_head_bytes = 100
-    talk = start(http1=http1_options(overload=overload))
+    talk = start(http1=http_options(overload=overload))
     first, second, third = (talk.connect() for _ in range(3))
     first.sends(b"GET / HTTP/1.1\r\nx-a: " + b"a" * 30)
     second.sends(b"GET / HTTP/1.1\r\nx-a: ")
@@ -195,7 +195,7 @@ def test_heads_in_part_share_a_budget(start: Start) -> None:
 
 
 def test_a_connection_serves_as_many_requests_as_it_may(start: Start) -> None:
-    client, upstream = start(http1=http1_options(max_requests=3)).opening(GET)
+    client, upstream = start(http1=http_options(max_requests=3)).opening(GET)
     for reply in (OK, OK, LAST):
         upstream.receives(GET)
         upstream.sends(OK)
@@ -310,7 +310,7 @@ def test_a_refused_head_is_not_logged_as_the_request_before_it(start: Start, end
 @pytest.mark.parametrize("late", [GET, b"\x00"])
 def test_bytes_after_the_last_reply_do_not_destroy_it(start: Start, late: bytes) -> None:
     """RFC 9112 section 9.6: a client that did not ask for the end may have sent more, and a reset would take the reply."""
-    client, upstream = start(http1=http1_options(max_requests=1)).forwarded(GET)
+    client, upstream = start(http1=http_options(max_requests=1)).forwarded(GET)
     upstream.sends(OK)
     client.receives(LAST)
     client.sends(late)

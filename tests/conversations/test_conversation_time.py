@@ -2,9 +2,9 @@
 
 import pytest
 from tests.kit import DATE, GET, OK, Start, forward
-from tests.kit.options import http1_options
+from tests.kit.options import http_options
 
-from pymosn.stream.http1.options import Http1Options
+from pymosn.stream.http.options import HttpOptions
 
 pytestmark = pytest.mark.also_h2
 
@@ -14,8 +14,8 @@ TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\n" + TEXT + b"content-length: 20\r\n
 GATEWAY = b"HTTP/1.1 504 Gateway Timeout\r\n" + TEXT + b"content-length: 20\r\n" + DATE
 
 
-def times(idle: float = 90.0, header: float = 20.0, body: float = 30.0) -> Http1Options:
-    return http1_options(idle_timeout=idle, header_timeout=header, body_timeout=body, body_min_rate=0.0)
+def times(idle: float = 90.0, header: float = 20.0, body: float = 30.0) -> HttpOptions:
+    return http_options(idle_timeout=idle, header_timeout=header, body_timeout=body, body_min_rate=0.0)
 
 
 @pytest.mark.parametrize("idle", [0.5, 7.0, 90.0, 4000.0])

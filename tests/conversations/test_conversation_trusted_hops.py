@@ -2,7 +2,7 @@
 
 import pytest
 from tests.kit import GET, Start, Talk, forward
-from tests.kit.options import http1_options, http1_policy
+from tests.kit.options import http1_policy, http_options
 
 from pymosn.api import Exchange, StreamFilter
 from pymosn.api.http import HttpRequest
@@ -35,7 +35,7 @@ class Seen(StreamFilter):
 
 def begin(start: Start, hops: int) -> tuple[Talk, Seen]:
     seen = Seen()
-    http1 = http1_options(policy=http1_policy(trusts_peer=hops > 0))
+    http1 = http_options(policy=http1_policy(trusts_peer=hops > 0))
     talk = start(
         x_forwarded=True, trusted_hops=hops, trusts_peer=hops > 0, http1=http1, filters={"seen": seen}, routes=forward()
     )

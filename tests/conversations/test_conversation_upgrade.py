@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.kit import DATE, GET, OK, Peer, Start, Talk, forward
-from tests.kit.options import http1_options
+from tests.kit.options import http_options
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
@@ -439,7 +439,7 @@ def test_spellings_of_an_upgrade(start: Start, ask: bytes) -> None:
 
 @pytest.mark.parametrize("method", [b"GET", b"POST"])
 def test_another_protocol_where_it_is_allowed(start: Start, method: bytes) -> None:
-    talk = start(http1=http1_options(upgrades=frozenset((b"spdy/3.1", b"websocket"))))
+    talk = start(http1=http_options(upgrades=frozenset((b"spdy/3.1", b"websocket"))))
     client, upstream = talk.opening(ASK.replace(b"GET", method).replace(b"WebSocket", b"SPDY/3.1"))
     upstream.receives(ASKED.replace(b"GET", method).replace(b"websocket", b"spdy/3.1"))
     upstream.sends(AGREE.replace(b"websocket", b"SPDY/3.1"))
@@ -449,7 +449,7 @@ def test_another_protocol_where_it_is_allowed(start: Start, method: bytes) -> No
 
 
 def test_no_upgrade_where_none_is_allowed(start: Start) -> None:
-    talk = start(http1=http1_options(upgrades=frozenset()))
+    talk = start(http1=http_options(upgrades=frozenset()))
     client = talk.connect()
     client.sends(ASK)
     talk.expect_dial().receives(NOT_ASKED)

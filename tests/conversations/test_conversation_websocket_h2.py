@@ -7,7 +7,7 @@ import pytest
 from tests.kit import OK, Peer, Start, Talk
 from tests.kit.h2_end import Pairs, Stream
 from tests.kit.h2_peers import H2Client, get, h2_client, h2_upstream
-from tests.kit.options import http1_options
+from tests.kit.options import http_options
 
 from pymosn.api.routing import Route
 from pymosn.core.message import CONNECT, CONNECT_HERE
@@ -70,7 +70,7 @@ def opened(start: Start, **options: object) -> tuple[Talk, H2Client, Stream, Pee
 def test_the_listener_announces_that_it_is_supported(start: Start) -> None:
     _, client = from_h2(start)
     assert client.end.settings[ENABLE_CONNECT_PROTOCOL] == 1
-    _, client = from_h2(start, http1=http1_options(upgrades=frozenset()))
+    _, client = from_h2(start, http1=http_options(upgrades=frozenset()))
     assert client.end.settings.get(ENABLE_CONNECT_PROTOCOL, 0) == 0
 
 
@@ -279,7 +279,7 @@ def test_protocols_that_are_not_allowed(start: Start, protocol: bytes) -> None:
 
 
 def test_another_protocol_that_is_allowed(start: Start) -> None:
-    talk, client = from_h2(start, http1=http1_options(upgrades=frozenset((b"spdy/3.1",))))
+    talk, client = from_h2(start, http1=http_options(upgrades=frozenset((b"spdy/3.1",))))
     stream = client.requests(ask(b"SPDY/3.1"), end=False)
     upstream = talk.expect_dial()
     _, fields = head_of(upstream)
@@ -291,7 +291,7 @@ def test_another_protocol_that_is_allowed(start: Start) -> None:
 
 
 def test_nothing_is_allowed_without_upgrades(start: Start) -> None:
-    talk, client = from_h2(start, http1=http1_options(upgrades=frozenset()))
+    talk, client = from_h2(start, http1=http_options(upgrades=frozenset()))
     stream = client.requests(ask(), end=False)
     assert stream.code == 1, "PROTOCOL_ERROR: not announced"
     talk.expect_no_dial()
@@ -311,7 +311,7 @@ def test_connect_is_refused_by_default(start: Start) -> None:
 
 
 def test_connect_ends_here(start: Start) -> None:
-    talk, client = from_h2(start, http1=http1_options(connect=CONNECT_HERE))
+    talk, client = from_h2(start, http1=http_options(connect=CONNECT_HERE))
     stream = client.requests(TARGET, b"early", end=False)
     upstream = talk.expect_dial()
     client.settle()
@@ -329,7 +329,7 @@ def test_connect_ends_here(start: Start) -> None:
 
 
 def test_connect_is_forwarded(start: Start) -> None:
-    talk, client = from_h2(start, http1=http1_options(connect=CONNECT))
+    talk, client = from_h2(start, http1=http_options(connect=CONNECT))
     stream = client.requests(TARGET, end=False)
     upstream = talk.expect_dial()
     upstream.receives(b"CONNECT db.test:5432 HTTP/1.1\r\nhost: db.test:5432\r\n\r\n")
@@ -460,7 +460,7 @@ def test_from_http2_to_http2(start: Start) -> None:
 
 
 def test_connect_over_http2_on_both_sides(start: Start) -> None:
-    talk = start(protocols=["Http2"], upstream_protocol="Http2", http1=http1_options(connect=CONNECT))
+    talk = start(protocols=["Http2"], upstream_protocol="Http2", http1=http_options(connect=CONNECT))
     client = h2_client(talk)
     stream = client.requests(TARGET, end=False)
     upstream = h2_upstream(talk.expect_dial())
@@ -476,7 +476,7 @@ def test_connect_over_http2_on_both_sides(start: Start) -> None:
 
 
 def test_a_connect_that_ends_here_needs_no_http(start: Start) -> None:
-    talk = start(protocols=["Http2"], upstream_protocol="Http2", http1=http1_options(connect=CONNECT_HERE))
+    talk = start(protocols=["Http2"], upstream_protocol="Http2", http1=http_options(connect=CONNECT_HERE))
     client = h2_client(talk)
     stream = client.requests(TARGET, b"\x00raw", end=False)
     upstream = talk.expect_dial()

@@ -14,7 +14,7 @@ import atheris
 
 with atheris.instrument_imports(include=["pymosn.protocol", "pymosn.core.headers", "h11"]):
     from tests.fuzz.checks import COMPATIBLE, SMALL, check_forwarded, check_reply, check_requests, check_splits
-    from tests.kit.options import http1_limits
+    from tests.kit.options import http_limits
 
     from pymosn.protocol.http.policy import STRICT
 
@@ -31,14 +31,14 @@ def one_request(data: bytes) -> None:
     check_forwarded(data, STRICT)
     check_forwarded(data, COMPATIBLE)
     if data:
-        check_splits(data, [data[0] % len(data), len(data) // 2], SMALL if data[-1] & 1 else http1_limits())
+        check_splits(data, [data[0] % len(data), len(data) // 2], SMALL if data[-1] & 1 else http_limits())
 
 
 def one_reply(data: bytes) -> None:
     """Everything that must hold for bytes from an upstream."""
     check_reply(data, b"HEAD" if data[-1:] == b"H" else b"GET")
     if data:
-        check_splits(data, [data[0] % len(data), len(data) // 2], SMALL if data[-1] & 1 else http1_limits())
+        check_splits(data, [data[0] % len(data), len(data) // 2], SMALL if data[-1] & 1 else http_limits())
 
 
 def write_seeds(folder: Path, kind: str) -> None:

@@ -6,19 +6,19 @@ from collections.abc import Iterable
 
 from tests.fuzz.comparing import reply_differs, requests_differ, unexplained
 from tests.fuzz.second_opinion import h11_reply, h11_requests, llhttp_reply, llhttp_requests
-from tests.kit.options import http1_limits, http1_policy
+from tests.kit.options import http1_policy, http_limits
 from tests.unit.protocol.decoding import Outcome, assert_same, forwarded, one_by_one, pieces, replies, requests
 
 from pymosn.core.uri import DECODE_SLASHES
+from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http.policy import HttpPolicy
-from pymosn.protocol.http1.decoder import Http1Limits
 
-SMALL = http1_limits(512, 8, 64)
+SMALL = http_limits(512, 8, 64)
 #: Everything forgiven, and the other choices made as well.
 COMPATIBLE = http1_policy(is_strict=False, trusts_peer=True, merges_slashes=False, slashes=DECODE_SLASHES)
 
 
-def lenient_requests(feeds: Iterable[bytes], limits: Http1Limits | None = None) -> Outcome:
+def lenient_requests(feeds: Iterable[bytes], limits: HttpLimits | None = None) -> Outcome:
     """What a listener that forgives everything makes of `feeds`."""
     return requests(feeds, limits, COMPATIBLE)
 
@@ -39,7 +39,7 @@ def check_reply(data: bytes, method: bytes) -> None:
         assert not unexplained(peer, data, view, reply_differs(ours, view))
 
 
-def check_splits(data: bytes, cuts: list[int], limits: Http1Limits) -> None:
+def check_splits(data: bytes, cuts: list[int], limits: HttpLimits) -> None:
     """Also: nothing but ProtocolError is raised, decoding ends, and little is kept."""
     largest = limits.head + 16 * 1024
     for decode in (requests, replies, lenient_requests):
@@ -61,7 +61,7 @@ def check_forwarded(data: bytes, policy: HttpPolicy) -> None:
         wire = forwarded(message)
         # The next hop is as strict as can be, but for what a path may look like on the way to it.
         again = requests(
-            [wire], http1_limits(64 * 1024, 200), http1_policy(True, True, False) if policy.is_strict else policy
+            [wire], http_limits(64 * 1024, 200), http1_policy(True, True, False) if policy.is_strict else policy
         )
         assert again.failure is None, (again.detail, wire)
         assert len(again.complete) == 1, wire

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from tests.fuzz.checks import COMPATIBLE, SMALL, check_forwarded, check_reply, check_requests, check_splits
 from tests.fuzz.grammar import PIPELINE, REPLIES, REPLY, mutated
-from tests.kit.options import http1_limits
+from tests.kit.options import http_limits
 
 from pymosn.protocol.http.policy import STRICT
 
@@ -55,7 +55,7 @@ def test_replies_are_what_others_see() -> None:
 
 
 def test_splits_of_anything() -> None:
-    fuzz(check_splits, 500, REQUESTS | ANSWERS | st.binary(max_size=200), CUTS, st.sampled_from([http1_limits(), SMALL]))
+    fuzz(check_splits, 500, REQUESTS | ANSWERS | st.binary(max_size=200), CUTS, st.sampled_from([http_limits(), SMALL]))
 
 
 def test_what_is_passed_on_has_one_reading() -> None:
@@ -65,7 +65,7 @@ def test_what_is_passed_on_has_one_reading() -> None:
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
 def test_corpus(path: Path) -> None:
     data = path.read_bytes()
-    check_splits(data, [len(data) // 3, len(data) // 2], http1_limits())
+    check_splits(data, [len(data) // 3, len(data) // 2], http_limits())
     check_splits(data, [len(data) // 3], SMALL)
     if data.startswith(b"HTTP/"):
         check_reply(data, b"GET")

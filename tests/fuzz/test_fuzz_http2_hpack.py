@@ -18,20 +18,20 @@ from pymosn.api.http import HttpRequest, HttpResponse
 from pymosn.api.protocol import ProtocolError
 from pymosn.core.failure import HTTP2_COMPRESSION
 from pymosn.core.headers import HttpHeaders, wire_lines
+from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http.policy import STRICT
 from pymosn.protocol.http1.encoder import encode_request
 from pymosn.protocol.http2 import frames as known
 from pymosn.protocol.http2.encoder import HeadEncoder
 from pymosn.protocol.http2.hpack_decoder import HpackDecoder
-from pymosn.protocol.http2.limits import HeadLimits
 from pymosn.protocol.http2.request import RequestHeads
 from pymosn.protocol.http2.response import ResponseHeads
 
 pytestmark = pytest.mark.timeout(SECONDS * 2 + 120)
 
 Pairs = list[tuple[bytes, bytes]]
-WIDE = HeadLimits(1 << 20, 10000, 0)
-SMALL = HeadLimits(200, 8, 0)
+WIDE = HttpLimits(1 << 20, 10000, 0)
+SMALL = HttpLimits(200, 8, 0)
 COMPATIBLE = http1_policy(is_strict=False, trusts_peer=True, merges_slashes=False)
 
 GOOD_NAMES = st.sampled_from(
@@ -212,10 +212,10 @@ def reference(head: Pairs) -> bool:
 
 def check_requests(heads: list[Pairs], end: bool, is_compatible: bool) -> None:
     policy = COMPATIBLE if is_compatible else STRICT
-    decoder, encoder = RequestHeads(HeadLimits(65536, 100, 0), policy, b"", 4096), Encoder()
+    decoder, encoder = RequestHeads(HttpLimits(65536, 100, 0), policy, b"", 4096), Encoder()
     writer, peer = HeadEncoder(), Decoder()
     for pairs in [*heads, *heads, *heads]:  # so that tables and memories of the last block take part
-        fresh = RequestHeads(HeadLimits(65536, 100, 0), policy, b"", 4096)
+        fresh = RequestHeads(HttpLimits(65536, 100, 0), policy, b"", 4096)
         failure = decoder.decode(encoder.encode(pairs), end)
         assert fresh.decode(literals(pairs), end) is failure
         assert decoder.detail == fresh.detail
@@ -271,7 +271,7 @@ def check_as_http2(head: HttpRequest, sent: Pairs) -> None:
     te = [] if head.raw_tunnel else [(b"te", b"trailers")]
     assert [pair for pair in sent if not pair[0].startswith(b":")] == te + fields
     assert reference(sent)
-    again = RequestHeads(HeadLimits(65536, 100, 0), COMPATIBLE, b"", 4096)
+    again = RequestHeads(HttpLimits(65536, 100, 0), COMPATIBLE, b"", 4096)
     assert again.decode(literals(sent), head.content_length == 0) is None, again.detail
     assert described(again.head)[:6] == described(head)[:6]
 
@@ -281,10 +281,10 @@ def test_requests_mean_the_same_everywhere() -> None:
 
 
 def check_responses(heads: list[Pairs], end: bool) -> None:
-    decoder, encoder = ResponseHeads(HeadLimits(65536, 100, 0), 4096), Encoder()
+    decoder, encoder = ResponseHeads(HttpLimits(65536, 100, 0), 4096), Encoder()
     writer, peer = HeadEncoder(), Decoder()
     for pairs in [*heads, *heads, *heads]:
-        fresh = ResponseHeads(HeadLimits(65536, 100, 0), 4096)
+        fresh = ResponseHeads(HttpLimits(65536, 100, 0), 4096)
         failure = decoder.decode(encoder.encode(pairs), end, False, b"")
         assert fresh.decode(literals(pairs), end, False, b"") is failure
         trailers = decoder.decode_trailers(encoder.encode(pairs))

@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.kit import h2_frames as wire
 from tests.kit.h2_end import End, Pairs, Stream
+from tests.kit.options import http2_options
 
 from pymosn.api.http import HttpResponse
 from pymosn.api.network import Connection
@@ -14,29 +15,14 @@ from pymosn.core.failure import Failure
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import Headers, headers_from
 from pymosn.core.message import RequestHead
-from pymosn.core.overload import OverloadState
 from pymosn.core.timers import NEVER
-from pymosn.protocol.http.policy import STRICT
-from pymosn.protocol.http2.limits import HeadLimits
 from pymosn.stream.http2.options import Http2Options
 from pymosn.stream.http2.server import Http2Server
 
 
 def options(**changes: Any) -> Http2Options:
-    """Options of a listener."""
-    values: dict[str, Any] = {
-        "limits": HeadLimits(head=8192, fields=100, body=0),
-        "policy": STRICT,
-        "idle_timeout": 90.0,
-        "header_timeout": 60.0,
-        "body_timeout": 60.0,
-        "body_min_rate": 0.0,
-        "max_requests": 0,
-        "overload": OverloadState(),
-        "upgrades": frozenset((b"websocket",)),
-        "connect": b"",
-    }
-    return Http2Options(**{**values, **changes})
+    """Options of a listener that allows bodies of any rate."""
+    return http2_options(**{"body_min_rate": 0.0, **changes})
 
 
 class FakeConnection(Connection):

@@ -13,36 +13,23 @@ from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.message import CERT_BY_TRUST, ForwardingOptions
 from pymosn.core.overload import OverloadState
 from pymosn.core.uri import KEEP_SLASHES, STRICT_PATHS, PathPolicy
+from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http.policy import PASS_UNDERSCORES, STRICT, HttpPolicy
-from pymosn.protocol.http1.decoder import Http1Limits
-from pymosn.protocol.http2.limits import HeadLimits
 from pymosn.proxy.options import HttpRules, ProxyOptions
 from pymosn.proxy.stream_filters import StreamFilters
 from pymosn.proxy.tcp_options import TcpOptions
 from pymosn.routing.by_address import AddressRoute, StreamTarget
 from pymosn.routing.table import TableSlot
-from pymosn.stream.http1.options import Http1Options
+from pymosn.stream.http.options import HttpOptions
 from pymosn.stream.http2.options import Http2Options
 from pymosn.stream.rpc.options import FRAME_TIMEOUT, RpcOptions
 
-#: The options that HTTP/1 and HTTP/2 have in common, except for the limits.
-_SHARED: Final = (
-    "policy",
-    "idle_timeout",
-    "header_timeout",
-    "body_timeout",
-    "body_min_rate",
-    "max_requests",
-    "overload",
-    "upgrades",
-    "connect",
-)
 _WEBSOCKET: Final = frozenset((b"websocket",))
 
 
-def http1_limits(head: int = 8192, fields: int = 100, body: int = 0) -> Http1Limits:
-    """Limits of HTTP/1 messages."""
-    return Http1Limits(head=head, fields=fields, body=body)
+def http_limits(head: int = 8192, fields: int = 100, body: int = 0) -> HttpLimits:
+    """Limits of HTTP messages."""
+    return HttpLimits(head=head, fields=fields, body=body)
 
 
 def http1_policy(
@@ -52,7 +39,7 @@ def http1_policy(
     slashes: int = int(KEEP_SLASHES),
     underscores: int = int(PASS_UNDERSCORES),
 ) -> HttpPolicy:
-    """What an HTTP/1 decoder tolerates."""
+    """What a decoder tolerates."""
     return HttpPolicy(
         is_strict=is_strict,
         trusts_peer=trusts_peer,
@@ -62,9 +49,9 @@ def http1_policy(
     )
 
 
-def http1_options(
+def http_options(
     *,
-    limits: Http1Limits | None = None,
+    limits: HttpLimits | None = None,
     policy: HttpPolicy = STRICT,
     idle_timeout: float = 90.0,
     header_timeout: float = 60.0,
@@ -74,10 +61,10 @@ def http1_options(
     overload: OverloadState | None = None,
     upgrades: frozenset[bytes] = _WEBSOCKET,
     connect: bytes = b"",
-) -> Http1Options:
-    """Options of HTTP/1 on a listener."""
-    return Http1Options(
-        limits=http1_limits() if limits is None else limits,
+) -> HttpOptions:
+    """Options of HTTP on a listener."""
+    return HttpOptions(
+        limits=http_limits() if limits is None else limits,
         policy=policy,
         idle_timeout=idle_timeout,
         header_timeout=header_timeout,
@@ -90,12 +77,12 @@ def http1_options(
     )
 
 
-def http2_options(http1: Http1Options | None = None, **settings: Any) -> Http2Options:
-    """Options of HTTP/2 on a listener: those that `http1` has in common with it, and `settings`."""
-    same = http1_options() if http1 is None else http1
-    limits = HeadLimits(same.limits.head, same.limits.fields, same.limits.body)
-    shared: dict[str, Any] = {name: getattr(same, name) for name in _SHARED}
-    return Http2Options(**{"limits": limits, **shared, **settings})
+def http2_options(http: HttpOptions | None = None, **settings: Any) -> Http2Options:
+    """Options of HTTP/2 on a listener. `settings`: of HTTP/2; and of `http_options`, unless `http` is given."""
+    if http is None:
+        shared = (http_options.__kwdefaults__ or {}).keys() & settings.keys()
+        http = http_options(**{name: settings.pop(name) for name in shared})
+    return Http2Options(http=http, **settings)
 
 
 def rpc_options(

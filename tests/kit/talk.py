@@ -20,7 +20,7 @@ from tests.kit import certificates
 from tests.kit.fakes import FakeClock, Lines, Outcomes
 from tests.kit.h2_text import TextClient, TextDialer, TextPeer
 from tests.kit.messages import WALL
-from tests.kit.options import http1_options, http2_options, proxy_options, rpc_options, tcp_options
+from tests.kit.options import http2_options, http_options, proxy_options, rpc_options, tcp_options
 from tests.kit.peers import Dial, FakeDialer, Peer
 from tests.kit.transport import FakeLoop
 
@@ -56,7 +56,7 @@ from pymosn.proxy.tcp_proxy import TcpFallback, TcpProxyFactory
 from pymosn.routing.actions import Forward
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
-from pymosn.stream.http1.options import Http1Options
+from pymosn.stream.http.options import HttpOptions
 from pymosn.stream.http2.options import Http2Options
 from pymosn.stream.registry import protocols as known_protocols
 from pymosn.stream.rpc.options import RpcOptions
@@ -104,7 +104,7 @@ class Talk:
         is_alone: bool = False,
         protocols: Sequence[str] = ("Http1",),
         extra_protocols: Sequence[StreamProtocol] = (),
-        http1: Http1Options | None = None,
+        http1: HttpOptions | None = None,
         http2: Http2Options | None = None,
         rpc: RpcOptions | None = None,
         tcp: Mapping[str, Any] | None = None,
@@ -167,7 +167,7 @@ class Talk:
         self.stats = DownstreamStats(self.metrics.group("downstream", ("listener", "l")))
         if over is not None and over[0] == "Http2":
             protocols = ["Http2" if name == "Http1" else name for name in protocols]
-        made: dict[str, object] = {"Http1": http1 or http1_options(), "Http2": http2 or http2_options(http1)}
+        made: dict[str, object] = {"Http1": http1 or http_options(), "Http2": http2 or http2_options(http1)}
         options = proxy_options(
             listener_name="l",
             protocols=[_protocol(known, name) for name in protocols],

@@ -47,8 +47,7 @@ from pymosn.proxy.mirroring import EACH_HEALTHY_HOST, copies_wanted
 from pymosn.routing.actions import DirectResponse, Forward, ForwardPlan, ForwardWeighted, Redirect
 from pymosn.routing.rewrites import rewrite_host, rewrite_path
 from pymosn.routing.table import RouteTable, VirtualHost
-from pymosn.stream.http.options import forwarding_options, path_policy
-from pymosn.stream.http1.options import read_http1_options
+from pymosn.stream.http.options import forwarding_options, path_policy, read_http_options
 from pymosn.stream.registry import protocols
 from pymosn.upstream.original_dst import is_ambiguous
 from pymosn.upstream.way_out import AUTO, WayOut
@@ -250,7 +249,7 @@ def _protocol_of(proxy: ProxyConfig, question: Question) -> str:
 def _decode(question: Question, exchange: Exchange, protocol: str, http: Mapping[str, object]) -> Failure | None:
     """Adds the request to the exchange, as decoded by a listener with these settings; or returns why it is invalid."""
     facts = ListenerFacts(idle_timeout=0.0, overload=OverloadState())
-    options = read_http1_options(http, facts)
+    options = read_http_options(http, facts)
     decoder = RequestDecoder(options.limits, options.policy)
     decoder.feed(request_bytes(question))
     try:

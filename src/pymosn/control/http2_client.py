@@ -8,9 +8,9 @@ from typing import Final
 from pymosn.api.http import HttpRequest, HttpResponse
 from pymosn.api.protocol import ProtocolError
 from pymosn.core.headers import Headers
+from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http2 import frames
 from pymosn.protocol.http2.encoder import HeadEncoder
-from pymosn.protocol.http2.limits import HeadLimits
 from pymosn.protocol.http2.response import ResponseHeads
 
 #: Limits of an answer, in bytes; a body is only read for gRPC, whose answers have a few bytes.
@@ -41,7 +41,7 @@ class Http2Client:
         self._writer = writer
         self._encoder = HeadEncoder()
         self._encoder.scheme = scheme
-        self._heads = ResponseHeads(HeadLimits(LONGEST_HEAD, _FIELDS, 0), int(frames.DEFAULT_TABLE_SIZE))
+        self._heads = ResponseHeads(HttpLimits(LONGEST_HEAD, _FIELDS, 0), int(frames.DEFAULT_TABLE_SIZE))
         self._answer = Answer()
         self._block = b""
         self._ends = False

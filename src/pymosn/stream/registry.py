@@ -16,8 +16,8 @@ from pymosn.protocol.dubbothrift.codec import ThriftSpec
 from pymosn.protocol.http1.spec import Http1Spec
 from pymosn.protocol.http2.spec import Http2Spec
 from pymosn.protocol.tars.codec import TarsSpec
+from pymosn.stream.http.options import HttpOptions, read_http_options
 from pymosn.stream.http1.client import Http1Pool
-from pymosn.stream.http1.options import Http1Options, read_http1_options
 from pymosn.stream.http1.server import Http1Server
 from pymosn.stream.http2.options import Http2Options, read_http2_options
 from pymosn.stream.http2.pool import Http2Pool
@@ -34,10 +34,10 @@ class Http1Protocol(StreamProtocol):
         super().__init__(Http1Spec())
 
     def options(self, settings: Mapping[str, object], facts: ListenerFacts) -> object:
-        return read_http1_options(settings, facts)
+        return read_http_options(settings, facts)
 
     def server(self, handler: StreamHandler, options: object) -> ServerStreams:
-        assert isinstance(options, Http1Options)
+        assert isinstance(options, HttpOptions)
         return Http1Server(handler, options)
 
     def pool(self, target: PoolTarget, dialer: Dialer, wheel: TimerWheel) -> ConnectionPool:

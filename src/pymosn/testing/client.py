@@ -9,7 +9,7 @@ from pymosn.api.protocol import NEED_MORE, ProtocolError
 from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, StreamHandler
 from pymosn.core.headers import Headers
 from pymosn.core.message import ResponseHead
-from pymosn.protocol.http1.body import Http1Limits
+from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http1.response import ResponseDecoder
 from pymosn.protocol.http2.frames import FRAME_HEADER
 from pymosn.proxy.exchange import ExchangeDriver
@@ -22,7 +22,7 @@ from pymosn.testing.http2 import Http2End, Pairs, headers_of, pairs_of
 from pymosn.testing.listener import Listener
 from pymosn.testing.messages import HOST, Request
 
-_LIMITS: Final = Http1Limits(head=1 << 30, fields=1 << 20, body=0)
+_LIMITS: Final = HttpLimits(head=1 << 30, fields=1 << 20, body=0)
 
 
 class Exchanges(StreamHandler):

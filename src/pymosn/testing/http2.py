@@ -9,17 +9,17 @@ from typing import Final
 
 from pymosn.api.protocol import NEED_MORE
 from pymosn.core.headers import Headers, HttpHeaders
+from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http2 import decoder as kinds
 from pymosn.protocol.http2 import frames
 from pymosn.protocol.http2.decoder import FrameDecoder
 from pymosn.protocol.http2.hpack_decoder import HpackDecoder
-from pymosn.protocol.http2.limits import HeadLimits
 from pymosn.protocol.http2.settings import PeerSettings
 
 Pairs = list[tuple[bytes, bytes]]
 
 _STREAM: Final = 1
-_LIMITS: Final = HeadLimits(head=1 << 30, fields=1 << 20, body=0)
+_LIMITS: Final = HttpLimits(head=1 << 30, fields=1 << 20, body=0)
 _FRAME: Final = 16384
 #: Fields that HTTP/2 does not have (RFC 9113 section 8.2.2).
 _OF_CONNECTION: Final = (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")

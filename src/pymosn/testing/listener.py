@@ -13,8 +13,7 @@ from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
 from pymosn.routing.actions import Forward
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, TableSlot, VirtualHost
-from pymosn.stream.http.options import forwarding_options, path_policy
-from pymosn.stream.http1.options import read_http1_options
+from pymosn.stream.http.options import forwarding_options, path_policy, read_http_options
 from pymosn.stream.http2.options import read_http2_options
 from pymosn.testing.answers import SERVICE
 
@@ -65,7 +64,7 @@ class Listener:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         """`settings`: of `extend_config.Http1`, complete. Raises ValueError naming the key."""
         facts = ListenerFacts(idle_timeout=_IDLE_TIMEOUT, overload=OverloadState())
-        self.http1 = read_http1_options(settings, facts)
+        self.http1 = read_http_options(settings, facts)
         self.http2 = read_http2_options({**_HTTP2, **settings}, facts)
         self._forwarding = forwarding_options(settings)
         self._settings = settings

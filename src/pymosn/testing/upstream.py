@@ -15,8 +15,8 @@ from pymosn.core.message import ResponseHead
 from pymosn.core.timers import TimerWheel
 from pymosn.core.uri import KEEP_SLASHES
 from pymosn.network.listener import ConnectionIds
+from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http.policy import PASS_UNDERSCORES, HttpPolicy
-from pymosn.protocol.http1.body import Http1Limits
 from pymosn.protocol.http1.encoder import encode_chunk
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.protocol.http1.spec import Http1Spec
@@ -29,7 +29,7 @@ from pymosn.testing.http2 import Http2End, Pairs, fields_of_response, headers_of
 from pymosn.testing.messages import Down, Request, Response
 from pymosn.testing.mistakes import Mistakes
 
-_LIMITS: Final = Http1Limits(head=1 << 30, fields=1 << 20, body=0)
+_LIMITS: Final = HttpLimits(head=1 << 30, fields=1 << 20, body=0)
 #: A host believes everything that its proxy sends.
 _POLICY: Final = HttpPolicy(
     is_strict=True, trusts_peer=True, merges_slashes=False, slashes=KEEP_SLASHES, underscores=PASS_UNDERSCORES

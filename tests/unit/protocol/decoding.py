@@ -6,14 +6,14 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tests.kit.options import http1_limits
+from tests.kit.options import http_limits
 
 from pymosn.api.http import HttpRequest, HttpResponse
 from pymosn.api.protocol import DATA, HEAD, NEED_MORE, ProtocolError
 from pymosn.core.failure import Failure
 from pymosn.core.headers import HttpHeaders
+from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http.policy import STRICT, HttpPolicy
-from pymosn.protocol.http1.decoder import Http1Limits
 from pymosn.protocol.http1.encoder import encode_chunk, encode_request, encode_trailers
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.protocol.http1.response import ResponseDecoder
@@ -90,16 +90,16 @@ def response_start(decoder: ResponseDecoder) -> tuple[object, ...]:
     return (head.status, head.raw_reason, decoder.minor_version, decoder.keep_alive, head.content_length, head.has_date)
 
 
-def requests(feeds: Iterable[bytes], limits: Http1Limits | None = None, policy: HttpPolicy = STRICT) -> Outcome:
+def requests(feeds: Iterable[bytes], limits: HttpLimits | None = None, policy: HttpPolicy = STRICT) -> Outcome:
     """What a RequestDecoder makes of `feeds`, one message after the other."""
-    limits = limits or http1_limits()
+    limits = limits or http_limits()
     decoder = RequestDecoder(limits, policy)
     return _drive(decoder, feeds, [])
 
 
-def replies(feeds: Iterable[bytes], method: bytes = b"GET", limits: Http1Limits | None = None, eof: bool = False) -> Outcome:
+def replies(feeds: Iterable[bytes], method: bytes = b"GET", limits: HttpLimits | None = None, eof: bool = False) -> Outcome:
     """What a ResponseDecoder makes of `feeds` as the reply to one request; what follows that reply is left."""
-    decoder = ResponseDecoder(limits or http1_limits(64 * 1024, 256))
+    decoder = ResponseDecoder(limits or http_limits(64 * 1024, 256))
     decoder.expect(method)
     outcome = _drive(decoder, feeds, [method])
     if eof and outcome.failure is None and outcome.messages and decoder.finish():

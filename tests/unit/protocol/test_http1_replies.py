@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.kit.options import http1_limits
+from tests.kit.options import http_limits
 from tests.unit.protocol.decoding import Message, replies
 
 from pymosn.core.message import ResponseHead
@@ -143,7 +143,7 @@ def test_interim_replies_come_before_the_final_one() -> None:
 
 
 def test_interim_replies_are_counted_for_each_request() -> None:
-    decoder = ResponseDecoder(http1_limits())
+    decoder = ResponseDecoder(http_limits())
     for _ in range(2):
         decoder.expect(b"GET")
         for _ in range(MAX_INTERIM):
@@ -172,7 +172,7 @@ def test_fields_of_this_hop_stay_on_it() -> None:
 
 
 def test_head_limits() -> None:
-    assert replies([b"HTTP/1.1 200 OK\r\n" + b"x: 1\r\n" * 6 + b"\r\n"], limits=http1_limits(1000, 5)).failure
+    assert replies([b"HTTP/1.1 200 OK\r\n" + b"x: 1\r\n" * 6 + b"\r\n"], limits=http_limits(1000, 5)).failure
     for data in (b"HTTP/1.1 200 OK\r\nx: " + b"a" * 1000, b"HTTP/1.1 200 " + b"a" * 1000 + b"\r\n\r\n"):
-        assert replies([data], limits=http1_limits(1000)).reason == "bad_response"
-        assert replies([data[:900]], limits=http1_limits(1000)).reason == ""
+        assert replies([data], limits=http_limits(1000)).reason == "bad_response"
+        assert replies([data[:900]], limits=http_limits(1000)).reason == ""

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import pytest
-from tests.kit.options import http1_limits, http1_policy
+from tests.kit.options import http1_policy, http_limits
 from tests.unit.protocol.decoding import Message, Outcome, requests
 
 from pymosn.api.http import HttpRequest
 from pymosn.core.chars import TOKEN
 from pymosn.core.headers import wire_lines
-from pymosn.protocol.http1.decoder import Http1Limits
+from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http1.request import RequestDecoder
 
 HOST = b"Host: a.example\r\n"
 
 
 def get(
-    fields: bytes = HOST, line: bytes = b"GET / HTTP/1.1", body: bytes = b"", limits: Http1Limits | None = None
+    fields: bytes = HOST, line: bytes = b"GET / HTTP/1.1", body: bytes = b"", limits: HttpLimits | None = None
 ) -> Outcome:
     return requests([line + b"\r\n" + fields + b"\r\n" + body], limits)
 
 
-def post(fields: bytes, body: bytes = b"", limits: Http1Limits | None = None) -> Outcome:
+def post(fields: bytes, body: bytes = b"", limits: HttpLimits | None = None) -> Outcome:
     return get(HOST + fields, b"POST / HTTP/1.1", body, limits)
 
 
@@ -346,7 +346,7 @@ def test_one_empty_line_is_forgiven_before_each_request() -> None:
 
 
 def test_a_decoder_between_messages_reports_it() -> None:
-    decoder = RequestDecoder(http1_limits())
+    decoder = RequestDecoder(http_limits())
     assert not decoder.has_begun()
     decoder.feed(b"\r\n")
     decoder.decode()
@@ -369,8 +369,8 @@ def test_head_size() -> None:
     start = b"GET / HTTP/1.1\r\nHost: a\r\nX: "
     for size, reason in ((200, ""), (201, "headers_too_large")):
         head = start + b"a" * (size - len(start) - 4) + b"\r\n\r\n"
-        assert requests([head], http1_limits(200)).reason == reason
-        assert requests([head[:-4]], http1_limits(196)).reason == reason
+        assert requests([head], http_limits(200)).reason == reason
+        assert requests([head[:-4]], http_limits(196)).reason == reason
 
 
 def test_request_line_size() -> None:
@@ -388,7 +388,7 @@ def test_field_count() -> None:
 
 
 def test_body_size() -> None:
-    limits = http1_limits(body=10)
+    limits = http_limits(body=10)
     assert post(b"Content-Length: 10\r\n", b"a" * 10, limits).reason == ""
     assert post(b"Content-Length: 11\r\n", b"", limits).reason == "body_too_large"
     chunked = b"Transfer-Encoding: chunked\r\n"
@@ -409,7 +409,7 @@ def test_extensions_are_counted_over_the_whole_body() -> None:
 
 def test_trailer_limits() -> None:
     chunked = b"Transfer-Encoding: chunked\r\n"
-    limits = http1_limits(200, 5)
+    limits = http_limits(200, 5)
     assert post(chunked, b"0\r\n" + b"x: 1\r\n" * 5 + b"\r\n", limits).reason == ""
     assert post(chunked, b"0\r\n" + b"x: 1\r\n" * 6 + b"\r\n", limits).reason == "headers_too_large"
     assert post(chunked, b"0\r\nx: " + b"a" * 200 + b"\r\n\r\n", limits).reason == "headers_too_large"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.kit.options import http1_limits
+from tests.kit.options import http_limits
 from tests.unit.protocol.decoding import assert_same, one_by_one, pieces, replies, requests
 
 from pymosn.api.protocol import HEAD, NEED_MORE
@@ -91,12 +91,12 @@ def looks_at(decoder: RequestDecoder | ResponseDecoder, data: bytes) -> int:
     ],
 )
 def test_a_head_byte_by_byte_is_not_scanned_for_each_byte(data: bytes, factor: int) -> None:
-    assert looks_at(RequestDecoder(http1_limits()), data) < factor * len(data)
+    assert looks_at(RequestDecoder(http_limits()), data) < factor * len(data)
 
 
 def test_a_request_line_is_read_once_however_the_fields_come() -> None:
     Watched.looks = 0
-    decoder = RequestDecoder(http1_limits())
+    decoder = RequestDecoder(http_limits())
     line = b"GET http://a/" + b"%2f" * 2000 + b" HTTP/1.1\r\n"
     for piece in (line, *[b"Host: a\r\n"], *[b"X: 1\r\n"] * 90):
         decoder.feed(piece)
@@ -117,7 +117,7 @@ def test_a_request_line_is_read_once_however_the_fields_come() -> None:
     ],
 )
 def test_a_chunked_body_byte_by_byte_is_not_scanned_for_each_byte(data: bytes, factor: int) -> None:
-    decoder = RequestDecoder(http1_limits())
+    decoder = RequestDecoder(http_limits())
     decoder.feed(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
     decoder.decode()
     assert looks_at(decoder, data) < factor * len(data)
@@ -127,7 +127,7 @@ def test_many_tiny_chunks_in_one_read_become_one_chunk() -> None:
     body = b"1\r\na\r\n" * 5000
     outcome = requests([b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + body + b"0\r\n\r\n"])
     assert outcome.messages[0].body == b"a" * 5000
-    decoder = RequestDecoder(http1_limits())
+    decoder = RequestDecoder(http_limits())
     decoder.feed(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
     decoder.decode()
     decoder.feed(body)
@@ -140,7 +140,7 @@ def test_thousands_of_connection_options_are_checked_in_one_pass() -> None:
     options = b",".join(b"o%d" % i for i in range(8000))
     fields = b"".join(b"o%d: 1\r\nkeep%d: 1\r\n" % (i, i) for i in range(2000))
     head = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: " + options + b"\r\n" + fields + b"\r\n"
-    outcome = requests([head], http1_limits(len(head), 5000))
+    outcome = requests([head], http_limits(len(head), 5000))
     names = [name for name, _ in outcome.messages[0].fields]
     assert names == [b"host", *(b"keep%d" % i for i in range(2000))]
 

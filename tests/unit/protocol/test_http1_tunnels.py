@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.kit.options import http1_limits
+from tests.kit.options import http_limits
 from tests.unit.protocol.decoding import one_by_one
 
 from pymosn.api.protocol import DATA, HEAD, NEED_MORE, ProtocolError
@@ -18,7 +18,7 @@ AGREE = b"HTTP/1.1 101 Fine\r\nUpgrade: foo/2\r\nConnection: upgrade\r\nX: 1\r\n
 
 
 def ask(data: bytes, connect: bytes = b"") -> RequestHead:
-    decoder = RequestDecoder(http1_limits(), connect=connect)
+    decoder = RequestDecoder(http_limits(), connect=connect)
     decoder.feed(data)
     assert decoder.decode() == HEAD
     assert decoder.end
@@ -40,7 +40,7 @@ def test_invalid_protocol_names(value: bytes) -> None:
 
 
 def test_each_request_asks_again() -> None:
-    decoder = RequestDecoder(http1_limits())
+    decoder = RequestDecoder(http_limits())
     decoder.feed(ASK + b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\n\r\n" + b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     found = []
     while decoder.decode() == HEAD:
@@ -72,7 +72,7 @@ def reply(data: bytes, method: bytes, tunnel: bytes) -> tuple[ResponseDecoder, b
     """The decoder after the head of the response, and its tunnel state: the same byte by byte and whole."""
     outcomes = []
     for feeds in ([data], one_by_one(data)):
-        decoder = ResponseDecoder(http1_limits(64 * 1024, 256))
+        decoder = ResponseDecoder(http_limits(64 * 1024, 256))
         decoder.expect(method, tunnel)
         got = b""
         for feed in feeds:
@@ -104,7 +104,7 @@ def test_agreement_to_connect() -> None:
 
 
 def refused(data: bytes, tunnel: bytes) -> str:
-    decoder = ResponseDecoder(http1_limits(64 * 1024, 256))
+    decoder = ResponseDecoder(http_limits(64 * 1024, 256))
     decoder.expect(b"GET", tunnel)
     decoder.feed(data)
     try:
@@ -121,7 +121,7 @@ def test_agreement_that_was_not_requested(tunnel: bytes) -> None:
 
 
 def test_the_next_request_of_a_connection_has_not_asked() -> None:
-    decoder = ResponseDecoder(http1_limits())
+    decoder = ResponseDecoder(http_limits())
     decoder.expect(b"GET", b"foo/2")
     decoder.feed(b"HTTP/1.1 204 No\r\n\r\n")
     assert decoder.decode() == HEAD
@@ -135,7 +135,7 @@ def test_interim_replies_are_bounded_in_bytes() -> None:
     hint = b"HTTP/1.1 103 \r\nlink: " + b"x" * 8000 + b"\r\n\r\n"
     assert len(hint) * 9 > MAX_INTERIM_SIZE
     assert refused(hint * 9, b"") == "bad_response"
-    decoder = ResponseDecoder(http1_limits(64 * 1024, 256))
+    decoder = ResponseDecoder(http_limits(64 * 1024, 256))
     decoder.expect(b"GET")
     decoder.feed(hint * 8 + b"HTTP/1.1 204 No\r\n\r\n")
     assert [decoder.decode() for _ in range(9)] == [HEAD] * 9

@@ -11,15 +11,15 @@ from tests.kit.h2_frames import literal, literals
 
 from pymosn.api.protocol import ProtocolError
 from pymosn.core.failure import HTTP2_COMPRESSION
+from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http2 import tables
 from pymosn.protocol.http2.hpack_decoder import NOTHING, HpackDecoder
 from pymosn.protocol.http2.hpack_encoder import HpackEncoder, write_integer
 from pymosn.protocol.http2.huffman import decode_huffman
-from pymosn.protocol.http2.limits import HeadLimits
 
 Pairs = list[tuple[bytes, bytes]]
 
-LIMITS = HeadLimits(16384, 100, 0)
+LIMITS = HttpLimits(16384, 100, 0)
 FIRST = 62
 GET: Pairs = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"www.example.com")]
 SECURE: Pairs = [
@@ -38,7 +38,7 @@ FOUND: Pairs = [
 COOKIE = (b"set-cookie", b"foo=ASDJKHQKBZXOQWEOPIUAXQWEOIU; max-age=3600; version=1")
 
 
-def new_decoder(limits: HeadLimits = LIMITS, size: int = 4096) -> HpackDecoder:
+def new_decoder(limits: HttpLimits = LIMITS, size: int = 4096) -> HpackDecoder:
     return HpackDecoder(limits, size)
 
 
@@ -272,7 +272,7 @@ def test_an_entry_larger_than_the_table_empties_it() -> None:
 
 
 def test_a_large_table_is_not_moved_for_each_entry() -> None:
-    decoder = new_decoder(HeadLimits(1 << 24, 1 << 20, 0), 1 << 20)
+    decoder = new_decoder(HttpLimits(1 << 24, 1 << 20, 0), 1 << 20)
     decoder.decode(integer(1 << 20, 31, 0x20), False)
     for _ in range(3):
         found = decoder.decode(b"".join(b"\x40\x01n\x05%05d" % number for number in range(40000)), False)
@@ -297,7 +297,7 @@ def test_a_name_is_taken_from_the_entry_that_is_evicted_for_it() -> None:
 
 
 def test_a_bomb_is_not_stored_but_changes_the_table() -> None:
-    decoder = new_decoder(HeadLimits(8192, 100, 0))
+    decoder = new_decoder(HttpLimits(8192, 100, 0))
     decoder.decode(b"\x40" + literal(b"a", b"b" * 4000)[1:], False)
     found = decoder.decode(b"\xbe" * 4000 + b"\x40\x01c\x01d", False)
     assert len(found) == 2

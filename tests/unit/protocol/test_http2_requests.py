@@ -12,17 +12,17 @@ from pymosn.api.grpc import GrpcRequest
 from pymosn.core.headers import NO_HEADERS, wire_lines
 from pymosn.core.message import CONNECT, UNKNOWN_LENGTH
 from pymosn.core.uri import DECODE_SLASHES
+from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http.policy import DROP_UNDERSCORES, REFUSE_UNDERSCORES, STRICT, HttpPolicy
-from pymosn.protocol.http2.limits import HeadLimits
 from pymosn.protocol.http2.request import RequestHeads
 
 Pairs = list[tuple[bytes, bytes]]
-LIMITS = HeadLimits(8192, 100, 1000)
+LIMITS = HttpLimits(8192, 100, 1000)
 TRUSTING = http1_policy(trusts_peer=True)
 COMPATIBLE = http1_policy(is_strict=False)
 
 
-def heads(policy: HttpPolicy = STRICT, connect: bytes = b"", limits: HeadLimits = LIMITS) -> RequestHeads:
+def heads(policy: HttpPolicy = STRICT, connect: bytes = b"", limits: HttpLimits = LIMITS) -> RequestHeads:
     return RequestHeads(limits, policy, connect, 4096)
 
 
@@ -376,7 +376,7 @@ def test_content_that_is_too_long() -> None:
     assert outcome([*fields(method=b"POST"), (b"content-length", b"1000")], end=False) == ""
     assert outcome([*fields(method=b"POST"), (b"content-length", b"1001")], end=False) == "body_too_large"
     assert (
-        outcome([*fields(method=b"POST"), (b"content-length", b"9" * 18)], heads(limits=HeadLimits(8192, 9, 0)), False) == ""
+        outcome([*fields(method=b"POST"), (b"content-length", b"9" * 18)], heads(limits=HttpLimits(8192, 9, 0)), False) == ""
     )
 
 

@@ -8,7 +8,7 @@ from tests.kit.h2_frames import literals
 
 from pymosn.core.headers import wire_lines
 from pymosn.core.message import CONNECT, UNKNOWN_LENGTH
-from pymosn.protocol.http2.limits import HeadLimits
+from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http2.response import MAX_INTERIM, ResponseHeads
 
 Pairs = list[tuple[bytes, bytes]]
@@ -16,7 +16,7 @@ OK: Pairs = [(b":status", b"200")]
 
 
 def heads() -> ResponseHeads:
-    return ResponseHeads(HeadLimits(8192, 100, 0), 4096)
+    return ResponseHeads(HttpLimits(8192, 100, 0), 4096)
 
 
 def decode(pairs: Pairs, decoder: ResponseHeads | None = None, end: bool = False, to_head: bool = False) -> ResponseHeads:

@@ -20,8 +20,8 @@ from pymosn.core.failure import (
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import headers_from
 from pymosn.core.overload import OverloadState
+from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http2 import frames
-from pymosn.protocol.http2.limits import HeadLimits
 from pymosn.stream.http2.server import Http2Server
 
 WINDOW = int(frames.DEFAULT_WINDOW)
@@ -219,14 +219,14 @@ def test_trailers_count_as_the_end_of_the_content() -> None:
 
 
 def test_a_head_that_is_too_large_is_answered() -> None:
-    rig = ServerRig(limits=HeadLimits(head=1000, fields=100, body=0))
+    rig = ServerRig(limits=HttpLimits(head=1000, fields=100, body=0))
     stream = rig.open(get(b"/", (b"a", b"x" * 1500)))
     assert (stream.status, rig.handler.refusals) == (431, ["headers_too_large"])
     assert rig.open(get()).code == -1
 
 
 def test_content_over_the_limit_is_answered() -> None:
-    rig = ServerRig(limits=HeadLimits(head=8192, fields=100, body=1000))
+    rig = ServerRig(limits=HttpLimits(head=8192, fields=100, body=1000))
     stream = rig.open(method(b"POST"), b"x" * 800, end=False)
 
     def answer(request: Request) -> None:
@@ -242,7 +242,7 @@ def test_content_over_the_limit_is_answered() -> None:
 @pytest.mark.parametrize("end", [False, True])
 def test_content_over_the_limit_that_comes_with_its_head(end: bool) -> None:
     """The host gets nothing of it, and certainly not all."""
-    rig = ServerRig(limits=HeadLimits(head=8192, fields=100, body=1000))
+    rig = ServerRig(limits=HttpLimits(head=8192, fields=100, body=1000))
     stream = rig.open(method(b"POST"), b"x" * 1001, end=end)
     assert (rig.handler.refusals, rig.request.data, stream.status) == (["body_too_large"], b"", 413)
     assert rig.open(method(b"POST"), b"x" * 1000).code == -1

@@ -16,8 +16,7 @@ from pymosn.core.uri import DECODE_SLASHES, STRICT_PATHS, PathPolicy
 from pymosn.protocol.http.policy import REFUSE_UNDERSCORES
 from pymosn.proxy.options import HttpRules, ProxyOptions
 from pymosn.proxy.stream_filters import FilterHandle, StreamFilters
-from pymosn.stream.http.options import forwarding_options, path_policy
-from pymosn.stream.http1.options import Http1Options
+from pymosn.stream.http.options import HttpOptions, forwarding_options, path_policy
 from pymosn.stream.http2.options import Http2Options, read_http2_options
 from pymosn.stream.registry import protocols
 from pymosn.stream.rpc.options import RpcOptions
@@ -32,9 +31,9 @@ RULES = HttpRules(
 FACTS = ListenerFacts(idle_timeout=7.0, overload=OverloadState())
 
 
-def http1(**changes: Any) -> Http1Options:
+def http1(**changes: Any) -> HttpOptions:
     made = protocol("Http1", {**ProtocolSettings().of("Http1"), **changes})
-    assert isinstance(made, Http1Options)
+    assert isinstance(made, HttpOptions)
     return made
 
 
@@ -47,8 +46,9 @@ def protocol(name: str, settings: dict[str, object]) -> object:
 @pytest.mark.parametrize("name", protocols().names())
 def test_the_schema_has_all_that_a_protocol_needs(name: str) -> None:
     made = protocol(name, ProtocolSettings().of(name))
-    assert isinstance(made, (Http1Options, Http2Options, RpcOptions))
-    assert made.idle_timeout == 7.0
+    shared = made.http if isinstance(made, Http2Options) else made
+    assert isinstance(shared, (HttpOptions, RpcOptions))
+    assert shared.idle_timeout == 7.0
 
 
 def test_values_of_http1() -> None:
@@ -189,20 +189,17 @@ def test_the_defaults_of_http2() -> None:
     assert (made.max_frame_size, made.header_table_size) == (16384, 4096)
     assert (made.keepalive_interval, made.keepalive_timeout) == (0.0, 20.0)
     assert (made.max_connection_age, made.max_connection_age_grace) == (0.0, 0.0)
-    assert made.idle_timeout == 7.0
+    assert made.http.idle_timeout == 7.0
 
 
 def test_http2_has_the_rules_of_http1_unless_it_has_its_own() -> None:
     rules: dict[str, object] = {"max_header_size": 100, "trusted_hops": 2, "connect": "forward", "merge_slashes": False}
-    made = http2(rules)
-    assert (made.limits.head, made.policy.trusts_peer, made.connect, made.policy.merges_slashes) == (
-        100,
-        True,
-        CONNECT,
-        False,
-    )
-    made = http2(rules, max_header_size=200, trusted_hops=0, connect="off", merge_slashes=True)
-    assert (made.limits.head, made.policy.trusts_peer, made.connect, made.policy.merges_slashes) == (200, False, b"", True)
+    made = http2(rules).http
+    assert (made.limits.head, made.policy.trusts_peer, made.connect) == (100, True, CONNECT)
+    assert not made.policy.merges_slashes
+    made = http2(rules, max_header_size=200, trusted_hops=0, connect="off", merge_slashes=True).http
+    assert (made.limits.head, made.policy.trusts_peer, made.connect) == (200, False, b"")
+    assert made.policy.merges_slashes
 
 
 def test_http2_can_set_everything_that_http1_has() -> None:

@@ -13,6 +13,7 @@ from pymosn.api.protocol import DATA, HEAD, NEED_MORE, Decoder, ProtocolError
 from pymosn.core.chars import FIELD_VALUE, hex_digit
 from pymosn.core.failure import BAD_BODY, BODY_TOO_LARGE, HEADERS_TOO_LARGE
 from pymosn.core.headers import Headers
+from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http1.rules import CR, LF, SEMICOLON, check_extensions, passable_trailers, scan_line
 
 # The decoder's position in the message. The first four are also how a body is framed: not at all (NO_BODY), by its length,
@@ -32,15 +33,6 @@ MAX_SIZE_DIGITS: Final[i64] = 15
 MAX_EXTENSIONS: Final[i64] = 16 * 1024
 
 
-class Http1Limits:
-    """Limits of one side. Sizes in bytes; a `body` of 0 means no limit."""
-
-    def __init__(self, *, head: i64, fields: i64, body: i64) -> None:
-        self.head: i64 = head
-        self.fields: i64 = fields
-        self.body: i64 = body
-
-
 @mypyc_attr(allow_interpreted_subclasses=True)
 class BodyDecoder(Decoder):
     """The part of a decoder that owns the buffer and reads bodies from it.
@@ -49,7 +41,7 @@ class BodyDecoder(Decoder):
     trailers, if any. After an `end`, the next call decodes the next message.
     """
 
-    def __init__(self, limits: Http1Limits) -> None:
+    def __init__(self, limits: HttpLimits) -> None:
         self.limits = limits
         self.data: bytes = b""
         self.end: bool = False

@@ -24,8 +24,9 @@ from pymosn.core.failure import BAD_FRAMING, BAD_REQUEST, HEADERS_TOO_LARGE
 from pymosn.core.headers import Headers, HttpHeaders
 from pymosn.protocol.http import fields
 from pymosn.protocol.http.fields import PROTECTED, classify, is_claim, is_look_alike
+from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http.policy import REFUSE_UNDERSCORES, HttpPolicy
-from pymosn.protocol.http1.body import BodyDecoder, Http1Limits
+from pymosn.protocol.http1.body import BodyDecoder
 from pymosn.protocol.http1.rules import COLON, CR, LF, check_coding, parse_length, parse_lengths
 
 #: `x` with bit 5 set: the first letter of all fields with claims about the client.
@@ -36,7 +37,7 @@ LOWER_X: Final[i64] = 120
 class Http1Decoder(BodyDecoder):
     """Base of RequestDecoder and ResponseDecoder: scans the field section of a head."""
 
-    def __init__(self, limits: Http1Limits, policy: HttpPolicy) -> None:
+    def __init__(self, limits: HttpLimits, policy: HttpPolicy) -> None:
         super().__init__(limits)
         self.policy = policy
         #: Of the last head: the version HTTP/1.x, and whether another message may follow on the connection.
@@ -216,4 +217,4 @@ class Http1Decoder(BodyDecoder):
         self.keep_alive = keeps
 
 
-__all__ = ["Http1Decoder", "Http1Limits"]
+__all__ = ["Http1Decoder"]

@@ -25,8 +25,9 @@ from pymosn.core.message import CONNECT, UNKNOWN_LENGTH
 from pymosn.core.uri import is_host, normalize_path
 from pymosn.protocol.http import fields
 from pymosn.protocol.http.fields import lowered, trimmed
+from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http.policy import STRICT, HttpPolicy
-from pymosn.protocol.http1.body import IN_CHUNK_SIZE, IN_LENGTH, NO_BODY, Http1Limits
+from pymosn.protocol.http1.body import IN_CHUNK_SIZE, IN_LENGTH, NO_BODY
 from pymosn.protocol.http1.decoder import Http1Decoder
 from pymosn.protocol.http1.rules import CR, LF, SP, upgrade_protocol
 
@@ -44,7 +45,7 @@ class RequestDecoder(Http1Decoder):
     The head's `raw_tunnel` is any protocol to which the client may ask to upgrade; whether that is allowed is decided later.
     """
 
-    def __init__(self, limits: Http1Limits, policy: HttpPolicy = STRICT, connect: bytes = b"") -> None:
+    def __init__(self, limits: HttpLimits, policy: HttpPolicy = STRICT, connect: bytes = b"") -> None:
         """`connect`: the `raw_tunnel` of CONNECT requests; empty if CONNECT is not allowed."""
         super().__init__(limits, policy)
         self._connect = connect

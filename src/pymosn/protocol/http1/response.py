@@ -13,8 +13,9 @@ from pymosn.core.failure import BAD_RESPONSE
 from pymosn.core.headers import NO_HEADERS
 from pymosn.core.message import CONNECT
 from pymosn.protocol.http import fields
+from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http.policy import STRICT
-from pymosn.protocol.http1.body import AT_HEAD, IN_CHUNK_SIZE, IN_LENGTH, NO_BODY, UNTIL_CLOSE, Http1Limits
+from pymosn.protocol.http1.body import AT_HEAD, IN_CHUNK_SIZE, IN_LENGTH, NO_BODY, UNTIL_CLOSE
 from pymosn.protocol.http1.decoder import Http1Decoder
 from pymosn.protocol.http1.rules import CR, LF, SP, upgrade_protocol
 
@@ -31,7 +32,7 @@ class ResponseDecoder(Http1Decoder):
     After a head with `raw_tunnel`, DATA is tunnelled data and never ends.
     """
 
-    def __init__(self, limits: Http1Limits) -> None:
+    def __init__(self, limits: HttpLimits) -> None:
         super().__init__(limits, STRICT)
         self.head: HttpResponse = HttpResponse(200, b"", NO_HEADERS)
         self._to_head: bool = False

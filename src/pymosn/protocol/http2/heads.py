@@ -8,8 +8,8 @@ from mypy_extensions import i64
 
 from pymosn.core.headers import Headers, HttpHeaders
 from pymosn.protocol.http.fields import may_trail
+from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http2.hpack_decoder import HpackDecoder
-from pymosn.protocol.http2.limits import HeadLimits
 from pymosn.protocol.http2.tables import CONNECTION_FIELD, FAULTY, METHOD, Entry
 
 #: Blocks up to this size are remembered.
@@ -50,7 +50,7 @@ class KnownBlock:
 class HeadDecoder:
     """Base of RequestHeads and ResponseHeads."""
 
-    def __init__(self, limits: HeadLimits, table_size: i64) -> None:
+    def __init__(self, limits: HttpLimits, table_size: i64) -> None:
         self._limits = limits
         self._hpack = HpackDecoder(limits, table_size)
         #: After `decode_trailers`: those that may be forwarded; None for none.

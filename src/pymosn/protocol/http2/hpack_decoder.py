@@ -10,9 +10,9 @@ from mypy_extensions import i64
 from pymosn.api.protocol import ProtocolError
 from pymosn.core.failure import HTTP2_COMPRESSION
 from pymosn.protocol.http.fields import OTHER
+from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http2.frames import DEFAULT_TABLE_SIZE
 from pymosn.protocol.http2.huffman import decode_huffman
-from pymosn.protocol.http2.limits import HeadLimits
 from pymosn.protocol.http2.tables import METHOD, STATIC, STATIC_SIZE, TO_LINE, Entry, FieldName
 
 #: Continuation bytes of an integer at most: more than 2^28 of anything is an attack.
@@ -31,7 +31,7 @@ class HpackDecoder:
     returned.
     """
 
-    def __init__(self, limits: HeadLimits, table_size: i64) -> None:
+    def __init__(self, limits: HttpLimits, table_size: i64) -> None:
         """`table_size`: the largest size of the table, in bytes, as announced in our SETTINGS."""
         self._limits = limits
         #: Of the last block: the kind of the first field beyond the limit of its size, NOTHING if there is none.

@@ -32,10 +32,10 @@ from pymosn.core.message import CONNECT, UNKNOWN_LENGTH
 from pymosn.core.uri import is_host, is_plain_path, normalize_path
 from pymosn.protocol.http import fields
 from pymosn.protocol.http.fields import lowered
+from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http.policy import DROP_UNDERSCORES, PASS_UNDERSCORES, HttpPolicy
 from pymosn.protocol.http2 import tables
 from pymosn.protocol.http2.heads import BAD, GOOD, TOO_LARGE, HeadDecoder, KnownBlock, parse_length
-from pymosn.protocol.http2.limits import HeadLimits
 from pymosn.protocol.http2.tables import Entry
 
 SLASH: Final[i64] = 47
@@ -57,7 +57,7 @@ _LENGTH_BIT: Final[i64] = name_bit(14, 99, 104)
 class RequestHeads(HeadDecoder):
     """Decodes the header blocks of the requests of one connection. Has the connection's HPACK decoder."""
 
-    def __init__(self, limits: HeadLimits, policy: HttpPolicy, connect: bytes, table_size: i64) -> None:
+    def __init__(self, limits: HttpLimits, policy: HttpPolicy, connect: bytes, table_size: i64) -> None:
         """`connect`: the `raw_tunnel` of CONNECT requests; empty if CONNECT is not allowed.
 
         `table_size`: the dynamic table's, in bytes, as announced in our SETTINGS.

@@ -14,9 +14,9 @@ from pymosn.core.failure import BAD_RESPONSE, Failure
 from pymosn.core.headers import NO_HEADERS, HttpHeaders
 from pymosn.core.message import CONNECT, UNKNOWN_LENGTH
 from pymosn.protocol.http import fields
+from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http2 import tables
 from pymosn.protocol.http2.heads import BAD_LENGTH, GOOD, HeadDecoder, KnownBlock, parse_length
-from pymosn.protocol.http2.limits import HeadLimits
 from pymosn.protocol.http2.tables import Entry
 
 #: Maximum interim responses to one request.
@@ -29,7 +29,7 @@ _SWITCHING: Final[i64] = 101
 class ResponseHeads(HeadDecoder):
     """Decodes the header blocks of the responses of one connection. Has the connection's HPACK decoder."""
 
-    def __init__(self, limits: HeadLimits, table_size: i64) -> None:
+    def __init__(self, limits: HttpLimits, table_size: i64) -> None:
         """`table_size`: the dynamic table's, in bytes, as announced in our SETTINGS."""
         super().__init__(limits, table_size)
         #: After `decode`: the head. `content_length` is that of the field: UNKNOWN_LENGTH without one, even for `end`; 0

@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from mypy_extensions import i64
+
+from pymosn.api.stream import ListenerFacts
 from pymosn.core.message import (
     CERT_ALWAYS_FORWARD_ONLY,
     CERT_APPEND_FORWARD,
@@ -19,9 +22,11 @@ from pymosn.core.message import (
     CONNECT_HERE,
     ForwardingOptions,
 )
+from pymosn.core.overload import OverloadState
 from pymosn.core.uri import DECODE_SLASHES, KEEP_SLASHES, REFUSE_SLASHES, STRICT_PATHS, PathPolicy
+from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http.policy import DROP_UNDERSCORES, PASS_UNDERSCORES, REFUSE_UNDERSCORES, HttpPolicy
-from pymosn.stream.settings import choice, flag, number, texts
+from pymosn.stream.settings import choice, flag, number, seconds, texts
 
 #: The largest number of bytes, fields, requests or hops that may be set.
 MOST: Final = 2**63 - 1
@@ -39,6 +44,63 @@ _CLIENT_CERT: Final = {
     "always_forward_only": CERT_ALWAYS_FORWARD_ONLY,
 }
 _CONNECT: Final = {"off": b"", "terminate": CONNECT_HERE, "forward": CONNECT}
+
+
+class HttpOptions:
+    """Limits and times of HTTP on a listener. Immutable, shared by its connections. Times in seconds; 0 disables them.
+
+    `limits`: of requests. `policy`: what is tolerated. `idle_timeout`: without a request in progress. `header_timeout`: from
+    the first byte of a head to its end. `body_timeout`: the longest silence while a request body is awaited.
+    `body_min_rate`: bytes per second of a body, on average over each `body_timeout`; 0 means no limit. `max_requests`: of
+    one connection; 0 means no limit. `overload`: the worker's. `upgrades`: protocols, in lower case, that a client may
+    upgrade to, in HTTP/2 by an extended CONNECT (RFC 8441); a request of HTTP/1 for any other is served as an ordinary
+    request. `connect`: the `raw_tunnel` of CONNECT requests, empty if they are rejected.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: HttpLimits,
+        policy: HttpPolicy,
+        idle_timeout: float,
+        header_timeout: float,
+        body_timeout: float,
+        body_min_rate: float,
+        max_requests: i64,
+        overload: OverloadState,
+        upgrades: frozenset[bytes],
+        connect: bytes,
+    ) -> None:
+        self.limits = limits
+        self.policy = policy
+        self.idle_timeout = idle_timeout
+        self.header_timeout = header_timeout
+        self.body_timeout = body_timeout
+        self.body_min_rate = body_min_rate
+        self.max_requests: i64 = max_requests
+        self.overload = overload
+        self.upgrades = upgrades
+        self.connect = connect
+
+
+def read_http_options(settings: Mapping[str, object], facts: ListenerFacts) -> HttpOptions:
+    """The options of the protocol whose settings these are."""
+    return HttpOptions(
+        limits=HttpLimits(
+            head=number(settings, "max_header_size", "bytes", 1, MOST),
+            fields=number(settings, "max_header_count", "fields", 1, MOST),
+            body=number(settings, "max_request_body_size", "bytes", 0, MOST),
+        ),
+        policy=http_policy(settings),
+        idle_timeout=facts.idle_timeout,
+        header_timeout=seconds(settings, "header_timeout"),
+        body_timeout=seconds(settings, "body_timeout"),
+        body_min_rate=float(number(settings, "body_min_rate", "bytes per second", 0, MOST)),
+        max_requests=number(settings, "max_requests_per_connection", "requests", 0, MOST),
+        overload=facts.overload,
+        upgrades=frozenset([protocol.lower().encode() for protocol in texts(settings, "upgrades")]),
+        connect=choice(settings, "connect", _CONNECT),
+    )
 
 
 def forwarding_options(settings: Mapping[str, object]) -> ForwardingOptions:
@@ -68,16 +130,6 @@ def http_policy(settings: Mapping[str, object]) -> HttpPolicy:
         slashes=choice(settings, "encoded_slashes", _SLASHES),
         underscores=choice(settings, "underscores_in_headers", _UNDERSCORES),
     )
-
-
-def allowed_upgrades(settings: Mapping[str, object]) -> frozenset[bytes]:
-    """The protocols, in lower case, that a client may upgrade to."""
-    return frozenset([protocol.lower().encode() for protocol in texts(settings, "upgrades")])
-
-
-def connect_tunnel(settings: Mapping[str, object]) -> bytes:
-    """The `raw_tunnel` of CONNECT requests; empty if they are rejected."""
-    return choice(settings, "connect", _CONNECT)
 
 
 def _trusts_peer(settings: Mapping[str, object]) -> bool:

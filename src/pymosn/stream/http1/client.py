@@ -39,7 +39,7 @@ from pymosn.core.failure import (
 from pymosn.core.headers import Headers
 from pymosn.core.message import CONNECT_HERE, RequestHead
 from pymosn.network.proxy_protocol import client_preface
-from pymosn.protocol.http1.decoder import Http1Limits
+from pymosn.protocol.http.limits import RESPONSE_LIMITS
 from pymosn.protocol.http1.encoder import LAST_CHUNK, encode_chunk, encode_request, encode_trailers
 from pymosn.protocol.http1.response import ResponseDecoder
 from pymosn.stream.ages import vary
@@ -50,9 +50,6 @@ ALPN: Final = "http/1.1"
 MAX_IDLE: Final = 512
 #: Seconds after which an idle connection that is for one client is closed at the latest: the client may be gone.
 ONE_CLIENT_IDLE: Final = 15.0
-
-#: Limits for responses: generous, since an upstream's cookies and policies are long.
-RESPONSE_LIMITS: Final = Http1Limits(head=64 * 1024, fields=256, body=0)
 
 #: The receiver of a stream that is over; it gets no more events.
 NO_RESPONSE_RECEIVER: Final = ResponseReceiver()

@@ -55,7 +55,7 @@ from pymosn.core.failure import (
 )
 from pymosn.core.message import RequestHead
 from pymosn.protocol.http1.request import RequestDecoder
-from pymosn.stream.http1.options import Http1Options
+from pymosn.stream.http.options import HttpOptions
 from pymosn.stream.http1.server_stream import Http1ServerStream, StreamOwner
 
 #: Grace period in seconds for starting the response after the client half-closed. The client may still be reading, or it may
@@ -72,7 +72,7 @@ BROKEN: Final[u8] = 3
 class Http1Server(StreamOwner):
     """One downstream connection. The module's docstring describes its states."""
 
-    def __init__(self, handler: StreamHandler, options: Http1Options) -> None:
+    def __init__(self, handler: StreamHandler, options: HttpOptions) -> None:
         super().__init__()
         self._reading: u8 = REQUESTS
         self._pulling = False

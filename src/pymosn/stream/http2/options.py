@@ -8,8 +8,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.stream import ListenerFacts
-from pymosn.core.overload import OverloadState
-from pymosn.protocol.http.policy import HttpPolicy
+from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http2 import frames
 from pymosn.protocol.http2.frames import (
     DEFAULT_FRAME_SIZE,
@@ -17,9 +16,8 @@ from pymosn.protocol.http2.frames import (
     DEFAULT_WINDOW,
     LARGEST_FRAME_SIZE,
 )
-from pymosn.protocol.http2.limits import HeadLimits
 from pymosn.protocol.http2.writer import settings_frame, window_update
-from pymosn.stream.http.options import MOST, allowed_upgrades, connect_tunnel, http_policy
+from pymosn.stream.http.options import HttpOptions, read_http_options
 from pymosn.stream.settings import number, seconds
 
 #: Defaults of the keys: streams that a peer may have open at once, and windows in bytes.
@@ -46,7 +44,7 @@ class ConnectionOptions:
     def __init__(
         self,
         *,
-        limits: HeadLimits,
+        limits: HttpLimits,
         max_concurrent_streams: i64,
         stream_window: i64,
         connection_window: i64,
@@ -84,28 +82,15 @@ class ConnectionOptions:
 
 
 class Http2Options(ConnectionOptions):
-    """Limits and times of HTTP/2 on a listener. Immutable, shared by its connections. Times in seconds; 0 disables them.
+    """Limits and times of HTTP/2 on a listener. Immutable, shared by its connections.
 
-    `policy`: what is tolerated. `idle_timeout`: without an open stream. `header_timeout`: from the first byte of a head to
-    its end. `body_timeout`: the longest silence while a request's content is awaited. `body_min_rate`: bytes per second of a
-    request's content, on average over each `body_timeout`; 0 means no limit. `max_requests`: of one connection; 0 means no
-    limit. `overload`: the worker's. `upgrades`: protocols, in lower case, that an extended CONNECT (RFC 8441) may ask for.
-    `connect`: the `raw_tunnel` of CONNECT requests, empty if they are refused. The others: see ConnectionOptions.
+    `http`: those that HTTP/1 has too. The others: see ConnectionOptions.
     """
 
     def __init__(
         self,
         *,
-        limits: HeadLimits,
-        policy: HttpPolicy,
-        idle_timeout: float,
-        header_timeout: float,
-        body_timeout: float,
-        body_min_rate: float,
-        max_requests: i64,
-        overload: OverloadState,
-        upgrades: frozenset[bytes],
-        connect: bytes,
+        http: HttpOptions,
         max_concurrent_streams: i64 = MAX_CONCURRENT_STREAMS,
         stream_window: i64 = STREAM_WINDOW,
         connection_window: i64 = CONNECTION_WINDOW,
@@ -117,7 +102,7 @@ class Http2Options(ConnectionOptions):
         max_connection_age_grace: float = 0.0,
     ) -> None:
         super().__init__(
-            limits=limits,
+            limits=http.limits,
             max_concurrent_streams=max_concurrent_streams,
             stream_window=stream_window,
             connection_window=connection_window,
@@ -128,17 +113,9 @@ class Http2Options(ConnectionOptions):
             max_connection_age=max_connection_age,
             max_connection_age_grace=max_connection_age_grace,
         )
-        self.policy = policy
-        self.idle_timeout = idle_timeout
-        self.header_timeout = header_timeout
-        self.body_timeout = body_timeout
-        self.body_min_rate = body_min_rate
-        self.max_requests: i64 = max_requests
-        self.overload = overload
-        self.upgrades = upgrades
-        self.connect = connect
+        self.http = http
         own = [(frames.MAX_CONCURRENT_STREAMS, max_concurrent_streams), (frames.NO_RFC7540_PRIORITIES, i64(1))]
-        if upgrades:
+        if http.upgrades:
             own.append((frames.ENABLE_CONNECT_PROTOCOL, i64(1)))
         #: What the server half of a connection begins with.
         self.server_preface = self.preface(own)
@@ -147,20 +124,7 @@ class Http2Options(ConnectionOptions):
 def read_http2_options(settings: Mapping[str, object], facts: ListenerFacts) -> Http2Options:
     """The options from `extend_config.Http2`, completed by `extend_config.Http1`. Raises ValueError naming the key."""
     return Http2Options(
-        limits=HeadLimits(
-            head=number(settings, "max_header_size", "bytes", 1, MOST),
-            fields=number(settings, "max_header_count", "fields", 1, MOST),
-            body=number(settings, "max_request_body_size", "bytes", 0, MOST),
-        ),
-        policy=http_policy(settings),
-        idle_timeout=facts.idle_timeout,
-        header_timeout=seconds(settings, "header_timeout"),
-        body_timeout=seconds(settings, "body_timeout"),
-        body_min_rate=float(number(settings, "body_min_rate", "bytes per second", 0, MOST)),
-        max_requests=number(settings, "max_requests_per_connection", "requests", 0, MOST),
-        overload=facts.overload,
-        upgrades=allowed_upgrades(settings),
-        connect=connect_tunnel(settings),
+        http=read_http_options(settings, facts),
         max_concurrent_streams=number(settings, "max_concurrent_streams", "streams", 1, LARGEST),
         stream_window=number(settings, "initial_stream_window_size", "bytes", 1, LARGEST),
         connection_window=number(settings, "initial_connection_window_size", "bytes", int(DEFAULT_WINDOW), LARGEST),

@@ -17,7 +17,7 @@ from pymosn.api.network import STOP, Connection, Dialer
 from pymosn.api.stream import PoolTarget, RequestSender, ResponseReceiver
 from pymosn.core.clock import Clock
 from pymosn.core.failure import CLOSED_BY_PEER, CLOSED_LOCALLY, HTTP1_HOST, IDLE_TIMEOUT, RESET_BEFORE_RESPONSE, Failure
-from pymosn.protocol.http2.limits import HeadLimits
+from pymosn.protocol.http.limits import RESPONSE_LIMITS
 from pymosn.stream.http2.client import FALL_BACK, INITIAL_STREAMS, PROTOCOL, ClientConnection, ClientOwner
 from pymosn.stream.http2.options import CONNECTION_WINDOW, ConnectionOptions
 from pymosn.stream.shared import SharedConnection, SharedPool
@@ -27,8 +27,6 @@ ALPN: Final = "h2"
 MOST_CONNECTIONS: Final[i64] = 128
 #: Bytes of content that a host may send on one stream before the client has taken some, unless the cluster sets it.
 STREAM_WINDOW: Final[i64] = 256 * 1024
-#: Limits for responses: generous, as those of HTTP/1.
-RESPONSE_LIMITS: Final = HeadLimits(head=64 * 1024, fields=256, body=0)
 #: What a host begins with that answers in HTTP/1; and a page without a status line, as by Python's `http.server`, to which
 #: the preface is a request of HTTP/0.9.
 _HTTP1: Final = b"HTTP/1."

@@ -73,8 +73,9 @@ class ServerConnection(Http2Connection):
     def __init__(self, handler: StreamHandler, options: Http2Options) -> None:
         super().__init__(options, False)
         self._handler = handler
-        self._settings = options
-        self._heads = RequestHeads(options.limits, options.policy, options.connect, options.header_table_size)
+        self._preface = options.server_preface
+        self._http = http = options.http
+        self._heads = RequestHeads(http.limits, http.policy, http.connect, options.header_table_size)
         self._requests: i64 = 0
         # A request that has not been passed on yet: more of it may be in the same read.
         self._starting: Http2ServerStream | None = None
@@ -94,7 +95,7 @@ class ServerConnection(Http2Connection):
     def open(self, connection: Connection) -> None:
         """The connection is open."""
         self._heads.scheme = connection.scheme
-        self.begin(connection, self._settings.server_preface)
+        self.begin(connection, self._preface)
         self.on_quiet()
 
     def on_bytes(self, data: bytes) -> None:
@@ -107,15 +108,15 @@ class ServerConnection(Http2Connection):
         self._count_head(self.decoder.head_size())
         if not self.decoder.awaits_head():
             self._head_at = NEVER
-        elif 0 < self._settings.overload.max_head_bytes < self._settings.overload.head_bytes:
+        elif 0 < self._http.overload.max_head_bytes < self._http.overload.head_bytes:
             self.break_off(HEADS_FULL, "")
-        elif self._head_at == NEVER and self._settings.header_timeout > 0.0:
-            self._head_at = self.read_at + self._settings.header_timeout
+        elif self._head_at == NEVER and self._http.header_timeout > 0.0:
+            self._head_at = self.read_at + self._http.header_timeout
             self.wake_at(self._head_at)
 
     def _count_head(self, size: i64) -> None:
         if size != self._head_size:
-            self._settings.overload.head_bytes += size - self._head_size
+            self._http.overload.head_bytes += size - self._head_size
             self._head_size = size
 
     def _drop_requests(self) -> None:
@@ -183,7 +184,7 @@ class ServerConnection(Http2Connection):
         if self.is_ending:
             self.remember(stream_id, BY_US)  # the second GOAWAY excludes it
             self.spend_ignored()
-        elif len(self.streams) >= self._settings.max_concurrent_streams:
+        elif len(self.streams) >= self.options.max_concurrent_streams:
             self._refuse_stream(stream_id)
         else:
             self._open_stream(stream_id, end, failure)
@@ -213,8 +214,8 @@ class ServerConnection(Http2Connection):
 
     def _open_stream(self, stream_id: i64, end: bool, failure: Failure | None) -> None:
         head = self._heads.head
-        settings = self._settings
-        window = settings.stream_window
+        http = self._http
+        window = self.options.stream_window
         if window < DEFAULT_WINDOW and not self.is_settled():
             window = DEFAULT_WINDOW  # the client may not know ours yet
         stream = Http2Stream(self.peer.window, window)
@@ -229,7 +230,7 @@ class ServerConnection(Http2Connection):
         self._starting = sender
         self._starting_head = head
         self._requests += 1
-        if self._requests == settings.max_requests or stream_id > LARGEST_STREAM_ID - SPARE_IDS:
+        if self._requests == http.max_requests or stream_id > LARGEST_STREAM_ID - SPARE_IDS:
             self.shut_down()
         if self.decoder.is_self_dependent:
             self.fail_stream(stream, frames.PROTOCOL_ERROR)
@@ -250,16 +251,16 @@ class ServerConnection(Http2Connection):
         self.hold_head(stream)
         if end or stream.is_tunnel:
             self.flush_held()
-        elif settings.body_timeout > 0.0:
+        elif http.body_timeout > 0.0:
             stream.is_timed = not isinstance(head, GrpcRequest)
             if stream.is_timed:
-                self._await_body(self.read_at + settings.body_timeout)
+                self._await_body(self.read_at + http.body_timeout)
 
     def _check_tunnel(self, stream: Http2Stream, head: HttpRequest) -> Failure | None:
         """Prepares a stream for its tunnel, or returns why there will be none."""
-        settings = self._settings
-        if head.raw_tunnel != settings.connect and head.raw_tunnel not in settings.upgrades:
-            self._heads.is_malformed = not settings.upgrades  # then we have not announced extended CONNECT
+        http = self._http
+        if head.raw_tunnel != http.connect and head.raw_tunnel not in http.upgrades:
+            self._heads.is_malformed = not http.upgrades  # then we have not announced extended CONNECT
             return MALFORMED if self._heads.is_malformed else UNKNOWN_PROTOCOL
         add_key(head)
         stream.is_tunnel = True
@@ -284,7 +285,7 @@ class ServerConnection(Http2Connection):
     def deliver(self, stream: Http2Stream, data: bytes, end: bool) -> None:
         if stream.is_cut:
             return
-        if 0 < self._settings.limits.body < stream.received and not stream.is_tunnel:
+        if 0 < self._http.limits.body < stream.received and not stream.is_tunnel:
             self.tell_reset(stream, BODY_TOO_LARGE)
             return
         sender = self._starting
@@ -338,7 +339,7 @@ class ServerConnection(Http2Connection):
     # ---- times
 
     def on_quiet(self) -> None:
-        timeout = self._settings.idle_timeout
+        timeout = self._http.idle_timeout
         if timeout > 0.0:
             self.idle_at = self.connection.now() + timeout
             self.wake_at(self.idle_at)
@@ -388,7 +389,7 @@ class ServerConnection(Http2Connection):
 
     def _check_bodies(self, now: float) -> None:
         """Ends streams whose content is late."""
-        timeout = self._settings.body_timeout
+        timeout = self._http.body_timeout
         for stream in list(self.streams.values()):
             if stream.is_timed and not (stream.remote_ended or stream.is_answered or stream.is_cut or stream.is_released):
                 if stream.pauses > 0:
@@ -403,8 +404,8 @@ class ServerConnection(Http2Connection):
 
     def _is_too_slow(self, stream: Http2Stream, now: float) -> bool:
         """Whether less of the content arrived in the last `body_timeout` than `body_min_rate` requires."""
-        rate = self._settings.body_min_rate
-        timeout = self._settings.body_timeout
+        rate = self._http.body_min_rate
+        timeout = self._http.body_timeout
         if rate == 0.0 or stream.pauses > 0:
             return False
         if now >= stream.slice_end:
