@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,12 @@ pytestmark = pytest.mark.once
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
+@pytest.fixture(autouse=True)
+def modules_of_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an example adds to `sys.path` is removed after the test."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
 def config_of(folder: str, **ports: int) -> dict[str, Any]:
     """The configuration of an example. `ports`: `p2045=` is the one in place of 2045."""
     text = (EXAMPLES / folder / "config.json").read_text()
@@ -26,8 +33,7 @@ def config_of(folder: str, **ports: int) -> dict[str, Any]:
     return found
 
 
-def test_grpc(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "path", list(sys.path))
+def test_grpc(start: Start) -> None:
     demo = runpy.run_path(str(EXAMPLES / "grpc" / "demo.py"))
     port, service, admin = free_ports(3)
     server = demo["serve"](service)
@@ -55,3 +61,20 @@ def test_http2(start: Start, upstream: Upstream) -> None:
     client.end.sock.close()
     proxy.wait_for("Http1 to Http1, 200")
     proxy.wait_for("Http2 to Http1, 200")
+
+
+def test_grpc_web(start: Start, tmp_path: Path) -> None:
+    port, service = free_ports(2)
+    server = runpy.run_path(str(EXAMPLES / "grpc_web" / "service.py"))["serve"](service)
+    config = config_of("grpc_web", p2045=port, p50051=service)
+    (tmp_path / "conf").mkdir()
+    shutil.copy(EXAMPLES / "grpc_web" / "shop.pb", tmp_path / "conf")
+    start(config).wait_for(READY)
+    book = {"name": "shelves/1/books/2", "title": "Persuasion", "pages": "249"}
+    status, text = get(port, "/v1/shelves/1/books/2")
+    assert (status, json.loads(text)) == (200, book)
+    status, text = get(port, "/v1/shelves/1/books:watch?minPages=200")
+    assert [book["title"] for book in json.loads(text)] == ["Emma", "Persuasion"]
+    status, text = get(port, "/v1/shelves/1/books/nine")
+    assert (status, json.loads(text)["code"]) == (404, 5)
+    server.stop(None)
