@@ -163,6 +163,9 @@ def test_trailers() -> None:
         assert connection.trailers(b"Grpc-Status: 0\r\ncontent-length: 5\r\nte: x\r\n") == [(b"grpc-status", b"0")]
         assert connection.trailers(b"") == []
         assert connection.response(response(200, b"a: 1\r\n")) == [(b":status", b"200"), (b"a", b"1")]
+    for _ in range(2):
+        connection.response(response(200, b"content-length: 5\r\n"))
+    assert connection.trailers(b"content-length: 5\r\n") == [], "also if the table has it from a head"
 
 
 def test_what_cannot_be_sent_is_left_out() -> None:

@@ -133,6 +133,10 @@ class HeadEncoder:
 
     def trailers(self, trailers: Headers) -> bytes:
         """The header block of trailers."""
+        if trailers.has_raw(b"content-length"):
+            # It is left out, but the table may have it from a head.
+            trailers = trailers.copy()
+            trailers.remove_raw(b"content-length")
         out = BytesWriter()
         self._hpack.begin(out)
         self._write_lines(out, wire_lines(trailers), 0, _IN_TRAILERS)
