@@ -2,9 +2,11 @@
 
 import gc
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from tests.passes import IS_FIRST_PASS
 
 from pymosn.version import build
 
@@ -20,12 +22,23 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit(f"expected the {wanted} build, but the {build()} build is imported", returncode=4)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips tests marked `once` if the same `make test` runs them later, on the other build."""
-    if os.environ.get("PYMOSN_ONCE") == "later":
-        for item in items:
-            if item.get_closest_marker("once"):
-                item.add_marker(pytest.mark.skip(reason="runs once, on the compiled build"))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skips tests marked `once`, and all but a share of those marked `sampled`, if the same `make test` runs them later."""
+    if not IS_FIRST_PASS:
+        return
+    left_out: list[pytest.Item] = []
+    places: Counter[tuple[object, str]] = Counter()
+    for item in items:
+        if item.get_closest_marker("once"):
+            item.add_marker(pytest.mark.skip(reason="runs once, on the compiled build"))
+        elif (mark := item.get_closest_marker("sampled")) is not None:
+            key = item.path, item.name.partition("[")[0]
+            if places[key] % mark.args[0]:
+                left_out.append(item)
+            places[key] += 1
+    config.hook.pytest_deselected(items=left_out)
+    known = set(left_out)
+    items[:] = [item for item in items if item not in known]
 
 
 def pytest_collection_finish() -> None:

@@ -269,6 +269,7 @@ def reason(scene: Scene, event: Callable[[Scene], None], word: str) -> str:
     return own.get(word, "reset_before_response" if word.startswith("502") else "ok")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("request_sent", "reply", "event", "word"), list(cells()), ids=case_id)
 def test_edge(start: Start, request_sent: str, reply: str, event: Callable[[Scene], None], word: str) -> None:
     talk = start()

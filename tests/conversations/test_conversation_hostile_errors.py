@@ -26,6 +26,8 @@ from pymosn.routing.matchers import AnyRequest
 from pymosn.stream.registry import RpcProtocol
 from pymosn.version import build
 
+pytestmark = pytest.mark.sampled(3)
+
 OK = b"HTTP/1.1 200 Fine\r\nDate: today\r\nContent-Length: 2\r\n\r\nhi"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nwell"
 HERE = "test_conversation_hostile_errors.py:"

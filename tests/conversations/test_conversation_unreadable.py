@@ -28,6 +28,8 @@ from pymosn.routing.matchers import AnyRequest, Header, Method, RouteMatcher, Se
 from pymosn.routing.rewrites import RequestChanges
 from pymosn.upstream.plan import BalancingPlan
 
+pytestmark = pytest.mark.sampled(3)
+
 FRONT = b"\x052.0.2\x01SN\x01m"
 OBJECT = b"\x12Ljava/lang/Object;"
 ROLE = b"\x04role\x05admin"

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from tests.fuzz.checks import COMPATIBLE, SMALL, check_forwarded, check_reply, check_requests, check_splits
 from tests.fuzz.grammar import PIPELINE, REPLIES, REPLY, mutated
 from tests.kit.options import http_limits
+from tests.passes import one_of
 
 from pymosn.protocol.http.policy import STRICT
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.bin"))
 SECONDS = float(os.environ.get("PYMOSN_FUZZ_SECONDS", "0"))
-#: Where the compiled build runs all examples later in the same `make test`, the interpreted one runs one of three.
-SHARE = 3 if os.environ.get("PYMOSN_ONCE") == "later" else 1
+SHARE = one_of(3)
 REQUESTS = PIPELINE | mutated(PIPELINE)
 ANSWERS = REPLY | REPLIES | mutated(REPLIES)
 CUTS = st.lists(st.integers(1, 400), max_size=6)

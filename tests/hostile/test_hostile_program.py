@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 
 import pytest
 from tests.hostile import lenient_table, limit_table
@@ -11,10 +10,11 @@ from tests.hostile.cases import ReplyCase, RequestCase
 from tests.hostile.conversing import Findings, converse
 from tests.hostile.running import reply_trials, request_trials, thinned
 from tests.hostile.tables import REPLIES, REQUESTS
+from tests.passes import one_of
 
 HOPS = (1, 2)
-#: The compiled build runs every variant later in the same `make test`; the codec's own test runs all of them on both.
-SHARE = 5 if os.environ.get("PYMOSN_ONCE") == "later" else 1
+#: The codec's own test runs all variants on both builds.
+SHARE = one_of(10)
 
 
 @pytest.fixture(scope="module")
