@@ -71,6 +71,18 @@ def test_checks(spoken: str, extend: dict[str, Any], faults: list[str]) -> None:
     assert faults_of(spoken, extend) == faults
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gRPC", 'unknown protocol; gRPC needs Http2 (value "gRPC")'),
+        ("h2c", 'unknown protocol; the name of HTTP/2 is Http2 (value "h2c")'),
+        ("http2", 'unknown protocol (value "http2"); did you mean "Http2"?'),
+    ],
+)
+def test_other_names_of_a_protocol(name: str, message: str) -> None:
+    assert any(message in fault.text() for fault in loaded(name, {}).faults)
+
+
 @pytest.mark.parametrize("spoken", ["Http1,Http2", "Auto"])
 def test_a_flat_key_with_several_protocols_is_reported_with_its_place(spoken: str) -> None:
     faults = loaded(spoken, {"max_concurrent_streams": 5, "max_header_size": 9, "max_hea": 1}).faults

@@ -15,6 +15,12 @@ from pymosn.upstream.way_out import WayOut
 
 _KNOWN: Final = protocols()
 BUILT_PROTOCOLS: Final = frozenset(_KNOWN.names())
+#: What the field calls protocols, in lower case, and what the configuration calls them.
+_OTHER_NAMES: Final = {
+    "grpc": "gRPC needs Http2",
+    **dict.fromkeys(("h2", "h2c", "http/2", "http/2.0"), "the name of HTTP/2 is Http2"),
+    **dict.fromkeys(("http", "http/1.1"), "the name of HTTP/1.1 is Http1"),
+}
 #: For a cluster that does not exist.
 NO_CHOICE: Final = WayOut("", (), _KNOWN)
 
@@ -22,7 +28,9 @@ NO_CHOICE: Final = WayOut("", (), _KNOWN)
 def check_protocol(name: str, path: str, report: Diagnostics) -> None:
     """Check the name of a protocol."""
     if name not in BUILT_PROTOCOLS and name != "Auto" and name not in installed(PROTOCOL_ENTRY_POINTS):
-        report.error(path, "unknown protocol", name, PROTOCOLS)
+        known = _OTHER_NAMES.get(name.lower())
+        message = f"unknown protocol; {known}" if known else "unknown protocol"
+        report.error(path, message, name, () if known else PROTOCOLS)
 
 
 def protocols_of(server: Server, table: str) -> set[str]:
