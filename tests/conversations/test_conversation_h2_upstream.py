@@ -1,7 +1,7 @@
 """Requests of HTTP/1 clients that are sent to upstreams in HTTP/2, and what such upstreams may do."""
 
 import pytest
-from tests.kit.h2_peers import H2Upstream, h2_client, h2_upstream, request
+from tests.kit.h2_peers import H2Upstream, get, h2_client, h2_upstream, request
 from tests.kit.peers import Peer
 from tests.kit.starting import Start
 from tests.kit.talk import HOST, Talk
@@ -550,3 +550,41 @@ def test_a_connection_whose_only_request_was_not_sent_becomes_idle(start: Start)
 def frame(kind: int, payload: bytes, stream: int = 0, flags: int = 0) -> bytes:
     """A frame."""
     return len(payload).to_bytes(3, "big") + bytes([int(kind), flags]) + stream.to_bytes(4, "big") + payload
+
+
+def test_a_client_that_cancels_much_does_not_wear_out_the_connection_of_all(start: Start) -> None:
+    """Hosts, pymosn among them, end connections with too many resets, and with them the requests of others."""
+    talk = start(protocols=("Http2",))
+    client, other = h2_client(talk), h2_client(talk, "192.0.2.8")
+    lasting = other.requests(get())
+    upstream = h2_upstream(talk.expect_dial())
+    got = upstream.takes_stream()
+    for _ in range(101):
+        stream = client.requests(get())
+        upstream.takes_stream()
+        client.resets_stream(stream)
+        talk.expect_no_dial()
+    meanwhile = client.requests(get())
+    upstream.responds(upstream.takes_stream(), 200, SIZED, b"ok")
+    assert client.result(meanwhile) == (200, b"ok")
+    successor = h2_upstream(talk.expect_dial())
+    last = client.requests(get())
+    successor.responds(successor.takes_stream(), 200, SIZED, b"ok")
+    assert client.result(last) == (200, b"ok")
+    upstream.responds(got, 200, SIZED, b"ok")
+    assert other.result(lasting) == (200, b"ok")
+
+
+def test_answered_requests_may_be_cancelled(start: Start) -> None:
+    talk = start(protocols=("Http2",))
+    client = h2_client(talk)
+    first = client.requests(get())
+    upstream = h2_upstream(talk.expect_dial())
+    upstream.responds(upstream.takes_stream(), 200, SIZED, b"ok")
+    assert client.result(first) == (200, b"ok")
+    for _ in range(400):
+        stream = client.requests(get())
+        upstream.responds(upstream.takes_stream(), 200, (), b"ok", end=False)
+        client.resets_stream(stream)
+    assert client.is_open()
+    talk.expect_no_dial()

@@ -6,7 +6,7 @@ makes them (`new_connection`), as `stream/rpc/client.py` and `stream/http2/pool.
 
     dialing   counted by the cluster, but not in the pool yet
     open      in the pool: it gets streams while `room()` is True
-    old       open, and above its maximum age: it gets streams only until another one is open
+    old       open, and above its maximum age, or worn: it gets streams only until another one is open
     retired   not in the pool: its last streams finish, then it closes. The peer has sent a GOAWAY, it has served its
               maximum of requests, it is old, or the pool is closing
     gone      not in the pool: its streams have been reset
@@ -100,6 +100,10 @@ class SharedConnection(NetworkFilter):
         self.is_probed = False
         self.failed_probes = 0
         self.connection.set_idle(self.max_silence)
+
+    def grow_old(self) -> None:
+        """The connection should be replaced by another one."""
+        self.old_at = self.connection.now()
 
     def retire(self) -> None:
         """The connection gets no further request."""
@@ -297,7 +301,7 @@ class SharedPool(ConnectionPool):
         shared.last_used = self._clock.now
         if target.max_connection_age > 0.0:
             shared.old_at = self._clock.now + vary(target.max_connection_age)
-            self._retire_old()
+        self._retire_old()
         self._open.append(shared)
         self.watch(shared)
         self.on_room()

@@ -22,6 +22,10 @@ RESETS: Final[i64] = 400
 RESET_RATE: Final[i64] = 40
 RESET_COST: Final[i64] = 2
 LASTING: Final = 0.1
+#: Streams to a host that are reset before it has answered, 100 at once and 10 a second; answered ones restore one half. Then
+#: another connection replaces it: hosts have such budgets too, and all clients share the connection that they would end.
+CANCELS: Final[i64] = 200
+CANCEL_RATE: Final[i64] = 20
 #: SETTINGS: some clients change their window with the measured bandwidth, a few times at the start.
 SETTINGS: Final[i64] = 100
 SETTINGS_RATE: Final[i64] = 5

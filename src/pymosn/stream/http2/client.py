@@ -42,6 +42,7 @@ from pymosn.protocol.http2.frames import ENABLE_PUSH, LARGEST_STREAM_ID, PREFACE
 from pymosn.protocol.http2.response import ResponseHeads
 from pymosn.protocol.http2.writer import write_goaway, write_ping
 from pymosn.stream.http.websocket import accept_for, add_accept, without_key
+from pymosn.stream.http2.budget import CANCEL_RATE, CANCELS, RESET_COST, Allowance
 from pymosn.stream.http2.codes import failure_of
 from pymosn.stream.http2.connection import Http2Connection
 from pymosn.stream.http2.options import ConnectionOptions
@@ -66,6 +67,9 @@ class ClientOwner:
 
     def on_end(self) -> None:
         """The connection takes no more streams; those that are open may finish."""
+
+    def on_worn(self) -> None:
+        """So many streams were cancelled that another connection should replace it."""
 
     def on_lost(self) -> None:
         """The connection is broken, and its streams are about to be reset."""
@@ -101,6 +105,7 @@ class ClientConnection(Http2Connection):
         # Streams that were reset but may still be open for the host, until a PING is answered; whether none may be sent.
         self._pending_resets: i64 = 0
         self._is_ping_spent = False
+        self._cancels = Allowance(CANCELS, CANCEL_RATE)
         # A response that has not been passed on yet: some of its content may be in the same read.
         self._response: HttpResponse | None = None
         self._response_stream: Http2Stream | None = None
@@ -224,8 +229,11 @@ class ClientConnection(Http2Connection):
             self.release(stream)  # its last bytes wait for the host
             return
         if stream.id > 0:
+            is_spent = stream.awaits_head and not self._cancels.take(self.connection.now(), RESET_COST)
             self.reset_stream(stream, frames.CANCEL)
             self._note_reset()
+            if is_spent:
+                self._owner.on_worn()
             return
         self._held_tunnels.pop(stream, None)
         self._drop_unsent(stream)
@@ -367,6 +375,8 @@ class ClientConnection(Http2Connection):
 
     def on_stream_end(self, stream: Http2Stream) -> None:
         self.active -= 1
+        if not stream.awaits_head:
+            self._cancels.earn(1)
         super().on_stream_end(stream)
         self._on_fewer()
 

@@ -110,6 +110,9 @@ class _Owner(ClientOwner):
     def on_end(self) -> None:
         self._client.retire()
 
+    def on_worn(self) -> None:
+        self._client.grow_old()
+
     def on_lost(self) -> None:
         self._client.forget()
 
