@@ -67,7 +67,7 @@ def test_table(name: str, request_text: str, expected: Any) -> None:
     exchange.connection.remote_ip = CLIENT
     asked = question(request_text, name)
     answer = explain(CONFIG, asked)
-    if _decode(asked, exchange, msgspec.structs.asdict(Http1Settings())) is not None:
+    if _decode(asked, exchange, exchange.protocol, msgspec.structs.asdict(Http1Settings())) is not None:
         assert "virtual_host" not in answer
         return
     table = TABLES[name]
