@@ -27,6 +27,7 @@ from pymosn.testing import fakes
 from pymosn.testing.answers import Answer, Answers
 from pymosn.testing.client import Client, Ends, Http2Client
 from pymosn.testing.fakes import HTTP2, PROTOCOL, FakeClock, Lines, call, rounds
+from pymosn.testing.grpc import GrpcRequest
 from pymosn.testing.listener import HTTP1, Listener
 from pymosn.testing.messages import Request, WithBody
 from pymosn.testing.mistakes import InvalidTest, Mistakes, StillWaiting, current_place, place_of_task
@@ -306,6 +307,8 @@ class World:
         self._check_loop()
         if not isinstance(request, Request):
             raise InvalidTest(f"expected a Request, not {request!r:.60}")
+        if isinstance(request, GrpcRequest) and self._client_kind is Client:
+            raise InvalidTest(f"a GrpcRequest is sent in HTTP/2: set client_protocol={HTTP2!r}")
         request.check()
         for entry, context in zip(self.filters, self._contexts, strict=True):
             name = type(entry).__name__

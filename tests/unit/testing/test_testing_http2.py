@@ -150,6 +150,8 @@ def test_mistakes() -> None:
         World(Nothing({}), upstream_protocol="Auto")
     with pytest.raises(InvalidTest, match="must be bytes"):
         GrpcRequest("/a.B/C", "text")  # type: ignore[arg-type]
+    with pytest.raises(InvalidTest, match="set client_protocol='Http2'"):
+        run(Nothing({}), GrpcRequest("/a.B/C"))
     with pytest.raises(InvalidTest, match="ends within"):
         grpc_messages(b"\0\0\0\0\5abc")
 
