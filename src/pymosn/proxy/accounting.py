@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from pymosn.api.exchange import Exchange
 from pymosn.core.counters import DownstreamStats
-from pymosn.core.failure import Failure
+from pymosn.core.failure import DEADLINE_EXCEEDED, Failure
 from pymosn.core.log import DEBUG, WARN, Log
 
 
 def log_failure(log: Log, exchange: Exchange, failure: Failure, detail: str) -> None:
-    """Logs a failure: attacks, and server errors but for those of overload (`retry_after`), at WARN; others at DEBUG."""
-    level = WARN if failure.is_attack or (failure.status >= 500 and failure.retry_after == 0) else DEBUG
+    """Logs a failure at WARN: attacks, and server errors but for those of overload (`retry_after`); others at DEBUG.
+
+    So is a deadline that the client has chosen: some streams always end by it, and clients could fill the log.
+    """
+    is_error = failure.status >= 500 and failure.retry_after == 0 and failure is not DEADLINE_EXCEEDED
+    level = WARN if failure.is_attack or is_error else DEBUG
     if log.level <= level:
         upstream = exchange.upstream_connection_id or "-"
         try:
