@@ -254,6 +254,29 @@ def test_large_heads_that_are_not_read_are_not_kept_in_any_number() -> None:
     assert len(rig.requests) < 70
 
 
+def test_heads_that_are_too_large_are_a_flood_in_the_end() -> None:
+    """Thousands of tiny fields take as long as many requests, and would all be answered."""
+    rig = ServerRig()
+    for _ in range(1000):
+        rig.open(get(b"/", *[(b"x", b"y")] * 400))
+        if rig.connection.is_closed:
+            break
+    assert rig.handler.refusals[-1] == "reset_flood"
+    assert 200 <= rig.handler.refusals.count("headers_too_large") < 500
+
+
+def test_trailers_that_are_too_large_are_a_flood_in_the_end() -> None:
+    rig = ServerRig()
+    for _ in range(1000):
+        stream = rig.open(method(b"POST"), b"a", end=False)
+        if not rig.connection.is_closed:
+            rig.end.send_trailers(stream, [(b"x", b"y")] * 400)
+            rig.settle()
+    assert rig.handler.refusals == ["reset_flood"]
+    assert rig.requests[0].reset == "headers_too_large"
+    assert 200 <= len(rig.requests) < 500
+
+
 @pytest.mark.parametrize(("taken", "is_enough"), [(1, False), (99, False), (110, True)])
 def test_what_waits_of_a_finished_response_is_not_kept_for_a_client_that_takes_it_byte_by_byte(
     taken: int, is_enough: bool

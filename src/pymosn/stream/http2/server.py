@@ -28,6 +28,7 @@ from pymosn.core.failure import (
     CLOSED_BY_PEER,
     CLOSED_LOCALLY,
     DRAINING,
+    HEADERS_TOO_LARGE,
     HEADS_FULL,
     HTTP2_ERROR,
     HTTP2_STREAM_CLOSED,
@@ -36,6 +37,7 @@ from pymosn.core.failure import (
     MALFORMED,
     MAX_AGE,
     REQUEST_TIMEOUT,
+    TARGET_TOO_LONG,
     TLS_BROKEN,
     TLS_TRUNCATED,
     TOO_MANY_STREAMS,
@@ -243,8 +245,8 @@ class ServerConnection(Http2Connection):
         if failure is not None:
             sender.is_malformed = self._heads.is_malformed
             self._refuse(failure)
-            if sender.is_malformed:
-                self.spend_reset()
+            if sender.is_malformed or failure is HEADERS_TOO_LARGE or failure is TARGET_TOO_LONG:
+                self.spend_reset()  # its fields have cost more than those of many requests
             return
         if not stream.is_tunnel:
             stream.content_length = head.content_length
@@ -321,6 +323,7 @@ class ServerConnection(Http2Connection):
             stream.remote_ended = True
             self.tell_reset(stream, failure)
             self.end_remote(stream)
+            self.spend_reset()
         else:
             stream.remote_ended = True
             try:
