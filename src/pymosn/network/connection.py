@@ -8,8 +8,9 @@ connection gets no further event except `on_close`, which comes exactly once and
 A connection passes through these stages, forward only:
 
     OPEN         bytes go both ways
-    LINGERING    `close_lingering`: our FIN is sent, bytes are read and discarded for LINGER_TIME, then CLOSING. A peer that
-                 is still sending would otherwise trigger a reset, which destroys the response on its way
+    LINGERING    `close_lingering`: our FIN is sent, bytes are read and discarded for LINGER_TIME, and for as long as the
+                 peer still takes what was sent, then CLOSING. A peer that is still sending would otherwise trigger a
+                 reset, which destroys the response on its way
     CLOSING      `close` or `abort`: nothing is read or written any more, the event loop flushes the buffer. A peer that
                  takes none of it for FLUSH_TIME is reset
     (lost)       `_transport` is None: the socket is gone
@@ -303,17 +304,21 @@ class TcpConnection(TransportUser):
 
     def _count_acknowledged(self) -> i64:
         """Bytes that the peer has acknowledged: no longer in our buffer or in the kernel's."""
-        transport = self._transport
         written = self.bytes_written if self._tls is None else self._tls.bytes_sent
+        return written - self._count_waiting()
+
+    def _count_waiting(self) -> i64:
+        """Bytes that the peer has not acknowledged."""
+        transport = self._transport
         if transport is None:
-            return written
+            return 0
         waiting: i64 = transport.get_write_buffer_size()
         sock = transport.get_extra_info("socket")
         if sock is not None:
             with contextlib.suppress(OSError):
                 # Without the kernel's buffer a slow peer would seem to take nothing for minutes, and then megabytes.
                 waiting += int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), "little")
-        return written - waiting
+        return waiting
 
     def _notify_writable(self, writable: bool) -> None:
         if self._stage == _OPEN:
@@ -417,7 +422,10 @@ class TcpConnection(TransportUser):
                 for network_filter in rest:
                     network_filter.on_idle()
         elif self._stage == _LINGERING:
-            self._finish()
+            if self._count_waiting() > 0 and self._takes_enough(LINGER_TIME):
+                self._wheel.set(self, LINGER_TIME)
+            else:
+                self._finish()
         elif self._takes_enough(FLUSH_TIME):
             self._wheel.set(self, FLUSH_TIME)
         else:
@@ -438,6 +446,7 @@ class TcpConnection(TransportUser):
             return
         self._end(failure)
         self._stage = _LINGERING
+        self._acknowledged = self._count_acknowledged()
         self._wheel.set(self, LINGER_TIME)
         transport.write_eof()
         if self._tls is not None:

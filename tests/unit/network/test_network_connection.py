@@ -233,6 +233,19 @@ def test_lingering_close_reads_and_forgets(ends: str) -> None:
     assert bench.logs[0] == ["open"]
 
 
+def test_lingering_lasts_while_the_peer_takes_what_was_sent() -> None:
+    bench = Bench()
+    bench.connection.write(b"x" * 1000)
+    bench.transport.waiting = 1000
+    bench.connection.close_lingering(CLOSED_LOCALLY)
+    for left in (600, 599):
+        bench.transport.waiting = left
+        bench.passes(LINGER_TIME + 0.1)
+        assert bench.transport.calls[1:] == ["eof"]
+    bench.passes(LINGER_TIME + 0.1)
+    assert bench.transport.calls[1:] == ["eof", "close"]
+
+
 def test_abort_while_closing() -> None:
     bench = Bench()
     bench.connection.close(CLOSED_LOCALLY)

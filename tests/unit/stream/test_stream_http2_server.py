@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.kit import h2_frames as wire
+from tests.kit.h2_end import Pairs
 from tests.kit.h2_server import FakeConnection, Handler, Request, ServerRig, get, method
 
 from pymosn.api.http import HttpResponse
@@ -740,16 +741,25 @@ def test_a_drain_loses_no_request() -> None:
     assert rig.connection.is_closed
 
 
-@pytest.mark.parametrize(("is_early", "end"), [(True, "linger"), (False, "close")])
-def test_a_drain_reads_on_while_the_rest_of_a_request_may_be_on_its_way(is_early: bool, end: str) -> None:
-    """A reset of TCP would take the response from the client."""
+@pytest.mark.parametrize("fields", [get(), method(b"POST")], ids=["complete", "cut short"])
+def test_a_drain_reads_on_until_the_last_response_has_arrived(fields: Pairs) -> None:
+    """The client sends WINDOW_UPDATE frames, or the rest of its request: a reset of TCP would take the response from it."""
     rig = ServerRig()
-    stream = rig.open(method(b"POST"), b"in part", end=not is_early)
+    is_complete = fields == get()
+    stream = rig.open(fields, b"" if is_complete else b"in part", end=is_complete)
     rig.server.on_drain()
     rig.settle()
     rig.request.respond(413)
     rig.settle()
-    assert (stream.status, rig.connection.end) == (413, end)
+    assert (stream.status, rig.connection.end) == (413, "linger")
+
+
+def test_a_drain_closes_an_idle_connection_whose_client_has_everything() -> None:
+    rig = ServerRig(Echo())
+    rig.open(get())
+    rig.server.on_drain()
+    rig.settle()
+    assert rig.connection.end == "close"
 
 
 def test_the_maximum_of_requests() -> None:

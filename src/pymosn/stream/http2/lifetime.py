@@ -61,7 +61,9 @@ class LivingConnection(SendingConnection):
         self.is_ending = False
         #: The peer has closed its side of the connection.
         self.has_eof = False
-        self._knows_goaway = False
+        # The last stream if all had ended when the first GOAWAY was sent, else -1; whether the peer has everything.
+        self._idle_id: i64 = -1
+        self._has_all = False
         # The last stream that a GOAWAY has named; the next one must not name a later one.
         self._named_id: i64 = LARGEST_STREAM_ID
         self._has_aged = False
@@ -204,7 +206,7 @@ class LivingConnection(SendingConnection):
     def on_pong(self, data: bytes) -> None:
         """The peer has answered a PING."""
         if data == DRAIN_PING and self.is_draining and not self.is_ending:
-            self._knows_goaway = True
+            self._has_all = self._idle_id == self.last_id
             self._end_drain()
 
     def _age(self, now: float) -> None:
@@ -224,6 +226,7 @@ class LivingConnection(SendingConnection):
         if self.is_draining or self.is_broken or self.connection.is_closed:
             return
         self.is_draining = True
+        self._idle_id = -1 if self.streams else self.last_id
         out = self.connection.batch_writer()
         write_goaway(out, LARGEST_STREAM_ID, NO_ERROR, b"")
         write_ping(out, DRAIN_PING, False)
@@ -244,10 +247,10 @@ class LivingConnection(SendingConnection):
         """Closes a connection that is ending and has no stream."""
         if self.streams or self.connection.is_closed:
             return
-        if self.has_eof or (self.is_ending and self._knows_goaway and self._resets is None):
+        if self.has_eof or self._has_all:
             self.connection.close(self.end_reason)
         elif self.is_ending:
-            # A request, or the rest of one, may be on its way: a reset of TCP would destroy the response and the GOAWAY.
+            # The peer still sends WINDOW_UPDATE frames, or a request: a reset of TCP would destroy the last responses.
             self.connection.close_lingering(self.end_reason)
 
     def break_off(self, failure: Failure, detail: str) -> None:
