@@ -225,7 +225,8 @@ def explain_request(path: str, headers: tuple[str, ...], listener: str, as_json:
     _print_faults(loaded.errors)
     if loaded.config is None:
         sys.exit(BAD_CONFIGURATION)
-    from pymosn.control.explain import Question, QuestionError, as_text, explain
+    from pymosn.control.explain import Question, QuestionError, explain
+    from pymosn.control.explain_text import as_text
 
     question = Question(method=method, url=url, headers=[_header(text) for text in headers], listener=listener)
     try:

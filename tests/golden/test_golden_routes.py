@@ -13,7 +13,8 @@ from pymosn.assembly.routes import build_table
 from pymosn.config.load import load_text
 from pymosn.config.schema import MosnConfig
 from pymosn.config.schema.network_filters import Http1Settings
-from pymosn.control.explain import _decode, as_text, explain
+from pymosn.control.explain import _decode, explain
+from pymosn.control.explain_text import as_text
 from pymosn.routing.actions import Forward
 
 

@@ -99,7 +99,8 @@ async def _routes(plane: ControlPlane, request: Request) -> Response:
 async def _explain(plane: ControlPlane, request: Request) -> Response:
     """Explains how a request would be routed; the body is an `explain.Question` as JSON. It changes nothing."""
     # Imported only here, and run in a thread: a table of thousands of routes must not block the supervisor.
-    from pymosn.control.explain import Question, QuestionError, as_text, explain
+    from pymosn.control.explain import Question, QuestionError, explain
+    from pymosn.control.explain_text import as_text
 
     try:
         question = msgspec.json.decode(await read_body(request), type=Question)

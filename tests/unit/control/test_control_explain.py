@@ -12,7 +12,8 @@ from pymosn.config.load import load_text
 from pymosn.config.schema import MosnConfig, ProxyFilter
 from pymosn.config.schema.network_filters import Http1Settings
 from pymosn.config.schema.tls import TlsContext
-from pymosn.control.explain import Question, as_text, explain
+from pymosn.control.explain import Question, explain
+from pymosn.control.explain_text import as_text
 
 
 def configuration(*filters: dict[str, Any], rewrite: dict[str, Any] | None = None) -> MosnConfig:

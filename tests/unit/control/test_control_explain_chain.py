@@ -10,7 +10,8 @@ from tests.kit.certificates import server
 
 from pymosn.config.load import load_text
 from pymosn.config.schema import MosnConfig
-from pymosn.control.explain import Question, QuestionError, as_text, explain
+from pymosn.control.explain import Question, QuestionError, explain
+from pymosn.control.explain_text import as_text
 
 TLS = {
     "status": True,
