@@ -12,6 +12,7 @@ def log_failure(log: Log, exchange: Exchange, failure: Failure, detail: str) -> 
     """Logs a failure at WARN: attacks, and server errors but for those of overload (`retry_after`); others at DEBUG.
 
     So is a deadline that the client has chosen: some streams always end by it, and clients could fill the log.
+    The line about an attack has the address of the client.
     """
     is_error = failure.status >= 500 and failure.retry_after == 0 and failure is not DEADLINE_EXCEEDED
     level = WARN if failure.is_attack or is_error else DEBUG
@@ -21,6 +22,9 @@ def log_failure(log: Log, exchange: Exchange, failure: Failure, detail: str) -> 
             request = exchange.request.describe(exchange.protocol)
         except BaseException:  # of the head of an installed protocol
             request = exchange.protocol
+        if failure.is_attack:
+            client = exchange.connection.remote_ip or "a unix socket"
+            detail = f"from {client}: {detail}" if detail else f"from {client}"
         text = f"[{exchange.connection_id},{upstream},-] {failure.status} {failure.reason} ({detail}): {request}"
         log.write(level, text)
 
