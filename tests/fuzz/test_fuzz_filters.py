@@ -33,7 +33,7 @@ pytestmark = pytest.mark.timeout(SECONDS * 2 + 240)
 
 NAMES = sorted(set(SHIPPED) - FROM_FILES)
 #: An example takes about 20 ms.
-EXAMPLES_EACH = 25
+EXAMPLES_EACH = 20
 CHAINS = [(name, example) for name in NAMES for example in EXAMPLES[name]]
 
 

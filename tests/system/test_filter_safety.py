@@ -18,6 +18,8 @@ from pymosn_process import PATIENCE, READY, Pymosn, TwoHops
 from load_client import Asked, Client, Load, bad, summary
 from show_upstream import ShowUpstream
 
+pytestmark = pytest.mark.once
+
 FILTERS = """
 import asyncio, ctypes, os, sys, time
 from pymosn.api import Reply, StreamFilter

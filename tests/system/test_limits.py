@@ -16,6 +16,8 @@ from plain_sockets import PATIENCE, read_until, rejection
 from process_fixtures import Start, build_shim
 from pymosn_process import READY, Pymosn, TwoHops, Upstream, eventually, get
 
+pytestmark = pytest.mark.once
+
 REQUEST = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
 
 

@@ -19,6 +19,8 @@ from process_fixtures import Start
 from pymosn_process import PATIENCE, READY, Pymosn, eventually, free_ports, get
 from tests.kit.rpc_wires import WIRES, Consumer, Provider, Wire, carried
 
+pytestmark = pytest.mark.once
+
 #: Bytes that the worker may have grown by: the calls of one client (32 MiB), each as its frame and as its payload, and some.
 GROWTH = 96 * MIB
 #: Seconds after which a proxy that takes no byte is not only slow.

@@ -9,6 +9,8 @@ from process_fixtures import Start
 from pymosn_process import READY, Upstream, _cluster, _listener, _table, eventually, free_ports
 from recorder import Recorder
 
+pytestmark = pytest.mark.once
+
 
 class Edge:
     """One listener whose router and cluster a test changes, and an admin port."""

@@ -13,6 +13,8 @@ import pytest
 from process_fixtures import Start
 from pymosn_process import PATIENCE, READY, Pymosn, TwoHops, eventually, get
 
+pytestmark = pytest.mark.once
+
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.passes import one_of
 
 from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
 from pymosn.config.load import Loaded, load_file, load_text
@@ -238,7 +239,7 @@ _TREES = st.recursive(
 
 
 @given(_TREES, st.booleans())
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=300 // one_of(3), suppress_health_check=[HealthCheck.too_slow], deadline=None)
 def test_no_document_makes_loading_raise(tree: Any, as_yaml: bool) -> None:
     text = yaml.dump(tree) if as_yaml else json.dumps(tree)
     loaded = load_text(text, "f", yaml=as_yaml)
@@ -246,13 +247,13 @@ def test_no_document_makes_loading_raise(tree: Any, as_yaml: bool) -> None:
 
 
 @given(st.text(max_size=200), st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300 // one_of(3), deadline=None)
 def test_no_text_makes_loading_raise(text: str, as_yaml: bool) -> None:
     assert load_text(text, "f", yaml=as_yaml).config is None
 
 
 @given(st.integers(min_value=0, max_value=len(DEFAULT_CONFIG) - 1), st.sampled_from(list('{}[],:"\\ x0-\n*&!%@`|>#')))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200 // one_of(3), deadline=None)
 def test_no_damaged_file_makes_loading_raise(at: int, char: str) -> None:
     text = DEFAULT_CONFIG[:at] + char + DEFAULT_CONFIG[at + 1 :]
     for as_yaml in (False, True):

@@ -7,6 +7,7 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.passes import one_of
 from tests.unit.protocol.decoding import requests
 
 from pymosn.core.chars import TARGET
@@ -102,7 +103,7 @@ def test_paths(path: bytes, normal: bytes | None) -> None:
 
 
 @given(st.one_of(PATHS, st.binary(max_size=30).map(lambda rest: b"/" + rest)))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500 // one_of(3), deadline=None)
 def test_the_normal_form_is_one(path: bytes) -> None:
     normal = normalize_path(path)
     if normal is None:
@@ -115,7 +116,7 @@ def test_the_normal_form_is_one(path: bytes) -> None:
 
 
 @given(PATHS | st.text("/.%2eEaf;-_~?*", max_size=20).map(lambda rest: b"/" + rest.encode()))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500 // one_of(3), deadline=None)
 def test_the_route_and_the_upstream_see_the_normal_form(target: bytes) -> None:
     """The decoder skips normal paths unlooked at; what it skips must be normal already."""
     outcome = requests([b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n"])
@@ -139,7 +140,7 @@ READINGS = re.compile(rb"/|%2F|%5C")
 
 
 @given(PATHS | st.text("/.%2eE5cCfF;ax", max_size=20).map(lambda rest: b"/" + rest.encode()), PATHS, POLICIES)
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000 // one_of(3), deadline=None)
 def test_a_rewritten_path_is_normal_and_does_not_climb(path: bytes, received: bytes, policy: PathPolicy) -> None:
     before = normalize_path(received, policy)
     if before is None:
@@ -160,7 +161,7 @@ def test_a_rewritten_path_is_normal_and_does_not_climb(path: bytes, received: by
 
 
 @given(PATHS | st.binary(max_size=12).map(lambda rest: b"/" + rest), POLICIES)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500 // one_of(3), deadline=None)
 def test_what_one_scan_accepts_is_normal(path: bytes, policy: PathPolicy) -> None:
     if is_plain_path(path):
         assert normalize_path(path, policy) == path

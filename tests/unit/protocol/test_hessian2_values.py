@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kit import dubbo_frames as dubbo
+from tests.passes import one_of
 
 from pymosn.protocol.dubbo import values
 from pymosn.protocol.dubbo.hessian2 import Hessian2Error
@@ -29,13 +30,13 @@ def read(data: bytes) -> Any:
     return value
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150 // one_of(3), deadline=None)
 @given(PLAIN, st.booleans())
 def test_values_written_by_others_are_read(value: Any, wide: bool) -> None:
     assert read(dubbo.Hessian2(wide).write(value)) == value
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150 // one_of(3), deadline=None)
 @given(PLAIN)
 def test_written_values_are_read_back(value: Any) -> None:
     assert read(write_value(value)) == value
@@ -123,7 +124,7 @@ def test_values_that_cannot_be_written() -> None:
         write_long(2**63)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300 // one_of(3), deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     with contextlib.suppress(Hessian2Error):

@@ -83,11 +83,11 @@ def test_of_a_thousand_headers_only_the_right_one_is_asked() -> None:
 
 
 def test_a_set_of_regexes_that_is_too_large_is_walked() -> None:
-    matchers: list[RouteMatcher] = [PathRegex(f"^/{place}/\\pL{{1,400}}x$") for place in range(30)]
+    matchers: list[RouteMatcher] = [PathRegex(f"^/{place}/\\pL{{1,300}}x$") for place in range(12)]
     host = VirtualHost("v", [], routes_of(matchers))
-    found = host.find(asking("/29/aax"))
+    found = host.find(asking("/11/aax"))
     assert found is not None
-    assert found.name == "29"
+    assert found.name == "11"
 
 
 def test_many_regexes_are_compiled_in_steps_and_the_first_that_matches_is_chosen() -> None:
