@@ -1,10 +1,11 @@
-"""Counters of a finished exchange, and a line in the process log for a failure."""
+"""Counters and access logs of a finished exchange, and a line in the process log for a failure."""
 
 from __future__ import annotations
 
-from pymosn.api.exchange import Exchange
+from pymosn.api.exchange import AccessLog, Exchange
 from pymosn.core.counters import DownstreamStats
 from pymosn.core.failure import DEADLINE_EXCEEDED, Failure
+from pymosn.core.foreign import report
 from pymosn.core.log import DEBUG, WARN, Log
 
 
@@ -46,3 +47,12 @@ def count(exchange: Exchange, stats: DownstreamStats, was_tunnel: bool) -> None:
     if failure is not None:
         stats.request_failed.value += 1
         stats.count_reason(failure.reason)
+
+
+def write_logs(exchange: Exchange, access_logs: list[AccessLog]) -> None:
+    """Writes a finished exchange to the listener's access logs."""
+    for access_log in access_logs:
+        try:
+            access_log.log(exchange)
+        except BaseException as error:  # of the heads of an installed protocol
+            report("an access log cannot be written", error)

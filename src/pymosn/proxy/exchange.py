@@ -6,8 +6,8 @@ Everything happens in one synchronous call stack. The exchange waits in three ca
 attempt has no stream yet, or a peer has to send something.
 
 An exchange is in exactly one `stage` and only moves forward, except for retries. The request's body has no stage: it may
-arrive in any of them. It is forwarded while there is an upstream and held in a `BodyFlow` while there is none. `EVENTS`
-lists what each event does in each stage; tests/unit/proxy/test_exchange_stages.py checks the table against the code.
+arrive in any of them. It is forwarded while there is an upstream and held in a `BodyFlow` while there is none. The table in
+`events` lists what each event does in each stage.
 
 The parts: `decision` decides where a request goes and `dispatch` performs that; `forwarder` makes attempts, `attempts`
 decides "next host or stop"; `filtering` runs filters; `body_flow` holds bytes that wait; `responder` sends a response that
@@ -17,7 +17,6 @@ does not simply stream through; `tunnel`, `transcoding` and `mirroring` wrap the
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Final
 
 from mypy_extensions import i64, mypyc_attr
 
@@ -45,7 +44,7 @@ from pymosn.core.overload import SHED
 from pymosn.core.timers import NEVER, RESOLUTION
 from pymosn.core.uri import STRICT_PATHS
 from pymosn.network.host_demands import HostDemands
-from pymosn.proxy.accounting import count, log_failure
+from pymosn.proxy.accounting import count, log_failure, write_logs
 from pymosn.proxy.bodies import RequestBody, ResponseBody
 from pymosn.proxy.dispatch import DispatchOwner, act, on_transcoded, route_request
 from pymosn.proxy.filtering import WAITING, Verdict, run_completion
@@ -55,38 +54,11 @@ from pymosn.proxy.mirroring import Mirroring
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.owner import DONE, HOLDING, RESPONDING, TUNNELING
 from pymosn.proxy.reply_stream import ReplyStream
-from pymosn.proxy.responder import FILTER_FAILURES, Responder
+from pymosn.proxy.responder import FILTER_FAILURES, Responder, failure_headers, last_trailers
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import REQUEST, RESPONSE, ROUTE, TRANSCODE, FilterHandle
 from pymosn.proxy.transcoding import Transcoding
 from pymosn.proxy.tunnel import Tunnel, not_a_tunnel
-
-#: What each event does in each stage, and the stage afterwards where it changes. "-": cannot happen.
-#: "502" and "504" are local replies, as is "reply"; response filters see them too, and may hold them.
-EVENTS: Final[dict[str, tuple[str, ...]]] = {
-    #                   FILTERING            ATTEMPTING           AWAITING              HOLDING
-    #                   RESPONDING           TUNNELING            DONE
-    "request data":    ("hold",              "hold",              "forward",            "forward",
-                        "forward",           "forward",           "ignore"),
-    "filter passes":   ("route > ATTEMPTING", "acquire",          "-",                  "send > RESPONDING",
-                        "-",                 "-",                 "ignore"),
-    "filter replies":  ("reply > DONE",      "reply > DONE",      "-",                  "reply > DONE",
-                        "-",                 "-",                 "ignore"),
-    "stream ready":    ("-",                 "send > AWAITING",   "-",                  "-",
-                        "-",                 "-",                 "ignore"),
-    "attempt fails":   ("-",                 "retry or 502 > DONE", "retry or 502 > DONE", "502 > HOLDING",
-                        "reset > DONE",      "reset > DONE",      "ignore"),
-    "response head":   ("-",                 "-",                 "filter > HOLDING, else send > RESPONDING", "-",
-                        "-",                 "-",                 "ignore"),
-    "response data":   ("-",                 "-",                 "-",                  "hold",
-                        "send",              "send",              "ignore"),
-    "client gone":     ("cancel > DONE",     "cancel > DONE",     "cancel > DONE",      "cancel > DONE",
-                        "cancel > DONE",     "cancel > DONE",     "ignore"),
-    "deadline":        ("504 > DONE",        "504 > DONE",         "504 > DONE",          "504 > HOLDING",
-                        "reset > DONE",      "-",                  "-"),
-    "timeout":         ("-",                 "504 > DONE",        "504 > DONE",         "504 > HOLDING",
-                        "reset > DONE",      "end > DONE",        "-"),
-}  # fmt: skip
 
 
 @mypyc_attr(free_list_len=1)
@@ -445,7 +417,7 @@ class ExchangeDriver(DispatchOwner):
         exchange.failure = failure
         exchange.failure_detail = detail
         head_sent = self.stage >= RESPONDING
-        trailers = self._last_trailers(failure) if self.stage == RESPONDING else None
+        trailers = last_trailers(exchange, self._responder, failure) if self.stage == RESPONDING else None
         self.cancel_attempt()
         self.cancel_filter()
         if self._responder is not None:
@@ -462,11 +434,7 @@ class ExchangeDriver(DispatchOwner):
             self.sender.reset(failure)
             self.finish()
             return
-        headers = headers_from(None)
-        if failure.retry_after > 0:
-            headers.set("retry-after", str(failure.retry_after))
-        if self.options.reason_header:
-            headers.set("x-pymosn-reason", failure.reason)
+        headers = failure_headers(failure, self.options.reason_header)
         try:
             body = exchange.request.failure_body(failure)
             head = self._local_head(failure.status, headers, body, failure)
@@ -476,19 +444,6 @@ class ExchangeDriver(DispatchOwner):
             if not self.is_over():
                 self.sender.reset(failure)
                 self.finish()
-
-    def _last_trailers(self, failure: Failure) -> Headers | None:
-        """What ends a response that has begun; None: it is broken off."""
-        response = self.exchange.response
-        if response is None or failure is CLIENT_GONE or failure is CLIENT_WRITE_TIMEOUT:
-            return None
-        if self._responder is not None and not self._responder.takes_trailers():
-            return None
-        try:
-            return self.exchange.request.failure_trailers(response, failure)
-        except BaseException as error:  # of the heads of an installed protocol
-            report("trailers cannot be made", error)
-            return None
 
     def break_down(self, error: BaseException) -> None:
         report("an exchange failed", error)
@@ -517,11 +472,7 @@ class ExchangeDriver(DispatchOwner):
         exchange = self.exchange
         exchange.finished = runtime.clock.now
         count(exchange, self.options.stats, was_tunnel)
-        for access_log in self.options.access_logs:
-            try:
-                access_log.log(exchange)
-            except BaseException as error:  # of the heads of an installed protocol
-                report("an access log cannot be written", error)
+        write_logs(exchange, self.options.access_logs)
         filters = self.options.filters
         if filters.on_complete:
             run_completion(self, filters.on_complete)

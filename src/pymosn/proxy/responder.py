@@ -10,9 +10,11 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from pymosn.api.exchange import Exchange
 from pymosn.api.stream import RequestSender
-from pymosn.core.failure import FILTER_ERROR, FILTER_TIMEOUT
-from pymosn.core.headers import Headers
+from pymosn.core.failure import CLIENT_GONE, CLIENT_WRITE_TIMEOUT, FILTER_ERROR, FILTER_TIMEOUT, Failure
+from pymosn.core.foreign import report
+from pymosn.core.headers import Headers, headers_from
 from pymosn.core.message import UNKNOWN_LENGTH, ResponseHead
 from pymosn.proxy.body_flow import BodyFlow
 from pymosn.proxy.filter_code import report_error
@@ -224,3 +226,30 @@ class Responder(ChunkReceiver):
         if stream is not None:
             self.stream = None
             stream.cancel()
+
+
+def failure_headers(failure: Failure, has_reason: bool) -> Headers:
+    """The headers of a local reply to a failure. `has_reason`: whether they contain its reason word."""
+    headers = headers_from(None)
+    if failure.retry_after > 0:
+        headers.set("retry-after", str(failure.retry_after))
+    if has_reason:
+        headers.set("x-pymosn-reason", failure.reason)
+    return headers
+
+
+def last_trailers(exchange: Exchange, responder: Responder | None, failure: Failure) -> Headers | None:
+    """The trailers that report a failure after the response has begun; None: it is broken off.
+
+    `responder`: of the response, if it has one.
+    """
+    response = exchange.response
+    if response is None or failure is CLIENT_GONE or failure is CLIENT_WRITE_TIMEOUT:
+        return None
+    if responder is not None and not responder.takes_trailers():
+        return None
+    try:
+        return exchange.request.failure_trailers(response, failure)
+    except BaseException as error:  # of the heads of an installed protocol
+        report("trailers cannot be made", error)
+        return None

@@ -14,7 +14,8 @@ from pymosn.core.failure import CLIENT_GONE, CONNECT_REFUSED, RESET_BEFORE_RESPO
 from pymosn.core.log import Log
 from pymosn.core.message import UNKNOWN_LENGTH
 from pymosn.core.registry import Registry
-from pymosn.proxy.exchange import EVENTS, ExchangeDriver
+from pymosn.proxy.events import EVENTS
+from pymosn.proxy.exchange import ExchangeDriver
 from pymosn.proxy.runtime import Runtime
 from pymosn.testing import SERVICE, World
 from pymosn.testing.fakes import PROTOCOL, rounds
