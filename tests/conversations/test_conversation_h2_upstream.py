@@ -281,6 +281,39 @@ def test_a_client_cannot_end_the_requests_of_others_by_those_that_its_host_refus
     assert other.result(staying) == (200, b"ok")
 
 
+def test_clients_that_leave_do_not_end_the_requests_of_others(start: Start) -> None:
+    """What a host has sent meanwhile arrives on more streams than are remembered."""
+    talk = start(protocols=["Http2"], plan={"upstream_protocol": "Http2"})
+    other = h2_client(talk, "192.0.2.8")
+    staying = other.requests(request(b"GET", b"/", b"a"))
+    upstream = h2_upstream(talk.expect_dial())
+    waiting = upstream.takes_stream()
+    clients = [h2_client(talk, f"192.0.2.{number}") for number in range(10, 16)]
+    for client in clients:
+        for _ in range(100):
+            client.requests(request(b"GET", b"/", b"a"))
+    leaving = [upstream.takes_stream() for _ in range(600)]
+    for client in clients:
+        client.resets()
+    upstream.end.write(b"".join(frame(DATA, b"x", stream=stream.number) for stream in leaving))
+    upstream.settle()
+    upstream.responds(waiting, 200, SIZED, b"ok")
+    assert other.result(staying) == (200, b"ok")
+
+
+def test_a_host_that_flushes_nothing_is_no_flood(start: Start) -> None:
+    _, client, upstream = begin(start)
+    for turn in range(300):
+        if turn:
+            client.sends(GET)
+        stream = upstream.takes_stream()
+        upstream.responds(stream, 200, SIZED, b"o", end=False)
+        upstream.end.write(frame(DATA, b"", stream=stream.number) * 2)
+        upstream.settle()
+        upstream.sends_data(stream, b"k", True)
+        client.receives(OK)
+
+
 @pytest.mark.parametrize(("body", "end"), [(b"okk", False), (b"o", True)])
 def test_a_length_that_is_wrong_resets_the_stream_alone(start: Start, body: bytes, end: bool) -> None:
     talk, client, upstream = begin(start)

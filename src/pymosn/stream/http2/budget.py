@@ -42,8 +42,10 @@ UPDATES: Final[i64] = 1000
 UPDATE_RATE: Final[i64] = 100
 UPDATES_OF_FRAME: Final[i64] = 10
 #: DATA without content that does not end its stream. Small frames are no waste: gRPC messages may have a few bytes.
+#: Two for each stream are free: some hosts flush nothing.
 EMPTY_DATA: Final[i64] = 100
 EMPTY_DATA_RATE: Final[i64] = 10
+EMPTY_DATA_OF_STREAM: Final[i64] = 2
 
 
 @mypyc_attr(acyclic=True)
@@ -114,6 +116,7 @@ class Budget:
         """The peer has opened a stream."""
         self.updates.earn(UPDATES_OF_FRAME)
         self.priorities.earn(PRIORITIES_OF_STREAM)
+        self.empty_data.earn(EMPTY_DATA_OF_STREAM)
 
     def on_completed(self) -> None:
         """A stream has ended after all that was to be sent."""

@@ -353,7 +353,7 @@ class Http2Connection(LivingConnection):
             if self.is_idle(stream_id):
                 raise ProtocolError(HTTP2_ERROR, f"RST_STREAM on stream {stream_id}, which is idle")
             return
-        if not (self.is_client or stream.is_answered or self.read_at >= stream.opened_at + LASTING):
+        if not (stream.is_answered or self.read_at >= stream.opened_at + LASTING):
             self.spend_reset()
         if not stream.remote_ended:
             self.remember(stream_id, BY_PEER)
@@ -404,20 +404,19 @@ class Http2Connection(LivingConnection):
     # ---- streams that fail
 
     def spend_reset(self) -> None:
-        """A stream was reset by the peer, or because of it. Raises ProtocolError if that was once too often."""
-        if not self.budget.take_reset(self.read_at):
-            raise ProtocolError(RESET_FLOOD, "too many streams were reset")
-
-    def fail_stream(self, stream: Http2Stream, code: i64) -> None:
-        """The peer has violated the protocol on one stream: resets it. Raises ProtocolError if that was once too often.
+        """A stream was reset by the peer, or because of it. Raises ProtocolError if that was once too often.
 
         Not of a host: clients choose what it is asked, and one of them could end the requests of all others.
         """
+        if not self.is_client and not self.budget.take_reset(self.read_at):
+            raise ProtocolError(RESET_FLOOD, "too many streams were reset")
+
+    def fail_stream(self, stream: Http2Stream, code: i64) -> None:
+        """The peer has violated the protocol on one stream: resets it. Raises ProtocolError if that was once too often."""
         self.reset_stream(stream, code)
         stream.remote_ended = True
         self.tell_reset(stream, BAD_RESPONSE if self.is_client else MALFORMED)
-        if not self.is_client:
-            self.spend_reset()
+        self.spend_reset()
 
     def break_stream(self, stream: Http2Stream, error: BaseException) -> None:
         """A receiver has raised an exception: only its stream is reset."""

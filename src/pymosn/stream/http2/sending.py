@@ -63,6 +63,7 @@ class SendingConnection:
         self._unread: i64 = 0
         # Streams that were reset before the peer ended them, BY_US or BY_PEER; the latest last. None: there was none.
         self._resets: dict[int, int] | None = None
+        self._has_forgotten = False
         # The queue of streams that may send.
         self._next: Http2Stream | None = None
         self._last: Http2Stream | None = None
@@ -144,12 +145,16 @@ class SendingConnection:
             resets = self._resets = {}
         elif len(resets) >= REMEMBERED:
             del resets[next(iter(resets))]
+            self._has_forgotten = True
         resets[int(stream_id)] = by
 
     def reset_by(self, stream_id: i64) -> int:
-        """Who has reset a stream that is not open any more; 0 if both sides have ended it."""
+        """Who has reset a stream that is not open any more; 0 if both sides have ended it.
+
+        BY_US if it may have been forgotten: what arrives for it is ignored then, as it must be if we have reset it.
+        """
         resets = self._resets
-        return 0 if resets is None else resets.get(int(stream_id), 0)
+        return 0 if resets is None else resets.get(int(stream_id), BY_US if self._has_forgotten else 0)
 
     def release(self, stream: Http2Stream, code: i64 = CANCEL) -> None:
         """The owner no longer needs the stream: it is reset with `code` unless our side has ended it.
