@@ -12,8 +12,8 @@ from pymosn.core.log import DEBUG, WARN, Log
 def log_failure(log: Log, exchange: Exchange, failure: Failure, detail: str) -> None:
     """Logs a failure at WARN: attacks, and server errors but for those of overload (`retry_after`); others at DEBUG.
 
-    So is a deadline that the client has chosen: some streams always end by it, and clients could fill the log.
-    The line about an attack has the address of the client.
+    A deadline that the client has chosen is logged at DEBUG too: some streams always end by it, and clients could fill the
+    log. The line about an attack has the address of the client.
     """
     is_error = failure.status >= 500 and failure.retry_after == 0 and failure is not DEADLINE_EXCEEDED
     level = WARN if failure.is_attack or is_error else DEBUG
