@@ -545,10 +545,13 @@ def test_the_last_bytes_for_a_host_that_has_ended_its_side(start: Start, is_read
         upstream.end.grant(None, 100_000)
         upstream.settle()
         assert (len(stream.data), stream.has_end) == (100_000, True)
+        upstream.sends(frame(GOAWAY, bytes(8)))
+        assert upstream.peer.is_lingering(), "a reset would take the last bytes away that are on their way"
+        upstream.resets()
     else:
         talk.advance(61.0)
         assert stream.code == CANCEL
-    assert upstream.is_open()
+        assert upstream.is_open()
 
 
 def test_a_refused_web_socket(start: Start) -> None:

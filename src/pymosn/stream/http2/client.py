@@ -101,6 +101,8 @@ class ClientConnection(Http2Connection):
         self.has_settings = False
         #: Streams that the host is expected to allow, until its SETTINGS arrive.
         self.expected_streams: i64 = INITIAL_STREAMS
+        #: Whether the host may not have got the last bytes of a tunnel yet.
+        self.has_tail = False
         self._next_id: i64 = 1
         # Streams that were reset but may still be open for the host, until a PING is answered; whether none may be sent.
         self._pending_resets: i64 = 0
@@ -226,6 +228,7 @@ class ClientConnection(Http2Connection):
         if stream.is_closed:
             return
         if stream.is_tunnel and stream.local_ended and stream.remote_ended:
+            self.has_tail = True
             self.release(stream)  # its last bytes wait for the host
             return
         if stream.id > 0:

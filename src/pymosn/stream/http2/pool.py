@@ -162,7 +162,10 @@ class Http2Client(SharedConnection):
     def close_if_done(self) -> None:
         if self.is_retired and self.http2.active == 0 and not self.connection.is_closed:
             self.http2.say_goodbye()
-            self.connection.close(CLOSED_LOCALLY)
+            if self.http2.has_tail:
+                self.connection.close_lingering(CLOSED_LOCALLY)  # a reset of TCP would destroy it
+            else:
+                self.connection.close(CLOSED_LOCALLY)
 
     # ---- called by the connection's streams
 
