@@ -16,6 +16,7 @@ from pymosn.protocol.http2.frames import (
     GOAWAY,
     HTTP_1_1_REQUIRED,
     INITIAL_WINDOW_SIZE,
+    INITIAL_WINDOW_SIZE,
     MAX_CONCURRENT_STREAMS,
     NO_ERROR,
     PING,
@@ -425,6 +426,35 @@ def test_a_connection_grows_old(start: Start) -> None:
     assert upstream.peer.is_closed()
     client.sends(GET)
     answer(client, successor)
+
+
+def test_uploads_that_fill_the_socket_leave_room_for_other_requests(start: Start) -> None:
+    """The host reads more slowly than the uploads arrive: whenever it has read, other requests are sent first."""
+    upload = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"
+    talk, client, upstream = begin(start, upload, settings=((int(INITIAL_WINDOW_SIZE), 1 << 20),))
+    upstream.end.grant(None, 1 << 24)
+    upstream.settle()
+    uploads = [client, *(talk.connect() for _ in range(9))]
+    for one in uploads[1:]:
+        one.sends(upload)
+    transport = upstream.peer.transport
+    upstream.peer.stalls()
+    for one in uploads:
+        one.sends(b"x" * 200_000)
+    other = talk.connect()
+    other.sends(GET)
+    read = transport.on_arrival
+
+    def read_and_stall() -> None:
+        transport.is_stalled = True
+        read()
+
+    transport.on_arrival = read_and_stall
+    for _ in range(2):
+        upstream.peer.reads_on()
+    assert any(stream.fields[b":method"] == b"GET" for stream in upstream.end.streams.values())
+    transport.on_arrival = read
+    upstream.peer.reads_on()
 
 
 # ---- PING
