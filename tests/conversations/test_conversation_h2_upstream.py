@@ -16,7 +16,6 @@ from pymosn.protocol.http2.frames import (
     GOAWAY,
     HTTP_1_1_REQUIRED,
     INITIAL_WINDOW_SIZE,
-    INITIAL_WINDOW_SIZE,
     MAX_CONCURRENT_STREAMS,
     NO_ERROR,
     PING,
