@@ -107,6 +107,8 @@ def _keys(cls: type, prefix: str, parent: State, found: list[tuple[type, State]]
         for path, block in _blocks(inner, name):
             if block not in _SECTIONS:
                 inner_state = State.PLANNED if block in network_filters.PLANNED else state
+                if block in network_filters.REJECTED:
+                    inner_state = State.IGNORED
                 yield from _keys(block, path, inner_state, found)
             elif all(block is not other for other, _ in found):
                 found.append((block, state))

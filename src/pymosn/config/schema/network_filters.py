@@ -345,7 +345,9 @@ NetworkFilter = (
     | FaultInjectFilter
 )
 #: Filters that are not implemented yet; a file that uses one is rejected.
-PLANNED: Final = (GrpcFilter, TunnelFilter, FaultInjectFilter)
+PLANNED: Final = (TunnelFilter, FaultInjectFilter)
+#: Filters that will not be implemented; a file that uses one is rejected.
+REJECTED: Final = (GrpcFilter,)
 
 
 class ActingFilters(NamedTuple):
