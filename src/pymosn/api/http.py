@@ -348,7 +348,7 @@ class HttpResponse(ResponseHead):
 
     def add_date(self, dates: HttpDates) -> None:
         if not self.has_date:
-            self.headers.add_lines(dates.line())
+            self.headers.add_date(dates)
 
     def accept_status(self) -> bool:
         if self.status > MAX_STATUS:

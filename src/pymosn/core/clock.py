@@ -36,10 +36,22 @@ class HttpDates:
         self._clock = clock
         self._until = 0.0
         self._line = b""
+        # The last block that the line was appended to, and the result.
+        self._block = b""
+        self._dated = b""
+
+    def append_to(self, block: bytes) -> bytes:
+        """`block` with the line. For the same block it is the same object, so that responses of one kind share it."""
+        line = self.line()
+        if block != self._block or len(self._dated) == 0:
+            self._dated = block + line
+            self._block = block
+        return self._dated
 
     def line(self) -> bytes:
         """`date: ...` for now, with its line end (RFC 9110 section 6.6.1)."""
         if self._clock.now >= self._until:
             self._until = self._clock.now + 1.0
+            self._dated = b""
             self._line = b"date: " + formatdate(self._clock.wall(), usegmt=True).encode() + b"\r\n"
         return self._line

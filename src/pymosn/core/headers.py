@@ -13,6 +13,7 @@ from typing import Final, overload
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.core.chars import FIELD_VALUE, TOKEN, all_in, has_lowered
+from pymosn.core.clock import HttpDates
 from pymosn.core.failure import REPEATED_FIELD, Refused
 from pymosn.core.plain import plain_text
 
@@ -170,7 +171,7 @@ def refuse_framing(lowered: bytes) -> None:
         raise HeaderError(f"header {lowered.decode()} is managed by the proxy because it controls message framing")
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
+@mypyc_attr(allow_interpreted_subclasses=True, acyclic=True)
 class Headers:
     """An ordered, case-insensitive multimap of header fields. How they are stored is up to each protocol.
 
@@ -305,6 +306,10 @@ class Headers:
                 name, _, value = line.partition(b":")
                 self.add_raw(name, value.strip(b" \t"))
 
+    def add_date(self, dates: HttpDates) -> None:
+        """Adds the Date field for now."""
+        self.add_lines(dates.line())
+
     def put_first(self, name: bytes, value: bytes) -> None:
         """Adds a checked field before all others, where the protocol keeps an order."""
         self.add_raw(name, value)
@@ -314,7 +319,7 @@ class Headers:
         return len(wire_lines(self))
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
+@mypyc_attr(allow_interpreted_subclasses=True, acyclic=True)
 class HttpHeaders(Headers):
     """The fields of an HTTP message, kept as a block of wire lines.
 
@@ -327,13 +332,12 @@ class HttpHeaders(Headers):
         `bits`: the `name_bit` of each name in it, from a codec that has seen them anyway; -1 when they are not known.
         """
         self._block: bytes = block
-        # The block that the bits describe: a method that only removes lines replaces the block and leaves the bits alone.
+        # Every name in the block has its bit; others may too. A method that only removes lines leaves the bits alone.
         self._bits: i64 = bits
-        self._bits_of: bytes = block
 
     def _find(self, name: bytes) -> i64:
         """The offset of the first line whose name is `name` (lower case), or -1."""
-        if self._bits_of is self._block and len(name) > 0 and self._bits & _bit_of(name, len(name)) == 0:
+        if len(name) > 0 and self._bits & _bit_of(name, len(name)) == 0:
             return -1
         return find_field(self._block, name, 0)
 
@@ -351,7 +355,7 @@ class HttpHeaders(Headers):
         start = line_start(name)
         raw = encode_value(name, value)
         bit = _bit_of(start, len(start) - 2)
-        if self._bits_of is not self._block or self._bits & bit != 0:
+        if self._bits & bit != 0:
             self.remove_raw(lower_name(name))
         self._append(bit, start, raw)
 
@@ -380,15 +384,9 @@ class HttpHeaders(Headers):
 
     def _append(self, bit: i64, start: bytes, value: bytes) -> None:
         """Adds a line; `bit` is the one of its name."""
-        block = self._block
         line = start + value + b"\r\n"
-        longer = block + line
-        if self._bits_of is block:
-            self._bits |= bit
-        else:
-            self._bits = -1
-        self._bits_of = longer
-        self._block = longer
+        self._block = self._block + line
+        self._bits |= bit
 
     def remove_raw(self, name: bytes) -> bool:
         at: i64 = self._find(name)
@@ -414,12 +412,18 @@ class HttpHeaders(Headers):
         return found
 
     def copy(self) -> Headers:
-        return HttpHeaders(self._block, self._bits if self._bits_of is self._block else -1)
+        return HttpHeaders(self._block, self._bits)
 
     def add_lines(self, lines: bytes) -> None:
         self._block = self._block + lines
+        self._bits = -1
+
+    def add_date(self, dates: HttpDates) -> None:
+        self._block = dates.append_to(self._block)
+        self._bits |= _bit_of(b"date", 4)
 
     def put_first(self, name: bytes, value: bytes) -> None:
+        self._bits |= _bit_of(name, len(name))
         self._block = name + b": " + value + b"\r\n" + self._block
 
     def wire_size(self) -> i64:

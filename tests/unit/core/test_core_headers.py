@@ -20,8 +20,18 @@ class HeadersBesideAList(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.headers = HttpHeaders()
+        self.headers = HttpHeaders(b"", 0)
         self.model: list[tuple[str, str]] = []
+
+    @rule(name=names)
+    def put_first(self, name: str) -> None:
+        self.headers.put_first(name.lower().encode(), b"1")
+        self.model.insert(0, (name.lower(), "1"))
+
+    @rule(name=names)
+    def add_lines(self, name: str) -> None:
+        self.headers.add_lines(f"{name}: 1\r\n".encode())
+        self.model.append((name.lower(), "1"))
 
     @rule(name=names, value=values)
     def add(self, name: str, value: str) -> None:

@@ -15,7 +15,7 @@ from pymosn.api.stream import ConnectionPool, PoolTarget, ServerStreams, StreamH
 from pymosn.core.clock import Clock, HttpDates
 from pymosn.core.counters import Metrics
 from pymosn.core.failure import CLOSED_BY_PEER, NO_ROUTE, Failure
-from pymosn.core.headers import HeaderError, HttpHeaders
+from pymosn.core.headers import HeaderError, HttpHeaders, wire_lines
 from pymosn.core.registry import Registry
 from pymosn.core.request_ids import RequestIds
 from pymosn.core.timers import TimerWheel
@@ -229,6 +229,21 @@ def test_date_is_made_once_a_second() -> None:
     assert dates.line().endswith(b":37 GMT\r\n")
     clock.now += 1.0
     assert dates.line().endswith(b":38 GMT\r\n")
+
+
+def test_responses_with_the_same_block_share_the_dated_one() -> None:
+    clock = FakeClock(wall_time=WALL)
+    dates = HttpDates(clock)
+    first, second = HttpHeaders(b"a: 1\r\n", 0), HttpHeaders(b"a: 1\r\n", 0)
+    first.add_date(dates)
+    second.add_date(dates)
+    assert wire_lines(first) is wire_lines(second)
+    assert second.get("date") == "Sun, 06 Nov 1994 08:49:37 GMT"
+    assert dates.append_to(b"b: 2\r\n") == b"b: 2\r\n" + dates.line()
+    clock.wall_time += 1
+    clock.now += 1.0
+    assert dates.append_to(b"b: 2\r\n").endswith(b":38 GMT\r\n")
+    assert dates.append_to(b"") == dates.line()
 
 
 def test_request_ids_look_like_uuids_and_differ() -> None:
