@@ -1,26 +1,40 @@
 """The other end of an HTTP/2 connection of the proxy, which carries one request: of a test's client, or of a host.
 
-It reads with the proxy's own codec. What it sends need not be valid: that is for the proxy to judge.
+It reads and writes with the proxy's own codec. What it sends need not be valid: that is for the proxy to judge.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from librt.strings import BytesWriter
+
 from pymosn.api.protocol import NEED_MORE
+from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import Headers, HttpHeaders
 from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http2 import decoder as kinds
 from pymosn.protocol.http2 import frames
 from pymosn.protocol.http2.decoder import FrameDecoder
 from pymosn.protocol.http2.hpack_decoder import HpackDecoder
+from pymosn.protocol.http2.hpack_encoder import write_literal
 from pymosn.protocol.http2.settings import PeerSettings
+from pymosn.protocol.http2.writer import (
+    settings_frame,
+    window_update,
+    write_data,
+    write_head,
+    write_ping,
+    write_settings_ack,
+)
 
 Pairs = list[tuple[bytes, bytes]]
 
 _STREAM: Final = 1
 _LIMITS: Final = HttpLimits(head=1 << 30, fields=1 << 20, body=0)
 _FRAME: Final = 16384
+#: A literal field that is not added to the table (RFC 7541 section 6.2.2).
+_LITERAL: Final = 0
 #: Fields that HTTP/2 does not have (RFC 9113 section 8.2.2).
 _OF_CONNECTION: Final = (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
 
@@ -61,14 +75,15 @@ class Http2End:
 
     def opening(self) -> bytes:
         """What is sent first: the largest windows."""
-        window = int(frames.LARGEST_WINDOW)
-        settings = _frame(frames.SETTINGS, 0, 0, _number(frames.INITIAL_WINDOW_SIZE, 2) + _number(window, 4))
-        update = _frame(frames.WINDOW_UPDATE, 0, 0, _number(window - int(frames.DEFAULT_WINDOW), 4))
+        window = frames.LARGEST_WINDOW
+        settings = settings_frame([(frames.INITIAL_WINDOW_SIZE, window)])
+        update = window_update(0, window - frames.DEFAULT_WINDOW)
         held, self._held = self._held, None
         return (frames.PREFACE if self._is_client else b"") + settings + update + (held or b"")
 
-    def _answer(self, frame: bytes) -> None:
+    def _answer(self, out: FrameWriter) -> None:
         """Sends a frame of its own accord, but nothing before the preface."""
+        frame = _bytes_of(out)
         if self._held is None:
             self._write(frame)
         else:
@@ -76,14 +91,12 @@ class Http2End:
 
     def head(self, fields: Iterable[tuple[bytes, bytes]], end: bool) -> bytes:
         """The frames of a head or of trailers."""
-        block = b"".join(b"\x00" + _string(name) + _string(value) for name, value in fields)
-        pieces = [block[at : at + _FRAME] for at in range(0, len(block), _FRAME)] or [b""]
-        out = []
-        for index, piece in enumerate(pieces):
-            flags = int(frames.END_STREAM) if end and index == 0 else 0
-            flags |= int(frames.END_HEADERS) if index == len(pieces) - 1 else 0
-            out.append(_frame(frames.CONTINUATION if index else frames.HEADERS, flags, _STREAM, piece))
-        return b"".join(out)
+        block = BytesWriter()
+        for name, value in fields:
+            write_literal(block, _LITERAL, 0, name, value)
+        out = FrameWriter()
+        write_head(out, _STREAM, block.getvalue(), end, _FRAME)
+        return _bytes_of(out)
 
     async def data(self, data: bytes, end: bool) -> bytes:
         """The next frame of `data`, as large as the windows allow; waits until they allow something."""
@@ -93,7 +106,9 @@ class Http2End:
         size = min(len(data), self._window, self._stream_window, _FRAME) if data else 0
         self._window -= size
         self._stream_window -= size
-        return _frame(frames.DATA, frames.END_STREAM if end and size == len(data) else 0, _STREAM, data[: max(size, 0)])
+        out = FrameWriter()
+        write_data(out, _STREAM, data[: max(size, 0)], end and size == len(data))
+        return _bytes_of(out)
 
     def stop(self) -> None:
         """The connection is gone: nobody waits for its windows."""
@@ -116,10 +131,14 @@ class Http2End:
                 before = self._settings.window
                 self._settings.apply(decoder.data, self._is_client)
                 self._stream_window += int(self._settings.window - before)
-                self._answer(_frame(frames.SETTINGS, frames.ACK, 0, b""))
+                out = FrameWriter()
+                write_settings_ack(out)
+                self._answer(out)
                 self._may_send.set()
             elif kind == kinds.PING and not decoder.is_ack:
-                self._answer(_frame(frames.PING, frames.ACK, 0, decoder.data))
+                out = FrameWriter()
+                write_ping(out, decoder.data, True)
+                self._answer(out)
             elif kind == kinds.WINDOW_UPDATE:
                 if decoder.stream_id == 0:
                     self._window += int(decoder.number)
@@ -136,22 +155,5 @@ def headers_of(fields: Pairs) -> HttpHeaders:
     return HttpHeaders(b"".join(b"%b: %b\r\n" % pair for pair in fields))
 
 
-def _number(number: int, width: int) -> bytes:
-    return int(number).to_bytes(width, "big")
-
-
-def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    return _number(len(payload), 3) + bytes((int(kind), int(flags))) + _number(stream, 4) + payload
-
-
-def _string(text: bytes) -> bytes:
-    """A string literal of HPACK without Huffman coding (RFC 7541 section 5.2)."""
-    size = len(text)
-    if size < 127:
-        return bytes((size,)) + text
-    out = bytearray((127,))
-    size -= 127
-    while size >= 128:
-        out.append(size % 128 + 128)
-        size //= 128
-    return bytes(out) + bytes((size,)) + text
+def _bytes_of(out: FrameWriter) -> bytes:
+    return b"".join(out.take())
