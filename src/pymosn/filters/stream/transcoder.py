@@ -86,8 +86,8 @@ class Conversions:
             problems.one_of(".type", settings.type, TYPES)
             clients, upstream = TYPES.get(settings.type, (HTTP, BOLT))
             self._rules.append(Conversion(clients, "", "", upstream))
-        #: Whether requests are converted before the route is selected.
-        self.is_early = settings.trans.get("receiver_phase", 1) == BEFORE_ROUTE
+        # Whether requests are converted before the route is selected.
+        self._is_early = settings.trans.get("receiver_phase", 1) == BEFORE_ROUTE
         if settings.trans.get("receiver_phase", 1) not in PHASES:
             problems.add(".trans.receiver_phase", f"must be 0, 1 or 2, not {settings.trans['receiver_phase']!r}")
         problems.end()
@@ -110,7 +110,20 @@ class Conversions:
             problems.add(f"{path}.rule_info.upstream_protocol", text)
         self._rules.append(Conversion(HTTP, name, value, upstream))
 
-    def choose(self, exchange: Exchange) -> None:
+    def choose_early(self, exchange: Exchange) -> None:
+        """Chooses before the route is selected, if the rules are for that phase."""
+        if self._is_early:
+            self._choose(exchange)
+
+    def choose_by_route(self, exchange: Exchange) -> None:
+        """Chooses by the rules of the route, if it has any, else by these."""
+        own = exchange.route_config("transcoder")
+        if isinstance(own, Conversions):
+            own._choose(exchange)
+        elif not self._is_early:
+            self._choose(exchange)
+
+    def _choose(self, exchange: Exchange) -> None:
         """Chooses the upstream protocol by the first rule that matches the request."""
         headers = exchange.request.headers
         for rule in self._rules:
@@ -130,11 +143,10 @@ class HttpConversionFilter(StreamFilter):
         self._conversions = conversions
 
     def on_request(self, exchange: Exchange) -> None:
-        if self._conversions.is_early:
-            self._conversions.choose(exchange)
+        self._conversions.choose_early(exchange)
 
     def on_route(self, exchange: Exchange) -> None:
-        _choose_by_route(self._conversions, exchange)
+        self._conversions.choose_by_route(exchange)
 
 
 class HttpToBolt(Transcoder):
@@ -150,11 +162,10 @@ class HttpToBolt(Transcoder):
         self._conversions = conversions
 
     def on_request(self, exchange: Exchange) -> None:
-        if self._conversions.is_early:
-            self._conversions.choose(exchange)
+        self._conversions.choose_early(exchange)
 
     def on_route(self, exchange: Exchange) -> None:
-        _choose_by_route(self._conversions, exchange)
+        self._conversions.choose_by_route(exchange)
 
     def request(self, exchange: Exchange, body: bytes) -> RpcRequest | Reply:
         try:
@@ -165,15 +176,6 @@ class HttpToBolt(Transcoder):
     def response(self, exchange: Exchange, reply: RpcResponse) -> Reply:
         fields = [(name, value) for name, value in reply.headers.items() if name.lower().encode() not in FRAMING]
         return Reply(200 if reply.status == 200 else 500, reply.payload, fields)
-
-
-def _choose_by_route(conversions: Conversions, exchange: Exchange) -> None:
-    """Chooses by the settings of the route, if it has any, else by those of the filter."""
-    own = exchange.route_config("transcoder")
-    if isinstance(own, Conversions):
-        own.choose(exchange)
-    elif not conversions.is_early:
-        conversions.choose(exchange)
 
 
 def _fields_of(headers: Headers) -> list[tuple[bytes, bytes]]:
