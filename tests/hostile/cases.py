@@ -29,6 +29,20 @@ BEHIND = b"GET /good HTTP/1.1\r\nHost: a.example\r\n\r\n"
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: evil\r\n\r\n"
 
 
+def label_of(member: bytes) -> str:
+    """A member of a family in the name of its case."""
+    return repr(ascii(member[:24])[2:-1] + (f"... {len(member)} bytes" if len(member) > 24 else ""))
+
+
+def filled(value: object, member: bytes) -> object:
+    """The value with `member` in place of `{}` in bytes."""
+    if isinstance(value, bytes):
+        return value.replace(b"{}", member)
+    if isinstance(value, tuple):
+        return tuple(filled(part, member) for part in value)
+    return value
+
+
 @dataclass(frozen=True)
 class RequestCase:
     """`row`: of the hostile catalogue. `fields`: the odd field lines. With `raw`, that is all that is sent.

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import hpack
+from tests.hostile.cases import filled, label_of
 from tests.kit import h2_frames as wire
 
 Pairs = tuple[tuple[bytes, bytes], ...]
@@ -156,18 +157,9 @@ def family(row: str, name: str, members: Iterable[bytes], **rest: object) -> lis
     """One case for each of `members`, which takes the place of `{}` in every bytes argument of `rest`."""
     cases = []
     for member in dict.fromkeys(members):
-        filled = {key: _fill(value, member) for key, value in rest.items()}
-        label = ascii(member[:24])[2:-1] + (f"... {len(member)} bytes" if len(member) > 24 else "")
-        cases.append(H2Case(row, f"{name} {label!r}", **filled))  # type: ignore[arg-type]
+        own = {key: filled(value, member) for key, value in rest.items()}
+        cases.append(H2Case(row, f"{name} {label_of(member)}", **own))  # type: ignore[arg-type]
     return cases
-
-
-def _fill(value: object, member: bytes) -> object:
-    if isinstance(value, bytes):
-        return value.replace(b"{}", member)
-    if isinstance(value, tuple):
-        return tuple(_fill(part, member) for part in value)
-    return value
 
 
 def head(**changes: bytes | None) -> Pairs:

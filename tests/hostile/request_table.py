@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from tests.hostile.cases import GOOD_HOST, SMUGGLED, RequestCase
+from tests.hostile.cases import GOOD_HOST, SMUGGLED, RequestCase, filled, label_of
 
 CHUNKED = b"Transfer-Encoding: chunked"
 LAST = b"0\r\n\r\n"
@@ -15,18 +15,9 @@ def family(row: str, name: str, members: Iterable[bytes], **rest: object) -> lis
     """One case for each of `members`, which takes the place of `{}` in every bytes argument of `rest`."""
     cases = []
     for member in members:
-        filled = {key: _fill(value, member) for key, value in rest.items()}
-        label = ascii(member[:24])[2:-1] + (f"... {len(member)} bytes" if len(member) > 24 else "")
-        cases.append(RequestCase(row, f"{name} {label!r}", **filled))  # type: ignore[arg-type]
+        own = {key: filled(value, member) for key, value in rest.items()}
+        cases.append(RequestCase(row, f"{name} {label_of(member)}", **own))  # type: ignore[arg-type]
     return cases
-
-
-def _fill(value: object, member: bytes) -> object:
-    if isinstance(value, bytes):
-        return value.replace(b"{}", member)
-    if isinstance(value, tuple):
-        return tuple(_fill(part, member) for part in value)
-    return value
 
 
 LENGTHS = [

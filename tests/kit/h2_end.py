@@ -119,6 +119,14 @@ class End:
         self.next_id += 2
         return stream
 
+    def send_request(self, fields: Fields, body: bytes, end: bool) -> Stream:
+        """Sends the client's next request; `end`: it is complete."""
+        stream = self.new_stream()
+        self.send_head(stream, fields, end and not body)
+        if body:
+            self.send_data(stream, body, end)
+        return stream
+
     def note(self, data: bytes) -> None:
         """Frames that the test has written itself were sent: knows the streams that they open."""
         for frame in wire.split(data)[0]:

@@ -118,10 +118,7 @@ class H2Client(H2Peer):
 
     def requests(self, fields: Fields, body: bytes = b"", end: bool = True) -> Stream:
         """Sends a request."""
-        stream = self.end.new_stream()
-        self.end.send_head(stream, fields, end and not body)
-        if body:
-            self.end.send_data(stream, body, end)
+        stream = self.end.send_request(fields, body, end)
         self.settle()
         return stream
 

@@ -235,10 +235,7 @@ class ServerRig:
 
     def open(self, fields: Pairs, body: bytes = b"", end: bool = True) -> Stream:
         """The client sends a request."""
-        stream = self.end.new_stream()
-        self.end.send_head(stream, fields, end and not body)
-        if body:
-            self.end.send_data(stream, body, end)
+        stream = self.end.send_request(fields, body, end)
         self.settle()
         return stream
 
