@@ -60,40 +60,40 @@ LONGEST_MESSAGE: Final[i64] = 1024
 
 #: "HTTP to gRPC Status Code Mapping": what gRPC's clients make of the HTTP status of a filter or a route.
 _OF_HTTP: Final[dict[int, int]] = {
-    400: 13,
-    401: 16,
-    403: 7,
-    404: 12,
-    429: 14,
-    502: 14,
-    503: 14,
-    504: 14,
+    400: INTERNAL,
+    401: UNAUTHENTICATED,
+    403: PERMISSION_DENIED,
+    404: UNIMPLEMENTED,
+    429: UNAVAILABLE,
+    502: UNAVAILABLE,
+    503: UNAVAILABLE,
+    504: UNAVAILABLE,
 }
 
 #: The status for a failure with that HTTP status, where it differs. RATE_LIMITED is the 429, and 509 by MOSN's flow
 #: control: a quota, not a lack of hosts.
 _OF_FAILED: Final[dict[int, int]] = {
-    408: 4,
-    504: 4,
-    413: 8,
-    414: 8,
-    429: 8,
-    431: 8,
-    509: 8,
-    421: 14,
-    499: 1,
-    500: 13,
+    408: DEADLINE_EXCEEDED,
+    504: DEADLINE_EXCEEDED,
+    413: RESOURCE_EXHAUSTED,
+    414: RESOURCE_EXHAUSTED,
+    429: RESOURCE_EXHAUSTED,
+    431: RESOURCE_EXHAUSTED,
+    509: RESOURCE_EXHAUSTED,
+    421: UNAVAILABLE,
+    499: CANCELLED,
+    500: INTERNAL,
 }
 
-#: The failures whose HTTP status is too general.
+#: The status for a failure, by its reason word, whose HTTP status is too general.
 _OF_FAILURE: Final[dict[str, int]] = {
-    failure.reason: status
-    for status, failures in (
-        (1, (CLIENT_GONE, CLIENT_WRITE_TIMEOUT)),
-        (3, (BAD_REWRITE, INVALID_JSON, REPEATED_FIELD, UNTRANSLATABLE_REQUEST)),
-        (8, (BODY_TOO_LARGE,)),
-    )
-    for failure in failures
+    CLIENT_GONE.reason: CANCELLED,
+    CLIENT_WRITE_TIMEOUT.reason: CANCELLED,
+    BAD_REWRITE.reason: INVALID_ARGUMENT,
+    INVALID_JSON.reason: INVALID_ARGUMENT,
+    REPEATED_FIELD.reason: INVALID_ARGUMENT,
+    UNTRANSLATABLE_REQUEST.reason: INVALID_ARGUMENT,
+    BODY_TOO_LARGE.reason: RESOURCE_EXHAUSTED,
 }
 
 #: The HTTP status that a host's gRPC status corresponds to, by its number; the judgement of hosts is by HTTP status.
@@ -168,7 +168,7 @@ def status_of(fields: Headers) -> i64:
 
 def of_http_status(status: i64) -> i64:
     """The gRPC status of a reply that has only an HTTP status."""
-    return _OF_HTTP.get(int(status), 2)
+    return _OF_HTTP.get(int(status), UNKNOWN)
 
 
 def of_failure(failure: Failure) -> i64:
