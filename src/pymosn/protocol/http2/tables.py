@@ -51,7 +51,6 @@ _SPECIAL: Final[dict[bytes, int]] = {
     b"grpc-timeout": 25,
 }
 _COLON: Final[i64] = 58
-_UNDERSCORE: Final[i64] = 95
 _LETTER_X: Final[i64] = 120
 
 #: What an entry costs beside its name and value (RFC 7541 section 4.1), and how much less a line of HTTP/1 costs.

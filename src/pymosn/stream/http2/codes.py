@@ -58,22 +58,6 @@ _CODES: Final[dict[Failure, i64]] = {
     TUNNEL_IDLE: frames.CANCEL,
     DEADLINE_EXCEEDED: frames.CANCEL,
 }
-_WORDS: Final = (
-    "NO_ERROR",
-    "PROTOCOL_ERROR",
-    "INTERNAL_ERROR",
-    "FLOW_CONTROL_ERROR",
-    "SETTINGS_TIMEOUT",
-    "STREAM_CLOSED",
-    "FRAME_SIZE_ERROR",
-    "REFUSED_STREAM",
-    "CANCEL",
-    "COMPRESSION_ERROR",
-    "CONNECT_ERROR",
-    "ENHANCE_YOUR_CALM",
-    "INADEQUATE_SECURITY",
-    "HTTP_1_1_REQUIRED",
-)
 
 
 def code_of(failure: Failure) -> i64:
@@ -89,8 +73,3 @@ def failure_of(code: i64, response_began: bool) -> Failure:
         if code == frames.HTTP_1_1_REQUIRED:
             return HTTP1_HOST
     return reset_of(REFUSED_STREAM, response_began)
-
-
-def code_word(code: i64) -> str:
-    """The name of an error code, for the log."""
-    return _WORDS[code] if 0 <= code < len(_WORDS) else f"code {code}"
