@@ -111,6 +111,7 @@ class Echo:
             self._server.close(close_connections=False)
             for connection in self.connections:
                 connection.transport.abort()
+            await self._server.wait_closed()
 
         self.run(close())
         self._loop.call_soon_threadsafe(self._loop.stop)
