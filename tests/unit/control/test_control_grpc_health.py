@@ -167,13 +167,13 @@ def ask_host(reply: bytes, asked: HealthCheck) -> tuple[bool | str, bytes]:
     ("reply", "fault"),
     [
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "the host answers in HTTP/1"),
-        (b"SSH-2.0-x\r\n", "not HTTP/2: a frame is too long"),
+        (b"SSH-2.0-x\r\n", "not valid HTTP/2: the first frame is not SETTINGS"),
         (SETTINGS + frame(frames.RST_STREAM, 0, 1, b"\0\0\0\x07"), "the host has reset the request with code 7"),
         (SETTINGS + frame(frames.GOAWAY, 0, 0, bytes(4) + b"\0\0\0\x0b"), "the host has sent GOAWAY with code 11"),
         (SETTINGS + head_frame(503, {}, 5), "HTTP status 503"),
         (SETTINGS + head_frame(200, {}, 5), "gRPC status none"),
         (SETTINGS + frame(frames.HEADERS, 4, 1, b"\xff\xff\xff"), "not valid HTTP/2"),
-        (SETTINGS + frame(frames.DATA, 8, 1, b"\x09"), "not valid HTTP/2: too much padding"),
+        (SETTINGS + frame(frames.DATA, 8, 1, b"\x09"), "not valid HTTP/2: DATA with more padding than payload"),
     ],
 )
 def test_hosts_that_answer_otherwise(reply: bytes, fault: str) -> None:
