@@ -155,7 +155,7 @@ class ClientConnection(Http2Connection):
         self.idle_at = NEVER
         return Http2ClientStream(self, stream, is_reused)
 
-    def say_goodbye(self) -> None:
+    def send_goaway(self) -> None:
         """The last stream has ended, and the connection will be closed."""
         write_goaway(self.connection.batch_writer(), 0, frames.NO_ERROR, b"")
 

@@ -161,7 +161,7 @@ class Http2Client(SharedConnection):
 
     def close_if_done(self) -> None:
         if self.is_retired and self.http2.active == 0 and not self.connection.is_closed:
-            self.http2.say_goodbye()
+            self.http2.send_goaway()
             if self.http2.has_tail:
                 self.connection.close_lingering(CLOSED_LOCALLY)  # a reset of TCP would destroy it
             else:
@@ -183,7 +183,7 @@ class Http2Client(SharedConnection):
     def on_idle_too_long(self) -> None:
         """It has had no stream for its idle timeout."""
         self.forget()
-        self.http2.say_goodbye()
+        self.http2.send_goaway()
         self.connection.close(IDLE_TIMEOUT)
 
     # ---- called by the socket

@@ -116,8 +116,8 @@ class SendingConnection:
             stream.add(data)
         self._enqueue(stream)
         self._pump()
-        if stream.unsent > (0 if self.is_full else STREAM_MARK) and not stream.is_told:
-            stream.is_told = True
+        if stream.unsent > (0 if self.is_full else STREAM_MARK) and not stream.is_source_paused:
+            stream.is_source_paused = True
             stream.receiver.on_writable(False)
 
     def send_trailers(self, stream: Http2Stream, trailers: Headers) -> None:
@@ -211,8 +211,8 @@ class SendingConnection:
         self.is_full = is_full
         if is_full:
             for stream in list(self.streams.values()):
-                if stream.unsent > 0 and not stream.is_told:
-                    stream.is_told = True
+                if stream.unsent > 0 and not stream.is_source_paused:
+                    stream.is_source_paused = True
                     stream.receiver.on_writable(False)
         else:
             self._unread = 0
@@ -304,8 +304,8 @@ class SendingConnection:
 
     def _tell_drained(self, stream: Http2Stream) -> None:
         """Resumes the stream's source if it is paused and little waits."""
-        if stream.is_told and stream.unsent <= STREAM_MARK // 2 and not self.is_full:
-            stream.is_told = False
+        if stream.is_source_paused and stream.unsent <= STREAM_MARK // 2 and not self.is_full:
+            stream.is_source_paused = False
             stream.receiver.on_writable(True)
 
     def _write_trailers(self, stream: Http2Stream, trailers: Headers) -> None:

@@ -39,7 +39,7 @@ class Http2Stream:
         #: The message is broken, and the receiver knows; it gets nothing more.
         self.is_cut = False
         #: Whether `receiver` was asked to stop sending.
-        self.is_told = False
+        self.is_source_paused = False
         #: Whether the stream is in the connection's queue of those that may send.
         self.is_queued = False
         #: For the role: what begins this message has not arrived yet, such as the final head of a response.
