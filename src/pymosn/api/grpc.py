@@ -96,7 +96,7 @@ _OF_FAILURE: Final[dict[str, int]] = {
     BODY_TOO_LARGE.reason: RESOURCE_EXHAUSTED,
 }
 
-#: The HTTP status that a host's gRPC status corresponds to, by its number; the judgement of hosts is by HTTP status.
+#: The HTTP statuses that those of gRPC correspond to, by number (google/rpc/code.proto).
 _TO_HTTP: Final = (200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401)
 
 #: Seconds of the units of `grpc-timeout`.
@@ -148,6 +148,11 @@ def timeout_value(seconds: float) -> bytes:
     return b"%dS" % _MOST
 
 
+def framed(message: bytes, flags: i64 = 0) -> bytes:
+    """A message as it is sent, after its flags and its length."""
+    return bytes((int(flags),)) + len(message).to_bytes(4, "big") + message
+
+
 def percent_encoded(text: str) -> bytes:
     """A status message as it is sent: printable ASCII except `%`, other bytes of UTF-8 as `%XX`."""
     raw = text.encode("utf-8", "replace")
@@ -169,6 +174,11 @@ def status_of(fields: Headers) -> i64:
 def of_http_status(status: i64) -> i64:
     """The gRPC status of a reply that has only an HTTP status."""
     return _OF_HTTP.get(int(status), UNKNOWN)
+
+
+def to_http_status(status: i64) -> i64:
+    """The HTTP status that a gRPC status corresponds to; that of UNKNOWN for a number that is not a status."""
+    return _TO_HTTP[int(status if 0 <= status <= UNAUTHENTICATED else UNKNOWN)]
 
 
 def of_failure(failure: Failure) -> i64:
@@ -248,7 +258,7 @@ class GrpcRequest(HttpRequest):
 
     def host_outcome(self, fields: Headers) -> i64:
         status = status_of(fields)
-        return 0 if status < 0 else _TO_HTTP[int(status)]
+        return 0 if status < 0 else to_http_status(status)
 
     # ---- local replies
 

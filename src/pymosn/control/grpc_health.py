@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from pymosn.api.grpc import MESSAGE, NOT_FOUND, OK, STATUS_NAMES, UNIMPLEMENTED, GrpcRequest, status_of, timeout_value
+from pymosn.api.grpc import (
+    MESSAGE,
+    NOT_FOUND,
+    OK,
+    STATUS_NAMES,
+    UNIMPLEMENTED,
+    GrpcRequest,
+    framed,
+    status_of,
+    timeout_value,
+)
 from pymosn.api.http import HttpRequest
 from pymosn.control.http2_client import Answer
 from pymosn.core.headers import HttpHeaders, to_text
@@ -38,7 +48,7 @@ def request_message(service: str) -> bytes:
     """A framed HealthCheckRequest; an empty `service` asks about the whole server."""
     name = service.encode()
     message = b"\x0a" + _varint(len(name)) + name if name else b""
-    return b"\0" + len(message).to_bytes(4, "big") + message
+    return framed(message)
 
 
 def fault_of(answer: Answer, service: str) -> str:

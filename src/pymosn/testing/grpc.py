@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, Protocol
 
-from pymosn.api.grpc import percent_encoded
+from pymosn.api.grpc import framed, percent_encoded
 from pymosn.api.stream_filter import Fields
 from pymosn.core.headers import Headers, HttpHeaders
 from pymosn.testing.messages import Request, Response
@@ -85,4 +85,4 @@ def _frame(message: object) -> bytes:
     """A message that is not compressed, with its prefix."""
     if not isinstance(message, bytes):
         raise InvalidTest(f"a message of gRPC must be bytes, not {message!r:.60}")
-    return b"\x00" + len(message).to_bytes(4, "big") + message
+    return framed(message)

@@ -15,8 +15,9 @@ from grpc_shop import METHODS, classes, descriptor_set, rule
 from shipped_kit import problems, shipped
 
 from pymosn.api import Exchange, Reply, StreamFilter
+from pymosn.api.grpc import framed
 from pymosn.core.headers import headers_from
-from pymosn.filters.stream.grpc_messages import MessageReader, framed
+from pymosn.filters.stream.grpc_messages import MessageReader
 from pymosn.testing import Down, Request, Response, Result, run
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "grpc_web"

@@ -10,8 +10,9 @@ import pytest
 from shipped_kit import shipped
 
 from pymosn.api import Exchange, Reply, StreamFilter
+from pymosn.api.grpc import framed
 from pymosn.core.headers import headers_from
-from pymosn.filters.stream.grpc_messages import MessageReader, framed
+from pymosn.filters.stream.grpc_messages import MessageReader
 from pymosn.filters.stream.grpc_web import TextDecoder
 from pymosn.testing import Down, Request, Response, Result, run
 

@@ -11,16 +11,13 @@ from urllib.parse import unquote_to_bytes
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
-from pymosn.api.grpc import MESSAGE, UNKNOWN, status_of
+from pymosn.api.grpc import MESSAGE, status_of
 from pymosn.core.errors import reason
 from pymosn.core.headers import Headers
 from pymosn.core.json_text import write_json
 from pymosn.filters.stream.grpc_schema import HTTP_BODY, Binding, Schema, is_repeated
 
 DETAILS: Final = b"grpc-status-details-bin"
-
-#: HTTP statuses by that of gRPC (google/rpc/code.proto).
-_TO_HTTP: Final = (200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401)
 
 
 class InvalidReply(ValueError):
@@ -100,11 +97,8 @@ class Printer:
                 use_integers_for_enums=options.always_print_enums_as_ints,
                 descriptor_pool=self._schema.pool,
             )
-        except (
-            json_format.SerializeToJsonError,
-            TypeError,
-            ValueError,
-        ) as error:  # an unknown type in an Any, a bad Timestamp
+        except (json_format.SerializeToJsonError, TypeError, ValueError) as error:
+            # An unknown type in an Any, a bad Timestamp.
             raise InvalidReply(f"{message.DESCRIPTOR.full_name} cannot be JSON: {reason(error)}") from None
 
     def _text(self, value: Any) -> bytes:
@@ -143,8 +137,3 @@ def is_raw(binding: Binding) -> bool:
     field = binding.response_body
     kind = binding.method.output.DESCRIPTOR if field is None else field.message_type
     return kind is not None and kind.full_name == HTTP_BODY and (field is None or not is_repeated(field))
-
-
-def http_status(status: int) -> int:
-    """The HTTP status for one of gRPC."""
-    return _TO_HTTP[status] if 0 <= status < len(_TO_HTTP) else _TO_HTTP[int(UNKNOWN)]

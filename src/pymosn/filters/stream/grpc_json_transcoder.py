@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, TypeVar
 import msgspec
 
 from pymosn.api.exchange import Exchange, Reply
-from pymosn.api.grpc import CONTENT_TYPE, OK, STATUS, GrpcRequest, is_grpc, of_failure, of_http_status, status_of
+from pymosn.api.grpc import (
+    CONTENT_TYPE,
+    OK,
+    STATUS,
+    GrpcRequest,
+    framed,
+    is_grpc,
+    of_failure,
+    of_http_status,
+    status_of,
+    to_http_status,
+)
 from pymosn.api.http import HttpRequest, phrase_of
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.errors import reason
@@ -23,7 +34,7 @@ from pymosn.core.message import ResponseHead
 from pymosn.filters.settings import Block, Positive, own
 from pymosn.filters.spec import DataFile, FilterSpec
 from pymosn.filters.stream.content import is_coded
-from pymosn.filters.stream.grpc_messages import MessageReader, begin_call, framed
+from pymosn.filters.stream.grpc_messages import MessageReader, begin_call
 from pymosn.filters.stream.problems import Problems
 
 if TYPE_CHECKING:
@@ -244,7 +255,7 @@ class GrpcJsonFilter(StreamFilter):
         elif status < 0:
             raise Refused(UNTRANSLATABLE_REPLY, f"filter {self.context.name}: the response has no grpc-status")
         else:
-            _replace(head, self._replies.http_status(status), self._printer.error(fields), JSON)
+            _replace(head, int(to_http_status(status)), self._printer.error(fields), JSON)
 
     async def _print(self, call: _Call, head: ResponseHead, body: bytes) -> None:
         """Replaces the body of a response that has succeeded."""

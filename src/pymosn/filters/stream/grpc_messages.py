@@ -29,11 +29,6 @@ def begin_call(exchange: Exchange, call: GrpcRequest) -> None:
     exchange.choose(protocol="Http2")
 
 
-def framed(message: bytes, flags: int = 0) -> bytes:
-    """A message as it is sent, after its length."""
-    return bytes([flags]) + len(message).to_bytes(4, "big") + message
-
-
 class MessageReader:
     """Cuts messages out of a body that arrives in chunks."""
 

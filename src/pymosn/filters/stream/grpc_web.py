@@ -13,6 +13,7 @@ from pymosn.api.grpc import (
     STATUS,
     UNKNOWN,
     GrpcRequest,
+    framed,
     is_grpc,
     of_http_status,
     percent_encoded,
@@ -25,7 +26,7 @@ from pymosn.core.headers import Headers, headers_from
 from pymosn.core.message import ResponseHead
 from pymosn.filters.settings import Block
 from pymosn.filters.spec import FilterSpec
-from pymosn.filters.stream.grpc_messages import begin_call, framed
+from pymosn.filters.stream.grpc_messages import begin_call
 
 WEB: Final = b"application/grpc-web"
 TEXT: Final = b"application/grpc-web-text"
