@@ -1,1 +1,1 @@
-"""What HTTP/1 and HTTP/2 share: the fields that a proxy interprets, and the policy for irregular requests."""
+"""What HTTP/1 and HTTP/2 share: the fields that a proxy interprets, limits, and the policy for irregular requests."""

@@ -1,1 +1,1 @@
-"""What HTTP/1 and HTTP/2 have in common on a listener."""
+"""What HTTP/1 and HTTP/2 have in common: the options of a listener, and the handshake of WebSocket."""
