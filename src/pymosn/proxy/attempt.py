@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from mypy_extensions import i64, mypyc_attr
+from mypy_extensions import i16, i64, mypyc_attr
 
 from pymosn.api.network import Connection
 from pymosn.api.stream import RequestSender
-from pymosn.core.clock import Clock
 from pymosn.core.failure import UPSTREAM_TIMEOUT, Failure
 from pymosn.core.headers import Headers
 from pymosn.core.message import ResponseHead
@@ -114,8 +113,8 @@ class PendingAttempt:
 class Attempt(UpstreamRequest):
     """Acquires a stream from the host's pool and reports to its owner, until it ends, fails or is cancelled."""
 
-    def __init__(self, owner: AttemptOwner, host: ClusterHost, clock: Clock, wheel: TimerWheel) -> None:
-        super().__init__(host, clock, wheel)
+    def __init__(self, owner: AttemptOwner, host: ClusterHost, wheel: TimerWheel) -> None:
+        super().__init__(host, wheel)
         #: Whether the attempt always needs a new connection.
         self.needs_fresh = False
         #: Whether the per-try timeout is the client's, and shorter than the operator's.
@@ -150,7 +149,7 @@ class Attempt(UpstreamRequest):
         protocol = self._waits_for
         if protocol:
             self._waits_for = ""
-            self._started = self._sent_at = self._clock.now  # the pause is not the host's latency
+            self._started = self._sent_at = self._wheel.clock.now  # the pause is not the host's latency
             self.start(protocol, False, self._timeout)
             return
         owner = self._owner
@@ -163,7 +162,7 @@ class Attempt(UpstreamRequest):
 
     def cancel(self) -> None:
         """The attempt is no longer needed."""
-        self._leave(self._status if self._status == BROKEN else NO_VERDICT)
+        self._leave(BROKEN if self._status == BROKEN else NO_VERDICT)
 
     def drain(self) -> None:
         """The rest of the response is not needed: reads it, within limits, and returns the connection to its pool."""
@@ -181,7 +180,7 @@ class Attempt(UpstreamRequest):
         """
         if passes_on:
             self._retries = None
-        self._leave(self._status)
+        self._leave(i64(self._status))
 
     def _leave(self, status: i64) -> None:
         if self._owner is not None:
@@ -191,7 +190,7 @@ class Attempt(UpstreamRequest):
     def on_timeout(self, is_host_late: bool) -> None:
         """Counts a timeout; `cancel` follows. `is_host_late`: it counts against a host that has not answered."""
         if is_host_late and self._status == NO_VERDICT and not self._waits_for:
-            self._status = self._verdict(UPSTREAM_TIMEOUT)
+            self._status = i16(self._verdict(UPSTREAM_TIMEOUT))
         self._count_timeout()
 
     def _end(self, status: i64) -> None:
@@ -205,7 +204,7 @@ class Attempt(UpstreamRequest):
 
     def finish_tunnel(self) -> None:
         """Ends an attempt whose tunnel has ended in both directions."""
-        self._end(self._status)
+        self._end(i64(self._status))
         sender = self.sender
         if sender is not None:
             self.sender = None
@@ -248,9 +247,9 @@ class Attempt(UpstreamRequest):
             if end:
                 if self.is_call:
                     self._note_call(owner.call_outcome(head.headers))
-                self._end(self._status)
+                self._end(i64(self._status))
             elif head.raw_tunnel:
-                self._tunnel_after = self._clock.now - self._started
+                self._tunnel_after = self._wheel.clock.now - self._started
             try:
                 owner.on_attempt_response(self.host, head, data, end)
             except BaseException as error:
@@ -260,7 +259,7 @@ class Attempt(UpstreamRequest):
         owner = self._owner
         if owner is not None:
             if end and self._tunnel_after < 0.0:
-                self._end(self._status)
+                self._end(i64(self._status))
             owner.on_attempt_data(data, end)
 
     def on_trailers(self, trailers: Headers) -> None:
@@ -268,7 +267,7 @@ class Attempt(UpstreamRequest):
         if owner is not None:
             if self.is_call:
                 self._note_call(owner.call_outcome(trailers))
-            self._end(self._status)
+            self._end(i64(self._status))
             owner.on_attempt_trailers(trailers)
 
     def on_reset(self, failure: Failure) -> None:

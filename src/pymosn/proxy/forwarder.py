@@ -38,14 +38,15 @@ class Forwarder(HostAttempts):
 
     def __init__(self, owner: ExchangeOwner, cluster: Cluster, plan: ForwardPlan, protocol: str) -> None:
         super().__init__(owner, cluster, plan, protocol)
-        # The head of a response that may still be retried: its trailers may follow at once.
-        self._held: ResponseHead | None = None
+        # The flags come first, so that they share a word with those of the base class.
         self._is_prepared = bool(owner.exchange.transcoded_to)  # an RPC call is sent unchanged
         # Whether filters see the chunks of the body.
         self._has_handlers = False
         self._is_tunnel = False
         # Whether an attempt ended because of the client's own timeout, so that the others get what is left of the time.
         self._was_cut_short = False
+        # The head of a response that may still be retried: its trailers may follow at once.
+        self._held: ResponseHead | None = None
 
     # ---- the request
 
@@ -170,6 +171,8 @@ class Forwarder(HostAttempts):
                 self._keeps_body = self._keeps_body and not data
                 flow.clear()
             flow.release()  # first: sending may fill the upstream, which pauses the client again
+            if owner.request_ended and not self._keeps_body:
+                owner.request_flow = None
         upstream.send_request(exchange.request, data, owner.request_ended and trailers is None)
         if trailers is not None:
             upstream.send_trailers(trailers)

@@ -17,7 +17,7 @@ class InternalRequest(UpstreamRequest):
     """One request to one host, which ends once: with a complete response or a failure. Its alarm is its timeout."""
 
     def __init__(self, host: ClusterHost, runtime: Runtime) -> None:
-        super().__init__(host, runtime.clock, runtime.wheel)
+        super().__init__(host, runtime.wheel)
         self._is_over = False
 
     # ---- for subclasses
@@ -54,7 +54,7 @@ class InternalRequest(UpstreamRequest):
 
     def _complete(self) -> None:
         if not self._is_over:
-            self._end(self._status)
+            self._end(i64(self._status))
             self.on_whole()
 
     # ---- from the wheel, the pool and the stream

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from mypy_extensions import i64
+from mypy_extensions import i16, i64
 
 from pymosn.api.stream import ConnectionPool, RequestSender, ResponseReceiver
-from pymosn.core.clock import Clock
 from pymosn.core.failure import CONNECT_FAILED, OVERFLOW, RESET_BEFORE_RESPONSE, Failure
 from pymosn.core.foreign import report
 from pymosn.core.message import ResponseHead
@@ -21,6 +20,7 @@ from pymosn.upstream.cluster_host import ClusterHost
 
 #: Outcomes of a request other than a status: one that does not concern the host, and a failure of the host.
 NO_VERDICT: Final[i64] = 0
+NO_STATUS: Final[i16] = 0
 BROKEN: Final[i64] = -1
 
 GATEWAY_TIMEOUT: Final[i64] = 504
@@ -30,18 +30,16 @@ NOT_IMPLEMENTED: Final[i64] = 501
 class UpstreamRequest(ResponseReceiver):
     """Base of requests to a host. Each is counted once when it starts and once when it ends, for host and cluster."""
 
-    def __init__(self, host: ClusterHost, clock: Clock, wheel: TimerWheel) -> None:
+    def __init__(self, host: ClusterHost, wheel: TimerWheel) -> None:
         super().__init__()
         self.host = host
         self.sender: RequestSender | None = None
-        self._clock = clock
         self._wheel = wheel
         self._pool: ConnectionPool | None = None
-        self._started = clock.now
+        self._started = wheel.clock.now
         # When the host got the last part of the request so far; its latency counts from then on, until the response's head.
         self._sent_at = self._started
         self._latency = -1.0
-        self._status: i64 = NO_VERDICT
         #: Seconds until the response that opened a tunnel, whose lifetime is not part of the request's duration; -1 without.
         self._tunnel_after = -1.0
         self._is_admitted = False
@@ -57,6 +55,8 @@ class UpstreamRequest(ResponseReceiver):
         self.is_call = False
         #: Whether the host found fault with the request.
         self._was_rejected = False
+        # A status that fits shares a word with the flags.
+        self._status: i16 = NO_STATUS
         host.stats.request_total.value += 1
         host.stats.request_active.value += 1
         host.cluster_stats.request_total.value += 1
@@ -94,19 +94,19 @@ class UpstreamRequest(ResponseReceiver):
     def note_sent(self, is_whole: bool) -> None:
         """A further part of the request was sent; `is_whole`: it was the last one."""
         self.is_whole = is_whole
-        self._sent_at = self._clock.now
+        self._sent_at = self._wheel.clock.now
 
     def _note_head(self, head: ResponseHead) -> None:
         """The response's head has arrived. Before the end of the request its time depends on the client."""
-        self._status = head.status
+        self._status = i16(head.status)
         self._was_rejected = head.rejects_request
         if self.is_whole:
-            self._latency = self._clock.now - self._sent_at
+            self._latency = self._wheel.clock.now - self._sent_at
 
     def _note_call(self, status: i64) -> None:
         """The outcome of a call, as an HTTP status; 0 if the response has none. A method that is unknown was asked for."""
         if status > 0:
-            self._status = status
+            self._status = i16(status)
             if status == NOT_IMPLEMENTED:
                 self._was_rejected = True
 
@@ -133,12 +133,12 @@ class UpstreamRequest(ResponseReceiver):
 
     def _count_end(self, status: i64) -> None:
         """Releases the limits and reports `status`, NO_VERDICT or BROKEN to the host."""
-        seconds = self._clock.now - self._started if self._tunnel_after < 0.0 else self._tunnel_after
+        seconds = self._wheel.clock.now - self._started if self._tunnel_after < 0.0 else self._tunnel_after
         if self._is_admitted:
             self._is_admitted = False
             self.host.end_request()
             if status != NO_VERDICT and self._says_something(status):
-                waited = self._latency if status > 0 or self._latency >= 0.0 else self._clock.now - self._sent_at
+                waited = self._latency if status > 0 or self._latency >= 0.0 else self._wheel.clock.now - self._sent_at
                 self.host.record_outcome(waited, status)
         stats = self.host.stats
         stats.request_active.value -= 1

@@ -311,8 +311,9 @@ def test_tiny_pieces_of_content_that_wait_do_not_take_much_more_memory_than_thei
     for _ in range(1000):
         rig.feed(pieces)
     for stream in rig.server._server.streams.values():
-        assert stream.early is not None
-        assert (len(stream.early), sum(map(len, stream.early))) == (2, 2000)
+        early = stream.early()
+        assert early is not None
+        assert (len(early), sum(map(len, early))) == (2, 2000)
 
 
 def test_a_client_that_never_acknowledges_the_settings_may_not_exceed_the_maximum_for_ever() -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mypy_extensions import i64, mypyc_attr
+from mypy_extensions import i32, i64, mypyc_attr
 
 from pymosn.api.http import HttpResponse
 from pymosn.api.network import Connection
@@ -178,11 +178,11 @@ class ClientConnection(Http2Connection):
         if stream.is_closed or stream.id > 0:
             return
         tunnel = head.raw_tunnel
-        stream.tunnel = tunnel
         if self.has_goaway or self.is_broken or self.connection.is_closed:
             self._fail_unsent(stream, GOAWAY_UNPROCESSED)
             return
         if len(tunnel) > 0:
+            stream.rare().tunnel = tunnel
             if tunnel == CONNECT_HERE:
                 self._fail_unsent(stream, PROTOCOL_MISMATCH)
                 return
@@ -193,11 +193,11 @@ class ClientConnection(Http2Connection):
                 stream.needs_http1 = True
                 self._fail_unsent(stream, HTTP1_HOST)
                 return
-            stream.accept = accept_for(head)
-        stream.id = self._next_id
+            stream.rare().accept = accept_for(head)
+        stream.id = i32(self._next_id)
         self._next_id += 2
-        self.last_id = stream.id
-        stream.send_window = self.peer.window
+        self.last_id = i64(stream.id)
+        stream.send_window = i32(self.peer.window)
         stream.is_to_head = head.raw_method == b"HEAD"
         stream.active_at = self.read_at
         self.streams[int(stream.id)] = stream
@@ -286,7 +286,7 @@ class ClientConnection(Http2Connection):
             self._owner.on_http1()
         self._owner.on_end()
         for stream in list(self.streams.values()):
-            if stream.id > last_id:
+            if i64(stream.id) > last_id:
                 stream.remote_ended = True
                 self.close_stream(stream)
                 self.tell_reset(stream, RESET_AFTER_RESPONSE if not stream.awaits_head else GOAWAY_UNPROCESSED)
@@ -304,7 +304,7 @@ class ClientConnection(Http2Connection):
         if not stream.awaits_head:
             self._on_trailers(stream, fragment, end)
             return
-        fault = heads.decode(fragment, end, stream.is_to_head, stream.tunnel, stream.interims)
+        fault = heads.decode(fragment, end, stream.is_to_head, stream.tunnel(), i64(stream.interims))
         if fault is not None:
             self.fail_stream(stream, frames.PROTOCOL_ERROR)
             return
@@ -318,11 +318,11 @@ class ClientConnection(Http2Connection):
         stream.awaits_head = False
         if len(head.raw_tunnel) > 0:
             stream.is_tunnel = True
-            add_accept(head, stream.accept)
+            add_accept(head, stream.rare().accept)
         else:
             has_content = not stream.is_to_head and head.status != 204 and head.status != 304
             stream.content_length = head.content_length if has_content else 0
-            if len(stream.tunnel) > 0 and not end:
+            if len(stream.tunnel()) > 0 and not end:
                 self.send_data(stream, b"", True)  # no tunnel, and the request has no content
         self._response = head
         self._response_stream = stream
@@ -442,7 +442,7 @@ class Http2ClientStream(RequestSender):
 
     def send_data(self, data: bytes, end: bool) -> None:
         stream = self._stream
-        if len(stream.tunnel) == 0 or stream.is_tunnel:
+        if stream.rarities is None or len(stream.tunnel()) == 0 or stream.is_tunnel:
             self._client.send_data(stream, data, end)
 
     def send_trailers(self, trailers: Headers) -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mypy_extensions import i64, mypyc_attr
+from mypy_extensions import i32, i64, mypyc_attr
 
 from pymosn.api.protocol import NEED_MORE, ProtocolError
 from pymosn.core.failure import (
@@ -129,6 +129,7 @@ class Http2Connection(LivingConnection):
     def on_close(self, failure: Failure) -> None:
         """The connection is gone: resets all streams with `failure`."""
         self._held = None
+        self.empty_queue()
         streams = self.streams
         self.streams = {}
         for stream in streams.values():
@@ -226,7 +227,7 @@ class Http2Connection(LivingConnection):
         if stream.awaits_head:
             self.fail_stream(stream, frames.PROTOCOL_ERROR)
             return
-        stream.receive_window -= decoder.flow
+        stream.receive_window -= i32(decoder.flow)
         if stream.receive_window < 0:
             self.fail_stream(stream, frames.FLOW_CONTROL_ERROR)
             return
@@ -236,7 +237,7 @@ class Http2Connection(LivingConnection):
         if length >= 0 and (stream.received > length or (decoder.end and stream.received < length)):
             self.fail_stream(stream, frames.PROTOCOL_ERROR)
             return
-        stream.credit += decoder.size
+        stream.credit += i32(decoder.size)
         stream.active_at = self.read_at
         self._hold(stream, data)
         if decoder.end:
@@ -306,11 +307,11 @@ class Http2Connection(LivingConnection):
 
     def return_credit(self, stream: Http2Stream) -> None:
         """Opens the stream's window again, once half of it is used up, unless it is paused."""
-        credit = stream.credit
+        credit = i64(stream.credit)
         if stream.pauses == 0 and 2 * credit >= self.options.stream_window and not stream.remote_ended:
             stream.credit = 0
-            stream.receive_window += credit
-            write_window_update(self.writer(), stream.id, credit)
+            stream.receive_window += i32(credit)
+            write_window_update(self.writer(), i64(stream.id), credit)
 
     def pause(self, stream: Http2Stream) -> None:
         """Lets the peer send no more on this stream than its window. Counted."""

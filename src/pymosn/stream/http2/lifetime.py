@@ -174,9 +174,10 @@ class LivingConnection(SendingConnection):
             self._begin_slice(stream, self.connection.now())
 
     def _begin_slice(self, stream: Http2Stream, now: float) -> None:
-        stream.slice_end = now + STALL_TIME
-        stream.slice_goal = stream.unsent - STALL_SIZE
-        self._await_unsent(stream.slice_end)
+        rarities = stream.rare()
+        rarities.slice_end = now + STALL_TIME
+        rarities.slice_goal = stream.unsent - STALL_SIZE
+        self._await_unsent(rarities.slice_end)
 
     def _await_unsent(self, moment: float) -> None:
         if moment < self._stalled_at:
@@ -188,9 +189,10 @@ class LivingConnection(SendingConnection):
         for stream in list(self.streams.values()):
             if not stream.is_released:
                 continue
-            if now < stream.slice_end:
-                self._await_unsent(stream.slice_end)
-            elif stream.unsent > max(stream.slice_goal, 0) and not self.is_full:
+            rarities = stream.rare()
+            if now < rarities.slice_end:
+                self._await_unsent(rarities.slice_end)
+            elif stream.unsent > max(rarities.slice_goal, 0) and not self.is_full:
                 self.reset_stream(stream, CANCEL)
             else:
                 self._begin_slice(stream, now)

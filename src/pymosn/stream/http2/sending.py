@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mypy_extensions import i64, mypyc_attr
+from mypy_extensions import i32, i64, mypyc_attr
 
 from pymosn.api.network import NO_CONNECTION, Connection
 from pymosn.core.frame_writer import FrameWriter
@@ -92,7 +92,7 @@ class SendingConnection:
             return
         if self.is_full:
             self._unread += len(block) // LARGE
-        write_head(self.writer(), stream.id, block, end, self.peer.frame_size)
+        write_head(self.writer(), i64(stream.id), block, end, self.peer.frame_size)
         if end:
             stream.local_ended = True
             self._end_sent(stream)
@@ -105,9 +105,9 @@ class SendingConnection:
         size: i64 = len(data)
         if stream.unsent == 0 and size <= self._room(stream):
             if size > 0 or end:
-                write_data(self.writer(), stream.id, data, end)
+                write_data(self.writer(), i64(stream.id), data, end)
                 self.send_window -= size
-                stream.send_window -= size
+                stream.send_window -= i32(size)
                 self.data_sent += 1
                 if end:
                     self._end_sent(stream)
@@ -128,14 +128,14 @@ class SendingConnection:
         if stream.unsent == 0:
             self._write_trailers(stream, trailers)
         else:
-            stream.trailers = trailers
+            stream.rare().trailers = trailers
 
     def reset_stream(self, stream: Http2Stream, code: i64) -> None:
         """Sends RST_STREAM, and closes the stream."""
         if not stream.is_closed:
-            write_reset(self.writer(), stream.id, code)
+            write_reset(self.writer(), i64(stream.id), code)
             if not stream.remote_ended:
-                self.remember(stream.id, BY_US)
+                self.remember(i64(stream.id), BY_US)
             self.close_stream(stream)
 
     def remember(self, stream_id: i64, by: int) -> None:
@@ -183,10 +183,11 @@ class SendingConnection:
 
     def widen(self, stream: Http2Stream, size: i64) -> bool:
         """Adds to a stream's window; False, and nothing, if that makes it too large."""
-        if stream.send_window + size > LARGEST_WINDOW:
+        window = i64(stream.send_window) + size
+        if window > LARGEST_WINDOW:
             return False
-        stream.send_window += size
-        if stream.unsent > 0 and stream.send_window > 0:
+        stream.send_window = i32(window)
+        if stream.unsent > 0 and window > 0:
             self._enqueue(stream)
             self._pump()
         return True
@@ -225,8 +226,9 @@ class SendingConnection:
         if self.is_full or self._next is not None:
             return 0
         room = self._limit()
-        if stream.send_window < room:
-            room = stream.send_window
+        window = i64(stream.send_window)
+        if window < room:
+            room = window
         return room if room > 0 else 0
 
     def _limit(self) -> i64:
@@ -257,6 +259,11 @@ class SendingConnection:
                 self._last = None
         return stream
 
+    def empty_queue(self) -> None:
+        """Nothing more is sent. A server's streams refer to their connection: else only the garbage collector would free both."""
+        self._next = None
+        self._last = None
+
     def _pump(self) -> None:
         """Sends what the windows and the socket allow, one frame of each stream in turn."""
         if self._is_pumping:
@@ -277,18 +284,19 @@ class SendingConnection:
         unsent = stream.unsent
         limit = self._limit()
         size = limit if limit < unsent else unsent
-        if stream.send_window < size:
-            size = stream.send_window
+        window = i64(stream.send_window)
+        if window < size:
+            size = window
         if size <= 0 < unsent:
             return
         if unsent > 0:
             data = stream.take(size)
-            is_last = stream.is_ending() and stream.trailers is None
+            is_last = stream.is_ending() and not stream.has_trailers()
             out = self.writer()
-            write_header(out, size, DATA, END_STREAM if is_last else 0, stream.id)
+            write_header(out, size, DATA, END_STREAM if is_last else 0, i64(stream.id))
             out.write(data)
             self.send_window -= size
-            stream.send_window -= size
+            stream.send_window -= i32(size)
             stream.active_at = self.connection.now()
             if size >= LEAST_CUT or size in (unsent, limit):
                 self.data_sent += 1
@@ -296,10 +304,10 @@ class SendingConnection:
                 self._end_sent(stream)
             elif stream.unsent > 0 and stream.send_window > 0:
                 self._enqueue(stream)
-        if stream.unsent == 0 and stream.trailers is not None:
-            trailers = stream.trailers
-            stream.trailers = None
-            self._write_trailers(stream, trailers)
+        if stream.unsent == 0:
+            trailers = stream.take_trailers()
+            if trailers is not None:
+                self._write_trailers(stream, trailers)
         self._tell_drained(stream)
 
     def _tell_drained(self, stream: Http2Stream) -> None:
@@ -311,9 +319,9 @@ class SendingConnection:
     def _write_trailers(self, stream: Http2Stream, trailers: Headers) -> None:
         block = self.encoder.trailers(trailers)
         if len(block) > 0:
-            write_head(self.writer(), stream.id, block, True, self.peer.frame_size)
+            write_head(self.writer(), i64(stream.id), block, True, self.peer.frame_size)
         else:
-            write_data(self.writer(), stream.id, b"", True)
+            write_data(self.writer(), i64(stream.id), b"", True)
         self._end_sent(stream)
 
     def _end_sent(self, stream: Http2Stream) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mypy_extensions import i64
+from mypy_extensions import i32, i64
 
 from pymosn.api.grpc import GrpcRequest
 from pymosn.api.http import HttpRequest
@@ -140,7 +140,7 @@ class ServerConnection(Http2Connection):
         for stream in list(self.streams.values()):
             if not stream.remote_ended:
                 stream.remote_ended = True
-                if stream.is_tunnel and stream.early is None:
+                if stream.is_tunnel and stream.early() is None:
                     stream.receiver.on_data(b"", True)
                     self.end_remote(stream)
                 else:
@@ -220,16 +220,16 @@ class ServerConnection(Http2Connection):
         window = self.options.stream_window
         if window < DEFAULT_WINDOW and not self.is_settled():
             window = DEFAULT_WINDOW  # the client may not know ours yet
-        stream = Http2Stream(self.peer.window, window)
-        stream.id = stream_id
+        stream = Http2ServerStream(self, self.peer.window, window)
+        stream.id = i32(stream_id)
         stream.remote_ended = end
         stream.opened_at = self.read_at
         stream.active_at = self.read_at
         self.streams[int(stream_id)] = stream
         self.idle_at = NEVER
         self.budget.on_stream()
-        sender = Http2ServerStream(self, stream, head.raw_method)
-        self._starting = sender
+        stream.is_to_head = head.raw_method == b"HEAD"
+        self._starting = stream
         self._starting_head = head
         self._requests += 1
         if self._requests == http.max_requests or stream_id > LARGEST_STREAM_ID - SPARE_IDS:
@@ -243,9 +243,9 @@ class ServerConnection(Http2Connection):
             failure = MALFORMED
             self._heads.is_malformed = True
         if failure is not None:
-            sender.is_malformed = self._heads.is_malformed
+            stream.is_malformed = self._heads.is_malformed
             self._refuse(failure)
-            if sender.is_malformed or failure is HEADERS_TOO_LARGE or failure is TARGET_TOO_LONG:
+            if stream.is_malformed or failure is HEADERS_TOO_LARGE or failure is TARGET_TOO_LONG:
                 self.spend_reset()  # its fields have cost more than those of many requests
             return
         if not stream.is_tunnel:
@@ -266,22 +266,22 @@ class ServerConnection(Http2Connection):
             return MALFORMED if self._heads.is_malformed else UNKNOWN_PROTOCOL
         add_key(head)
         stream.is_tunnel = True
-        stream.early = []
+        stream.rare().early = []
         stream.pauses = 1
         stream.content_length = UNKNOWN_LENGTH
         return None
 
     def _refuse(self, failure: Failure) -> None:
         """Makes an exchange of the request that is starting, which answers, counts and logs the refusal."""
-        sender = self._starting
+        stream = self._starting
         head = self._starting_head
-        assert sender is not None
+        assert stream is not None
         assert head is not None
         self._starting = None
         self._starting_head = None
-        sender.stream.is_cut = True
-        receiver = self._handler.new_stream(sender)
-        sender.stream.receiver = receiver
+        stream.is_cut = True
+        receiver = self._handler.new_stream(stream)
+        stream.receiver = receiver
         receiver.on_refused(head, failure)
 
     def deliver(self, stream: Http2Stream, data: bytes, end: bool) -> None:
@@ -290,23 +290,25 @@ class ServerConnection(Http2Connection):
         if 0 < self._http.limits.body < stream.received and not stream.is_tunnel:
             self.tell_reset(stream, BODY_TOO_LARGE)
             return
-        sender = self._starting
         head = self._starting_head
-        if sender is not None and head is not None:
+        if head is not None:
+            starting = self._starting
+            assert starting is not None
             self._starting = None
             self._starting_head = None
-            receiver = self._handler.new_stream(sender)
+            receiver = self._handler.new_stream(starting)
             stream.receiver = receiver
             receiver.on_request(head, data, end or stream.is_tunnel)
-        elif stream.early is not None:
-            if len(data) > 0:
-                append_chunk(stream.early, data)
         elif end or len(data) > 0:
-            stream.receiver.on_data(data, end)
+            early = stream.early()
+            if early is None:
+                stream.receiver.on_data(data, end)
+            elif len(data) > 0:
+                append_chunk(early, data)
 
     def tell_reset(self, stream: Http2Stream, failure: Failure) -> None:
         starting = self._starting
-        if starting is not None and starting.stream is stream:
+        if starting is not None and starting is stream:
             self._refuse(failure)
         else:
             super().tell_reset(stream, failure)
@@ -397,7 +399,7 @@ class ServerConnection(Http2Connection):
             if stream.is_timed and not (stream.remote_ended or stream.is_answered or stream.is_cut or stream.is_released):
                 if stream.pauses > 0:
                     stream.active_at = now  # the silence is due to our own pause
-                    stream.slice_end = 0.0
+                    stream.rare().slice_end = 0.0
                 if now >= stream.active_at + timeout:
                     self.tell_reset(stream, REQUEST_TIMEOUT)
                 elif self._is_too_slow(stream, now):
@@ -411,12 +413,13 @@ class ServerConnection(Http2Connection):
         timeout = self._http.body_timeout
         if rate == 0.0 or stream.pauses > 0:
             return False
-        if now >= stream.slice_end:
-            if stream.slice_end > 0.0 and stream.received < stream.slice_goal:
+        rarities = stream.rare()
+        if now >= rarities.slice_end:
+            if rarities.slice_end > 0.0 and stream.received < rarities.slice_goal:
                 return True
-            stream.slice_end = now + timeout
-            stream.slice_goal = stream.received + i64(rate * timeout)
-        self._await_body(stream.slice_end)
+            rarities.slice_end = now + timeout
+            rarities.slice_goal = stream.received + i64(rate * timeout)
+        self._await_body(rarities.slice_end)
         return False
 
     # ---- errors of the connection
