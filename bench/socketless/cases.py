@@ -1,24 +1,46 @@
-"""The counted requests: a small GET, the same through a filter, an RPC call, and a body of 1 MiB."""
+"""The counted requests: a small GET, the same through a filter and over HTTP/2, an RPC call, and a body of 1 MiB."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bench.grpc_stream import (
+    ACK,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    PREFACE,
+    SETTINGS,
+    WINDOW,
+    WINDOW_UPDATE,
+    frame,
+    literal,
+)
 from bench.rpc_frames import Bolt
 
 _FIELDS = (
     b"Host: bench.example\r\nUser-Agent: pymosn-bench\r\nAccept: */*\r\nAccept-Encoding: gzip, deflate\r\nX-User: alice\r\n"
 )
 _MIB = 1 << 20
+#: What both ends of HTTP/2 begin with, and a window that does not end.
+_HELLO = frame(SETTINGS, 0, 0) + frame(SETTINGS, ACK, 0) + frame(WINDOW_UPDATE, 0, 0, WINDOW.to_bytes(4, "big"))
 #: Bytes of a body that arrive in one read.
 _READ = 1 << 16
 
 
 class Case:
-    """One kind of request, sent `count` times on one connection. `protocol`: of the listener; `match`: of the route."""
+    """One kind of request, sent `count` times on one connection.
+
+    `protocol`: of the listener; `match`: of the route; `upstream_protocol`: its own, empty for that of the listener.
+    """
 
     name = ""
     protocol = "Http1"
     match: Mapping[str, object] = {"prefix": "/"}
+    upstream_protocol = ""
+    #: What the client sends first, and the upstream.
+    client_greeting = b""
+    upstream_greeting = b""
     count = 1000
     #: Minimum size of a response in bytes.
     body_size = 0
@@ -82,6 +104,59 @@ class BoltCall(Case):
         return (self._wire.response(request[at : at + self._wire.id_size]),)
 
 
+class Http2ToHttp1(SmallGet):
+    """The same over HTTP/2, to HTTP/1.1. The head is the same each time, and refers to the table."""
+
+    name = "h2 to h1"
+    protocol = "Http2"
+    upstream_protocol = "Http1"
+    client_greeting = PREFACE + _HELLO
+    _fields = (
+        (":authority", "bench.example"),
+        (":path", "/items/7?full=1"),
+        *(("user-agent", "pymosn-bench"), ("accept", "*/*"), ("accept-encoding", "gzip, deflate"), ("x-user", "alice")),
+    )
+
+    def __init__(self) -> None:
+        # Made in advance, so that the proxy is counted and not this class.
+        numbers = range(1, 4 * self.count + 8, 2)
+        self._requests = iter([frame(HEADERS, END_HEADERS | END_STREAM, n, self._request(n == 1)) for n in numbers])
+
+    def _request(self, is_first: bool) -> bytes:
+        return b"\x82\x86" + fields(self._fields, is_first)  # GET, http
+
+    def request(self) -> bytes:
+        return next(self._requests)
+
+
+class Http2ToHttp2(Http2ToHttp1):
+    """The same to HTTP/2."""
+
+    name = "h2 to h2"
+    upstream_protocol = "Http2"
+    upstream_greeting = _HELLO
+    _answer = (("content-type", "text/plain"), ("content-length", "100"), ("date", "Sun, 06 Nov 1994 08:49:37 GMT"))
+
+    def __init__(self) -> None:
+        super().__init__()
+        numbers = range(1, 4 * self.count + 8, 2)  # those of the proxy's requests, too
+        self._responses = iter([self._answers(n) for n in numbers])
+
+    def _answers(self, number: int) -> Sequence[bytes]:
+        head = b"\x88" + fields(self._answer, number == 1)  # 200
+        return (frame(HEADERS, END_HEADERS, number, head) + frame(DATA, END_STREAM, number, bytes(100)),)
+
+    def response(self, request: bytes) -> Sequence[bytes]:
+        return next(self._responses)
+
+
+def fields(pairs: Sequence[tuple[str, str]], is_first: bool) -> bytes:
+    """The fields as literals that enter the table of HPACK (RFC 7541 section 6.2.1); then, as references to them."""
+    if is_first:
+        return b"".join(b"\x40" + literal(name, value)[1:] for name, value in pairs)
+    return bytes(range(0x80 + 61 + len(pairs), 0x80 + 61, -1))
+
+
 class MiB(SmallGet):
     """A response body of 1 MiB, which arrives in reads of 64 KiB."""
 
@@ -94,4 +169,4 @@ class MiB(SmallGet):
     )
 
 
-CASES: Sequence[Case] = (SmallGet(), FilteredGet(), BoltCall(), MiB())
+CASES: Sequence[Case] = (SmallGet(), FilteredGet(), BoltCall(), MiB(), Http2ToHttp1(), Http2ToHttp2())

@@ -102,7 +102,7 @@ class SocketlessLoop(asyncio.SelectorEventLoop):
     async def _count_all(self) -> None:
         try:
             await asyncio.sleep(SETTLE_TIME)
-            outcome: Any = [await self._count_case(case) for case in CASES]
+            outcome: Any = [await self._count_case(case) for case in CASES if case.name in ports()]
         except BaseException as error:
             outcome = repr(error)
         done = Path(os.environ["PYMOSN_COUNT_DONE"])
@@ -115,6 +115,8 @@ class SocketlessLoop(asyncio.SelectorEventLoop):
         client, transport = self._factories[ports()[case.name]](), Transport("192.0.2.1", 50000)
         client.connection_made(transport)
         del self._upstreams[:]
+        if case.client_greeting:
+            client.data_received(case.client_greeting)
         client.data_received(case.request())
         for _ in range(DIAL_ROUNDS):
             if self._upstreams:
@@ -122,6 +124,10 @@ class SocketlessLoop(asyncio.SelectorEventLoop):
             await asyncio.sleep(0)
         await asyncio.sleep(0)
         upstream, to_upstream = self._upstreams[0]
+        if case.upstream_greeting:
+            upstream.data_received(case.upstream_greeting)
+            await asyncio.sleep(0)  # what is written in answer leaves at the end of the loop's turn
+            await asyncio.sleep(0)
         talk = Talk(case, client, transport.written, upstream, to_upstream.written, self.run_round)
         gc.disable()
         self._next_round = []

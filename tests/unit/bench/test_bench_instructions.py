@@ -20,6 +20,11 @@ def test_a_second_build_is_compared_with_the_first() -> None:
     assert text.splitlines()[-1].split() == ["small", "GET", "1,000", "1,030", "+3.00", "%"]
 
 
+def test_a_build_from_before_http2_is_compared_in_the_other_cases() -> None:
+    text = table(["a", "b"], [{"h2 to h1": 9.0, "small GET": 1000.0}, {"small GET": 990.0}])
+    assert [line.split()[0] for line in text.splitlines()[2:]] == ["small"]
+
+
 def test_a_folder_without_the_package_is_void(tmp_path: Path) -> None:
     with pytest.raises(Void, match="does not contain the package pymosn"):
         count(tmp_path)
@@ -32,5 +37,5 @@ def test_without_valgrind_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 
 def test_each_case_has_a_listener_and_a_cluster() -> None:
-    text = json.dumps(configuration({case.name: 2000 + number for number, case in enumerate(CASES)}, 81))
+    text = json.dumps(configuration(CASES, {case.name: 2000 + number for number, case in enumerate(CASES)}, 81))
     assert all(text.count(f'"name": "{case.name}"') == 3 for case in CASES)  # with its virtual host
