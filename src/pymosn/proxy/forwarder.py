@@ -288,9 +288,13 @@ class Forwarder(HostAttempts):
         """Passes on the response; the request will not be sent again."""
         if self._keeps_body:
             self._keeps_body = False
-            flow = self.owner.request_flow
+            owner = self.owner
+            flow = owner.request_flow
             if flow is not None:
                 flow.clear()
+                if owner.request_ended:
+                    flow.release()
+                    owner.request_flow = None
         if end:
             self.forget()
         self._is_tunnel = len(head.raw_tunnel) > 0

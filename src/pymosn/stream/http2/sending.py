@@ -260,7 +260,7 @@ class SendingConnection:
         return stream
 
     def empty_queue(self) -> None:
-        """Nothing more is sent. A server's streams refer to their connection: else only the garbage collector would free both."""
+        """Nothing more is sent. A queued stream of a server refers to this connection, which would keep both alive."""
         self._next = None
         self._last = None
 
