@@ -1,6 +1,6 @@
-"""Lists of bytes that wait.
+"""Lists of buffered bytes.
 
-A peer decides how small the pieces are in which it sends. Each costs some fifty bytes beside its content, so many tiny ones
+A peer decides how small the pieces are in which it sends. Each costs some fifty bytes besides its content, so many tiny ones
 would take much more memory than the limits on their content allow.
 """
 

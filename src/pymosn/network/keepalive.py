@@ -1,4 +1,4 @@
-"""Probes of TCP on silent connections, by which the kernel notices a peer that is gone without a word."""
+"""TCP keepalive: probes on silent connections, by which the kernel detects a peer that has vanished."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pymosn.api.network import TcpKeepalive
 
 
 def set_keepalive(sock: Any, keepalive: TcpKeepalive) -> None:
-    """Applies it to a connected socket, of whatever object stands for it; does nothing for one that is not of TCP.
+    """Applies it to a connected socket, or an object like one; does nothing unless it is of TCP.
 
     Data that is not acknowledged ends the connection after the same time, because TCP does not probe while it repeats data.
     """

@@ -111,7 +111,7 @@ class Http2End:
         return _bytes_of(out)
 
     def stop(self) -> None:
-        """The connection is gone: nobody waits for its windows."""
+        """The connection is gone: ends the wait for its windows."""
         self.is_reset = True
         self._may_send.set()
 

@@ -6,7 +6,7 @@ from pymosn.filters.settings import Block, Duration, Unsigned, own
 
 
 class TcpKeepalive(Block, kw_only=True):
-    """Probes of TCP, by which the kernel notices a peer that is gone without a word. Whole seconds.
+    """TCP keepalive: probes by which the kernel detects a peer that has vanished. Whole seconds.
 
     Data that is not acknowledged for `idle + probes * interval` ends the connection too (TCP_USER_TIMEOUT).
     """

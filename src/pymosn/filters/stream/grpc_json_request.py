@@ -28,7 +28,7 @@ from pymosn.filters.stream.http_rules import Match, decoded
 
 _BOOLS: Final = {"true": True, "false": False}
 _NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
-#: What numbers with a fraction may be besides; the library refuses these for others.
+#: Other texts for floats and doubles; the library refuses them for other numbers.
 _SPECIAL: Final = ("NaN", "Infinity", "-Infinity")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
 
@@ -196,7 +196,7 @@ def _set(message: Any, path: FieldPath, texts: list[str], pool: Any) -> None:
 
 
 def _value(field: Any, text: str) -> Any:
-    """What stands for a text in JSON: numbers, bytes and names of enums may be text there too. Raises ValueError.
+    """The JSON value for a text; numbers, bytes and names of enums may be texts in JSON too. Raises ValueError.
 
     The library reads what JSON does not have: digits of other scripts, `1_000`, `inf`, and base64 with anything in it.
     """

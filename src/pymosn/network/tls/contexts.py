@@ -95,7 +95,7 @@ class ServerContext:
 
 
 class Weak:
-    """What a context allows beside TLS that is good enough for HTTP/2 (RFC 9113 section 9.2).
+    """The versions and suites of a context that are too weak for HTTP/2 (RFC 9113 section 9.2).
 
     A handshake that may end in one of these uses `ssl_context`, which does not offer `h2`.
     """

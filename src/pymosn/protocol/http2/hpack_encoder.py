@@ -1,7 +1,7 @@
 """Encoding of header fields (RFC 7541 section 6): indexed, or as literals without Huffman codes.
 
-The table is found by the line of HTTP/1 as it stands in a block, so that a known field costs one lookup. A field enters the
-table when it comes for the second time: what is unique (ids, cookies of one client) does not displace what is common.
+Entries are looked up by their HTTP/1 lines, as blocks contain them, so that a known field costs one lookup. A field enters
+the table when it is sent for the second time: unique ones (ids, cookies of one client) do not displace common ones.
 """
 
 from __future__ import annotations

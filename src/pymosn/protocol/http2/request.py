@@ -232,7 +232,7 @@ class RequestHeads(HeadDecoder):
                 self._malformed("pseudo-header field is given twice")
 
     def _take_field(self, entry: Entry, kind: i64) -> bool:
-        """Records a field of a known kind. Returns whether its line is forwarded where it stands."""
+        """Records a field of a known kind. Returns whether its line is forwarded unchanged."""
         policy = self._policy
         if kind == tables.CONNECTION_FIELD:
             self._malformed("connection field")

@@ -14,7 +14,7 @@ from pymosn.core.headers import SPACE, TAB, name_bit
 from pymosn.protocol.http import fields
 from pymosn.protocol.http.fields import classify, is_claim, is_look_alike
 
-# Kinds of fields beside those of protocol/http/fields.py.
+# Kinds of fields besides those of protocol/http/fields.py.
 #: Names with an underscore that resemble no other field.
 UNDERSCORE: Final[i64] = 21
 #: Fields of a connection of HTTP/1, which make a message malformed (RFC 9113 section 8.2.2).
@@ -53,7 +53,7 @@ _SPECIAL: Final[dict[bytes, int]] = {
 _COLON: Final[i64] = 58
 _LETTER_X: Final[i64] = 120
 
-#: What an entry costs beside its name and value (RFC 7541 section 4.1), and how much less a line of HTTP/1 costs.
+#: What an entry costs besides its name and value (RFC 7541 section 4.1), and how much less a line of HTTP/1 costs.
 OVERHEAD: Final[i64] = 32
 TO_LINE: Final[i64] = 28
 

@@ -50,7 +50,7 @@ from pymosn.stream.http2.sending import BY_US
 from pymosn.stream.http2.stream import NO_RECEIVER, Http2Stream
 
 PROTOCOL: Final = "Http2"
-#: What a host is asked for that does not speak HTTP/2.
+#: The protocol for hosts that do not speak HTTP/2.
 FALL_BACK: Final = "Http1"
 #: Streams before the host has announced how many it allows (RFC 9113 section 6.5.2 recommends that it allows as many).
 INITIAL_STREAMS: Final[i64] = 100

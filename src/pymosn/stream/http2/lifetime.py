@@ -36,8 +36,8 @@ from pymosn.stream.http2.stream import Http2Stream
 
 #: Seconds in which the peer must acknowledge our SETTINGS (RFC 9113 section 6.5.3).
 SETTINGS_TIMEOUT: Final = 10.0
-#: Of what waits in a stream when its exchange is over, the peer must take so many bytes in so many seconds, or all: the
-#: default of `write_min_rate`. It could hold it for ever by windows of one byte.
+#: When an exchange is over, the peer must take this many of the stream's unsent bytes in this many seconds, or all of
+#: them: the default of `write_min_rate`. Otherwise it could hold them for ever by windows of one byte.
 STALL_TIME: Final = 60.0
 STALL_SIZE: Final[i64] = 6000
 #: The payloads of our PING frames.

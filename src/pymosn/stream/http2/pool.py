@@ -27,8 +27,8 @@ ALPN: Final = "h2"
 MOST_CONNECTIONS: Final[i64] = 128
 #: Bytes of content that a host may send on one stream before the client has taken some, unless the cluster sets it.
 STREAM_WINDOW: Final[i64] = 256 * 1024
-#: What a host begins with that answers in HTTP/1; and a page without a status line, as by Python's `http.server`, to which
-#: the preface is a request of HTTP/0.9.
+#: The first bytes of a host that answers in HTTP/1; and of a page without a status line, as by Python's `http.server`, to
+#: which the preface is a request of HTTP/0.9.
 _HTTP1: Final = b"HTTP/1."
 _PAGE: Final = b"<"
 

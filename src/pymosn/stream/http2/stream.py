@@ -96,7 +96,7 @@ class Http2Stream(ResponseSender):
         self.interims: i16 = 0
         #: Counted: the peer may not send more than its window.
         self.pauses: i16 = 0
-        #: Bytes that may be sent; negative after the peer has reduced its initial window. And that the peer may send.
+        #: Bytes that may be sent, negative after the peer has reduced its initial window; and bytes that the peer may send.
         self.send_window: i32 = i32(send_window)
         self.receive_window: i32 = i32(receive_window)
         #: 0 before it is opened.
