@@ -103,7 +103,7 @@ def test_resets_by_either_side(start: Start, kind: str) -> None:
     for upstream in talk.upstreams:
         got_request = bool(upstream.takes())
         assert not (got_request and upstream.is_open()), "a request of the attack is still at its upstream"
-    assert len(talk.upstreams) <= 500
+    assert not talk.upstreams, "a request that was reset in the same read has cost a connection to a host"
     others_are_served(talk, other)
     assert talk.counters().get("request_active", 0) == 0
     assert set(talk.reasons()) <= {"client_gone", "malformed", "http2_protocol_error", "reset_flood", "ok", "truncated_body"}

@@ -169,11 +169,25 @@ class Served:
         return results
 
 
+def frame_by_frame(data: bytes) -> list[bytes]:
+    """A part for each frame."""
+    parts: list[bytes] = []
+    while len(data) >= 9:
+        size = 9 + int.from_bytes(data[:3], "big")
+        parts.append(data[:size])
+        data = data[size:]
+    return [*parts, data]
+
+
 def check_server(data: bytes, cuts: list[int]) -> None:
-    """All ways to cut the bytes have the same effects."""
-    whole = Served([START + data])
-    for parts in (pieces(START + data, cuts), [START, *(bytes((byte,)) for byte in data[:3000]), data[3000:]]):
-        other = Served(parts)
+    """All ways to cut frames have the same effects. With several frames in a read, a request may end before it begins."""
+    Served([START + data])
+    Served(pieces(START + data, cuts))
+    frames_of = frame_by_frame(data)
+    whole = Served([START, *frames_of])
+    halves = [half for one in frames_of for half in (one[: len(one) // 2], one[len(one) // 2 :])]
+    for parts in (halves, [*(bytes((byte,)) for one in frames_of[:100] for byte in one), *frames_of[100:]]):
+        other = Served([START, *parts])
         assert other.ends() == whole.ends()
         assert other.results() == whole.results()
 

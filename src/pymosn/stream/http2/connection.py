@@ -24,6 +24,7 @@ from mypy_extensions import i32, i64, mypyc_attr
 from pymosn.api.protocol import NEED_MORE, ProtocolError
 from pymosn.core.failure import (
     BAD_RESPONSE,
+    CLIENT_GONE,
     EMPTY_DATA_FLOOD,
     HTTP2_ERROR,
     HTTP2_FLOW_ERROR,
@@ -77,6 +78,8 @@ class Http2Connection(LivingConnection):
         self._is_pulling = False
         # Content that is passed on with what follows it in the same read.
         self._held: Http2Stream | None = None
+        #: Whether it belongs to a request that has not been passed on either.
+        self.has_unstarted = False
         self._held_data: bytes = b""
         self._held_more: list[bytes] | None = None
         self._held_size: i64 = 0
@@ -153,7 +156,8 @@ class Http2Connection(LivingConnection):
                 if kind == kinds.DATA:
                     self._on_data()
                     continue
-                if self._held is not None:
+                held = self._held
+                if held is not None and not (self.has_unstarted and self._ends_unstarted(held, kind)):
                     self.flush_held()
                 if kind == NEED_MORE:
                     break
@@ -164,11 +168,22 @@ class Http2Connection(LivingConnection):
                 else:
                     self._on_other(kind)
         except ProtocolError as error:
-            if self._held is not None:
+            held = self._held
+            if held is not None and self.has_unstarted and error.failure is RESET_FLOOD:
+                self.tell_reset(held, CLIENT_GONE)
+            elif held is not None:
                 self.flush_held()
             self.break_off(error.failure, error.detail)
         finally:
             self._is_pulling = False
+
+    def _ends_unstarted(self, held: Http2Stream, kind: i64) -> bool:
+        """Whether a frame may reset the stream whose request is held: one that is reset in the same read costs no host."""
+        if self.decoder.stream_id != held.id:
+            return False
+        if kind == kinds.RST_STREAM or kind == kinds.STREAM_ERROR or kind == kinds.WINDOW_UPDATE:
+            return True
+        return kind == kinds.HEADERS and held.remote_ended
 
     def _on_other(self, kind: i64) -> None:
         decoder = self.decoder

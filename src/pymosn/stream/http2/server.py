@@ -1,8 +1,9 @@
 """The server half of an HTTP/2 connection: requests become exchanges, which answer through their streams.
 
-A request is passed on when its head has arrived and, if it has content, when it is known whether some of that has arrived
-in the same read. A refused request is an exchange too: it is answered, or reset if it is malformed. So is an error of the
-whole connection, so that it is counted and logged.
+A request is passed on with the next frame that belongs to something else, or at the end of what was read: with the content
+that has arrived by then, and not at all if it was reset in the same read, so that a rapid reset costs no host anything. A
+refused request is an exchange too: it is answered, or reset if it is malformed. So is an error of the whole connection, so
+that it is counted and logged.
 
 The content of a request is awaited for `body_timeout`, unless its response has begun or it is gRPC: clients of
 bidirectional streams may be silent. The exchange has a time limit of its own.
@@ -251,9 +252,10 @@ class ServerConnection(Http2Connection):
         if not stream.is_tunnel:
             stream.content_length = head.content_length
         self.hold_head(stream)
-        if end or stream.is_tunnel:
+        self.has_unstarted = True
+        if stream.is_tunnel:
             self.flush_held()
-        elif http.body_timeout > 0.0:
+        elif not end and http.body_timeout > 0.0:
             stream.is_timed = not isinstance(head, GrpcRequest)
             if stream.is_timed:
                 self._await_body(self.read_at + http.body_timeout)
@@ -279,6 +281,7 @@ class ServerConnection(Http2Connection):
         assert head is not None
         self._starting = None
         self._starting_head = None
+        self.has_unstarted = False
         stream.is_cut = True
         receiver = self._handler.new_stream(stream)
         stream.receiver = receiver
@@ -296,6 +299,7 @@ class ServerConnection(Http2Connection):
             assert starting is not None
             self._starting = None
             self._starting_head = None
+            self.has_unstarted = False
             receiver = self._handler.new_stream(starting)
             stream.receiver = receiver
             receiver.on_request(head, data, end or stream.is_tunnel)
