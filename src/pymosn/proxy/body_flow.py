@@ -45,17 +45,25 @@ class BodyFlow:
         self.source = source
         self.size: i64 = 0
         self.ended = False
-        self.trailers: Headers | None = None
-        self._chunks: list[bytes] = []
-        self._reading: Reading | None = None
         self._is_paused = False
+        self.trailers: Headers | None = None
+        # The held bytes; the further chunks are joined when all are needed. Mostly there is only one.
+        self._data: bytes = b""
+        self._more: list[bytes] | None = None
+        self._reading: Reading | None = None
 
     # ---- chunks
 
     def hold(self, data: bytes, end: bool) -> None:
         """Holds the next chunk."""
         if data:
-            append_chunk(self._chunks, data)
+            if self.size == 0:
+                self._data = data
+            else:
+                more = self._more
+                if more is None:
+                    more = self._more = []
+                append_chunk(more, data)
             self.size += len(data)
         self.ended = end
 
@@ -76,17 +84,19 @@ class BodyFlow:
 
     def set_body(self, data: bytes, ended: bool) -> None:
         """Replaces everything that is held."""
-        self._chunks = [data] if data else []
+        self._data = data
+        self._more = None
         self.size = len(data)
         self.ended = ended
         self.trailers = None
 
     def body(self) -> bytes:
         """Returns the held bytes and keeps them."""
-        chunks = self._chunks
-        if len(chunks) > 1:
-            self._chunks = [b"".join(chunks)]
-        return self._chunks[0] if self._chunks else b""
+        more = self._more
+        if more is not None:
+            self._data = b"".join([self._data, *more])
+            self._more = None
+        return self._data
 
     def take(self) -> bytes:
         """Removes and returns the held bytes."""
@@ -96,7 +106,8 @@ class BodyFlow:
 
     def clear(self) -> None:
         """Drops the held bytes; trailers stay."""
-        self._chunks = []
+        self._data = b""
+        self._more = None
         self.size = 0
 
     # ---- back-pressure

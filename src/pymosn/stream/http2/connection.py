@@ -45,7 +45,7 @@ from pymosn.protocol.http2.decoder import FrameDecoder
 from pymosn.protocol.http2.encoder import HeadEncoder
 from pymosn.protocol.http2.frames import DEFAULT_FRAME_SIZE, DEFAULT_WINDOW
 from pymosn.protocol.http2.writer import write_ping, write_reset, write_settings_ack, write_window_update
-from pymosn.stream.http2.budget import LASTING, Budget
+from pymosn.stream.http2.budget import Budget
 from pymosn.stream.http2.lifetime import LivingConnection
 from pymosn.stream.http2.options import ConnectionOptions
 from pymosn.stream.http2.sending import BY_PEER, BY_US
@@ -99,7 +99,7 @@ class Http2Connection(LivingConnection):
             stream.receiver.on_data(data, end)
 
     def reset_failure(self, stream: Http2Stream, code: i64) -> Failure | None:
-        """The failure of a stream that the peer has reset; None if it is none."""
+        """The failure of a stream that the peer has reset; None if it is none. Raises ProtocolError for one too many."""
         raise NotImplementedError
 
     def loss_of(self, stream: Http2Stream, failure: Failure) -> Failure:
@@ -369,8 +369,6 @@ class Http2Connection(LivingConnection):
             if self.is_idle(stream_id):
                 raise ProtocolError(HTTP2_ERROR, f"RST_STREAM on stream {stream_id}, which is idle")
             return
-        if not (stream.is_answered or self.read_at >= stream.opened_at + LASTING):
-            self.spend_reset()
         if not stream.remote_ended:
             self.remember(stream_id, BY_PEER)
         failure = self.reset_failure(stream, code)

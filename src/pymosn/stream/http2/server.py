@@ -55,6 +55,7 @@ from pymosn.protocol.http2.frames import DEFAULT_WINDOW, LARGEST_STREAM_ID
 from pymosn.protocol.http2.request import RequestHeads
 from pymosn.protocol.http2.writer import write_reset
 from pymosn.stream.http.websocket import add_key
+from pymosn.stream.http2.budget import LASTING
 from pymosn.stream.http2.connection import Http2Connection
 from pymosn.stream.http2.options import Http2Options
 from pymosn.stream.http2.sending import BY_PEER, BY_US
@@ -343,6 +344,9 @@ class ServerConnection(Http2Connection):
             self.end_remote(stream)
 
     def reset_failure(self, stream: Http2Stream, code: i64) -> Failure | None:
+        assert isinstance(stream, Http2ServerStream)
+        if not (stream.is_answered or self.read_at >= stream.opened_at + LASTING):
+            self.spend_reset()
         return CLIENT_GONE
 
     # ---- times

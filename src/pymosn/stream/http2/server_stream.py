@@ -28,6 +28,8 @@ class Http2ServerStream(Http2Stream):
     def __init__(self, owner: Http2Connection, send_window: i64, receive_window: i64) -> None:
         super().__init__(send_window, receive_window)
         self._owner = owner
+        #: When the client has opened it, by `Clock.now`.
+        self.opened_at: float = 0.0
 
     def connection(self) -> Connection:
         return self._owner.connection

@@ -110,8 +110,7 @@ class Http2Stream(ResponseSender):
         #: Bytes that wait to be sent.
         self.unsent: i64 = 0
         self._waiting: Unsent | None = None
-        #: When the peer has opened it, and when content last went in or out, by `Clock.now`; for the role's timeouts.
-        self.opened_at: float = 0.0
+        #: When content last went in or out, by `Clock.now`; for the role's timeouts.
         self.active_at: float = 0.0
         self.next_queued: Http2Stream | None = None
         self.rarities: Rarities | None = None
