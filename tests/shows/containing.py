@@ -150,6 +150,12 @@ class Container(Pymosn):
     def send(self, number: signal.Signals) -> None:
         os.kill(self.first, number)
 
+    def end(self) -> None:
+        # `--kill-child` is no longer in force: giving up root has cleared it.
+        with contextlib.suppress(OSError, IndexError):
+            self.send(signal.SIGKILL)
+        super().end()
+
     def states(self) -> dict[str, str]:
         """The states of all its processes, by their commands and ids in the container."""
         found: dict[str, str] = {}
