@@ -10,9 +10,9 @@ from tests.kit.h2_peers import H2Upstream, h2_upstream
 from tests.unit.filters.grpc_shop import classes, descriptor_set
 
 from pymosn.api import StreamFilter
+from pymosn.api.grpc import framed
 from pymosn.api.routing import Route
 from pymosn.config.typed import typed
-from pymosn.filters.stream.grpc_messages import framed
 from pymosn.filters.stream.shipped import spec_of
 from pymosn.protocol.http2 import frames
 from pymosn.routing.actions import Forward

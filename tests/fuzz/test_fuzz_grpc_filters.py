@@ -12,9 +12,9 @@ from tests.fuzz.filter_examples import EXAMPLES, VALUES
 from tests.fuzz.test_fuzz_http1 import SECONDS, fuzz
 from tests.unit.filters.grpc_shop import FIELDS
 
+from pymosn.api.grpc import framed
 from pymosn.config.typed import typed
 from pymosn.core.headers import HeaderError, headers_from
-from pymosn.filters.stream.grpc_messages import framed
 from pymosn.filters.stream.shipped import spec_of
 from pymosn.testing import Request, Response, World
 
