@@ -18,7 +18,8 @@ from process_fixtures import Start
 from pymosn_process import READY, Pymosn, free_ports
 from tests.unit.filters.grpc_shop import classes, descriptor_set
 
-from pymosn.filters.stream.grpc_messages import MessageReader, framed
+from pymosn.api.grpc import framed
+from pymosn.filters.stream.grpc_messages import MessageReader
 from pymosn.filters.stream.grpc_web import TextDecoder
 
 pytestmark = pytest.mark.once
