@@ -34,6 +34,7 @@ WORDS = {
     "data_after_end": ("reset_flood",),
     "malformed": ("reset_flood",),
     "continuation": ("continuation_flood",),
+    "hpack_bomb": ("header_bomb",),
     "empty_continuation": ("continuation_flood",),
     "settings": ("settings_flood",),
     "ping": ("ping_flood",),

@@ -10,7 +10,7 @@ from librt.strings import BytesWriter
 from tests.kit.h2_frames import literal, literals
 
 from pymosn.api.protocol import ProtocolError
-from pymosn.core.failure import HTTP2_COMPRESSION
+from pymosn.core.failure import HEADER_BOMB, HTTP2_COMPRESSION
 from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http2 import tables
 from pymosn.protocol.http2.hpack_decoder import NOTHING, HpackDecoder
@@ -299,12 +299,21 @@ def test_a_name_is_taken_from_the_entry_that_is_evicted_for_it() -> None:
 def test_a_bomb_is_not_stored_but_changes_the_table() -> None:
     decoder = new_decoder(HttpLimits(8192, 100, 0))
     decoder.decode(b"\x40" + literal(b"a", b"b" * 4000)[1:], False)
-    found = decoder.decode(b"\xbe" * 4000 + b"\x40\x01c\x01d", False)
+    found = decoder.decode(b"\xbe" * 20 + b"\x40\x01c\x01d", False)
     assert len(found) == 2
     assert decoder.overflow == 0
     assert table(decoder)[0] == (b"c", b"d")
     assert decoded(decoder, b"\x82") == [(b":method", b"GET")]
     assert decoder.overflow == NOTHING
+
+
+def test_a_bomb_that_is_many_times_larger_than_the_limit_ends_the_connection() -> None:
+    decoder = new_decoder(HttpLimits(8192, 100, 0))
+    decoder.decode(b"\x40" + literal(b"a", b"b" * 4000)[1:], False)
+    decoder.decode(b"\xbe" * 25, False)
+    with pytest.raises(ProtocolError) as caught:
+        decoder.decode(b"\xbe" * 16_000, False)
+    assert caught.value.failure is HEADER_BOMB
 
 
 # ---- encoding

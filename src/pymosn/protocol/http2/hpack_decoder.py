@@ -8,7 +8,7 @@ from librt.strings import BytesWriter
 from mypy_extensions import i64
 
 from pymosn.api.protocol import ProtocolError
-from pymosn.core.failure import HTTP2_COMPRESSION
+from pymosn.core.failure import HEADER_BOMB, HTTP2_COMPRESSION
 from pymosn.protocol.http.fields import OTHER
 from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http2.frames import DEFAULT_TABLE_SIZE
@@ -21,6 +21,9 @@ _MAX_SHIFT: Final[i64] = 21
 _KEPT: Final[i64] = 2048
 #: So many evicted entries at least are removed at once, when they are half of all.
 _EVICTED: Final[i64] = 16
+#: A block may be larger than its limit by so many bytes, and four times the limit, before it counts as an attack.
+_EXCESS: Final[i64] = 64 * 1024
+_LARGEST: Final[i64] = 1 << 40
 NOTHING: Final[i64] = -1
 
 
@@ -28,12 +31,14 @@ class HpackDecoder:
     """Decodes the header blocks of one direction of one connection. Has the dynamic table.
 
     A block that is too large is decoded to its end, since it may change the table, but only what is within the limit is
-    returned.
+    returned. One that is larger than any mistake ends the connection: a byte may stand for a field of thousands.
     """
 
     def __init__(self, limits: HttpLimits, table_size: i64) -> None:
         """`table_size`: the largest size of the table, in bytes, as announced in our SETTINGS."""
         self._limits = limits
+        #: What a block may have beyond the limit of its size, in bytes.
+        self._excess: i64 = 4 * min(limits.head, _LARGEST) + _EXCESS
         #: Of the last block: the kind of the first field beyond the limit of its size, NOTHING if there is none.
         self.overflow: i64 = NOTHING
         #: Of the fields that were joined: how many, the `name_bit` of each, and whether a pseudo-header field followed.
@@ -53,7 +58,8 @@ class HpackDecoder:
         self._at: i64 = 0
 
     def decode(self, block: bytes, joins: bool) -> list[Entry]:
-        """The fields of a complete block. Raises ProtocolError (HTTP2_COMPRESSION), after which nothing can be decoded.
+        """The fields of a complete block. Raises ProtocolError, after which nothing can be decoded: HTTP2_COMPRESSION for a
+        block that violates RFC 7541, HEADER_BOMB for one that is many times larger than the limit.
 
         `joins`: the ordinary fields, of the kind OTHER, are not returned. Their lines are joined: see `lines`.
         """
@@ -96,6 +102,8 @@ class HpackDecoder:
             if left < 0:
                 if self.overflow < 0:
                     self.overflow = entry.kind
+                if left < -self._excess:
+                    raise ProtocolError(HEADER_BOMB, "a head is many times larger than the limit")
             elif joins and entry.kind == OTHER:
                 lines.write(entry.line)
                 bits |= entry.bit
