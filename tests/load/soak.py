@@ -35,8 +35,18 @@ NOTHING_LEFT: Final = {
 }
 
 
-def configuration(port: int, secure: int, inner: int, admin: int, upstreams: list[int], access_log: Path) -> dict[str, Any]:
+def configuration(
+    port: int,
+    secure: int,
+    inner: int,
+    admin: int,
+    upstreams: list[int],
+    access_log: Path,
+    h2_ports: tuple[int, int] | None = None,
+) -> dict[str, Any]:
     """One listener without TLS, and one with it whose requests take a second hop over TLS.
+
+    With `h2_ports` also two of HTTP/2, without and with TLS; requests for /hop take a second hop over HTTP/2.
 
     All timeouts are within a few seconds, so that a soak meets each of them often.
     """
@@ -67,6 +77,28 @@ def configuration(port: int, secure: int, inner: int, admin: int, upstreams: lis
         listener("secure", secure, to_hop),
         listener("inner", inner, {**chain, "tls_context": tls}),
     ]
+    to_h2: dict[str, Any] = {
+        "match": {"prefix": "/hop/"},
+        "route": {"cluster_name": "h2", "prefix_rewrite": "/", "timeout": "2s"},
+    }
+    clusters: list[dict[str, Any]] = []
+    if h2_ports is not None:
+        chain_h2 = {"filters": [{"type": "proxy", "config": {**proxy, "downstream_protocol": "Http2"}}]}
+        chain_h2["filters"][0]["config"]["router_config_name"] = "h2"
+        listeners += [
+            listener("h2", h2_ports[0], chain_h2),
+            listener("secure h2", h2_ports[1], {**chain_h2, "tls_context": tls}),
+        ]
+        clusters.append(
+            {
+                "name": "h2",
+                "type": "SIMPLE",
+                "lb_type": "LB_RANDOM",
+                "hosts": [{"address": f"127.0.0.1:{h2_ports[0]}"}],
+                "idle_timeout": "2s",
+                "upstream_protocol": "Http2",
+            }
+        )
     hop_cluster = {
         "name": "hop",
         "type": "SIMPLE",
@@ -87,14 +119,14 @@ def configuration(port: int, secure: int, inner: int, admin: int, upstreams: lis
                 "routers": [
                     {
                         "router_config_name": name,
-                        "virtual_hosts": [{"name": "v", "domains": ["*"], "routers": [to]}],
+                        "virtual_hosts": [{"name": "v", "domains": ["*"], "routers": routes}],
                     }
-                    for name, to in (("r", route), ("hop", hop))
+                    for name, routes in (("r", [route]), ("hop", [hop]), ("h2", [to_h2, route]))
                 ],
                 "listeners": listeners,
             }
         ],
-        "cluster_manager": {"clusters": [cluster, hop_cluster]},
+        "cluster_manager": {"clusters": [cluster, hop_cluster, *clusters]},
     }
 
 
@@ -108,7 +140,8 @@ class Soak:
         self._seed = seed
         self._upstreams = [MoodyUpstream(0), MoodyUpstream(1)]
         self._access_log = directory / "access.log"
-        self._port, self._secure, self._inner, self._admin = free_ports(4)
+        self._port, self._secure, self._inner, self._admin, *h2_ports = free_ports(6)
+        self._h2_ports = (h2_ports[0], h2_ports[1])
 
     def run(self, seconds: float) -> None:
         """Soaks for that time."""
@@ -119,9 +152,8 @@ class Soak:
             await upstream.open()
         ports = [upstream.port for upstream in self._upstreams]
         path = self._directory / "mosn.json"
-        path.write_text(
-            json.dumps(configuration(self._port, self._secure, self._inner, self._admin, ports, self._access_log))
-        )
+        made = configuration(self._port, self._secure, self._inner, self._admin, ports, self._access_log, self._h2_ports)
+        path.write_text(json.dumps(made))
         proxy = Pymosn(["-c", str(path)], self._directory, {})
         try:
             if not await asyncio.to_thread(eventually, self._serves):
@@ -149,7 +181,7 @@ class Soak:
             return False
 
     async def _traffic(self, seconds: float, period: float) -> Counter[str]:
-        traffic = Traffic(self._port, self._seed, self._secure)
+        traffic = Traffic(self._port, self._seed, self._secure, self._h2_ports)
         moods = asyncio.create_task(self._change_moods(period))
         await traffic.run(seconds, ACTORS)
         moods.cancel()
@@ -194,7 +226,7 @@ class Soak:
         # What the allocator keeps for the next burst is not lost; a leak of a kilobyte per request would be far more.
         if after["rss"] > before["rss"] * 1.15 + (4 << 20):
             self.faults.append(f"memory grew from {before['rss']} to {after['rss']}")
-        for status in ("200", "400", "408", "502", "504", "with TLS", "resumed"):
+        for status in ("200", "400", "408", "502", "504", "with TLS", "resumed", "h2 200", "h2 502", "h2 504"):
             if not outcomes[status]:
                 self.faults.append(f"no client ever got a {status}: the soak did not reach what it is for")
         self.faults += [f"{count} times {name}" for name, count in outcomes.items() if name.endswith("hangs")]

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from tests.kit import certificates
 from tests.kit.tls_streams import open_tls
+from tests.load.h2_traffic import H2_TALKS, H2Connection
 from tests.load.upstreams import read_body, reset
 
 Talk = Callable[["Traffic", asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -19,15 +20,19 @@ PATIENCE = 40.0
 
 #: The share of connections with TLS, where there is a port for them.
 SECURE_SHARE = 0.4
+#: The share of talks in HTTP/2, where there are ports for it.
+H2_SHARE = 0.4
 NAME = "server.test"
 
 
 class Traffic:
     """Mixed traffic to one port. `outcomes` counts statuses, and ends of connections by kind of talk."""
 
-    def __init__(self, port: int, seed: int, secure_port: int = 0) -> None:
-        """`secure_port`: with TLS; 0 for none."""
+    def __init__(self, port: int, seed: int, secure_port: int = 0, h2_ports: tuple[int, int] | None = None) -> None:
+        """`secure_port`: with TLS; 0 for none. `h2_ports`: for HTTP/2, without and with TLS."""
         self.secure_port = secure_port
+        self._h2_ports = h2_ports
+        self._h2_context = certificates.client_context(alpn=("h2",))
         self.context = certificates.client_context()
         self.session: ssl.SSLSession | None = None
         self.outcomes: Counter[str] = Counter()
@@ -44,6 +49,9 @@ class Traffic:
     async def _act(self) -> None:
         loop = asyncio.get_running_loop()
         while loop.time() < self._until:
+            if self._h2_ports is not None and self.random.random() < H2_SHARE:
+                await self._hold_h2(self._h2_ports)
+                continue
             talk = self.random.choice(TALKS)
             shake = self.random.choice(HANDSHAKES) if self.secure_port and self.random.random() < SECURE_SHARE / 2 else None
             name = talk.__name__ if shake is None else shake.__name__
@@ -70,6 +78,22 @@ class Traffic:
             self.outcomes[f"{talk.__name__} cut"] += 1
         finally:
             writer.close()
+
+    async def _hold_h2(self, ports: tuple[int, int]) -> None:
+        talk = self.random.choice(H2_TALKS)
+        is_secure = self.random.random() < SECURE_SHARE
+        more = {"ssl": self._h2_context, "server_hostname": NAME} if is_secure else {}
+        try:
+            async with asyncio.timeout(PATIENCE):
+                reader, writer = await asyncio.open_connection("127.0.0.1", ports[is_secure], limit=1 << 20, **more)
+                try:
+                    await talk(H2Connection(self.outcomes, self.random, reader, writer))
+                finally:
+                    writer.close()
+        except TimeoutError:
+            self.outcomes[f"h2 {talk.__name__} hangs"] += 1
+        except OSError:
+            self.outcomes[f"h2 {talk.__name__} cut"] += 1
 
     async def _attack(self, shake: Callable[["Traffic"], Awaitable[None]]) -> None:
         try:
