@@ -239,6 +239,11 @@ def free_ports(count: int) -> list[int]:
     return list(ports)
 
 
+def with_ports(text: str, ports: dict[int, int]) -> str:
+    """A configuration with other ports, all replaced at once: a new one may contain the digits of an old one."""
+    return re.sub(r"\b(" + "|".join(map(str, ports)) + r")\b", lambda match: str(ports[int(match[1])]), text)
+
+
 class TwoHops:
     """MOSN's example: client -> `client_port` -> `server_port` -> the upstream; log on standard output."""
 

@@ -16,7 +16,7 @@ import pytest
 from bolt_peers import BoltClient, BoltServer
 from plain_sockets import PATIENCE, accepts, connect, rejection
 from process_fixtures import Start
-from pymosn_process import READY, TwoHops, Upstream, eventually, free_ports, get
+from pymosn_process import READY, TwoHops, Upstream, eventually, free_ports, get, with_ports
 
 from pymosn.config.load import load_file
 from pymosn.server.worker_process import worker_environment
@@ -217,10 +217,10 @@ def test_the_examples_are_without_fault(path: Path) -> None:
 def test_the_demos_run(tmp_path: Path, demo: str, config: str, ports: dict[int, str], expected: list[str]) -> None:
     text = (EXAMPLES / config).read_text()
     arguments = ["--config", str(tmp_path / "config.json")]
-    for (old, option), new in zip([*ports.items(), (34901, "")], free_ports(len(ports) + 1), strict=True):
-        text = text.replace(str(old), str(new))
-        arguments += [option, str(new)] if option else []
-    (tmp_path / "config.json").write_text(text)
+    new = dict(zip([*ports, 34901], free_ports(len(ports) + 1), strict=True))
+    for old, option in ports.items():
+        arguments += [option, str(new[old])] if option else []
+    (tmp_path / "config.json").write_text(with_ports(text, new))
     command = [sys.executable, str(EXAMPLES / demo), *arguments]
     done = subprocess.run(
         command, cwd=tmp_path, env=worker_environment(os.environ), capture_output=True, text=True, timeout=100, check=False

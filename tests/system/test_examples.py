@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from h2_peers import H2Client
 from process_fixtures import Start
-from pymosn_process import READY, Upstream, free_ports, get
+from pymosn_process import READY, Upstream, free_ports, get, with_ports
 
 pytestmark = pytest.mark.once
 
@@ -27,9 +27,7 @@ def modules_of_examples(monkeypatch: pytest.MonkeyPatch) -> None:
 def config_of(folder: str, **ports: int) -> dict[str, Any]:
     """The configuration of an example. `ports`: `p2045=` is the one in place of 2045."""
     text = (EXAMPLES / folder / "config.json").read_text()
-    for name, port in ports.items():
-        text = text.replace(name[1:], str(port))
-    found: dict[str, Any] = json.loads(text)
+    found: dict[str, Any] = json.loads(with_ports(text, {int(name[1:]): port for name, port in ports.items()}))
     return found
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from plain_sockets import PATIENCE, connect, dead_sockets, port_of, read_all, rejection
 from process_fixtures import Start
-from pymosn_process import READY, Pymosn, TwoHops, eventually, free_ports, get
+from pymosn_process import READY, Pymosn, TwoHops, eventually, free_ports, get, with_ports
 from thread_server import ThreadServer
 
 from pymosn.config.load import load_file
@@ -308,10 +308,8 @@ def test_the_sample_of_the_shape_of_mosns(start: Start, serve: Callable[..., int
     port, routed = free_ports(2)
     text = (EXAMPLES / "config.json").read_text()
     server = serve(lambda sock: sock.sendall(read_all(sock).upper()))
-    for old, new in ((2045, port), (2046, routed), (8080, server)):
-        text = text.replace(str(old), str(new))
     path = tmp_path / "config.json"
-    path.write_text(text)
+    path.write_text(with_ports(text, {2045: port, 2046: routed, 8080: server}))
     proxy = start(None, "-c", str(path))
     proxy.wait_for(READY)
     for listener in (port, routed):
@@ -324,11 +322,11 @@ def test_the_sample_of_the_shape_of_mosns(start: Start, serve: Callable[..., int
 def test_the_demo_runs(tmp_path: Path) -> None:
     text = (EXAMPLES / "fallback.json").read_text()
     arguments = ["--config", str(tmp_path / "config.json")]
-    ports = {2046: "--port", 8080: "--http-port", 9090: "--tcp-port"}
-    for (old, option), new in zip(ports.items(), free_ports(3), strict=True):
-        text = text.replace(str(old), str(new))
-        arguments += [option, str(new)]
-    (tmp_path / "config.json").write_text(text)
+    options = {2046: "--port", 8080: "--http-port", 9090: "--tcp-port"}
+    ports = dict(zip(options, free_ports(3), strict=True))
+    for old, option in options.items():
+        arguments += [option, str(ports[old])]
+    (tmp_path / "config.json").write_text(with_ports(text, ports))
     command = [sys.executable, str(EXAMPLES / "demo.py"), *arguments]
     done = subprocess.run(
         command, cwd=tmp_path, env=worker_environment(os.environ), capture_output=True, text=True, timeout=100, check=False

@@ -196,7 +196,8 @@ def test_hundreds_of_aborted_handshakes_leave_nothing(program: Program) -> None:
                 if number % 3 == 0:
                     reset(sock)
                 elif number % 3 == 1:
-                    sock.sendall(b"\x15\x03\x03\x00\x02\x02\x28")
+                    with contextlib.suppress(ConnectionError):  # what is not TLS is reset at once
+                        sock.sendall(b"\x15\x03\x03\x00\x02\x02\x28")
 
     round_of_them()
     assert eventually(program.is_at_rest)
