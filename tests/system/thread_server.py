@@ -39,6 +39,8 @@ class HttpServer(ThreadingHTTPServer):
     """Serves HTTP until it is closed. `address`: host and port."""
 
     daemon_threads = True
+    # The default of 5 is less than the proxy opens at once: the kernel would drop what is sent on the others for seconds.
+    request_queue_size = 512
 
     def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
         super().__init__(("127.0.0.1", 0), handler)
