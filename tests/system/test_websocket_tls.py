@@ -14,8 +14,8 @@ from tests.kit import certificates
 from tests.kit.tls_streams import open_tls
 from tls_peers import client_context, context_for
 from web_sockets import ASK, TEXT, Echo, FrameEcho, RawClient, frame
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
 
 pytestmark = pytest.mark.once
 
@@ -66,7 +66,8 @@ def frame_hops(frame_echo: FrameEcho, tmp_path_factory: pytest.TempPathFactory) 
     yield from running(frame_echo.port, tmp_path_factory)
 
 
-def open_socket(hops: TwoHops, path: str = "/echo") -> ClientConnection:
+def open_socket(hops: TwoHops, path: str = "/echo") -> connect:
+    """A client of asyncio: the other one reads and writes in two threads, which Python's TLS sometimes does not survive."""
     return connect(
         f"wss://127.0.0.1:{hops.client_port}{path}",
         ssl=client_context(),
@@ -79,24 +80,32 @@ def open_socket(hops: TwoHops, path: str = "/echo") -> ClientConnection:
 
 
 def test_messages_of_all_lengths(hops: TwoHops) -> None:
-    with open_socket(hops) as client:
-        assert client.protocol.extensions, "permessage-deflate was negotiated through both hops"
-        for size in (0, 1, 125, 126, 65535, 65536, 1 << 20):
-            data = random.Random(size).randbytes(size)
-            client.send(data)
-            assert client.recv(timeout=PATIENCE) == data
-        assert client.ping(b"p" * 125).wait(PATIENCE)
+    async def scenario() -> None:
+        async with asyncio.timeout(PATIENCE), open_socket(hops) as client:
+            assert client.protocol.extensions, "permessage-deflate was negotiated through both hops"
+            for size in (0, 1, 125, 126, 65535, 65536, 1 << 20):
+                data = random.Random(size).randbytes(size)
+                await client.send(data)
+                assert await client.recv() == data
+            await (await client.ping(b"p" * 125))
+
+    asyncio.run(scenario())
     assert eventually(lambda: tunnels(hops) == 0)
 
 
 @pytest.mark.parametrize("code", [1000, 4999])
 def test_close_codes_of_either_side(hops: TwoHops, echo: Echo, code: int) -> None:
-    with open_socket(hops, f"/close/{code}") as client, pytest.raises(ConnectionClosed) as caught:
-        client.recv(timeout=PATIENCE)
-    assert caught.value.rcvd is not None
-    assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (code, "as asked")
-    with open_socket(hops, f"/echo?{code}") as client:
-        client.close(code, "bye")
+    async def scenario() -> None:
+        async with asyncio.timeout(PATIENCE):
+            async with open_socket(hops, f"/close/{code}") as client:
+                with pytest.raises(ConnectionClosed) as caught:
+                    await client.recv()
+            assert caught.value.rcvd is not None
+            assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (code, "as asked")
+            async with open_socket(hops, f"/echo?{code}") as client:
+                await client.close(code, "bye")
+
+    asyncio.run(scenario())
     assert eventually(lambda: (f"/echo?{code}", code) in echo.ends)
 
 
