@@ -1,4 +1,4 @@
-"""The shape of the hostile tables of HTTP/2 (section F of the catalogue), and the variants that each member stands for.
+"""The shape of the hostile tables of HTTP/2 (section F of the catalogue), and the variants of each member.
 
 A member is one request as a client says it in HTTP/2: fields, content, trailers. It must end as `outcome` says:
 

@@ -17,7 +17,7 @@ class WayOut:
 
     The route's `upstream_protocol` decides, then the cluster's, then what the cluster's TLS offers by ALPN, else the
     request is sent in the protocol of its client. ALPN is about the client's family of protocols only: it makes HTTP/2 of
-    HTTP/1, but not of an RPC protocol. `Auto` in the configuration stands for no choice.
+    HTTP/1, but not of an RPC protocol. `Auto` in the configuration means no choice.
     """
 
     def __init__(self, configured: str, alpn: Sequence[str], protocols: Registry[StreamProtocol]) -> None:

@@ -58,7 +58,7 @@ def is_raw(binding: Binding) -> bool:
 def messages_of(
     match: Match[Binding], query: bytes, body: bytes, content_type: str, options: ReadOptions, pool: Any
 ) -> list[bytes]:
-    """The messages of the call that a request stands for, encoded. Raises InvalidRequest."""
+    """The messages of the call that a request is mapped to, encoded. Raises InvalidRequest."""
     binding = match.target
     made: list[Any] = []
     for value in _bodies(binding, body, content_type):

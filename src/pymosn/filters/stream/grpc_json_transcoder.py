@@ -104,7 +104,7 @@ class _Call:
 
 
 class _JsonCall(GrpcRequest):
-    """The call that a request stands for. Local replies stay HTTP's, because the client does not speak gRPC."""
+    """The call that a request is mapped to. Local replies stay HTTP's, because the client does not speak gRPC."""
 
     #: The head of the last local reply.
     local: ResponseHead | None = None

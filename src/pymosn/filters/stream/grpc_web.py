@@ -76,7 +76,7 @@ class _Body:
 
 
 class _WebCall(GrpcRequest):
-    """The call that a request of gRPC-Web stands for."""
+    """The call that a gRPC-Web request is mapped to."""
 
     #: The content type of its responses.
     web_type = WEB

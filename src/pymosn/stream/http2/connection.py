@@ -78,8 +78,6 @@ class Http2Connection(LivingConnection):
         self._is_pulling = False
         # Content that is passed on with what follows it in the same read.
         self._held: Http2Stream | None = None
-        #: Whether it belongs to a request that has not been passed on either.
-        self.has_unstarted = False
         self._held_data: bytes = b""
         self._held_more: list[bytes] | None = None
         self._held_size: i64 = 0
@@ -97,6 +95,10 @@ class Http2Connection(LivingConnection):
         """Passes on content, which may be empty. `stream.remote_ended` is already set if it is the end."""
         if (end or len(data) > 0) and not stream.is_cut:
             stream.receiver.on_data(data, end)
+
+    def is_unstarted(self, stream: Http2Stream) -> bool:
+        """Whether the stream's request has not been passed on yet."""
+        return False
 
     def reset_failure(self, stream: Http2Stream, code: i64) -> Failure | None:
         """The failure of a stream that the peer has reset; None if it is none. Raises ProtocolError for one too many."""
@@ -157,7 +159,7 @@ class Http2Connection(LivingConnection):
                     self._on_data()
                     continue
                 held = self._held
-                if held is not None and not (self.has_unstarted and self._ends_unstarted(held, kind)):
+                if held is not None and not (self.is_unstarted(held) and self._may_end(held, kind)):
                     self.flush_held()
                 if kind == NEED_MORE:
                     break
@@ -169,7 +171,7 @@ class Http2Connection(LivingConnection):
                     self._on_other(kind)
         except ProtocolError as error:
             held = self._held
-            if held is not None and self.has_unstarted and error.failure is RESET_FLOOD:
+            if held is not None and error.failure is RESET_FLOOD and self.is_unstarted(held):
                 self.tell_reset(held, CLIENT_GONE)
             elif held is not None:
                 self.flush_held()
@@ -177,8 +179,8 @@ class Http2Connection(LivingConnection):
         finally:
             self._is_pulling = False
 
-    def _ends_unstarted(self, held: Http2Stream, kind: i64) -> bool:
-        """Whether a frame may reset the stream whose request is held: one that is reset in the same read costs no host."""
+    def _may_end(self, held: Http2Stream, kind: i64) -> bool:
+        """Whether the present frame may reset the stream whose request is held: then it never reaches a host."""
         if self.decoder.stream_id != held.id:
             return False
         if kind == kinds.RST_STREAM or kind == kinds.STREAM_ERROR or kind == kinds.WINDOW_UPDATE:

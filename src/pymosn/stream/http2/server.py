@@ -253,7 +253,6 @@ class ServerConnection(Http2Connection):
         if not stream.is_tunnel:
             stream.content_length = head.content_length
         self.hold_head(stream)
-        self.has_unstarted = True
         if stream.is_tunnel:
             self.flush_held()
         elif not end and http.body_timeout > 0.0:
@@ -282,7 +281,6 @@ class ServerConnection(Http2Connection):
         assert head is not None
         self._starting = None
         self._starting_head = None
-        self.has_unstarted = False
         stream.is_cut = True
         receiver = self._handler.new_stream(stream)
         stream.receiver = receiver
@@ -300,7 +298,6 @@ class ServerConnection(Http2Connection):
             assert starting is not None
             self._starting = None
             self._starting_head = None
-            self.has_unstarted = False
             receiver = self._handler.new_stream(starting)
             stream.receiver = receiver
             receiver.on_request(head, data, end or stream.is_tunnel)
@@ -311,9 +308,11 @@ class ServerConnection(Http2Connection):
             elif len(data) > 0:
                 append_chunk(early, data)
 
+    def is_unstarted(self, stream: Http2Stream) -> bool:
+        return self._starting is stream
+
     def tell_reset(self, stream: Http2Stream, failure: Failure) -> None:
-        starting = self._starting
-        if starting is not None and starting is stream:
+        if self._starting is stream:
             self._refuse(failure)
         else:
             super().tell_reset(stream, failure)
