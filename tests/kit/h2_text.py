@@ -1,7 +1,7 @@
 """Peers that speak HTTP/2 with the proxy and HTTP/1 text with the test: a conversation written for HTTP/1 runs over both.
 
 What a test lets such a peer send is read as HTTP/1 text and goes out as frames; what comes is compared as messages
-(`http1_text.py`). A stream takes the place of a connection: it can be reset, and its end counts as the end of the connection.
+(`http1_text.py`). A stream takes the place of a connection: it can be reset, and its end is that of the connection.
 The peer of an upstream is one stream after another of a connection, because connections to upstreams are shared.
 """
 

@@ -101,6 +101,10 @@ class SharedConnection(NetworkFilter):
         self.failed_probes = 0
         self.connection.set_idle(self.max_silence)
 
+    def is_old(self, now: float) -> bool:
+        """Whether it is above its maximum age, or worn. `now`: by `Clock.now`."""
+        return 0.0 < self.old_at <= now
+
     def grow_old(self) -> None:
         """The connection should be replaced by another one."""
         self.old_at = self.connection.now()
@@ -172,7 +176,7 @@ class SharedPool(ConnectionPool):
             receiver.on_no_sender(PROTOCOL_MISMATCH)  # the host would take all requests for those of one client
             return
         chosen = self._choose()
-        if chosen is not None and 0.0 < chosen.old_at <= self._clock.now:
+        if chosen is not None and chosen.is_old(self._clock.now):
             chosen = self._renew(chosen)
         if self._may_grow() and self.needs_connection(chosen):
             self._dial()
@@ -221,7 +225,7 @@ class SharedPool(ConnectionPool):
             if not shared.room():
                 continue
             load = shared.load()
-            is_old = 0.0 < shared.old_at <= self._clock.now
+            is_old = shared.is_old(self._clock.now)
             if load == 0 and not is_old:
                 return shared
             if best is None or (load < least if is_old == is_best_old else is_best_old):
@@ -311,7 +315,7 @@ class SharedPool(ConnectionPool):
     def _retire_old(self) -> None:
         """The successor of the old connections is about to be open."""
         for shared in list(self._open):
-            if 0.0 < shared.old_at <= self._clock.now:
+            if shared.is_old(self._clock.now):
                 shared.retire()
 
     def on_dial_failed(self, failure: Failure) -> None:
