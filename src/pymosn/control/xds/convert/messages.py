@@ -1,0 +1,90 @@
+"""The types of messages that may be inside an `Any`, and how they are unpacked.
+
+Their modules are imported when the first message of a type arrives, because each of them costs memory of the supervisor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Final
+
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError, Message
+
+_PREFIX: Final = "type.googleapis.com/"
+_EXTENSIONS: Final = "envoy.extensions."
+_HTTP: Final = _EXTENSIONS + "filters.http."
+_NETWORK: Final = _EXTENSIONS + "filters.network."
+_LISTENER: Final = _EXTENSIONS + "filters.listener."
+
+#: Full name of a type -> the module that has it. A converter adds the types that it reads.
+MODULES: Final[Mapping[str, str]] = {
+    "envoy.config.cluster.v3.Cluster": "envoy.config.cluster.v3.cluster_pb2",
+    "envoy.config.endpoint.v3.ClusterLoadAssignment": "envoy.config.endpoint.v3.endpoint_pb2",
+    "envoy.config.listener.v3.Listener": "envoy.config.listener.v3.listener_pb2",
+    "envoy.config.route.v3.RouteConfiguration": "envoy.config.route.v3.route_pb2",
+    "envoy.extensions.transport_sockets.tls.v3.Secret": "envoy.extensions.transport_sockets.tls.v3.secret_pb2",
+    _NETWORK + "http_connection_manager.v3.HttpConnectionManager": (
+        _NETWORK + "http_connection_manager.v3.http_connection_manager_pb2"
+    ),
+    _NETWORK + "tcp_proxy.v3.TcpProxy": _NETWORK + "tcp_proxy.v3.tcp_proxy_pb2",
+    _HTTP + "router.v3.Router": _HTTP + "router.v3.router_pb2",
+    _LISTENER + "tls_inspector.v3.TlsInspector": _LISTENER + "tls_inspector.v3.tls_inspector_pb2",
+    _EXTENSIONS + "transport_sockets.tls.v3.UpstreamTlsContext": _EXTENSIONS + "transport_sockets.tls.v3.tls_pb2",
+    _EXTENSIONS + "transport_sockets.tls.v3.DownstreamTlsContext": _EXTENSIONS + "transport_sockets.tls.v3.tls_pb2",
+    _EXTENSIONS + "transport_sockets.raw_buffer.v3.RawBuffer": _EXTENSIONS
+    + "transport_sockets.raw_buffer.v3.raw_buffer_pb2",
+    _EXTENSIONS + "upstreams.http.v3.HttpProtocolOptions": _EXTENSIONS + "upstreams.http.v3.http_protocol_options_pb2",
+}
+#: Wrappers of a message as JSON: of xDS, and of its old name.
+_TYPED_STRUCTS: Final = {
+    "udpa.type.v1.TypedStruct": "udpa.type.v1.typed_struct_pb2",
+    "xds.type.v3.TypedStruct": "xds.type.v3.typed_struct_pb2",
+}
+
+
+class UnknownTypeError(ValueError):
+    """A message is of a type that is not known here, or its content is not of that type."""
+
+
+def type_of(url: str) -> str:
+    """The full name of the type in a type URL."""
+    return url.rpartition("/")[2]
+
+
+def unpack(packed: Any) -> Message:
+    """The message in an `Any`. A `TypedStruct` is unpacked, too, as the type that it names. UnknownTypeError."""
+    name = type_of(packed.type_url)
+    if name in _TYPED_STRUCTS:
+        struct = _parsed(name, _TYPED_STRUCTS[name], packed.value)
+        inner = type_of(struct.type_url)
+        message = _class(inner)()
+        try:
+            json_format.ParseDict(json_format.MessageToDict(struct.value), message)
+        except json_format.ParseError as error:
+            raise UnknownTypeError(f"invalid {inner}: {error}") from None
+        return message
+    return parse(name, packed.value)
+
+
+def parse(name: str, body: bytes) -> Message:
+    """A serialized message of a known type. UnknownTypeError."""
+    return _parsed(name, MODULES.get(name, ""), body)
+
+
+def _parsed(name: str, module: str, body: bytes) -> Any:
+    message = _class(name, module)()
+    try:
+        message.ParseFromString(body)
+    except DecodeError:
+        raise UnknownTypeError(f"the content is not a valid {name}") from None
+    return message
+
+
+def _class(name: str, module: str = "") -> type[Message]:
+    module = module or MODULES.get(name, "")
+    if not module:
+        raise UnknownTypeError(f"unknown type {name or '(none)'}")
+    found: type[Message] = getattr(import_module(module), name.rpartition(".")[2])
+    return found

@@ -1,0 +1,72 @@
+"""The words of the xDS protocol (v3), as plain values: types of resources, resources and updates.
+
+Source: the xDS protocol specification (envoyproxy.io, api-docs/xds_protocol).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple, Protocol
+
+_PREFIX: Final = "type.googleapis.com/"
+CLUSTER: Final = _PREFIX + "envoy.config.cluster.v3.Cluster"
+ENDPOINTS: Final = _PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment"
+LISTENER: Final = _PREFIX + "envoy.config.listener.v3.Listener"
+ROUTES: Final = _PREFIX + "envoy.config.route.v3.RouteConfiguration"
+SECRET: Final = _PREFIX + "envoy.extensions.transport_sockets.tls.v3.Secret"
+EXTENSION: Final = _PREFIX + "envoy.config.core.v3.TypedExtensionConfig"
+
+#: Short names of the types, for logs, metrics and the admin API, in the order in which they are applied.
+SHORT: Final[Mapping[str, str]] = {
+    CLUSTER: "cds",
+    ENDPOINTS: "eds",
+    LISTENER: "lds",
+    ROUTES: "rds",
+    SECRET: "sds",
+    EXTENSION: "ecds",
+}
+#: Types of which a client may ask for all resources; the others are asked for by name.
+WILDCARD_TYPES: Final = frozenset({CLUSTER, LISTENER})
+
+
+class Resource(NamedTuple):
+    """One resource of a response.
+
+    `version`: that of the resource (delta), or of the response (state of the world). `body`: the serialized message, empty
+    for a heartbeat, which only renews the TTL. `ttl`: seconds after which it is removed unless renewed; None: never.
+    """
+
+    name: str
+    version: str
+    body: bytes
+    ttl: float | None = None
+
+
+class Update(NamedTuple):
+    """The resources of one type from one response, or their expiry.
+
+    `removed`: names that no longer exist. `is_full`: all resources of the type are in it, so that others no longer exist.
+    `absent`: names that the server has not answered in time (`initial_fetch_timeout`), or of which it says that they do not
+    exist; their users stop waiting.
+    """
+
+    type_url: str
+    version: str
+    resources: list[Resource]
+    removed: tuple[str, ...] = ()
+    is_full: bool = False
+    absent: tuple[str, ...] = ()
+
+
+#: Name of a resource -> why it was rejected: all faults, with their paths. Empty: everything was accepted.
+Rejected = Mapping[str, str]
+
+
+class Consumer(Protocol):
+    """Takes what a client has received; implemented by the state of the configuration."""
+
+    async def accept(self, update: Update) -> Rejected:
+        """Validates, converts and stores the resources of an update.
+
+        A rejected resource keeps its last accepted content. Returns after the decision, before the workers have the change.
+        """
