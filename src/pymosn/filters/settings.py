@@ -42,14 +42,6 @@ class EnvoyBlock(StrictBlock, kw_only=True):
     """An object of Envoy's schema: `localJwks` and `local_jwks` are the same key."""
 
 
-class HeaderMatch(Block, kw_only=True):
-    """A condition on a named value: a request header (`method` means the request method) or a query parameter."""
-
-    name: str = ""
-    value: str = ""
-    regex: bool = False
-
-
 def works(note: str) -> msgspec.Meta:
     """The key has its effect; `note` is shown in docs/compatibility.md."""
     return msgspec.Meta(extra={NOTE: note})
@@ -73,6 +65,46 @@ def planned_checked(note: str) -> msgspec.Meta:
 def ignored(note: str) -> msgspec.Meta:
     """A key without effect in MOSN too, accepted so that existing files load."""
     return msgspec.Meta(extra={STATE: State.IGNORED, NOTE: note})
+
+
+class StringMatch(StrictBlock, kw_only=True):
+    """A condition on a text: one of the keys before `ignore_case`."""
+
+    exact: Annotated[str | None, own("equal to it, which may be empty")] = None
+    prefix: Annotated[str, own("begins with it")] = ""
+    suffix: Annotated[str, own("ends with it")] = ""
+    contains: Annotated[str, own("has it anywhere")] = ""
+    regex: Annotated[str, own("the whole text matches (RE2)")] = ""
+    ignore_case: Annotated[bool, own("of ASCII letters; not with `regex`, which has `(?i)`")] = False
+
+
+class IntegerRange(StrictBlock, kw_only=True):
+    """A half-open range of integers."""
+
+    start: Annotated[int, own("the first number")] = 0
+    end: Annotated[int, own("the first number after the range")] = 0
+
+
+class HeaderMatch(Block, kw_only=True):
+    """A condition on a named value: a request header (`method` means the request method) or a query parameter.
+
+    With one of `string_match`, `range_match` and `present_match` it has Envoy's semantics instead of MOSN's.
+    """
+
+    name: str = ""
+    value: str = ""
+    regex: bool = False
+    string_match: Annotated[
+        StringMatch | None, own("instead of `value`; headers also `:path`, `:method`, `:authority`, `:scheme`")
+    ] = None
+    range_match: Annotated[IntegerRange | None, own("instead of `value`: an integer in this range; headers only")] = None
+    present_match: Annotated[bool | None, own("instead of `value`: whether it must be there (true) or absent (false)")] = (
+        None
+    )
+    invert_match: Annotated[
+        bool, own("the opposite of one of these three keys; a missing header still matches only `present_match`")
+    ] = False
+    treat_missing_header_as_empty: Annotated[bool, own("a missing header counts as an empty one; headers only")] = False
 
 
 Duration = Annotated[float, msgspec.Meta(extra={DURATION: True})]
