@@ -23,10 +23,13 @@ class ClientCertificate:
         uris: tuple[str, ...],
         not_after: float,
         der: bytes,
+        ips: tuple[str, ...] = (),
+        emails: tuple[str, ...] = (),
     ) -> None:
         """`is_verified`: a configured CA has signed it. `subject`, `issuer`: as in RFC 4514. `serial`: hexadecimal.
 
-        `fingerprint`: SHA-256 of `der`, in lower-case hexadecimal. `not_after`: seconds since 1970.
+        `fingerprint`: SHA-256 of `der`, in lower-case hexadecimal. `not_after`: seconds since 1970. `dns_names`, `uris`,
+        `ips`, `emails`: its subject alternative names.
         """
         self.is_verified = is_verified
         self.subject = subject
@@ -35,6 +38,8 @@ class ClientCertificate:
         self.fingerprint = fingerprint
         self.dns_names = dns_names
         self.uris = uris
+        self.ips = ips
+        self.emails = emails
         self.not_after = not_after
         self.der = der
 

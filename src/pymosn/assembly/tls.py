@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pymosn.assembly.tls_material import resolve
 from pymosn.config.alpn import AlpnOffer, alpn_offer
 from pymosn.config.schema.server import FilterChain
-from pymosn.config.schema.tls import SNI_VERIFY, TlsContext
+from pymosn.config.schema.tls import SNI_VERIFY, TlsContext, fingerprint
 from pymosn.network.tls.contexts import ServerContext, ServerContexts, fallen_back, server_context
 from pymosn.network.tls.material import TlsFault
 from pymosn.network.tls.names import MAX_VERSION, MIN_VERSION, alpn_of, ciphers_of, groups_of, version_of
+from pymosn.network.tls.sans import NamePattern
 from pymosn.network.tls.settings import ClientSettings, ServerSettings, TlsSettings
 from pymosn.network.tls.tickets import TicketSecrets
 
@@ -29,6 +30,20 @@ def uris_of(context: TlsContext) -> tuple[str, ...]:
         return ()
     uris = context.extend_verify.match_subject_alt_names
     return tuple(uri for uri in ([uris] if isinstance(uris, str) else uris) if uri)
+
+
+def _rules(context: TlsContext) -> tuple[tuple[NamePattern, ...], tuple[str, ...]]:
+    """The names and fingerprints that are demanded of a peer's certificate."""
+    return tuple(name.pattern() for name in context.subject_alt_names), tuple(map(fingerprint, context.certificate_hashes))
+
+
+def _is_waiting(context: TlsContext) -> bool:
+    """Whether a secret that the context needs has not been received."""
+    source = context.sds_source
+    if source is None:
+        return False
+    lacks_certificate = source.CertificateConfig is not None and not (context.cert_chain and context.private_key)
+    return lacks_certificate or (source.ValidationConfig is not None and not context.ca_cert)
 
 
 def _tls_settings(context: TlsContext, find: Resolve, alpn: tuple[str, ...]) -> TlsSettings:
@@ -51,6 +66,7 @@ def _tls_settings(context: TlsContext, find: Resolve, alpn: tuple[str, ...]) -> 
 
 def server_settings(context: TlsContext, find: Resolve, offer: AlpnOffer) -> ServerSettings:
     """The settings of a context of a listener. `offer`: of its chain. Raises KeyError and ValueError."""
+    names, hashes = _rules(context)
     return ServerSettings(
         tls=_tls_settings(context, _without_unread(context, find) if context.fall_back else find, offer.of(context.alpn)),
         verifies=context.verify_client,
@@ -58,6 +74,10 @@ def server_settings(context: TlsContext, find: Resolve, offer: AlpnOffer) -> Ser
         server_name=context.server_name.lower(),
         uris=uris_of(context),
         has_default_alpn=not context.alpn.strip(),
+        serves_without_alpn=not context.alpn_required,
+        names=names,
+        hashes=hashes,
+        is_waiting=_is_waiting(context),
     )
 
 
@@ -79,12 +99,17 @@ def client_settings(context: TlsContext | None, find: Resolve) -> ClientSettings
     """The settings of the context of a cluster, None without TLS. Raises KeyError and ValueError."""
     if context is None or not context.status:
         return None
+    names, hashes = _rules(context) if not context.insecure_skip else ((), ())
     return ClientSettings(
         tls=_tls_settings(context, find, alpn_of(context.alpn)),
         server_name=context.server_name,
         is_verified=not context.insecure_skip,
         uris=uris_of(context) if not context.insecure_skip else (),
         falls_back=context.fall_back,
+        names=names,
+        hashes=hashes,
+        checks_name=context.verify_server_name,
+        is_waiting=_is_waiting(context),
     )
 
 

@@ -15,7 +15,9 @@ from pymosn.control.http2_client import Http2Client
 from pymosn.core.addresses import UNIX, host_field, split_address
 from pymosn.core.failure import UPSTREAM_NAME_MISMATCH, UPSTREAM_TLS_CLOSED, UPSTREAM_TLS_TIMEOUT, Failure
 from pymosn.core.headers import HttpHeaders
+from pymosn.network.tls.facts import certificate_of
 from pymosn.network.tls.failures import upstream_failure
+from pymosn.network.tls.sans import PeerRules
 from pymosn.network.tls.settings import ClientSettings
 from pymosn.network.tls.upstream import ClientContexts
 
@@ -194,9 +196,11 @@ class _Attempt:
         except OSError:
             raise HandshakeError(UPSTREAM_TLS_CLOSED) from None
         self.is_handshaking = False
-        uris = [uri.lower() for uri in secured.settings.uris]  # as on the data path
-        if uris and not any(kind == "URI" and name.lower() in uris for kind, name in _alternative_names(writer)):
-            raise HandshakeError(UPSTREAM_NAME_MISMATCH, "the certificate has none of the accepted URIs")
+        settings = secured.settings
+        if settings.is_verified and settings.has_rules():
+            found = certificate_of(writer.get_extra_info("ssl_object"), is_verified=True)
+            if found is None or not PeerRules(settings.uris, settings.names, settings.hashes).accepts(found):
+                raise HandshakeError(UPSTREAM_NAME_MISMATCH, "the certificate has none of the accepted names")
 
     async def _status(self, http: HttpProbe, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
         """The status of the response; 0 if it is not HTTP."""
@@ -245,8 +249,3 @@ def _close(writer: asyncio.StreamWriter) -> None:
     """Closes a connection without waiting for the host."""
     with contextlib.suppress(OSError, RuntimeError):
         writer.transport.abort()
-
-
-def _alternative_names(writer: asyncio.StreamWriter) -> list[tuple[str, str]]:
-    certificate = writer.get_extra_info("ssl_object").getpeercert() or {}
-    return [(kind, value) for kind, value in certificate.get("subjectAltName", ())]

@@ -168,10 +168,10 @@ class ChainStep(FirstBytes):
             connection.tls = facts_of(hello)
             return DONE
         context = contexts.choose(hello)
-        if context.settings.is_plain:
+        if context.settings.is_plain or context.settings.is_waiting:
             return _refuse(accepted, TLS_HANDSHAKE_FAILED, HANDSHAKE_FAILURE)
         handshake = ServerHandshake(context, hello)
-        if handshake.has_no_common and not context.settings.has_default_alpn:
+        if handshake.has_no_common and context.needs_common:
             return _refuse(accepted, NO_COMMON_ALPN, NO_APPLICATION_PROTOCOL)
         accepted.security = handshake
         return DONE

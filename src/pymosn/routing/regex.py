@@ -5,14 +5,12 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any, Final
 
-#: Maximum memory of a pattern and its automaton, whose cache starts small and is cleared when full.
-_MEMORY: Final = 8 << 20
+from pymosn.core.regex import MEMORY, PatternError, compiled, message, options
+
+__all__ = ["PatternError", "Regex", "RegexSet", "Replacement", "compiled", "template_parts"]
+
 #: Additional memory per pattern of a set.
 _SET_MEMORY: Final = 64 << 10
-
-
-class PatternError(ValueError):
-    """Not a valid RE2 regular expression."""
 
 
 class Regex:
@@ -40,13 +38,13 @@ class RegexSet:
         """Raises PatternError, also if the set is too large."""
         import re2  # takes 4 MB and 20 ms, only where regular expressions are used
 
-        self._set: Any = re2.Set.SearchSet(_options(re2, _MEMORY + _SET_MEMORY * len(patterns)))
+        self._set: Any = re2.Set.SearchSet(options(re2, MEMORY + _SET_MEMORY * len(patterns)))
         try:
             for pattern in patterns:
                 self._set.Add(pattern.encode())
             self._set.Compile()
         except re2.error as error:
-            raise PatternError(_message(error)) from None
+            raise PatternError(message(error)) from None
 
     def find(self, text: bytes) -> list[int]:
         """The indexes of the expressions that match a part of `text`, in no particular order."""
@@ -78,16 +76,6 @@ class Replacement:
                 out.append(part if isinstance(part, bytes) else match.group(part) or b"")
             end = match.end()
         return b"".join([*out, text[end:]]) if out else text
-
-
-def compiled(pattern: str) -> Any:
-    """Compiles an RE2 expression for bytes. Raises PatternError."""
-    import re2
-
-    try:
-        return re2.compile(pattern.encode(), _options(re2, _MEMORY))
-    except re2.error as error:
-        raise PatternError(_message(error)) from None
 
 
 def template_parts(template: str, groups: int, names: dict[str, int]) -> list[bytes | int]:
@@ -128,15 +116,3 @@ def _group(name: str, groups: int, names: dict[str, int]) -> int:
     if not 0 <= number <= groups:
         raise PatternError(f"the expression has no group {name!r}")
     return number
-
-
-def _options(re2: Any, memory: int) -> Any:
-    options = re2.Options()
-    options.log_errors = False
-    options.max_mem = memory
-    return options
-
-
-def _message(error: Exception) -> str:
-    text = error.args[0] if error.args else "not a regular expression"
-    return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)

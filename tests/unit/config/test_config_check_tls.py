@@ -37,6 +37,8 @@ def faults_of(
     return [(f.severity, f.path.rpartition(".")[2]) for f in loaded.faults if any(key in f.path for key in keys)]
 
 
+VERIFIED = {**CERTIFICATE, "verify_client": True, "ca_cert": "/ca.pem"}
+
 LISTENERS: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     (CERTIFICATE, []),
     ({}, [("error", "cert_chain")]),
@@ -53,7 +55,20 @@ LISTENERS: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     ({**CERTIFICATE, "require_client_cert": True}, [("warning", "require_client_cert")]),
     ({**CERTIFICATE, "crl": "/crl.pem"}, [("warning", "crl")]),
     ({**CERTIFICATE, "insecure_skip": True}, [("warning", "insecure_skip")]),
-    ({"sds_source": {}}, [("error", "sds_source")]),
+    ({"sds_source": {}}, [("error", "cert_chain"), ("error", "sds_source")]),
+    ({"sds_source": {"CertificateConfig": {"name": "a"}}}, []),
+    ({"sds_source": {"CertificateConfig": {"name": "a"}, "ValidationConfig": {"name": "b"}}, "verify_client": True}, []),
+    ({"sds_source": {"ValidationConfig": {"name": "b"}}}, [("error", "cert_chain")]),
+    ({**VERIFIED, "subject_alt_names": [{"type": "uri", "prefix": "spiffe://a/"}, {"regex": "a.*"}]}, []),
+    ({**VERIFIED, "subject_alt_names": [{"regex": "("}]}, [("error", "regex")]),
+    ({**VERIFIED, "subject_alt_names": [{}]}, [("error", "subject_alt_names[0]")]),
+    ({**VERIFIED, "subject_alt_names": [{"exact": "a", "prefix": "a"}]}, [("error", "subject_alt_names[0]")]),
+    ({**CERTIFICATE, "subject_alt_names": [{"exact": "a"}]}, [("error", "subject_alt_names")]),
+    ({**VERIFIED, "certificate_hashes": [64 * "a", 32 * "AB:"]}, []),
+    ({**VERIFIED, "certificate_hashes": ["abc"]}, [("error", "certificate_hashes[0]")]),
+    ({**CERTIFICATE, "certificate_hashes": [64 * "a"]}, [("error", "certificate_hashes")]),
+    ({**CERTIFICATE, "verify_server_name": False}, [("warning", "verify_server_name")]),
+    ({**CERTIFICATE, "alpn": "http/1.1", "alpn_required": False}, []),
     ({**CERTIFICATE, "type": "other"}, [("warning", "type")]),
     ({**CERTIFICATE, "type": "sni_verify", "extend_verify": {"match_subject_alt_names": "x://y"}}, [("warning", "type")]),
     ({**CERTIFICATE, "extend_verify": {"match_subject_alt_names": ["x://y"]}}, [("warning", "extend_verify")]),
@@ -90,6 +105,16 @@ CLUSTERS: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     ({"type": "sni_verify", "extend_verify": {"match_subject_alt_names": "x://y"}}, []),
     ({"type": "sni_verify"}, [("warning", "type")]),
     ({"cert_chain": "/c.pem"}, [("error", "private_key")]),
+    ({"sds_source": {"CertificateConfig": {"name": "a"}, "ValidationConfig": {"name": "b"}}}, []),
+    ({"subject_alt_names": [{"type": "dns", "suffix": ".test"}]}, []),
+    (
+        {"subject_alt_names": [{"exact": "a"}], "insecure_skip": True},
+        [("error", "subject_alt_names"), ("warning", "insecure_skip")],
+    ),
+    ({"verify_server_name": False}, [("error", "verify_server_name")]),
+    ({"verify_server_name": False, "ca_cert": "/ca.pem"}, []),
+    ({"verify_server_name": False, "sds_source": {"ValidationConfig": {"name": "b"}}}, []),
+    ({"alpn_required": False}, [("warning", "alpn_required")]),
 ]
 
 
@@ -109,7 +134,8 @@ def test_the_context_of_the_cluster_manager() -> None:
 def test_a_unix_host_without_a_name_to_verify() -> None:
     hosts = [{"address": "unix:/tmp/x"}]
     assert faults_of(cluster={}, upstream={"hosts": hosts}) == [("error", "address")]
-    for changes in ({"server_name": "x"}, {"insecure_skip": True}):
+    unnamed = {"verify_server_name": False, "ca_cert": "/ca.pem"}
+    for changes in ({"server_name": "x"}, {"insecure_skip": True}, unnamed, {"subject_alt_names": [{"exact": "a"}]}):
         assert ("error", "address") not in faults_of(cluster=changes, upstream={"hosts": hosts})
     for host in ({"hostname": "x"}, {"tls_disable": True}):
         assert faults_of(cluster={}, upstream={"hosts": [{**hosts[0], **host}]}) == []

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import hashes
 from tests.kit import certificates as made
 
 from pymosn.core.failure import CLIENT_CERTIFICATE_EXPIRED, CLIENT_CERTIFICATE_INVALID, NO_CLIENT_CERTIFICATE
@@ -18,8 +19,10 @@ from pymosn.network.tls import base, contexts, openssl, tickets
 from pymosn.network.tls.contexts import ServerContext, ServerContexts, server_context
 from pymosn.network.tls.facts import certificate_of
 from pymosn.network.tls.material import TlsFault
-from pymosn.network.tls.settings import ServerSettings, TlsSettings
+from pymosn.network.tls.sans import NamePattern
+from pymosn.network.tls.settings import ClientSettings, ServerSettings, TlsSettings
 from pymosn.network.tls.tickets import LIFETIME, TicketSecrets
+from pymosn.network.tls.upstream import client_context as client_tls
 from pymosn.protocol.tls.hello import read_hello
 
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
@@ -437,3 +440,29 @@ def test_what_cannot_be_built_is_named(change: dict[str, Any], expected: str) ->
     good = demanding(True, True)
     with pytest.raises(ValueError, match="^" + expected):
         server_context(good._replace(tls=good.tls._replace(**change)))
+
+
+def test_names_of_clients_are_demanded() -> None:
+    id_prefix = made.SPIFFE_ID.rpartition("/")[0] + "/"
+    demands = {"ca": made.ca().certificate, "verifies": True, "requires": True}
+    for prefix, expected in ((id_prefix, None), ("spiffe://elsewhere/", CLIENT_CERTIFICATE_INVALID)):
+        server = server_context(settings(names=(NamePattern("uri", "prefix", prefix),), **demands))
+        assert Meeting(server, client_context(certificate=made.spiffe())).fault is expected
+    pinned = made.spiffe().x509.fingerprint(hashes.SHA256()).hex()
+    for pin, expected in ((pinned, None), (64 * "0", CLIENT_CERTIFICATE_INVALID)):
+        server = server_context(settings(hashes=(pin,), **demands))
+        assert Meeting(server, client_context(certificate=made.spiffe())).fault is expected
+
+
+def test_a_ticket_does_not_lead_past_other_names() -> None:
+    demands = {"ca": made.ca().certificate, "verifies": True, "requires": True}
+    plain = server_context(settings(**demands))
+    named = server_context(settings(names=(NamePattern("uri", "prefix", "spiffe://"),), **demands))
+    pinned = server_context(settings(hashes=(64 * "0",), **demands))
+    assert len({plain.demand, named.demand, pinned.demand}) == 3
+
+
+def test_a_context_that_waits_for_its_secret_has_no_certificate() -> None:
+    waiting = server_context(settings(is_waiting=True))
+    assert Meeting(waiting, client_context()).error
+    assert client_tls(ClientSettings(TlsSettings(), is_waiting=True, is_verified=False)).verify_mode is ssl.CERT_REQUIRED

@@ -6,9 +6,10 @@ from typing import Final, TypeVar
 from pymosn.config.alpn import AlpnOffer, alpn_offer
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import Cluster, ClusterManager, Listener, TlsContext
-from pymosn.config.schema.tls import SNI_VERIFY
+from pymosn.config.schema.tls import SNI_VERIFY, fingerprint
 from pymosn.config.tls_contexts import PEM_KEYS, cluster_tls, is_bare
 from pymosn.core.addresses import UNIX
+from pymosn.core.regex import compiled
 from pymosn.network.tls.base import is_old
 from pymosn.network.tls.names import (
     MAX_VERSION,
@@ -63,7 +64,7 @@ def check_cluster_tls(cluster: Cluster, manager: ClusterManager, path: str, repo
     if offered and listed and offered not in listed:
         message = f"has no effect with upstream_protocol {cluster.upstream_protocol}: {offered} is offered to the hosts"
         report.warning(f"{path}.tls_context.alpn", message, context.alpn)
-    if context.insecure_skip or context.server_name:
+    if context.insecure_skip or context.server_name or not context.verify_server_name or context.subject_alt_names:
         return
     for i, host in enumerate(cluster.hosts):
         if host.address.startswith(UNIX) and not host.hostname and not host.tls_disable:
@@ -81,11 +82,12 @@ def check_manager_tls(manager: ClusterManager, report: Diagnostics) -> None:
 
 def _check_server(context: TlsContext, path: str, report: Diagnostics) -> None:
     _check_common(context, path, report)
-    if not context.cert_chain and not context.private_key and context.sds_source is None and not context.fall_back:
+    has_pair = context.cert_chain or context.private_key or _has_source(context, "CertificateConfig")
+    if not has_pair and not context.fall_back:
         report.error(f"{path}.cert_chain", "missing: a listener with TLS needs cert_chain and private_key")
     if context.fall_back:
         _check_fall_back(context, path, report)
-    if context.verify_client and not context.ca_cert:
+    if context.verify_client and not context.ca_cert and not _has_source(context, "ValidationConfig"):
         message = "needs ca_cert, the CA of the clients' certificates; MOSN would accept those of any public CA"
         report.error(f"{path}.verify_client", message)
     elif context.require_client_cert and not context.verify_client:
@@ -95,6 +97,11 @@ def _check_server(context: TlsContext, path: str, report: Diagnostics) -> None:
         report.warning(f"{path}.crl", "has no effect without verify_client")
     if context.type == SNI_VERIFY and not context.verify_client:
         report.warning(f"{path}.type", "has no effect without verify_client", context.type)
+    for key in ("subject_alt_names", "certificate_hashes"):
+        if getattr(context, key) and not context.verify_client:
+            report.error(f"{path}.{key}", "needs verify_client: certificates that are not verified prove nothing")
+    if not context.verify_server_name:
+        report.warning(f"{path}.verify_server_name", "has no effect on a listener; it is for clusters")
     if context.insecure_skip:
         report.warning(f"{path}.insecure_skip", "has no effect on a listener; it is for clusters")
 
@@ -121,13 +128,25 @@ def _check_client(context: TlsContext, path: str, report: Diagnostics) -> None:
         report.warning(f"{path}.insecure_skip", "hosts are not verified: anyone on the way can read and change everything")
     if context.fall_back:
         report.warning(f"{path}.fall_back", "hosts whose handshake fails are sent everything in plain text")
-    if context.crl and not context.ca_cert:
+    if context.insecure_skip:
+        for key in ("subject_alt_names", "certificate_hashes"):
+            if getattr(context, key):
+                report.error(f"{path}.{key}", "cannot be combined with insecure_skip")
+    has_ca = bool(context.ca_cert) or _has_source(context, "ValidationConfig")
+    if not (context.verify_server_name or context.insecure_skip or has_ca or context.subject_alt_names):
+        message = "needs ca_cert: any public CA issues certificates to anyone, for other names"
+        report.error(f"{path}.verify_server_name", message)
+    if not context.alpn_required:
+        report.warning(f"{path}.alpn_required", "has no effect on a cluster; it is for listeners")
+    if context.crl and not has_ca:
         report.error(f"{path}.crl", "needs ca_cert, the CA that has issued the list")
 
 
 def _check_common(context: TlsContext, path: str, report: Diagnostics) -> None:
-    if context.sds_source is not None:
-        report.error(f"{path}.sds_source", "not implemented yet; refusing to fall back to plain text")
+    source = context.sds_source
+    if source is not None and source.CertificateConfig is None and source.ValidationConfig is None:
+        report.error(f"{path}.sds_source", "names no secret: expected CertificateConfig, ValidationConfig or both")
+    _check_names(context, path, report)
     if context.type not in TYPES:
         report.warning(f"{path}.type", "unknown; using the default, as MOSN does", context.type, TYPES)
     elif context.type and not context.extend_verify.match_subject_alt_names:
@@ -154,6 +173,22 @@ def _check_common(context: TlsContext, path: str, report: Diagnostics) -> None:
     for name in alpn_names(context.alpn):
         if name not in PROTOCOLS:
             report.warning(f"{path}.alpn", f"{name!r} is unknown; not negotiated, as in MOSN", context.alpn, PROTOCOLS)
+
+
+def _has_source(context: TlsContext, key: str) -> bool:
+    """Whether a secret comes from the control plane."""
+    return context.sds_source is not None and getattr(context.sds_source, key) is not None
+
+
+def _check_names(context: TlsContext, path: str, report: Diagnostics) -> None:
+    for i, name in enumerate(context.subject_alt_names):
+        if len(name.given()) != 1:
+            message = "expected exactly one of exact, prefix, suffix, contains and regex"
+            report.error(f"{path}.subject_alt_names[{i}]", message)
+        elif name.regex:
+            report.attempt(f"{path}.subject_alt_names[{i}].regex", compiled, name.regex, value=name.regex)
+    for i, text in enumerate(context.certificate_hashes):
+        report.attempt(f"{path}.certificate_hashes[{i}]", fingerprint, text, value=text)
 
 
 def _check_versions(context: TlsContext, path: str, report: Diagnostics) -> None:

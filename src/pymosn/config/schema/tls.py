@@ -1,12 +1,13 @@
 # ruff: noqa: N815 - attribute names are MOSN's keys
 """TLS contexts of listeners and clusters (key reference section 9)."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 from pymosn.core.secrets import Secret
-from pymosn.filters.settings import Block, ignored, own, planned_checked, works
+from pymosn.filters.settings import Block, ignored, own, works
+from pymosn.network.tls.sans import CONTAINS, EXACT, PREFIX, REGEX, SUFFIX, NamePattern
 
 #: The `type` whose `extend_verify` has an effect; MOSN uses the default for unknown ones.
 SNI_VERIFY: Final = "sni_verify"
@@ -32,6 +33,36 @@ class SniVerify(Block, kw_only=True):
     match_subject_alt_names: Annotated[
         str | list[str], works("URIs, such as SPIFFE ids; the peer's certificate must have one")
     ] = ""
+
+
+class NameMatch(Block, kw_only=True):
+    """One entry of `subject_alt_names`; exactly one of `exact`, `prefix`, `suffix`, `contains` and `regex` is given."""
+
+    type: Annotated[Literal["", "uri", "dns", "ip", "email"], own("kind of name; empty: any")] = ""
+    exact: Annotated[str, own("a DNS name also matches the wildcards of the certificate")] = ""
+    prefix: str = ""
+    suffix: str = ""
+    contains: str = ""
+    regex: Annotated[str, own("RE2; matches the whole name")] = ""
+    ignore_case: bool = False
+
+    def pattern(self) -> NamePattern:
+        """As the data path compares it."""
+        how, value = next(iter(self.given()), (EXACT, ""))
+        return NamePattern(self.type, how, value, self.ignore_case)
+
+    def given(self) -> list[tuple[str, str]]:
+        """The patterns that are given, each with how it is compared."""
+        found = [(how, str(getattr(self, how))) for how in (EXACT, PREFIX, SUFFIX, CONTAINS, REGEX)]
+        return [(how, value) for how, value in found if value]
+
+
+def fingerprint(text: str) -> str:
+    """A SHA-256 in hexadecimal as `PeerRules` compares it: in lower case, without colons. Raises ValueError."""
+    found = text.replace(":", "").lower()
+    if len(found) != 64 or not set(found) <= set("0123456789abcdef"):
+        raise ValueError("not a SHA-256: expected 64 hexadecimal digits, with or without colons")
+    return found
 
 
 class TlsContext(Block, kw_only=True):
@@ -68,7 +99,23 @@ class TlsContext(Block, kw_only=True):
     ] = False
     extend_verify: Annotated[SniVerify, works("the argument of `type`")] = msgspec.field(default_factory=SniVerify)
     callbacks: Annotated[list[str], ignored("names of functions compiled into MOSN")] = []
+    subject_alt_names: Annotated[
+        list[NameMatch],
+        own("the peer's certificate must have a name that one of them matches; of a cluster, instead of the host's name"),
+    ] = []
+    certificate_hashes: Annotated[
+        list[str], own("SHA-256 of certificates in hexadecimal; the peer's must be one of them, and valid")
+    ] = []
+    verify_server_name: Annotated[
+        bool, own("of a cluster: the certificate must have the host's name; false: any that `ca_cert` has issued")
+    ] = True
+    alpn_required: Annotated[
+        bool, own("of a listener: refuse clients that offer only other protocols than `alpn`; false: serve them without")
+    ] = True
     key_log: Annotated[
         str, own("path of a file for the secrets of each session (Wireshark's key log); only for debugging")
     ] = ""
-    sds_source: Annotated[SecretSources | None, planned_checked("rejected until SDS is implemented")] = None
+    sds_source: Annotated[
+        SecretSources | None,
+        works("the control plane's secrets; until they are received, clients and hosts are refused, see docs/tls.md"),
+    ] = None

@@ -23,6 +23,7 @@ from pymosn.network.tls.base import is_old, new_context
 from pymosn.network.tls.material import CA, CERTIFICATE, MemoryFile, TlsFault, load_ca, load_crl, names_of
 from pymosn.network.tls.names import DEFAULT_CIPHERS
 from pymosn.network.tls.openssl import openssl
+from pymosn.network.tls.sans import PeerRules
 from pymosn.network.tls.settings import ServerSettings, TlsSettings
 from pymosn.network.tls.tickets import TicketSecrets, refuse_tickets
 from pymosn.protocol.tls.hello import ClientHello
@@ -60,7 +61,9 @@ class ServerContext:
         self.needs_certificate = settings.verifies and settings.requires
         self._names = frozenset([name for name in (*names, settings.server_name.lower()) if name])
         self._protocols = frozenset() if settings.has_default_alpn else frozenset(settings.tls.alpn)
-        self._uris = frozenset([uri.lower() for uri in settings.uris])
+        self._rules = PeerRules(settings.uris, settings.names, settings.hashes)
+        #: Whether a client that offers protocols, but none that is spoken here, is refused.
+        self.needs_common = not (settings.has_default_alpn or settings.serves_without_alpn)
 
     def has_name(self, name: str) -> bool:
         """Whether a server name, in lower case, is one of this context."""
@@ -89,9 +92,7 @@ class ServerContext:
             return CLIENT_CERTIFICATE_INVALID
         if certificate.not_after < now:
             return CLIENT_CERTIFICATE_EXPIRED
-        if self._uris and not any(uri.lower() in self._uris for uri in certificate.uris):
-            return CLIENT_CERTIFICATE_INVALID
-        return None
+        return None if self._rules.accepts(certificate) else CLIENT_CERTIFICATE_INVALID
 
 
 class Weak:
@@ -115,6 +116,8 @@ class Weak:
 
 def server_context(settings: ServerSettings, tickets: TicketSecrets | None = None) -> ServerContext:
     """The context for `settings`. Raises TlsFault. `tickets`: None for a context without them."""
+    if settings.is_waiting:
+        return ServerContext(settings, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), b"waiting")
     tls = settings.tls
     if not tls.certificate or not tls.key:
         raise TlsFault("private_key" if tls.certificate else CERTIFICATE, "is missing: a listener needs both")
@@ -170,7 +173,13 @@ def demand_of(settings: ServerSettings) -> bytes:
     if not settings.verifies:
         return b"requested" if settings.requires else b""
     uris = b"\0".join(sorted(uri.lower().encode() for uri in settings.uris))
-    return _digest(b"required" if settings.requires else b"optional", settings.tls.ca, settings.tls.crl, uris)
+    demand = _digest(b"required" if settings.requires else b"optional", settings.tls.ca, settings.tls.crl, uris)
+    return demand if not (settings.names or settings.hashes) else _digest(demand, _rules_text(settings))
+
+
+def _rules_text(settings: ServerSettings) -> bytes:
+    names = [f"{name.kind}\0{name.how}\0{name.value}\0{name.ignores_case}" for name in settings.names]
+    return "\1".join([*sorted(names), *sorted(settings.hashes)]).encode()
 
 
 def _digest(*parts: bytes) -> bytes:

@@ -73,7 +73,7 @@ class UpstreamHandshake(HandshakeReceiver):
         peer = self._peer
         fault = self._fault(transport)
         if fault is not None:
-            detail = "the certificate has none of the accepted URIs" if fault is UPSTREAM_NAME_MISMATCH else ""
+            detail = "the certificate has none of the accepted names" if fault is UPSTREAM_NAME_MISMATCH else ""
             self.on_insecure(fault, detail)
             return
         connection = self._connection
@@ -87,9 +87,9 @@ class UpstreamHandshake(HandshakeReceiver):
         self._wake()
 
     def _fault(self, transport: TlsTransport) -> Failure | None:
-        """What the handshake itself has not verified: the URIs, and of a resumed session, that its certificate is valid."""
+        """What the handshake itself has not verified: the names, and of a resumed session, that its certificate is valid."""
         settings = self._tls.settings
-        if not settings.is_verified or not (settings.uris or transport.engine.session_reused):
+        if not settings.is_verified or not (settings.has_rules() or transport.engine.session_reused):
             return None
         return self._tls.fault_of(certificate_of(transport.engine, is_verified=True), time.time())
 

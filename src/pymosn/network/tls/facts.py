@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from pymosn.api.network import Connection
 from pymosn.api.tls import ClientCertificate, TlsInfo
+from pymosn.core.addresses import normal_ip
 from pymosn.core.counters import TlsStats
 from pymosn.network.tls.contexts import ServerHandshake
 
@@ -89,11 +90,17 @@ def certificate_of(engine: Any, *, is_verified: bool) -> ClientCertificate | Non
         is_verified = False
     names: list[str] = []
     uris: list[str] = []
+    ips: list[str] = []
+    emails: list[str] = []
     for kind, value in fields.get("subjectAltName", ()):
         if kind == "DNS":
             names.append(value)
         elif kind == "URI":
             uris.append(value)
+        elif kind == "IP Address":
+            ips.append(normal_ip(value.strip()) or value)
+        elif kind == "email":
+            emails.append(value)
     return ClientCertificate(
         is_verified=is_verified,
         subject=_distinguished(fields.get("subject", ())),
@@ -102,6 +109,8 @@ def certificate_of(engine: Any, *, is_verified: bool) -> ClientCertificate | Non
         fingerprint=hashlib.sha256(der).hexdigest(),
         dns_names=tuple(names),
         uris=tuple(uris),
+        ips=tuple(ips),
+        emails=tuple(emails),
         not_after=not_after,
         der=der,
     )

@@ -52,8 +52,8 @@ CIPHER_NAMES: Final = (*DEFAULT_CIPHERS, *OLD_CIPHERS, *_MOSN_CIPHERS, *_SUITES)
 GROUPS: Final = {"x25519": "X25519", "p256": "P-256", "p384": "P-384", "p521": "P-521"}
 DEFAULT_GROUPS: Final = "X25519:P-256:P-384"
 
-#: MOSN's ALPN protocols; it ignores others.
-PROTOCOLS: Final = ("h2", "http/1.1", "sofa")
+#: MOSN's ALPN protocols, and those by which Istio's sidecars tell each other that they speak mutual TLS. Others are ignored.
+PROTOCOLS: Final = ("h2", "http/1.1", "sofa", "istio", "istio-http/1.0", "istio-http/1.1", "istio-h2")
 
 
 class UnknownName(ValueError):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from pymosn.network.tls.sans import NamePattern
+
 
 class TlsSettings(NamedTuple):
     """What contexts of listeners and of clusters have in common.
@@ -32,7 +34,8 @@ class ServerSettings(NamedTuple):
     `verifies`, `requires`: MOSN's `verify_client` and `require_client_cert`. `server_name`: one more name, besides those of
     the certificate. `uris`: a client's certificate must have one of them, unless empty. `is_plain`: `fall_back` is
     set, and there is no usable certificate. `has_default_alpn`: none is configured, so that a client without a common
-    protocol is not refused, and contexts are not chosen by protocol.
+    protocol is not refused, and contexts are not chosen by protocol. `serves_without_alpn`: it is not refused either.
+    `names`, `hashes`: see `PeerRules`. `is_waiting`: its certificate or CA has not been received; clients are refused.
     """
 
     tls: TlsSettings
@@ -42,13 +45,19 @@ class ServerSettings(NamedTuple):
     uris: tuple[str, ...] = ()
     is_plain: bool = False
     has_default_alpn: bool = False
+    serves_without_alpn: bool = False
+    names: tuple[NamePattern, ...] = ()
+    hashes: tuple[str, ...] = ()
+    is_waiting: bool = False
 
 
 class ClientSettings(NamedTuple):
     """TLS of a cluster. `server_name`: empty for that of each host. `is_verified`: False for `insecure_skip`.
 
     `uris`: the host's certificate must have one of them, instead of the name, unless empty. `falls_back`: a host whose
-    handshake fails is connected to again without TLS.
+    handshake fails is connected to again without TLS. `names`, `hashes`: see `PeerRules`; `names` also instead of the name.
+    `checks_name`: False if any name is accepted. `is_waiting`: the certificate or CA has not been received, so that no host
+    is accepted.
     """
 
     tls: TlsSettings
@@ -56,3 +65,11 @@ class ClientSettings(NamedTuple):
     is_verified: bool = True
     uris: tuple[str, ...] = ()
     falls_back: bool = False
+    names: tuple[NamePattern, ...] = ()
+    hashes: tuple[str, ...] = ()
+    checks_name: bool = True
+    is_waiting: bool = False
+
+    def has_rules(self) -> bool:
+        """Whether more is demanded of a certificate than what OpenSSL verifies."""
+        return bool(self.uris or self.names or self.hashes)

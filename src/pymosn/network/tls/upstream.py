@@ -11,6 +11,7 @@ from pymosn.core.counters import MetricGroup, TlsStats
 from pymosn.core.failure import UPSTREAM_BAD_CERTIFICATE, UPSTREAM_CERTIFICATE_EXPIRED, UPSTREAM_NAME_MISMATCH, Failure
 from pymosn.network.tls.base import new_context
 from pymosn.network.tls.material import load_ca, load_crl
+from pymosn.network.tls.sans import PeerRules
 from pymosn.network.tls.settings import ClientSettings
 
 
@@ -23,7 +24,7 @@ class ClientTls(Transport):
         self.settings = settings
         self.ssl_context = ssl_context
         self.stats = stats or TlsStats(MetricGroup("tls", ()))
-        self._uris = frozenset([uri.lower() for uri in settings.uris])
+        self._rules = PeerRules(settings.uris, settings.names, settings.hashes)
 
     def fault_of(self, certificate: ClientCertificate | None, now: float) -> Failure | None:
         """Why a host whose handshake is complete is refused all the same; None if it is not.
@@ -35,7 +36,7 @@ class ClientTls(Transport):
             return None
         if certificate is None or not certificate.is_verified:
             return UPSTREAM_BAD_CERTIFICATE
-        if self._uris and not any(uri.lower() in self._uris for uri in certificate.uris):
+        if not self._rules.accepts(certificate):
             return UPSTREAM_NAME_MISMATCH
         return UPSTREAM_CERTIFICATE_EXPIRED if certificate.not_after < now else None
 
@@ -43,11 +44,13 @@ class ClientTls(Transport):
 def client_context(settings: ClientSettings) -> ssl.SSLContext:
     """The context for `settings`. Raises TlsFault."""
     context = new_context(settings.tls, is_server=False)
+    if settings.is_waiting:
+        return context  # which trusts no CA, so that every handshake fails
     if not settings.is_verified:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         return context
-    context.check_hostname = not settings.uris
+    context.check_hostname = settings.checks_name and not settings.uris and not settings.names
     context.verify_mode = ssl.CERT_REQUIRED
     if settings.tls.ca:
         load_ca(context, settings.tls.ca)

@@ -33,6 +33,8 @@ MODULES: Final[Mapping[str, str]] = {
     _LISTENER + "tls_inspector.v3.TlsInspector": _LISTENER + "tls_inspector.v3.tls_inspector_pb2",
     _EXTENSIONS + "transport_sockets.tls.v3.UpstreamTlsContext": _EXTENSIONS + "transport_sockets.tls.v3.tls_pb2",
     _EXTENSIONS + "transport_sockets.tls.v3.DownstreamTlsContext": _EXTENSIONS + "transport_sockets.tls.v3.tls_pb2",
+    _EXTENSIONS + "transport_sockets.tls.v3.SPIFFECertValidatorConfig": _EXTENSIONS
+    + "transport_sockets.tls.v3.tls_spiffe_validator_config_pb2",
     _EXTENSIONS + "transport_sockets.raw_buffer.v3.RawBuffer": _EXTENSIONS
     + "transport_sockets.raw_buffer.v3.raw_buffer_pb2",
     _EXTENSIONS + "upstreams.http.v3.HttpProtocolOptions": _EXTENSIONS + "upstreams.http.v3.http_protocol_options_pb2",
