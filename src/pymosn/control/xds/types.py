@@ -29,11 +29,15 @@ SHORT: Final[Mapping[str, str]] = {
 WILDCARD_TYPES: Final = frozenset({CLUSTER, LISTENER})
 
 
+#: The name that means all resources of a type, in a subscription and in `Update.absent`.
+WILDCARD: Final = "*"
+
+
 class Resource(NamedTuple):
     """One resource of a response.
 
-    `version`: that of the resource (delta), or of the response (state of the world). `body`: the serialized message, empty
-    for a heartbeat, which only renews the TTL. `ttl`: seconds after which it is removed unless renewed; None: never.
+    `version`: that of the resource (delta), or of the response (state of the world). `body`: the serialized message, never
+    empty in an `Update`. `ttl`: seconds after which the client removes it unless it is renewed; None: never.
     """
 
     name: str
@@ -42,12 +46,22 @@ class Resource(NamedTuple):
     ttl: float | None = None
 
 
-class Update(NamedTuple):
-    """The resources of one type from one response, or their expiry.
+#: Name of a resource -> why it was rejected: all faults, with their paths. Empty: everything was accepted.
+Rejected = Mapping[str, str]
 
-    `removed`: names that no longer exist. `is_full`: all resources of the type are in it, so that others no longer exist.
+
+class Update(NamedTuple):
+    """The resources of one type from one or several responses, or the end of a time limit.
+
+    `removed`: names that no longer exist, of those that the client has delivered, or was created with.
+    `is_full`: all that exists of the type is in `resources`, `unchanged` or `faults`; everything else no longer exists.
     `absent`: names that the server has not answered in time (`initial_fetch_timeout`), or of which it says that they do not
-    exist; their users stop waiting.
+    exist; their users stop waiting. `*` is in it if not even a first answer of the type has arrived in time.
+    `faults`: resources that the client has rejected already, such as two of one name. They keep their last accepted
+    content. The client reports them to the server; the consumer only shows them.
+    `unchanged`: names that exist with the content that they had; only in an update that `is_full`.
+    `is_first`: contains the first response of its type on a new stream; a control plane that has just started may know
+    less than it will a moment later.
     """
 
     type_url: str
@@ -56,10 +70,9 @@ class Update(NamedTuple):
     removed: tuple[str, ...] = ()
     is_full: bool = False
     absent: tuple[str, ...] = ()
-
-
-#: Name of a resource -> why it was rejected: all faults, with their paths. Empty: everything was accepted.
-Rejected = Mapping[str, str]
+    faults: Rejected = {}
+    unchanged: tuple[str, ...] = ()
+    is_first: bool = False
 
 
 class Consumer(Protocol):
@@ -69,4 +82,5 @@ class Consumer(Protocol):
         """Validates, converts and stores the resources of an update.
 
         A rejected resource keeps its last accepted content. Returns after the decision, before the workers have the change.
+        The client calls it for one update of a type at a time.
         """
