@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
+from pymosn.config.schema import Cluster, MosnConfig
 from pymosn.config.schema import Listener as ListenerConfig
-from pymosn.config.schema import MosnConfig
 from pymosn.core.addresses import UNIX, split_address
 from pymosn.network.listener import Listener
 
@@ -45,15 +45,20 @@ def drain_order(
 def reached_listeners(config: MosnConfig) -> dict[str, list[int]]:
     """The indexes of the listeners that a cluster has as hosts, for the clusters that have any."""
     listeners = config.servers[0].listeners
-    # Compared first, because a cluster may have tens of thousands of hosts.
-    ends = {listener.address.rpartition(":")[2] for listener in listeners}
-    found: dict[str, list[int]] = {}
-    for cluster in config.cluster_manager.clusters:
-        near = [host.address for host in cluster.hosts if host.address.rpartition(":")[2] in ends]
-        reached = [i for i, listener in enumerate(listeners) if any(_same_address(listener, address) for address in near)]
-        if reached:
-            found[cluster.name] = reached
-    return found
+    ends = ends_of(listeners)
+    found = {cluster.name: reached_by(cluster, listeners, ends) for cluster in config.cluster_manager.clusters}
+    return {name: reached for name, reached in found.items() if reached}
+
+
+def ends_of(listeners: Sequence[ListenerConfig]) -> set[str]:
+    """The ends of the addresses of listeners, which are compared first: a cluster may have tens of thousands of hosts."""
+    return {listener.address.rpartition(":")[2] for listener in listeners}
+
+
+def reached_by(cluster: Cluster, listeners: Sequence[ListenerConfig], ends: Collection[str]) -> list[int]:
+    """The indexes of the listeners that a cluster has as hosts. `ends`: of `listeners`."""
+    near = [host.address for host in cluster.hosts if host.address.rpartition(":")[2] in ends]
+    return [i for i, listener in enumerate(listeners) if any(_same_address(listener, address) for address in near)]
 
 
 def _clusters_of(listener: ListenerConfig, clusters_of: Mapping[str, Collection[str]]) -> set[str]:

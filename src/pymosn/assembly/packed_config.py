@@ -15,13 +15,9 @@ import msgspec
 from msgspec.structs import replace
 
 from pymosn.assembly.clusters import host_plans
-from pymosn.assembly.drain_order import reached_listeners
-from pymosn.assembly.tls_material import TlsMaterial, digest_of, references, with_references
+from pymosn.assembly.tls_material import digest_of
 from pymosn.config.schema import Cluster, MosnConfig, RouterConfiguration
 from pymosn.config.schema.router import VirtualHost
-from pymosn.config.schema.tls import TlsContext
-from pymosn.config.tls_contexts import cluster_tls, edit_listener
-from pymosn.filters.sources import Sources
 from pymosn.upstream.plan import HostPlan
 
 #: A part ends after a host whose address has these bits clear, so that one more host changes one part and not all that
@@ -89,37 +85,6 @@ class PackedConfig(msgspec.Struct, array_like=True, frozen=True):
         }
 
 
-def pack(config: MosnConfig, sources: Sources | None = None, material: TlsMaterial | None = None) -> PackedConfig:
-    """Packs a checked configuration, the source of its filters, and the files of its TLS contexts."""
-    sources, material = sources or Sources(), material or TlsMaterial()
-    parts: Parts = {
-        digest: sources.folders[folder][path] for folder, files in sources.digests.items() for path, digest in files.items()
-    }
-    used: dict[Digest, None] = {}
-
-    def refer(context: TlsContext) -> TlsContext:
-        packed = with_references(context, material, parts)
-        used.update(dict.fromkeys(references(packed)))
-        return packed
-
-    server = config.servers[0]
-    manager = config.cluster_manager
-    tables = {name: _pack_table(table, parts) for name, table in server.router_tables().items()}
-    clusters: dict[str, PackedCluster] = {}
-    for cluster in manager.clusters:
-        context = cluster_tls(cluster, manager)
-        if context is not None or cluster.cluster_manager_tls:
-            cluster = replace(cluster, tls_context=None if context is None else refer(context))
-        clusters[cluster.name] = pack_cluster(cluster, parts)
-    listeners = [edit_listener(listener, refer) for listener in server.listeners]
-    rest = replace(
-        config,
-        servers=[replace(server, routers=[], listeners=listeners)],
-        cluster_manager=replace(manager, clusters=[], tls_context=None),
-    )
-    return PackedConfig(rest, tables, clusters, reached_listeners(config), sources.digests, list(used), parts)
-
-
 def pack_cluster(cluster: Cluster, parts: Parts) -> PackedCluster:
     """Packs a cluster; adds its parts to `parts`."""
     head = _add(parts, replace(cluster, hosts=[]))
@@ -147,7 +112,8 @@ def unpack_hosts(part: bytes) -> tuple[HostPlan, ...]:
     return tuple([HostPlan(*host) for host in msgspec.msgpack.decode(part, type=list[_PackedHost])])
 
 
-def _pack_table(table: RouterConfiguration, parts: Parts) -> PackedTable:
+def pack_table(table: RouterConfiguration, parts: Parts) -> PackedTable:
+    """Packs a router table; adds its parts to `parts`."""
     pieces: list[Digest] = []
     part: list[Piece] = []
     size = 0
@@ -190,3 +156,13 @@ def encode(packed: PackedConfig) -> bytes:
 def decode(data: bytes, parts: Parts) -> PackedConfig:
     """Reverses `encode`. Raises msgspec.DecodeError."""
     return replace(msgspec.msgpack.decode(data, type=PackedConfig), parts=parts)
+
+
+def differs_in_hosts_only(before: PackedConfig, after: PackedConfig) -> bool:
+    """Whether two configurations differ in nothing but hosts of clusters."""
+    if before.clusters.keys() != after.clusters.keys() or any(
+        packed.head != before.clusters[name].head for name, packed in after.clusters.items()
+    ):
+        return False
+    others = (after.tables, after.reach, after.sources, after.material, after.rest)
+    return others == (before.tables, before.reach, before.sources, before.material, before.rest)

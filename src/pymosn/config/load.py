@@ -13,7 +13,7 @@ from pymosn.config.diagnostics import Diagnostic, Diagnostics, Place
 from pymosn.config.json_nodes import parse_json
 from pymosn.config.nodes import Node, ParseError, plain
 from pymosn.config.read import Reader
-from pymosn.config.schema import Cluster, MosnConfig, VirtualHost
+from pymosn.config.schema import Cluster, MosnConfig, Server, VirtualHost
 from pymosn.config.yaml_nodes import parse_yaml
 from pymosn.core.files import MAX_FILE, is_descriptor, read_regular
 from pymosn.filters.settings import Block
@@ -84,6 +84,7 @@ class _Loading:
         if node is not None:
             config = Reader(file, self._faults, self._strict).block(node, MosnConfig, "")
             self._read_directories(config)
+            self._make_up_server(config)
             check(config, self._faults, self._stream_filters)
             if config.admin is not None:
                 check_admin_files(config.admin, self._config_dir, self._faults)
@@ -132,6 +133,17 @@ class _Loading:
         for s, server in enumerate(config.servers):
             for path, table in server.all_tables(f"servers[{s}]"):
                 self._read_directory(table, path, "router_configs", "virtual_hosts", VirtualHost)
+
+    def _make_up_server(self, config: MosnConfig) -> None:
+        """In dynamic mode the server is made up, and what else the file has is ignored, both as in MOSN."""
+        if config.servers or not config.uses_xds():
+            return
+        config.servers.append(Server(default_log_path="stdout", default_log_level="INFO"))
+        manager = config.cluster_manager
+        if manager.clusters:
+            message = "ignored, as in MOSN: without servers, all clusters are from xDS and static_resources"
+            self._faults.warning("cluster_manager.clusters", message)
+            manager.clusters = []
 
     def _read_directory(self, holder: Block, path: str, dir_key: str, key: str, cls: type[Block]) -> None:
         """Appends one block of each `*.json` file of a directory to the list `key` of `holder`.

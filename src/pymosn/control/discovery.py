@@ -63,6 +63,8 @@ class Discovery:
         self._refused: set[tuple[Key, str, int]] = set()
         self._found: dict[Key, Answer] = {}
         self._options: dict[Key, LookupOptions] = {}
+        # Expanded clusters by name, with what they are made from.
+        self._expanded: dict[str, tuple[Cluster, list[Answer | None], Cluster]] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         # Consecutive failed lookups per name.
         self._failures: dict[Key, int] = {}
@@ -80,11 +82,27 @@ class Discovery:
             task.cancel()
 
     def expand(self, config: MosnConfig) -> MosnConfig:
-        """A copy of `config` in which the known addresses replace the names in STRICT_DNS clusters."""
+        """A copy of `config` in which the known addresses replace the names in STRICT_DNS clusters.
+
+        A cluster for which nothing has changed remains the same object.
+        """
         manager = config.cluster_manager
-        if not any(cluster.type == "STRICT_DNS" for cluster in manager.clusters):
+        named = [cluster for cluster in manager.clusters if cluster.type == "STRICT_DNS"]
+        if not named:
+            self._expanded = {}
             return config
-        clusters = [self._expand(cluster) if cluster.type == "STRICT_DNS" else cluster for cluster in manager.clusters]
+        before, self._expanded = self._expanded, {}
+        for cluster in named:
+            names = [split_address(host.address)[0] for host in cluster.hosts if has_name(host)]
+            answers = [self._found.get((cluster.name, name)) for name in names]
+            known = before.get(cluster.name)
+            is_same = known is not None and known[0] is cluster and known[1] == answers
+            self._expanded[cluster.name] = (
+                known if known is not None and is_same else (cluster, answers, self._expand(cluster))
+            )
+        clusters = [
+            self._expanded[cluster.name][2] if cluster.type == "STRICT_DNS" else cluster for cluster in manager.clusters
+        ]
         return replace(config, cluster_manager=replace(manager, clusters=clusters))
 
     def follow(self, config: MosnConfig) -> None:

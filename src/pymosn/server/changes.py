@@ -13,20 +13,27 @@ Every change takes the same path, whatever its source (SIGHUP, the admin API, an
 6. `Activate`: if no worker reported a fault, all switch, and so do the services of this process; otherwise `Abandon`;
 7. `Retire`: the workers drain the listeners that are no longer configured.
 
+What xDS adds (a `Layer`) is joined with the configuration that edits work on, so that each keeps the other. If an item of
+xDS cannot be activated, it keeps its last good state and the rest is activated. Other hosts of clusters alone are sent to
+the workers by `SetHosts`, without steps 3 to 7.
+
 Nothing has any effect before step 6, so a change is applied everywhere or nowhere. Log files are created in step 6, and the
 socket files of step 4 are removed if the change is abandoned. Code of filters runs only in step 5, when everything else
 has passed. A worker that fails after it has prepared is killed and replaced, and its successor starts with the new
 configuration.
 """
 
+from __future__ import annotations
+
 import asyncio
 import os
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
-from pymosn.assembly.packed_config import PackedConfig, Parts, encode, pack
+from pymosn.assembly.packed_config import PackedConfig, Parts, differs_in_hosts_only, encode
+from pymosn.assembly.packer import Packer
 from pymosn.assembly.tls_material import TlsMaterial
 from pymosn.config.check.paths import LOG, Folders, Reserved, check_paths, named_paths
 from pymosn.config.diagnostics import Diagnostic, Places
@@ -36,10 +43,12 @@ from pymosn.control.discovery import Discovery
 from pymosn.control.plane import Candidate, ChangeResult, Edit
 from pymosn.control.service import Service
 from pymosn.control.threads import off_loop
+from pymosn.control.xds.layer import Layer, Merged, Merger, Owner
 from pymosn.core.log import ERROR, INFO, WARN, Log
 from pymosn.filters.sources import Sources
 from pymosn.server.filter_files import FilterFiles
 from pymosn.server.fleet import Fleet
+from pymosn.server.layer_faults import faults_by_owner, shared_addresses
 from pymosn.server.listeners import ListenerSockets
 from pymosn.server.logs import process_log_path
 from pymosn.server.messages import Check, Command, Configure, Part, Prepare, Retire, SetHosts
@@ -55,8 +64,41 @@ ACTIVATE_TIME: Final = 10.0
 RELOAD_TIME: Final = 10.0
 
 
+class LayerResult(NamedTuple):
+    """The result of activating a layer.
+
+    `rejected`: items that keep their last good state, and why. Unless it was `applied`, nothing has changed anywhere
+    because of `message`.
+    """
+
+    applied: bool
+    rejected: Mapping[Owner, str]
+    message: str
+
+
+class _Reads(NamedTuple):
+    """What is read again: see `Changes.apply`."""
+
+    filters: bool = False
+    tls: bool = False
+    tls_read: TlsRead | None = None
+
+
+class _Tried(NamedTuple):
+    """`rejected`: items of xDS that kept their last state. `sent_hosts`: only hosts had changed."""
+
+    errors: list[Diagnostic]
+    warnings: list[Diagnostic]
+    rejected: dict[Owner, str]
+    sent_hosts: bool
+
+
 class Changes(Service):
-    """Applies one change at a time. `config`: as it was written; `effective`: with addresses for names in STRICT_DNS."""
+    """Applies one change at a time.
+
+    `own`: the configuration of the file, with the changes of the admin API. `config`: joined with what xDS adds.
+    `effective`: with addresses for names in STRICT_DNS.
+    """
 
     name = "configuration"
 
@@ -73,7 +115,13 @@ class Changes(Service):
         services: Callable[[], list[tuple[str, int]]] = list,
     ) -> None:
         """`follow_all` is called with the effective configuration whenever it has changed. `services`: see `Configure`."""
-        self.config = self.effective = options.config
+        self.own = self.config = self.effective = options.config
+        self.layer = Layer()
+        self._merger = Merger()
+        self.merged = self._merger.merge(self.own, self.layer)
+        #: Called with the items of xDS that could not be activated by a change from elsewhere, and why.
+        self.on_rejected: Callable[[Mapping[Owner, str]], None] = lambda faults: None
+        self._attempt = 0
         self.last = ChangeResult(attempt=0, source="start", applied=True, version=1, message="", faults=[])
         self._options = options
         self._places = options.places
@@ -94,7 +142,8 @@ class Changes(Service):
         self.material = TlsMaterial()
         # The warnings about them that were reported.
         self._tls_faults: list[Diagnostic] = []
-        self._packed = pack(options.config)
+        self._packer = Packer()
+        self._packed = self._packer.pack(options.config)
         #: The source of the active configuration's filters as it was last read from disk, whether it was activated or not.
         self.last_read = Sources()
         # Real paths of the files that the configuration was read from, of the pid file, and of all logs so far.
@@ -106,6 +155,8 @@ class Changes(Service):
 
         StartError if any user could change the code of a filter, or a certificate or key is unusable.
         """
+        self.merged = self._merger.merge(self.own, self.layer)
+        self.config = self.merged.config
         self._sources, faults = await self._filter_files.read(self.config, Sources())
         self.last_read = self._sources
         self.material, found = self._tls_files.first
@@ -117,7 +168,8 @@ class Changes(Service):
         for fault in faults:
             self._log.write(WARN, fault.text())
         await self._discovery.prepare(self.config)
-        self._activate(self.config, pack(self._discovery.expand(self.config), self._sources, self.material))
+        packed = self._packer.pack(self._discovery.expand(self.config), self._sources, self.material)
+        self._activate(self.merged, packed)
 
     async def stop(self) -> None:
         self._discovery.close()
@@ -149,40 +201,80 @@ class Changes(Service):
         `reads_tls`: the same for certificates and keys. `tls_read`: what was just read; then only new warnings are reported.
         """
         async with self._lock:
-            attempt = self.last.attempt + 1
             # In a thread, because reading and checking a large configuration takes seconds.
-            candidate = await asyncio.to_thread(edit, self.config)
+            candidate = await asyncio.to_thread(edit, self.own)
             faults = list(candidate.faults)
             applied = False
             if candidate.config is not None and all(fault.severity != "error" for fault in faults):
-                faults += _only_at_start(self.config, candidate.config)
+                faults += _only_at_start(self.own, candidate.config)
                 errors = [] if candidate.is_trusted else self._path_errors(candidate.config)
                 if not errors:
-                    sources, found = await self._read_filters(candidate.config, reads_filters)
-                    material, more = await self._read_tls(candidate.config, reads_tls, tls_read)
-                    new = [fault for fault in more if fault not in self._tls_faults]
-                    found += more if tls_read is None else new
-                    errors = [fault for fault in found if fault.severity == "error"]
-                    warnings = [fault for fault in found if fault not in errors]
-                    faults += [warning.placed(candidate.places, self._options.source.name) for warning in warnings]
-                    errors = errors or await self._apply(attempt, candidate.config, sources, material)
-                    if not errors:
-                        self._tls_faults = more if reads_tls else [*self._tls_faults, *new]
+                    reads = _Reads(reads_filters, reads_tls, tls_read)
+                    tried = await self._try(candidate.config, self.layer, reads)
+                    faults += [warning.placed(candidate.places, self._options.source.name) for warning in tried.warnings]
+                    errors = tried.errors
+                    if tried.rejected:
+                        self.on_rejected(tried.rejected)
                 faults += [error.placed(candidate.places, self._options.source.name) for error in errors]
                 applied = not errors
             if applied:
                 self._places = candidate.places
             if candidate.is_trusted:
                 self._config_files |= _files(candidate.places)
-            version = self.last.version + int(applied)
-            message = f"version {version} is active" if applied else "rejected; nothing changed"
-            self.last = ChangeResult(
-                attempt=attempt, source=source, applied=applied, version=version, message=message, faults=faults
-            )
-            self._log.write(INFO if applied else ERROR, f"change from {source}: {message}")
-            for fault in faults:
-                self._log.write(WARN if fault.severity == "warning" else ERROR, f"change from {source}: {fault.text()}")
-            return self.last
+            return self._note(source, applied, faults)
+
+    async def apply_layer(self, layer: Layer) -> LayerResult:
+        """Activates what xDS adds now, instead of what it added before."""
+        async with self._lock:
+            merged = self._merger.merge(self.own, layer)
+            if merged.config is self.config:
+                self.layer, self.merged = layer, merged
+                return LayerResult(True, {}, "")
+            tried = await self._try(self.own, layer, _Reads(), may_send_hosts=True)
+            message = "; ".join(error.text() for error in tried.errors)
+            if not tried.sent_hosts:
+                faults = [Diagnostic(message=f"{owner.kind} {owner.name}: {why}") for owner, why in tried.rejected.items()]
+                self._note("xDS", not tried.errors, [*tried.warnings, *faults, *tried.errors])
+            return LayerResult(not tried.errors, tried.rejected, message)
+
+    async def _try(self, own: MosnConfig, layer: Layer, reads: _Reads, *, may_send_hosts: bool = False) -> _Tried:
+        """Activates a configuration with a layer. Items of the layer that cannot be activated keep their last state."""
+        rejected: dict[Owner, str] = {}
+        while True:
+            self._attempt += 1
+            merged = self._merger.merge(own, layer)
+            sources, found = await self._read_filters(merged.config, reads.filters)
+            material, more = await self._read_tls(merged.config, reads.tls, reads.tls_read)
+            new = [fault for fault in more if fault not in self._tls_faults]
+            found = found + (more if reads.tls_read is None and not may_send_hosts else new)
+            errors = [fault for fault in found if fault.severity == "error"]
+            warnings = [fault for fault in found if fault.severity != "error"]
+            sent_hosts = False
+            if not errors:
+                errors = shared_addresses(merged)
+            if not errors:
+                errors, sent_hosts = await self._apply(self._attempt, merged, sources, material, may_send_hosts)
+            faults = faults_by_owner(errors, merged)
+            if not faults:
+                if not errors:
+                    self.layer = layer
+                    self._tls_faults = more if reads.tls else [*self._tls_faults, *new]
+                return _Tried(errors, warnings, rejected, sent_hosts)
+            for owner, why in faults.items():
+                layer = layer.reverted(owner, self.layer if owner not in rejected else Layer())
+                rejected[owner] = why
+
+    def _note(self, source: str, applied: bool, faults: list[Diagnostic]) -> ChangeResult:
+        """Records and logs the result of a change."""
+        version = self.last.version + int(applied)
+        message = f"version {version} is active" if applied else "rejected; nothing changed"
+        self.last = ChangeResult(
+            attempt=self._attempt, source=source, applied=applied, version=version, message=message, faults=faults
+        )
+        self._log.write(INFO if applied else ERROR, f"change from {source}: {message}")
+        for fault in faults:
+            self._log.write(WARN if fault.severity == "warning" else ERROR, f"change from {source}: {fault.text()}")
+        return self.last
 
     async def reload_filters(self, source: str) -> ChangeResult:
         """Activates the same configuration again, which reloads the filters whose files have changed."""
@@ -214,13 +306,18 @@ class Changes(Service):
         async with self._lock:
             before = self._packed
             expanded = self._discovery.expand(self.config)
-            self._activate(self.config, await asyncio.to_thread(pack, expanded, self._sources, self.material))
-            after = self._packed
-            for name, packed in after.clusters.items():
-                if packed != before.clusters.get(name):
-                    parts = {digest: after.parts[digest] for digest in (packed.head, *packed.hosts)}
-                    for command in [*_part_commands(parts, before.parts), SetHosts(name, packed)]:
-                        self._fleet.send(command)
+            packed = await asyncio.to_thread(self._packer.pack, expanded, self._sources, self.material)
+            self._activate(self.merged, packed)
+            self._send_hosts(before, packed)
+
+    def _send_hosts(self, before: PackedConfig, after: PackedConfig) -> None:
+        """Sends the workers the clusters that have changed."""
+        for name, packed in after.clusters.items():
+            old = before.clusters.get(name)
+            if packed is not old and packed != old:
+                parts = {digest: after.parts[digest] for digest in (packed.head, *packed.hosts)}
+                for command in [*_part_commands(parts, before.parts), SetHosts(name, packed)]:
+                    self._fleet.send(command)
 
     def reject_all(self) -> None:
         """Rejects all changes from now on, because the process is shutting down."""
@@ -230,7 +327,7 @@ class Changes(Service):
         """The errors of files that a change through the admin API names."""
         admin, options = self.config.admin, self._options
         folders = Folders(options.config_dir, options.base_dir, admin.allowed_folders if admin is not None else ())
-        return check_paths(self.config, config, folders, Reserved(self._config_files, self._log_files))
+        return check_paths(self.own, config, folders, Reserved(self._config_files, self._log_files))
 
     async def _read_filters(self, config: MosnConfig, reads_all: bool) -> tuple[Sources, list[Diagnostic]]:
         """The source of filters for a configuration, and the faults. `reads_all`: also of what is active."""
@@ -249,17 +346,27 @@ class Changes(Service):
             return read.material, read.faults
         return await self._tls_files.read(config, TlsMaterial() if reads_all else self.material, self.material)
 
-    async def _apply(self, change: int, config: MosnConfig, sources: Sources, material: TlsMaterial) -> list[Diagnostic]:
-        """Activates a valid configuration everywhere, or nowhere; then returns the reasons."""
+    async def _apply(
+        self, change: int, merged: Merged, sources: Sources, material: TlsMaterial, may_send_hosts: bool
+    ) -> tuple[list[Diagnostic], bool]:
+        """Activates a valid configuration everywhere, or nowhere; then returns the reasons.
+
+        The second value: whether only hosts had changed, and were sent because `may_send_hosts`.
+        """
         if self._is_shutting_down:
-            return [Diagnostic(message="the process is shutting down")]
+            return [Diagnostic(message="the process is shutting down")], False
+        config = merged.config
         await self._discovery.prepare(config)
-        packed = await asyncio.to_thread(pack, self._discovery.expand(config), sources, material)
+        packed = await asyncio.to_thread(self._packer.pack, self._discovery.expand(config), sources, material)
+        before = self._packed
+        if may_send_hosts and differs_in_hosts_only(before, packed):
+            self._activate(merged, packed)
+            self._send_hosts(before, packed)
+            return [], True
         check = [*_part_commands(packed.parts, self._packed.parts), Check(change, encode(packed))]
         errors = await self._fleet.check(change, check, PREPARE_TIME)
         if not errors:
-            lines = self._listeners.prepare(config.servers[0].listeners, self._fleet.size)
-            errors = [Diagnostic(message=line) for line in lines]
+            errors = self._bind(merged)
         if not errors:
 
             def commands(worker_id: int) -> list[tuple[Command, Sequence[int]]]:
@@ -273,20 +380,34 @@ class Changes(Service):
         if errors:
             self._fleet.abandon(change)
             self._listeners.abandon()
-            return errors
+            return errors, False
         unneeded = self._listeners.activate()
         self.last_read = sources.updated(self.last_read).only(sources.folders)
         self._sources = sources
         self.material = material
-        self._activate(config, packed)
+        self._activate(merged, packed)
         await self._fleet.activate(change, ACTIVATE_TIME)
         # Closed only now: each worker must hold the last copy of its socket, because clients that connect to an open socket
         # that is not served would wait.
         close_all(unneeded)
         self._fleet.send(Retire(config.servers[0].graceful_timeout))
-        return []
+        return [], False
 
-    def _activate(self, config: MosnConfig, packed: PackedConfig) -> None:
+    def _bind(self, merged: Merged) -> list[Diagnostic]:
+        """Binds the sockets of new listeners; returns the errors, with the paths of those of xDS."""
+        listeners = merged.config.servers[0].listeners
+        lines = self._listeners.prepare(listeners, self._fleet.size)
+        paths = {listener.known_name(): f"servers[0].listeners[{i}]" for i, listener in enumerate(listeners)}
+        paths = {name: path for name, path in paths.items() if merged.owner_at(path) is not None}
+        return [
+            Diagnostic(message=line, path=paths.get(name, ""))
+            for name, line in zip(self._listeners.faulty, lines, strict=True)
+        ]
+
+    def _activate(self, merged: Merged, packed: PackedConfig) -> None:
+        config = merged.config
+        self.merged = merged
+        self.own = merged.own
         self.config = config
         folders = Folders(self._options.config_dir, self._options.base_dir)
         self._log_files |= {path.real for path in named_paths(config, folders) if path.role == LOG}
@@ -313,7 +434,8 @@ def _only_at_start(old: MosnConfig, new: MosnConfig) -> list[Diagnostic]:
     # The folders of the admin API take effect immediately.
     admins = [None if admin is None else replace(admin, allowed_folders=[]) for admin in (old.admin, new.admin)]
     changed = ["admin"] if admins[0] != admins[1] else []
-    changed += [key for key in ("pid", "user", "group", "umask") if getattr(old, key) != getattr(new, key)]
+    once = ("pid", "user", "group", "umask", "dynamic_resources", "static_resources", "node", "xds_cache")
+    changed += [key for key in once if getattr(old, key) != getattr(new, key)]
     changed += [f"servers[0].{key}" for key in keys if getattr(old_server, key) != getattr(new_server, key)]
     text = "changed; takes effect after a restart"
     return [Diagnostic(severity="warning", path=path, message=text) for path in changed]

@@ -48,6 +48,8 @@ class ListenerSockets:
         self._next: dict[str, Binding] = {}
         # Who could use the sockets whose access it changes, by path.
         self._access_before: dict[str, FileAccess] = {}
+        #: The names of the listeners that the errors of the last `prepare` belong to.
+        self.faulty: list[str] = []
         #: Called with the active sockets, by listener one per worker, before any that are no longer active are closed.
         self.on_change: Callable[[Mapping[str, Sequence[socket.socket]]], None] = lambda sockets: None
 
@@ -75,6 +77,7 @@ class ListenerSockets:
         }
         access = {listener.known_name(): self._access(listener) for listener in listeners}
         faults = []
+        self.faulty = []
         for name, binding in self._next.items():
             try:
                 if self._configured.get(name) != binding:
@@ -83,6 +86,7 @@ class ListenerSockets:
                     self._give_access(f"listener {name}", binding.address, access[name])
             except (BindError, ValueError) as error:
                 faults.append(str(error))
+                self.faulty.append(name)
         if faults:
             self.abandon()
         return faults

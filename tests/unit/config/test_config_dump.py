@@ -13,12 +13,12 @@ from pymosn.assembly.packed_config import (
     Parts,
     decode,
     encode,
-    pack,
     unpack_cluster,
     unpack_hosts,
     unpack_pieces,
     unpack_table,
 )
+from pymosn.assembly.packer import pack
 from pymosn.config.compatibility import PAGE, page
 from pymosn.config.default import DEFAULT_CONFIG
 from pymosn.config.dump import dump

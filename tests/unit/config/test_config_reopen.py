@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pymosn.assembly.packed_config import pack
+from pymosn.assembly.packer import pack
 from pymosn.assembly.prepared import PreparedConfig
 from pymosn.assembly.steps import run_whole
 from pymosn.assembly.worker import WorkerRuntime

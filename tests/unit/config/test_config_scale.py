@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from pymosn.api.upstream import NO_CONSTRAINTS, Host
-from pymosn.assembly.packed_config import PackedConfig, pack
+from pymosn.assembly.packed_config import PackedConfig
+from pymosn.assembly.packer import pack
 from pymosn.assembly.steps import Steps
 from pymosn.assembly.worker import WorkerRuntime
 from pymosn.config.schema import MosnConfig

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from pymosn.assembly.packed_config import PackedConfig, pack
+from pymosn.assembly.packed_config import PackedConfig
+from pymosn.assembly.packer import pack
 from pymosn.assembly.steps import Steps, run_in_slices, run_whole
 from pymosn.assembly.worker import WorkerRuntime
 from pymosn.config.schema import MosnConfig

@@ -18,10 +18,11 @@ from pymosn.config.schema import Cluster, FilterChain, Host, Listener, MosnConfi
 from pymosn.control.discovery import Discovery
 from pymosn.control.plane import Candidate, ChangeResult
 from pymosn.control.resolver import Answer, LookupOptions, lookup_options
+from pymosn.control.xds.layer import Layer, Owner
 from pymosn.core.clock import Clock
 from pymosn.core.log import Log
 from pymosn.filters.sources import read_sources
-from pymosn.server.changes import Changes
+from pymosn.server.changes import Changes, LayerResult
 from pymosn.server.filter_files import FilterFiles
 from pymosn.server.fleet import Fleet
 from pymosn.server.listeners import ListenerSockets
@@ -649,3 +650,135 @@ def test_what_the_admin_api_may_name_as_a_certificate_and_as_a_key_log(tmp_path:
         stage.listeners.close()
 
     run(scenario())
+
+
+# ---- what xDS adds
+
+
+def added(**clusters: str) -> Layer:
+    """Clusters with one host each."""
+    return Layer(clusters={name: Cluster(name=name, hosts=[Host(address=host)]) for name, host in clusters.items()})
+
+
+def active_clusters(stage: Stage) -> list[str]:
+    return [cluster.name for cluster in stage.changes.config.cluster_manager.clusters]
+
+
+def test_a_layer_is_activated_and_kept_by_other_changes() -> None:
+    async def scenario() -> None:
+        stage = Stage(willing, willing)
+        await stage.changes.start()
+        own = active_clusters(stage)
+        result = await stage.changes.apply_layer(added(x="127.0.0.1:1"))
+        assert result == LayerResult(True, {}, "")
+        assert active_clusters(stage) == [*own, "x"]
+        assert (await stage.changes.apply("admin", lambda active: Candidate(replace(active, pid="p"), []))).applied
+        assert active_clusters(stage) == [*own, "x"]
+        assert stage.changes.own.pid == "p"
+        assert "x" not in [cluster.name for cluster in stage.changes.own.cluster_manager.clusters]
+
+    asyncio.run(scenario())
+
+
+def test_other_hosts_alone_are_sent_without_building_anything_else() -> None:
+    async def scenario() -> None:
+        stage = Stage(willing, willing)
+        await stage.changes.start()
+        first = added(x="127.0.0.1:1", y="127.0.0.1:2")
+        await stage.changes.apply_layer(first)
+        before = [worker.said(Check) for worker in stage.workers]
+        version = stage.changes.last.version
+        changed = Cluster(name="x", hosts=[Host(address="127.0.0.1:3")])
+        await stage.changes.apply_layer(first._replace(clusters={**first.clusters, "x": changed}))
+        assert [worker.said(Check) for worker in stage.workers] == before
+        for worker in stage.workers:
+            assert [command.name for command in worker.commands if isinstance(command, SetHosts)] == ["x"]
+        assert stage.changes.last.version == version
+        assert stage.changes.effective.cluster_manager.clusters[-2].hosts == changed.hosts
+
+    asyncio.run(scenario())
+
+
+def test_the_same_content_is_no_change() -> None:
+    async def scenario() -> None:
+        stage = Stage(willing)
+        await stage.changes.start()
+        await stage.changes.apply_layer(added(x="127.0.0.1:1"))
+        count = len(stage.workers[0].commands)
+        assert (await stage.changes.apply_layer(added(x="127.0.0.1:1"))).applied
+        assert len(stage.workers[0].commands) == count
+
+    asyncio.run(scenario())
+
+
+def test_an_item_that_a_worker_rejects_keeps_its_last_good_state_and_the_rest_is_activated() -> None:
+    def picky(command: Command) -> object:
+        if not isinstance(command, Check):
+            return willing(command)
+        listeners = decode(command.config, {}).rest.servers[0].listeners
+        faults = [
+            Diagnostic(path=f"servers[0].listeners[{i}].stream_filters[0]", message="unusable")
+            for i, listener in enumerate(listeners)
+            if listener.log_path == "bad"
+        ]
+        return Checked(command.change, faults)
+
+    async def scenario() -> None:
+        stage = Stage(picky)
+        await stage.changes.start()
+        good = Listener(name="a", address="127.0.0.1:0")
+        await stage.changes.apply_layer(Layer(listeners={"a": good}))
+        bad = {"a": Listener(name="a", address="127.0.0.1:0", log_path="bad"), "b": Listener(name="b", log_path="bad")}
+        result = await stage.changes.apply_layer(added(x="127.0.0.1:1")._replace(listeners=bad))
+        assert result.applied
+        assert result.rejected == {
+            Owner("listener", "a"): "stream_filters[0]: unusable",
+            Owner("listener", "b"): "stream_filters[0]: unusable",
+        }
+        assert stage.changes.config.servers[0].listeners == [good]
+        assert active_clusters(stage)[-1] == "x"
+
+    asyncio.run(scenario())
+
+
+def test_an_address_that_cannot_be_bound_is_a_fault_of_its_listener() -> None:
+    async def scenario() -> None:
+        stage = Stage(willing)
+        await stage.changes.start()
+        listeners = {
+            "a": Listener(name="a", address="127.0.0.1:0", bind_port=True),
+            "b": Listener(name="b", address="192.0.2.1:1", bind_port=True),
+        }
+        result = await stage.changes.apply_layer(Layer(listeners=listeners))
+        stage.listeners.close()
+        assert list(result.rejected) == [Owner("listener", "b")]
+        assert [listener.name for listener in stage.changes.config.servers[0].listeners] == ["a"]
+
+    asyncio.run(scenario())
+
+
+def test_two_listeners_cannot_share_an_address_and_that_of_the_file_wins() -> None:
+    async def scenario() -> None:
+        stage = Stage(willing, config=in_force("127.0.0.1:0"))
+        stage.listeners.bind(stage.changes.config.servers[0].listeners, 1)
+        await stage.changes.start()
+        twins = {name: Listener(name=name, address="127.0.0.1:9", bind_port=False) for name in "ab"}
+        twins = {name: replace(twin, network="udp", bind_port=True) for name, twin in twins.items()}
+        result = await stage.changes.apply_layer(Layer(listeners=twins))
+        stage.listeners.close()
+        assert list(result.rejected) == [Owner("listener", "b")]
+        assert "address of listener a" in result.rejected[Owner("listener", "b")]
+
+    asyncio.run(scenario())
+
+
+def test_a_fault_of_no_item_rejects_the_whole_layer() -> None:
+    async def scenario() -> None:
+        stage = Stage(finding_faults)
+        await stage.changes.start()
+        result = await stage.changes.apply_layer(added(x="127.0.0.1:1"))
+        assert (result.applied, result.rejected) == (False, {})
+        assert "does not build" in result.message
+        assert "x" not in active_clusters(stage)
+
+    asyncio.run(scenario())

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from tests.kit import certificates
 
-from pymosn.assembly.packed_config import PackedConfig, decode, encode, pack, unpack_cluster
+from pymosn.assembly.packed_config import PackedConfig, decode, encode, unpack_cluster
+from pymosn.assembly.packer import pack
 from pymosn.assembly.tls_material import REFERENCE, TlsMaterial, resolve
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.schema import Cluster, ClusterManager, FilterChain, Listener, MosnConfig, Server, TlsContext

@@ -3,6 +3,7 @@
 listeners  listeners and access logs            filters    network, stream and listener filters, and their settings
 routes     router tables, rewrites, headers     clusters   clusters and hosts
 addresses  addresses of listeners and hosts        admin      the admin API
+names      names that xDS may add
 udp        UDP listeners
 accounts   users, groups, modes of files            paths      names of files, and which of them changes may name
 tls        TLS contexts                            protocols  protocols, and which are spoken to hosts
@@ -16,6 +17,7 @@ from pymosn.config.check.admin import check_admin
 from pymosn.config.check.clusters import check_clusters
 from pymosn.config.check.filters import check_filter_clusters
 from pymosn.config.check.listeners import ORIGINAL_DST, check_server
+from pymosn.config.check.names import OpenNames
 from pymosn.config.check.paths import check_path_names
 from pymosn.config.check.protocols import ways_out
 from pymosn.config.check.proxy_protocol import check_proxied_clusters
@@ -38,7 +40,9 @@ def check(config: MosnConfig, report: Diagnostics, stream_filters: Collection[st
     check_datagram_hosts(listeners, config.cluster_manager.clusters, report)
     ways = ways_out(config)
     check_proxied_clusters(config, report, ways)
-    cluster_names = {cluster.name for cluster in config.cluster_manager.clusters}
+    cluster_names: Collection[str] = {cluster.name for cluster in config.cluster_manager.clusters}
+    if config.uses_xds():
+        cluster_names = OpenNames(cluster_names)
     for i, server in enumerate(config.servers):
         check_server(server, f"servers[{i}]", report, stream_filters, cluster_names)
         check_tables(server, f"servers[{i}]", report, cluster_names, ways)
@@ -47,13 +51,12 @@ def check(config: MosnConfig, report: Diagnostics, stream_filters: Collection[st
 
 
 def _check_server_count(config: MosnConfig, report: Diagnostics) -> None:
-    xds = config.dynamic_resources is not None and config.static_resources is not None
-    if xds:
-        report.error("dynamic_resources", "configuration by xDS is not implemented yet")
-    elif config.dynamic_resources is not None or config.static_resources is not None:
-        key = "static_resources" if config.dynamic_resources is None else "dynamic_resources"
-        report.warning(key, "has no effect: xDS needs both dynamic_resources and static_resources")
+    if not config.uses_xds() and (config.dynamic_resources is not None or config.static_resources is not None):
+        there, missing = "static_resources", "dynamic_resources"
+        if config.static_resources is None:
+            there, missing = missing, there
+        report.error(missing, f"missing: {there} needs it, because xDS needs both")
     if len(config.servers) > 1:
         report.error("servers[1]", "only one server is supported, as in MOSN")
-    elif not config.servers and not xds:
+    elif not config.servers:
         report.error("servers", "exactly one server is required")

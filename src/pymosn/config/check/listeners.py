@@ -10,6 +10,7 @@ from pymosn.config.check.addresses import listen_fault, path_fault
 from pymosn.config.check.chains import check_chains
 from pymosn.config.check.connections import check_tcp_keepalive
 from pymosn.config.check.filters import check_listener_filters, check_stream_filters, check_stream_proxy
+from pymosn.config.check.names import opened
 from pymosn.config.check.proxy_protocol import check_proxy_protocol
 from pymosn.config.check.tls import check_listener_tls
 from pymosn.config.check.udp import check_udp_listener
@@ -34,7 +35,7 @@ def check_server(
     names: dict[str, str] = {}
     addresses: dict[tuple[str, str], str] = {}
     hands_over = any(listener.use_original_dst in ORIGINAL_DST for listener in server.listeners)
-    tables = server.router_tables()
+    tables = opened(server.router_tables(), clusters)
     for i, listener in enumerate(server.listeners):
         inner = f"{path}.listeners[{i}]"
         _check_address(listener, inner, report, addresses, hands_over)

@@ -6,7 +6,8 @@ from typing import Final, TypeVar
 from pymosn.config.alpn import AlpnOffer, alpn_offer
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import Cluster, ClusterManager, Listener, TlsContext
-from pymosn.config.schema.tls import SNI_VERIFY, fingerprint
+from pymosn.config.schema.tls import SNI_VERIFY, SecretSources, fingerprint
+from pymosn.config.sds import SourceError, source_of
 from pymosn.config.tls_contexts import PEM_KEYS, cluster_tls, is_bare
 from pymosn.core.addresses import UNIX
 from pymosn.core.regex import compiled
@@ -143,9 +144,8 @@ def _check_client(context: TlsContext, path: str, report: Diagnostics) -> None:
 
 
 def _check_common(context: TlsContext, path: str, report: Diagnostics) -> None:
-    source = context.sds_source
-    if source is not None and source.CertificateConfig is None and source.ValidationConfig is None:
-        report.error(f"{path}.sds_source", "names no secret: expected CertificateConfig, ValidationConfig or both")
+    if context.sds_source is not None:
+        _check_sds(context, context.sds_source, f"{path}.sds_source", report)
     _check_names(context, path, report)
     if context.type not in TYPES:
         report.warning(f"{path}.type", "unknown; using the default, as MOSN does", context.type, TYPES)
@@ -189,6 +189,27 @@ def _check_names(context: TlsContext, path: str, report: Diagnostics) -> None:
             report.attempt(f"{path}.subject_alt_names[{i}].regex", compiled, name.regex, value=name.regex)
     for i, text in enumerate(context.certificate_hashes):
         report.attempt(f"{path}.certificate_hashes[{i}]", fingerprint, text, value=text)
+
+
+def _check_sds(context: TlsContext, sources: SecretSources, path: str, report: Diagnostics) -> None:
+    if sources.CertificateConfig is None and sources.ValidationConfig is None:
+        report.error(path, "names no secret: expected CertificateConfig, ValidationConfig or both")
+    if context.fall_back:
+        report.error(path, "cannot be combined with fall_back: plain text would be sent while a secret is missing")
+    for key, secret, other in (
+        ("CertificateConfig", sources.CertificateConfig, "cert_chain"),
+        ("ValidationConfig", sources.ValidationConfig, "ca_cert"),
+    ):
+        if secret is None:
+            continue
+        if not secret.name:
+            report.error(f"{path}.{key}.name", "missing: the name of the secret")
+        try:
+            source_of(secret.sdsConfig, in_file=True)
+        except SourceError as error:
+            report.error(f"{path}.{key}.sdsConfig", str(error))
+        if getattr(context, other):
+            report.warning(f"{path.rpartition('.')[0]}.{other}", f"has no effect: {key} of sds_source has it")
 
 
 def _check_versions(context: TlsContext, path: str, report: Diagnostics) -> None:

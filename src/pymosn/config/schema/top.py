@@ -8,7 +8,7 @@ from pymosn.config.schema.cluster import ClusterManager
 from pymosn.config.schema.extensions import Extend, ThirdPartCodecs, WasmPlugin
 from pymosn.config.schema.observability import Metrics, Tracing
 from pymosn.config.schema.server import Server
-from pymosn.filters.settings import Block, Port, ignored, own, planned, planned_checked, works
+from pymosn.filters.settings import Block, Port, ignored, own, planned, works
 
 
 class SocketAddress(Block, kw_only=True):
@@ -58,7 +58,10 @@ class Plugin(Block, kw_only=True):
 
 
 class MosnConfig(Block, kw_only=True):
-    """A configuration file of MOSN."""
+    """A configuration file of MOSN. By the keys for xDS it is in one of three modes:
+
+    file (no xDS), mixed (xDS adds to the file), or dynamic (xDS only; the file has no servers).
+    """
 
     servers: Annotated[list[Server], works("exactly one, as in MOSN")] = []
     cluster_manager: ClusterManager = msgspec.field(default_factory=ClusterManager)
@@ -67,9 +70,17 @@ class MosnConfig(Block, kw_only=True):
     user: Annotated[str, own("user to run as, by name or number, after the sockets are bound as root")] = ""
     group: Annotated[str, own("group to run as; default: the group of `user`")] = ""
     umask: Annotated[str, own('of the process, octal, such as "0027"; default: the inherited one')] = ""
-    dynamic_resources: Annotated[Any, planned_checked("xDS is not implemented yet")] = None
-    static_resources: Annotated[Any, planned_checked("xDS is not implemented yet")] = None
-    node: Annotated[Any, planned("xDS is not implemented yet")] = None
+    dynamic_resources: Annotated[Any, works("Envoy's, with ads_config over gRPC; docs/xds.md")] = None
+    static_resources: Annotated[Any, works("Envoy's: clusters, also of control planes, and listeners")] = None
+    node: Annotated[Any, works("Envoy's: id, cluster, metadata, locality")] = None
+    layered_runtime: Annotated[Any, ignored("Envoy's runtime; MOSN does not use it either")] = None
+    xds_cache: Annotated[
+        str,
+        own(
+            "folder for the last good resources of xDS, from which a start without a control plane serves; "
+            "default `<base>/logs/xds_cache`, `off` for none"
+        ),
+    ] = ""
     pprof: Annotated[Pprof | None, planned("Go's profiler; use py-spy or perf")] = None
     tracing: Annotated[Tracing | None, planned("no traces are recorded")] = None
     metrics: Annotated[Metrics | None, planned("counters are at the admin port, /api/v1/stats")] = None
@@ -82,3 +93,19 @@ class MosnConfig(Block, kw_only=True):
     wasm_global_plugins: Annotated[list[WasmPlugin], planned("proxy-wasm")] = []
     extends: Annotated[list[Extend], planned("no extension is implemented yet")] = []
     stream_filters: Annotated[list[Any], ignored("used by MOSN-on-Envoy only")] = []
+
+    def uses_xds(self) -> bool:
+        """Whether it is in mixed or dynamic mode."""
+        return self.dynamic_resources is not None and self.static_resources is not None
+
+    def uses_sds(self) -> bool:
+        """Whether a TLS context of the file has its secrets from SDS."""
+        contexts = [self.cluster_manager.tls_context, *(cluster.tls_context for cluster in self.cluster_manager.clusters)]
+        contexts += [
+            context
+            for server in self.servers
+            for listener in server.listeners
+            for chain in listener.filter_chains
+            for _, context in chain.keyed_contexts()
+        ]
+        return any(context is not None and context.status and context.sds_source is not None for context in contexts)
