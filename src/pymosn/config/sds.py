@@ -1,4 +1,4 @@
-"""Secrets of SDS in TLS contexts: which ones a context needs, and their texts in their place.
+"""Secrets of SDS in TLS contexts: which ones a context needs, and how they are filled in.
 
 A context without one of its secrets must not be used: it would accept or make connections that are not as secure as
 configured.

@@ -29,11 +29,11 @@ def faults_by_owner(errors: Sequence[Diagnostic], merged: Merged) -> dict[Owner,
     found: dict[Owner, list[str]] = {}
     for error in errors:
         owner = merged.owner_at(error.path)
-        if owner is None and error.path == "cluster_manager":  # of a worker, which does not know the place
+        if owner is None and error.path == "cluster_manager":  # of a worker, which knows no index
             names = [cluster.name for cluster in merged.config.cluster_manager.clusters]
             named = [name for name in names if error.message.startswith(f"cluster {name!r}: ")]
             owner = Owner(CLUSTER, named[0]) if named and merged.is_added(Owner(CLUSTER, named[0])) else None
         if owner is not None:
-            place = path_in_item(error.path)
-            found.setdefault(owner, []).append(f"{place}: {error.message}" if place else error.message)
+            inner = path_in_item(error.path)
+            found.setdefault(owner, []).append(f"{inner}: {error.message}" if inner else error.message)
     return {owner: "; ".join(texts) for owner, texts in found.items()}

@@ -56,9 +56,18 @@ LISTENERS: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     ({**CERTIFICATE, "crl": "/crl.pem"}, [("warning", "crl")]),
     ({**CERTIFICATE, "insecure_skip": True}, [("warning", "insecure_skip")]),
     ({"sds_source": {}}, [("error", "cert_chain"), ("error", "sds_source")]),
-    ({"sds_source": {"CertificateConfig": {"name": "a"}}}, []),
-    ({"sds_source": {"CertificateConfig": {"name": "a"}, "ValidationConfig": {"name": "b"}}, "verify_client": True}, []),
-    ({"sds_source": {"ValidationConfig": {"name": "b"}}}, [("error", "cert_chain")]),
+    ({"sds_source": {"CertificateConfig": {"name": "a", "sdsConfig": {"ads": {}}}}}, []),
+    (
+        {
+            "sds_source": {
+                "CertificateConfig": {"name": "a", "sdsConfig": {"ads": {}}},
+                "ValidationConfig": {"name": "b", "sdsConfig": {"ads": {}}},
+            },
+            "verify_client": True,
+        },
+        [],
+    ),
+    ({"sds_source": {"ValidationConfig": {"name": "b", "sdsConfig": {"ads": {}}}}}, [("error", "cert_chain")]),
     ({**VERIFIED, "subject_alt_names": [{"type": "uri", "prefix": "spiffe://a/"}, {"regex": "a.*"}]}, []),
     ({**VERIFIED, "subject_alt_names": [{"regex": "("}]}, [("error", "regex")]),
     ({**VERIFIED, "subject_alt_names": [{}]}, [("error", "subject_alt_names[0]")]),
@@ -105,7 +114,15 @@ CLUSTERS: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     ({"type": "sni_verify", "extend_verify": {"match_subject_alt_names": "x://y"}}, []),
     ({"type": "sni_verify"}, [("warning", "type")]),
     ({"cert_chain": "/c.pem"}, [("error", "private_key")]),
-    ({"sds_source": {"CertificateConfig": {"name": "a"}, "ValidationConfig": {"name": "b"}}}, []),
+    (
+        {
+            "sds_source": {
+                "CertificateConfig": {"name": "a", "sdsConfig": {"ads": {}}},
+                "ValidationConfig": {"name": "b", "sdsConfig": {"ads": {}}},
+            }
+        },
+        [],
+    ),
     ({"subject_alt_names": [{"type": "dns", "suffix": ".test"}]}, []),
     (
         {"subject_alt_names": [{"exact": "a"}], "insecure_skip": True},
@@ -113,7 +130,7 @@ CLUSTERS: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     ),
     ({"verify_server_name": False}, [("error", "verify_server_name")]),
     ({"verify_server_name": False, "ca_cert": "/ca.pem"}, []),
-    ({"verify_server_name": False, "sds_source": {"ValidationConfig": {"name": "b"}}}, []),
+    ({"verify_server_name": False, "sds_source": {"ValidationConfig": {"name": "b", "sdsConfig": {"ads": {}}}}}, []),
     ({"alpn_required": False}, [("warning", "alpn_required")]),
 ]
 
