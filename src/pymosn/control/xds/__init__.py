@@ -1,7 +1,7 @@
 """Dynamic configuration by xDS: the client of a control plane (v3), and what it makes of the resources.
 
 types            the words of the protocol          subscription, pacing   pure machines of one type
-client, transport   streams over gRPC               node, bootstrap        what the file says
+client, transport   streams over gRPC               node, bootstrap        the configuration of clients
 convert/         resources -> our own schema        state, layer           what is active, and why
 
 Only the supervisor imports this package, and only if the configuration has `dynamic_resources`, `static_resources` or an

@@ -33,6 +33,22 @@ WILDCARD_TYPES: Final = frozenset({CLUSTER, LISTENER})
 WILDCARD: Final = "*"
 
 
+def type_fault(type_url: str) -> str:
+    """Why a type URL cannot be served: it is of version 2 of the API. Empty for version 3."""
+    name = type_url.rpartition("/")[2]
+    if name.startswith("envoy.api.v2."):
+        return f"{name} is of xDS version 2, which is not supported; the control plane must send version 3"
+    return ""
+
+
+def version_fault(name: str) -> str:
+    """Why a `transport_api_version` cannot be used; empty if it can. `AUTO` and none mean version 2, as in Envoy."""
+    if name == "V3":
+        return ""
+    shown = name or "AUTO"
+    return f"transport_api_version {shown} is not supported: version 2 of xDS was removed in 2021; use V3"
+
+
 class Resource(NamedTuple):
     """One resource of a response.
 
@@ -55,8 +71,8 @@ class Update(NamedTuple):
 
     `removed`: names that no longer exist, of those that the client has delivered, or was created with.
     `is_full`: all that exists of the type is in `resources`, `unchanged` or `faults`; everything else no longer exists.
-    `absent`: names that the server has not answered in time (`initial_fetch_timeout`), or of which it says that they do not
-    exist; their users stop waiting. `*` is in it if not even a first answer of the type has arrived in time.
+    `absent`: names that the server has not answered in time (`initial_fetch_timeout`), or that it reports as not
+    existing; their users stop waiting. `*` is in it if no response of the type has arrived in time.
     `faults`: resources that the client has rejected already, such as two of one name. They keep their last accepted
     content. The client reports them to the server; the consumer only shows them.
     `unchanged`: names that exist with the content that they had; only in an update that `is_full`.
