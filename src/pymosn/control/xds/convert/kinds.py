@@ -1,0 +1,56 @@
+"""The converters of all types of resources, in one form: what the application needs of each.
+
+A type without a converter is rejected, so that its control plane learns of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from pymosn.config.schema import Cluster, RouterConfiguration
+from pymosn.config.sds import ADS, SecretTexts
+from pymosn.control.xds.convert.secrets import convert_secret
+from pymosn.control.xds.convert.view import View
+from pymosn.control.xds.types import SECRET
+
+
+class Need(NamedTuple):
+    """A resource that another one waits for. `timeout`: seconds (initial_fetch_timeout); 0: for ever."""
+
+    type_url: str
+    name: str
+    source: str = ADS
+    timeout: float = 15.0
+
+
+class Item(NamedTuple):
+    """A converted resource.
+
+    `block`: a Cluster, Listener, RouterConfiguration or SecretTexts, or the hosts of a cluster in the form that `joined` of
+    the cluster takes. `tables`: of a listener. `needs`: the endpoints of a cluster, the tables of a listener.
+    """
+
+    name: str
+    block: Any
+    tables: tuple[RouterConfiguration, ...] = ()
+    needs: tuple[Need, ...] = ()
+    joined: Callable[[Any], Cluster] | None = None
+
+
+#: Converts a message; faults are in the view's report.
+Convert = Callable[[View], Item]
+
+
+def _secret(view: View) -> Item:
+    found = convert_secret(view)
+    pair, trusted = found.certificate, found.validation
+    if pair is not None:
+        return Item(found.name, SecretTexts(pair.chain, pair.key))
+    if trusted is None:
+        return Item(found.name, SecretTexts())
+    return Item(found.name, SecretTexts("", "", trusted.ca, trusted.crl, trusted.names, trusted.hashes))
+
+
+#: Type URL -> its converter.
+KINDS: Mapping[str, Convert] = {SECRET: _secret}

@@ -1,0 +1,267 @@
+"""The accepted resources of all control planes, and what becomes of them: the `Consumer` of the clients.
+
+`accept` validates and converts; what has changed is activated soon after, together with what else arrives until then. A
+rejected resource keeps its last accepted content, and one that the workers cannot activate its last active one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, Protocol
+
+from pymosn.config.sds import ADS, SecretKey, SecretTexts
+from pymosn.control.xds.accepting import Accepted, Acceptor, address_of
+from pymosn.control.xds.convert.kinds import Convert
+from pymosn.control.xds.layer import CLUSTER as CLUSTER_ITEM
+from pymosn.control.xds.layer import LISTENER as LISTENER_ITEM
+from pymosn.control.xds.layer import TABLE, Layer, Merged, Owner, needed_secrets
+from pymosn.control.xds.types import (
+    CLUSTER,
+    LISTENER,
+    ROUTES,
+    SECRET,
+    SHORT,
+    WILDCARD_TYPES,
+    Rejected,
+    Update,
+)
+from pymosn.control.xds.warming import Entry, Plan, Planner
+from pymosn.core.log import INFO, WARN, Log
+
+#: Seconds for collecting what arrives into one change.
+PAUSE: Final = 0.1
+#: Seconds until a change that could not be activated at all is tried again.
+RETRY: Final = 5.0
+#: A first answer of a new stream that removes all of at least so many resources is held for GRACE seconds.
+GUARDED: Final = 10
+GRACE: Final = 30.0
+
+_KIND_OF: Final = {CLUSTER: CLUSTER_ITEM, LISTENER: LISTENER_ITEM, ROUTES: TABLE}
+
+#: Source -> type URL -> name -> seconds of initial_fetch_timeout.
+Wants = dict[str, dict[str, dict[str, float]]]
+
+
+class Result(Protocol):
+    """See `LayerResult` of `server/changes.py`."""
+
+    @property
+    def applied(self) -> bool: ...
+    @property
+    def rejected(self) -> Mapping[Owner, str]: ...
+    @property
+    def message(self) -> str: ...
+
+
+class Target(Protocol):
+    """The active configuration."""
+
+    layer: Layer
+    merged: Merged
+
+    def apply_layer(self, layer: Layer) -> Awaitable[Result]:
+        """Activates a layer."""
+
+
+class State:
+    """See the module. `on_wants` is called with what has to be subscribed, `on_applied` after each change."""
+
+    def __init__(
+        self,
+        target: Target,
+        kinds: Mapping[str, Convert],
+        log: Log,
+        *,
+        source: str = ADS,
+        is_wildcard: bool = True,
+        now: Callable[[], float] = time.monotonic,
+        pause: float = PAUSE,
+    ) -> None:
+        """`is_wildcard`: whether all clusters and listeners are wanted. `pause`: seconds from an update to its change."""
+        self._target = target
+        self._acceptor = Acceptor(kinds)
+        self._log = log
+        self._is_wildcard = is_wildcard
+        self._now = now
+        self._pause = pause
+        self._planner = Planner()
+        self.store: dict[str, dict[str, Entry]] = {type_url: {} for type_url in SHORT}
+        self.secrets: dict[SecretKey, SecretTexts] = {}
+        self.versions: dict[str, str] = {}
+        # Faults by type and name, until the resource is accepted.
+        self.faults: dict[str, dict[str, str]] = {type_url: {} for type_url in SHORT}
+        self.ignored: dict[str, int] = {}
+        self.warnings: dict[str, dict[str, list[str]]] = {type_url: {} for type_url in SHORT}
+        # Items that could not be activated: why, and the block.
+        self.unusable: dict[Owner, tuple[str, object]] = {}
+        self.apply_fault = ""
+        self.applied = 0
+        self.rejected = 0
+        self.plan = Plan(Layer(), [], {}, [], None)
+        # Removals that are not obeyed yet: type and name -> the time at which they are.
+        self.guarded: dict[tuple[str, str], float] = {}
+        self._absent: set[tuple[str, str]] = set()
+        self._timed_out: set[Owner] = set()
+        self._due: asyncio.Event = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.on_wants: Callable[[Wants], None] = lambda wants: None
+        self.on_applied: Callable[[], None] = lambda: None
+
+    # ---- accepting
+
+    async def accept(self, update: Update, source: str = ADS) -> Rejected:
+        """See `Consumer`. `source`: of secrets."""
+        kind = update.type_url
+        entries, faults = self.store.setdefault(kind, {}), self.faults.setdefault(kind, {})
+        # In a thread: thousands of resources take seconds, during which others must be received.
+        accepted = await asyncio.to_thread(self._acceptor.accept, update, entries, self._now())
+        removed = self._removals(update, accepted)
+        for name in removed:
+            entries.pop(name, None)
+            faults.pop(name, None)
+            self.warnings[kind].pop(name, None)
+            self.secrets.pop(SecretKey(source, name), None)
+        rejected = dict(accepted.rejected)
+        for name, entry in accepted.entries.items():
+            why = self._conflict(name, entry) if kind == LISTENER else ""
+            if why:
+                rejected[name] = why
+                continue
+            entries[name] = entry
+            faults.pop(name, None)
+            self._absent.discard((kind, name))
+            self.guarded.pop((kind, name), None)
+            if kind == SECRET:
+                self.secrets[SecretKey(source, name)] = entry.item.block
+        for field, count in accepted.ignored.items():
+            self.ignored[field] = self.ignored.get(field, 0) + count
+        self.warnings[kind].update(accepted.warnings)
+        faults.update({**update.faults, **rejected})
+        self.rejected += len(rejected)
+        if not rejected and not update.faults:
+            self.versions[kind] = update.version
+        self._absent.update((kind, name) for name in update.absent if name not in entries)
+        for name, why in rejected.items():
+            self._log.write(WARN, f"xDS: {SHORT.get(kind, kind)} {name} is rejected: {why}")
+        if accepted.entries or removed or update.absent:
+            self._due.set()
+        self.on_wants(self.wants())
+        return rejected
+
+    def _removals(self, update: Update, accepted: Accepted) -> list[str]:
+        """The names that are removed now."""
+        kind, held = update.type_url, self.store[update.type_url]
+        gone = [name for name in update.removed if name in held]
+        if update.is_full:
+            present = {*accepted.entries, *accepted.same, *accepted.rejected, *update.unchanged, *update.faults}
+            gone += [name for name in held if name not in present and name not in gone]
+            for name in present:
+                self.guarded.pop((kind, name), None)
+        if update.is_first and kind in WILDCARD_TYPES and len(gone) >= GUARDED and len(gone) == len(held):
+            until = self._now() + GRACE
+            self.guarded |= {(kind, name): until for name in gone}
+            what = f"all {len(gone)} {SHORT[kind]} resources"
+            self._log.write(WARN, f"xDS: the first answer after a reconnect removes {what}; they stay for {GRACE:g} s")
+            self._due.set()
+            return []
+        return [name for name in gone if (kind, name) not in self.guarded]
+
+    def _conflict(self, name: str, entry: Entry) -> str:
+        """Why a listener cannot be next to the others."""
+        address = address_of(entry.item.block)
+        if address is None:
+            return ""
+        others = {key: other.item.block for key, other in self.store[LISTENER].items() if key != name}
+        found = next((key for key, other in others.items() if address_of(other) == address), None)
+        return "" if found is None else f"address: {address[1]} is the address of listener {found}"
+
+    # ---- subscriptions
+
+    def wants(self) -> Wants:
+        """What has to be subscribed now."""
+        found: Wants = {}
+        if self._is_wildcard:
+            found[ADS] = {CLUSTER: {"*": 15.0}, LISTENER: {"*": 15.0}}
+        for kind in (CLUSTER, LISTENER):
+            for entry in self.store[kind].values():
+                for need in entry.item.needs:
+                    names = found.setdefault(need.source, {}).setdefault(need.type_url, {})
+                    names[need.name] = max(names.get(need.name, 0.0), need.timeout)
+        for key in self._wanted_secrets():
+            found.setdefault(key.source, {}).setdefault(SECRET, {})[key.name] = 15.0
+        return found
+
+    def _wanted_secrets(self) -> set[SecretKey]:
+        blocks = [entry.item.block for kind in (CLUSTER, LISTENER) for entry in self.store[kind].values()]
+        keys = {key for block in blocks for key in needed_secrets(block)}
+        own = self._target.merged.own
+        items = [*own.servers[0].listeners, *own.cluster_manager.clusters]
+        return keys | {key for item in items for key in needed_secrets(item, in_file=True)}
+
+    # ---- activating
+
+    def start(self) -> None:
+        """Begins to activate what has been accepted."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._due.set()
+        self.on_wants(self.wants())
+
+    async def stop(self) -> None:
+        """Stops; what is active stays."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        while True:
+            delay = await self.step()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._due.wait()
+            await asyncio.sleep(self._pause)
+
+    async def step(self) -> float | None:
+        """Activates what may be activated now; returns the seconds after which it has to be called again, None for never."""
+        self._due.clear()
+        now = self._now()
+        for kind, name in [key for key, until in self.guarded.items() if until <= now]:
+            del self.guarded[kind, name]
+            self.store[kind].pop(name, None)
+        target = self._target
+        own = [cluster.name for cluster in target.merged.own.cluster_manager.clusters]
+        self.plan = plan = self._planner.plan(
+            self.store, target.layer, dict(self.secrets), now, absent=self._absent, own=own
+        )
+        self._note_timeouts(plan)
+        result = await target.apply_layer(self._without_unusable(plan.layer))
+        self.apply_fault = "" if result.applied else result.message
+        for owner, why in result.rejected.items():
+            self.unusable[owner] = why, plan.layer.items(owner.kind).get(owner.name)
+        if not result.applied:
+            self._log.write(WARN, f"xDS: nothing could be activated, next attempt in {RETRY:g} s: {result.message}")
+            return RETRY
+        self.applied += 1
+        self.on_wants(self.wants())
+        self.on_applied()
+        ends = [*self.guarded.values(), *([] if plan.wake_at is None else [plan.wake_at])]
+        return max(0.0, min(ends) - self._now()) if ends else None
+
+    def _without_unusable(self, layer: Layer) -> Layer:
+        """The layer without the blocks that could not be activated: their last good state stays."""
+        for owner, (_, block) in list(self.unusable.items()):
+            if block is not None and layer.items(owner.kind).get(owner.name) is block:
+                layer = layer.reverted(owner, self._target.layer)
+            else:
+                del self.unusable[owner]
+        return layer
+
+    def _note_timeouts(self, plan: Plan) -> None:
+        for owner in plan.timeouts:
+            if owner not in self._timed_out:
+                lacks = "endpoints" if owner.kind == CLUSTER_ITEM else "table"
+                self._log.write(INFO, f"xDS: {owner.kind} {owner.name}: its {lacks} did not arrive in time")
+        self._timed_out |= set(plan.timeouts)
