@@ -10,12 +10,13 @@ from mypy_extensions import i64, mypyc_attr
 from pymosn.api.network import Peer
 from pymosn.api.stream import PoolTarget
 
-#: Reasons why a host is not used: bits of `Host.health_flags`, with MOSN's values.
+#: Reasons why a host is not used: bits of `Host.health_flags`, with MOSN's values. REPORTED: by the control plane.
 FAILED_ACTIVE_CHECK: Final = 1
 EJECTED: Final = 2
+REPORTED: Final = 4
 
 #: Their names in the admin API and `explain`.
-HEALTH_WORDS: Final = ((FAILED_ACTIVE_CHECK, "failed_active_check"), (EJECTED, "ejected"))
+HEALTH_WORDS: Final = ((FAILED_ACTIVE_CHECK, "failed_active_check"), (EJECTED, "ejected"), (REPORTED, "reported_unhealthy"))
 
 #: `Host.healthy_since` of a host that has existed since the start.
 LONG_AGO: Final[float] = -1e18
@@ -79,6 +80,12 @@ class Host(PoolTarget):
         #: Metadata for subset balancing.
         self.metadata: dict[str, str] = NO_METADATA
         self.is_healthy: bool = True
+        #: Healthy, but others are better, as the control plane reports.
+        self.is_degraded: bool = False
+        #: Hosts of a higher number are used when those of lower ones are unhealthy.
+        self.priority: i64 = 0
+        #: Only if the cluster balances by locality.
+        self.locality: str = ""
         self.health_flags: i64 = 0
         #: The monotonic time when it was added or last became healthy.
         self.healthy_since: float = LONG_AGO

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+import msgspec
+
 from pymosn.api.network import TcpKeepalive
 from pymosn.api.upstream import Criteria, criteria
 from pymosn.assembly.share import WorkerShare
 from pymosn.assembly.tls import client_settings, resolver
 from pymosn.config.schema import Cluster as ClusterConfig
 from pymosn.config.schema import Host
-from pymosn.config.schema.cluster import BalancerConfig, CircuitBreaker, ClusterHttp2, OriginalDstConfig
+from pymosn.config.schema.cluster import BalancerConfig, CircuitBreaker, ClusterHttp2, Enforcing, OriginalDstConfig
 from pymosn.config.schema.connections import TcpKeepalive as TcpKeepaliveConfig
 from pymosn.config.schema.router import Metadata
 from pymosn.core.address_ranges import port_ranges
@@ -20,17 +22,24 @@ from pymosn.upstream.balancers import balancers
 
 DEFAULT_BALANCER: Final = "LB_ROUNDROBIN"
 MAX_WEIGHT: Final = 128
+#: What `health` of a host means; all others are healthy.
+_REPORTS: Final = {
+    "unhealthy": plan.REPORTED_UNHEALTHY,
+    "draining": plan.REPORTED_UNHEALTHY,
+    "degraded": plan.REPORTED_DEGRADED,
+}
 
 
 def plan_cluster(config: ClusterConfig, share: WorkerShare, parts: Mapping[bytes, bytes] | None = None) -> plan.ClusterPlan:
     """The settings of a cluster, as it is packed, as plain values. `parts`: of its TLS context. Raises ValueError."""
-    block = config.circuit_breakers[0] if config.circuit_breakers else CircuitBreaker()
+    block = next((block for block in config.circuit_breakers if block.priority == "DEFAULT"), CircuitBreaker())
     limits = (block.max_connections, block.max_pending_requests, block.max_requests, block.max_retries)
     original = original_plan(config)
+    find = resolver(parts or {})
     http2 = config.http2 or ClusterHttp2()
     return plan.ClusterPlan(
         name=config.name,
-        hosts=tuple(host_plans(config.hosts)) if original is None else (),
+        hosts=tuple(host_plans(config)) if original is None else (),
         balancing=_balancing(config),
         limits=plan.LimitPlan(*(share.of(limit) for limit in limits)),
         ejection=_ejection(config) if original is None else None,
@@ -42,25 +51,42 @@ def plan_cluster(config: ClusterConfig, share: WorkerShare, parts: Mapping[bytes
         heartbeats=_heartbeats(config),
         proxy_protocol=config.proxy_protocol,
         mark=config.mark,
-        tls=client_settings(config.tls_context, resolver(parts or {})),
+        tls=client_settings(config.tls_context, find),
         upstream_protocol=config.upstream_protocol,
         max_connection_age=config.max_connection_age,
         keepalive=tcp_keepalive(config.tcp_keepalive),
         stream_window=http2.initial_stream_window_size,
         connection_window=http2.initial_connection_window_size,
+        host_tls=tuple(client_settings(match.tls_context, find) for match in config.tls_matches),
+        bind=config.bind_address,
+        drops=tuple((drop.category, drop.per_million) for drop in config.drop_overload),
     )
 
 
-def host_plans(hosts: Iterable[Host]) -> Iterable[plan.HostPlan]:
-    """The settings of hosts; the first of equal addresses wins, as in MOSN."""
+def host_plans(config: ClusterConfig) -> Iterable[plan.HostPlan]:
+    """The settings of a cluster's hosts; the first of equal addresses wins, as in MOSN."""
     found: dict[str, plan.HostPlan] = {}
-    for host in hosts:
+    has_localities = bool(config.localities)
+    for host in config.hosts:
         if host.address not in found:
-            weight = min(max(host.weight, 1), MAX_WEIGHT)
             found[host.address] = plan.HostPlan(
-                host.address, host.hostname, weight, labels_of(host.metadata), host.tls_disable
+                host.address,
+                host.hostname,
+                min(max(host.weight, 1), MAX_WEIGHT),
+                labels_of(host.metadata),
+                host.tls_disable,
+                host.priority,
+                _REPORTS.get(host.health, plan.REPORTED_HEALTHY),
+                tls_match_of(config, host) + 1 if config.tls_matches else 0,
+                host.locality if has_localities else "",
             )
     return found.values()
+
+
+def tls_match_of(config: ClusterConfig, host: Host) -> int:
+    """The index of the first of `tls_matches` whose labels a host has; -1 if there is none."""
+    labels = host.tls_labels.items()
+    return next((i for i, match in enumerate(config.tls_matches) if match.labels.items() <= labels), -1)
 
 
 def _heartbeats(config: ClusterConfig) -> plan.HeartbeatPlan:
@@ -112,9 +138,16 @@ def _balancing(config: ClusterConfig) -> plan.BalancingPlan:
             tuple(tuple(sorted(selector)) for selector in subset.subset_selectors),
             subset.fall_back_policy,
             criteria(subset.default_subset),
+            subset.falls_back_without_criteria,
         )
         if subset is not None
         else None,
+        fails_in_panic=config.fail_in_panic,
+        overprovisioning=config.overprovisioning_factor,
+        localities=tuple(plan.LocalityPlan(*msgspec.structs.astuple(entry)) for entry in config.localities),
+        minimum_ring=numbers.minimum_ring_size,
+        maximum_ring=numbers.maximum_ring_size,
+        table_size=numbers.table_size,
     )
 
 
@@ -122,6 +155,7 @@ def _ejection(config: ClusterConfig) -> plan.EjectionPlan | None:
     block = config.outlier_detection
     if block is None:
         return None
+    rate, share = block.success_rate, block.failure_percentage
     return plan.EjectionPlan(
         block.consecutive_errors,
         float(block.error_rate),
@@ -129,4 +163,13 @@ def _ejection(config: ClusterConfig) -> plan.EjectionPlan | None:
         block.interval,
         block.base_ejection_time,
         float(block.max_ejection_percent),
+        block.always_eject_one,
+        block.max_ejection_time,
+        block.max_ejection_time_jitter,
+        block.consecutive_gateway_failures,
+        block.splits_local_origin,
+        block.consecutive_local_origin_failures,
+        None if rate is None else plan.SuccessRatePlan(*msgspec.structs.astuple(rate)),
+        None if share is None else plan.FailurePercentagePlan(*msgspec.structs.astuple(share)),
+        plan.EnforcingPlan(*msgspec.structs.astuple(block.enforcing or Enforcing())),
     )

@@ -32,8 +32,11 @@ Digest = bytes
 Parts = dict[Digest, bytes]
 #: A virtual host or, if the flag is not set, more routes of the one before.
 Piece = tuple[bool, VirtualHost]
-#: Address, host name, weight, labels, whether it has no TLS.
-_PackedHost = tuple[str, str, int, tuple[tuple[str, str], ...], bool]
+#: Address, host name, weight, labels, whether it has no TLS; and those of priority, reported health, transport and locality
+#: that most hosts do not have.
+_PackedHost = tuple[str, str, int, tuple[tuple[str, str], ...], bool, tuple[int, int, int, str] | None]
+#: The rare facts of most hosts.
+_ORDINARY: Final = (0, 0, 0, "")
 
 
 class PackedCluster(msgspec.Struct, array_like=True, frozen=True):
@@ -88,13 +91,15 @@ class PackedConfig(msgspec.Struct, array_like=True, frozen=True):
 def pack_cluster(cluster: Cluster, parts: Parts) -> PackedCluster:
     """Packs a cluster; adds its parts to `parts`."""
     head = _add(parts, replace(cluster, hosts=[]))
-    return PackedCluster(head, [_add(parts, hosts) for hosts in _split(host_plans(cluster.hosts))])
+    return PackedCluster(head, [_add(parts, hosts) for hosts in _split(host_plans(cluster))])
 
 
 def _split(hosts: Iterable[HostPlan]) -> Iterator[list[_PackedHost]]:
     part: list[_PackedHost] = []
     for host in hosts:
-        part.append((host.address, host.hostname, host.weight, host.metadata, host.tls_disable))
+        rare = (host.priority, host.health, host.transport, host.locality)
+        facts = None if rare == _ORDINARY else rare
+        part.append((host.address, host.hostname, host.weight, host.metadata, host.tls_disable, facts))
         if not zlib.crc32(host.address.encode()) & _BOUNDARY or len(part) >= _MAX_HOSTS:
             yield part
             part = []
@@ -109,7 +114,7 @@ def unpack_cluster(packed: PackedCluster, parts: Parts) -> Cluster:
 
 def unpack_hosts(part: bytes) -> tuple[HostPlan, ...]:
     """The hosts of one part."""
-    return tuple([HostPlan(*host) for host in msgspec.msgpack.decode(part, type=list[_PackedHost])])
+    return tuple([HostPlan(*host[:5], *(host[5] or ())) for host in msgspec.msgpack.decode(part, type=list[_PackedHost])])
 
 
 def pack_table(table: RouterConfiguration, parts: Parts) -> PackedTable:

@@ -16,7 +16,7 @@ from pymosn.assembly.packed_config import PackedCluster, PackedConfig, PackedTab
 from pymosn.assembly.tls_material import TlsMaterial, references, with_references
 from pymosn.config.schema import Cluster, ClusterManager, Listener, MosnConfig, RouterConfiguration
 from pymosn.config.schema.tls import TlsContext
-from pymosn.config.tls_contexts import cluster_tls, edit_listener
+from pymosn.config.tls_contexts import cluster_tls, edit_listener, edit_match
 from pymosn.filters.sources import Sources
 
 #: The listeners that a cluster reaches have to be found.
@@ -124,6 +124,9 @@ class Packer:
         if context is not None or cluster.cluster_manager_tls:
             packed = None if context is None else _referrer(material, parts, used)(context)
             block = replace(cluster, tls_context=packed)
+        if cluster.tls_matches:
+            refer = _referrer(material, parts, used)
+            block = replace(block, tls_matches=[edit_match(match, refer) for match in cluster.tls_matches])
         return _Cluster(cluster, context, pack_cluster(block, parts), parts, used, _UNKNOWN)
 
     def _listener(self, listener: Listener, material: TlsMaterial) -> _Listener:

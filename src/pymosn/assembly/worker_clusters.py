@@ -22,7 +22,7 @@ from pymosn.upstream.balancers import balancers
 from pymosn.upstream.cluster import Cluster
 from pymosn.upstream.cluster_host import PoolMaker
 from pymosn.upstream.clusters import Clusters
-from pymosn.upstream.plan import HostPlan
+from pymosn.upstream.plan import HostPlan, all_tls
 
 
 class WorkerClusters(msgspec.Struct, eq=False):
@@ -107,7 +107,7 @@ class WorkerClusters(msgspec.Struct, eq=False):
     def clean_up(self) -> Steps[None]:
         """Closes the hosts that are in no cluster any more, and forgets what is known about them."""
         yield from self.live.close_dropped()
-        self.maker.tls.keep({cluster.plan.tls for cluster in self.active.values() if cluster.plan.tls is not None})
+        self.maker.tls.keep({tls for cluster in self.active.values() for tls in all_tls(cluster.plan) if tls is not None})
         used = {digest for packed in self.packed.values() for digest in packed.hosts}
         for digest in [digest for digest in self.plans if digest not in used]:
             del self.plans[digest]

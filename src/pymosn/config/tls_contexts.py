@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from msgspec.structs import replace
 
 from pymosn.config.schema import Cluster, ClusterManager, Listener, MosnConfig
+from pymosn.config.schema.cluster import TlsMatch
 from pymosn.config.schema.server import FilterChain
 from pymosn.config.schema.tls import TlsContext
 
@@ -57,6 +58,8 @@ def _all_contexts(config: MosnConfig) -> Iterator[tuple[str, TlsContext | None]]
     yield "cluster_manager.tls_context", config.cluster_manager.tls_context
     for i, cluster in enumerate(config.cluster_manager.clusters):
         yield f"cluster_manager.clusters[{i}].tls_context", cluster.tls_context
+        for j, match in enumerate(cluster.tls_matches):
+            yield f"cluster_manager.clusters[{i}].tls_matches[{j}].tls_context", match.tls_context
 
 
 def pem_texts(config: MosnConfig) -> Iterator[PemText]:
@@ -72,6 +75,11 @@ def cluster_tls(cluster: Cluster, manager: ClusterManager) -> TlsContext | None:
     """The context that a cluster uses: its own, or with `cluster_manager_tls` that of the cluster manager."""
     context = manager.tls_context if cluster.cluster_manager_tls else cluster.tls_context
     return context if context is not None and context.status else None
+
+
+def edit_match(match: TlsMatch, edit: Edit) -> TlsMatch:
+    """TLS of some hosts of a cluster with another context; the same object if it has none."""
+    return match if match.tls_context is None else replace(match, tls_context=edit(match.tls_context))
 
 
 def edit_listener(listener: Listener, edit: Edit) -> Listener:

@@ -1,6 +1,7 @@
-"""STRICT_DNS (key reference section 8.7): the supervisor resolves the names in a cluster's hosts periodically.
+"""STRICT_DNS and LOGICAL_DNS (key reference section 8.7): the supervisor resolves the names in clusters' hosts periodically.
 
-Every address becomes a host with the weight, metadata and host name of its configured entry. While a name cannot be
+Every address becomes a host with the weight, metadata and host name of its configured entry; in a LOGICAL_DNS cluster only
+one, because its names stand for a service whose addresses are interchangeable. While a name cannot be
 resolved, its last addresses are kept, and the lookups back off. A name that leads to a service of this process, such as the
 admin API, gets no host there: whoever answers for the name would open it to the clients.
 """
@@ -14,6 +15,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from pymosn.config.check.addresses import is_ip
+from pymosn.config.check.clusters import DNS_TYPES
 from pymosn.config.schema import Cluster, Host, MosnConfig
 from pymosn.control.resolver import Answer, Lookup, LookupOptions, look_up, lookup_options
 from pymosn.core.addresses import UNIX, split_address
@@ -41,7 +43,7 @@ Key = tuple[str, str]
 
 
 class Discovery:
-    """Maintains the addresses of all names in STRICT_DNS clusters. `on_change(cluster)` is called when they have changed."""
+    """Maintains the addresses of all names in DNS clusters. `on_change(cluster)` is called when they have changed."""
 
     def __init__(
         self,
@@ -82,12 +84,12 @@ class Discovery:
             task.cancel()
 
     def expand(self, config: MosnConfig) -> MosnConfig:
-        """A copy of `config` in which the known addresses replace the names in STRICT_DNS clusters.
+        """A copy of `config` in which the known addresses replace the names in DNS clusters.
 
         A cluster for which nothing has changed remains the same object.
         """
         manager = config.cluster_manager
-        named = [cluster for cluster in manager.clusters if cluster.type == "STRICT_DNS"]
+        named = [cluster for cluster in manager.clusters if cluster.type in DNS_TYPES]
         if not named:
             self._expanded = {}
             return config
@@ -101,7 +103,7 @@ class Discovery:
                 known if known is not None and is_same else (cluster, answers, self._expand(cluster))
             )
         clusters = [
-            self._expanded[cluster.name][2] if cluster.type == "STRICT_DNS" else cluster for cluster in manager.clusters
+            self._expanded[cluster.name][2] if cluster.type in DNS_TYPES else cluster for cluster in manager.clusters
         ]
         return replace(config, cluster_manager=replace(manager, clusters=clusters))
 
@@ -182,7 +184,8 @@ class Discovery:
                 continue
             name, port = split_address(host.address)
             answer = self._found.get((cluster.name, name))
-            for address in answer.addresses if answer is not None else ():
+            addresses = answer.addresses if answer is not None else ()
+            for address in addresses[:1] if cluster.type == "LOGICAL_DNS" else addresses:
                 if name not in LOCALHOST and self._refuses(address, port):
                     self._note_refused((cluster.name, name), address, port)
                     continue
@@ -206,7 +209,7 @@ def _names(config: MosnConfig) -> dict[Key, LookupOptions]:
     """Every name to resolve, with its options."""
     found: dict[Key, LookupOptions] = {}
     for cluster in config.cluster_manager.clusters:
-        for host in cluster.hosts if cluster.type == "STRICT_DNS" else ():
+        for host in cluster.hosts if cluster.type in DNS_TYPES else ():
             if has_name(host):
                 found[cluster.name, split_address(host.address)[0]] = lookup_options(cluster)
     return found

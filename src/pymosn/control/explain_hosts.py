@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pymosn.api.upstream import Criteria, Selection
-from pymosn.assembly.clusters import original_plan
+from pymosn.assembly.clusters import original_plan, tls_match_of
 from pymosn.config.schema import Cluster, Host, TlsContext
 from pymosn.control.plane import ClusterView, HostView, health_text
 from pymosn.core.failure import ALL_UNHEALTHY, NO_HOSTS, Failure
@@ -49,7 +49,8 @@ def choose_host(
     by_address = {host.address: host for host in cluster.hosts}
     for shown in choice.hosts:
         found = by_address.get(shown["address"]) or Host(address=shown["address"], hostname=shown["hostname"])
-        shown["tls"] = tls_text(context, found)
+        match = tls_match_of(cluster, found)
+        shown["tls"] = tls_text(context if match < 0 else cluster.tls_matches[match].tls_context, found)
     return choice
 
 

@@ -11,8 +11,9 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from pymosn.assembly.clusters import tls_match_of
 from pymosn.assembly.tls import Resolve, client_settings
-from pymosn.config.schema import Cluster, ClusterManager, Host, MosnConfig
+from pymosn.config.schema import Cluster, Host, MosnConfig
 from pymosn.config.schema.cluster import HealthCheck
 from pymosn.config.tls_contexts import cluster_tls
 from pymosn.control.probe import Probe, Prober, TlsProbe, UnexpectedAnswer, http_settings
@@ -114,9 +115,14 @@ class HealthChecks(Service):
                 continue
             if cluster.proxy_protocol:
                 self._prefaces[cluster.name] = local_header(cluster.proxy_protocol)
-            settings = self._tls_settings(cluster, config.cluster_manager, check)
+            context = cluster_tls(cluster, config.cluster_manager)
+            found = [client_settings(one, self._find) for one in (context, *(m.tls_context for m in cluster.tls_matches))]
+            default = ClientSettings(TlsSettings()) if is_https(check) else None
             for host in cluster.hosts:
+                if host.skip_health_check:
+                    continue
                 wanted[cluster.name, host.address] = check
+                settings = found[tls_match_of(cluster, host) + 1] or default
                 if settings is not None and (not host.tls_disable or is_https(check)):
                     self._tls[cluster.name, host.address] = _tls_probe(settings, host)
         self._prober.forget()
@@ -131,11 +137,6 @@ class HealthChecks(Service):
                 self._states.setdefault(key, HostState())
                 self._tasks[key] = asyncio.get_running_loop().create_task(self._watch(key, check))
         self._count_healthy()
-
-    def _tls_settings(self, cluster: Cluster, manager: ClusterManager, check: HealthCheck) -> ClientSettings | None:
-        """TLS of a cluster's checks; None without."""
-        settings = client_settings(cluster_tls(cluster, manager), self._find)
-        return settings or (ClientSettings(TlsSettings()) if is_https(check) else None)
 
     def unhealthy(self) -> dict[str, dict[str, bool]]:
         """The unhealthy hosts, in the form of `messages.HostHealth`: cluster -> address -> False."""

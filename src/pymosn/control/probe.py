@@ -23,6 +23,8 @@ from pymosn.network.tls.upstream import ClientContexts
 
 #: Maximum length of a response's status line in bytes.
 LONGEST_LINE: Final = 8192
+#: Maximum number of bytes that a check by TCP receives before the expected ones.
+LONGEST_PAYLOAD: Final = 1024 * 1024
 #: What a check by HTTP offers by ALPN, whatever the cluster speaks.
 _HTTP_1: Final = ("http/1.1",)
 _HTTP_2: Final = ("h2",)
@@ -145,6 +147,7 @@ class _Attempt:
             if self._kind == BY_GRPC:
                 await self._call(grpc_settings(self._check), reader, writer)
             if self._http is None:
+                await self._converse(reader, writer)
                 return True
             ask = self._status_of_http2 if self._kind == BY_HTTP_2 else self._status
             status = await ask(self._http, reader, writer)
@@ -211,6 +214,7 @@ class _Attempt:
             "User-Agent: pymosn-health-check",
             "Accept: */*",
             "Connection: close",
+            *(f"{name}: {value}" for name, value in http.headers.items()),
         )
         writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
         try:
@@ -234,8 +238,30 @@ class _Attempt:
         head.raw_host = (http.domain or host_field(self._address)).encode()
         head.headers.add_raw(b"user-agent", b"pymosn-health-check")
         head.headers.add_raw(b"accept", b"*/*")
+        for name, value in http.headers.items():
+            head.headers.add_raw(name.lower().encode(), value.encode())
         answer = await self._client(reader, writer).ask(head, b"", whole=False)
         return 0 if answer.head is None else int(answer.head.status)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Sends and receives the bytes of a check by TCP, if it has any. Raises UnexpectedAnswer."""
+        inner = self._check.check_config
+        probe = None if inner is None else inner.tcp_check_config
+        if probe is None or self._kind != NOTHING:
+            return
+        if probe.send:
+            writer.write(bytes.fromhex(probe.send))
+        received = b""
+        for text in probe.receive:
+            wanted = bytes.fromhex(text)
+            while wanted not in received:
+                if len(received) > LONGEST_PAYLOAD:
+                    raise UnexpectedAnswer(f"{LONGEST_PAYLOAD} bytes without the expected ones")
+                chunk = await reader.read(LONGEST_LINE)
+                if not chunk:
+                    raise UnexpectedAnswer("the connection has ended without the expected bytes")
+                received += chunk
+            received = received.partition(wanted)[2]
 
     async def _call(self, grpc: GrpcProbe, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Asks for the health of a service. Raises UnexpectedAnswer if it is not SERVING, and Http2Error."""

@@ -136,6 +136,8 @@ NO_HOSTS: Final = Failure("no_hosts", 502, FLAG_NO_HEALTHY_UPSTREAM)
 ALL_UNHEALTHY: Final = Failure("all_unhealthy", 502, FLAG_NO_HEALTHY_UPSTREAM)
 
 # ---- upstream failures
+# A share of the requests that is refused to protect the hosts.
+DROP_OVERLOAD: Final = Failure("drop_overload", 503, FLAG_UPSTREAM_OVERFLOW)
 OVERFLOW: Final = Failure("overflow", 503, FLAG_UPSTREAM_OVERFLOW)
 CONNECT_REFUSED: Final = Failure("connect_refused", 502, FLAG_UPSTREAM_CONNECTION_FAILURE, may_retry=True, by_host=True)
 CONNECT_TIMEOUT: Final = Failure("connect_timeout", 502, FLAG_UPSTREAM_CONNECTION_FAILURE, may_retry=True, by_host=True)

@@ -7,7 +7,7 @@ from mypy_extensions import i16, i64
 from pymosn.api.network import Connection
 from pymosn.api.stream import RequestSender
 from pymosn.api.upstream import Host
-from pymosn.core.failure import NO_HOSTS, UPSTREAM_TIMEOUT, Failure
+from pymosn.core.failure import DROP_OVERLOAD, NO_HOSTS, UPSTREAM_TIMEOUT, Failure
 from pymosn.core.message import CONNECT_HERE
 from pymosn.proxy.attempt import Attempt, AttemptOwner, PendingAttempt
 from pymosn.proxy.attempts import has_retries_left, pause_before
@@ -46,6 +46,11 @@ class HostAttempts(AttemptOwner):
     def start(self) -> None:
         """Sends the request to the first host."""
         owner = self.owner
+        if self._cluster.drops:
+            category = self._cluster.dropped_category()
+            if category:
+                owner.fail(DROP_OVERLOAD, category)
+                return
         host = self._choose_host()
         if host is not None:
             self._try(host, False, None, 0.0)

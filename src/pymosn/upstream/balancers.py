@@ -11,14 +11,13 @@ from pymosn.api.upstream import NO_CONSTRAINTS, Balancer, Host, Selection
 from pymosn.core.registry import Registry
 from pymosn.upstream.least_loaded import LeastConnection, LeastRequest, PeakEwma
 from pymosn.upstream.maglev import Maglev
+from pymosn.upstream.priorities import COUNT_PERIOD, Priorities
 from pymosn.upstream.ring_hash import RingHash
 from pymosn.upstream.selection import BalancerOptions, draw, scan, scan_host
 from pymosn.upstream.weighted import WeightedRoundRobin
 
 #: Random picks that may fail before the list is scanned: with half of the hosts unhealthy, 1 of 250 requests scans it.
 REDRAWS: Final[i64] = 8
-#: Seconds between two counts of the healthy hosts.
-COUNT_PERIOD: Final[float] = 0.1
 
 
 class RoundRobin(Balancer):
@@ -75,6 +74,9 @@ class Panic(Balancer):
         self._balancer = balancer
         self._clock = options.clock
         self._threshold = options.plan.panic_threshold
+        self._fails = options.plan.fails_in_panic
+        self._health = options.health
+        self._counted: i64 = -1
         self._ignore_health = Selection()
         self._ignore_health.ignores_health = True
         self._until = 0.0
@@ -87,18 +89,31 @@ class Panic(Balancer):
         return self._balancer.parts()
 
     def choose(self, selection: Selection) -> Host | None:
-        if self._clock.now >= self._until:
-            self._until = self._clock.now + COUNT_PERIOD
-            healthy = len([host for host in self.hosts if host.is_healthy])
-            self._is_on = healthy * 100.0 < self._threshold * len(self.hosts)
+        health = self._health
+        if (health is None or health.value != self._counted) and self._clock.now >= self._until:
+            self._count()
         if not self._is_on:
             return self._balancer.choose(selection)
+        if self._fails:
+            return None
         if selection is NO_CONSTRAINTS:
             return self._balancer.choose(self._ignore_health)
         selection.ignores_health = True
         host = self._balancer.choose(selection)
         selection.ignores_health = False
         return host
+
+    def _count(self) -> None:
+        """Finds whether too few hosts are healthy."""
+        self._until = self._clock.now + COUNT_PERIOD
+        health = self._health
+        if health is not None:
+            self._counted = health.value
+        healthy: i64 = 0
+        for host in self.hosts:
+            if host.is_healthy:
+                healthy += 1
+        self._is_on = float(healthy) * 100.0 < self._threshold * float(len(self.hosts))
 
 
 #: Creates a balancer for a snapshot of hosts, which must be built before its first use.
@@ -126,7 +141,9 @@ def balancers() -> Registry[BalancerMaker]:
 
 
 def unbuilt_balancer(maker: BalancerMaker, hosts: list[Host], options: BalancerOptions) -> Balancer:
-    """Creates a balancer for `hosts`, with panic mode if configured, that is yet to be built."""
+    """Creates a balancer for `hosts`, with panic mode and priorities if configured, that is yet to be built."""
+    if options.has_levels:
+        return Priorities(maker, hosts, options)
     balancer = maker(hosts, options)
     return Panic(balancer, options) if options.plan.panic_threshold > 0.0 else balancer
 

@@ -19,13 +19,14 @@ from pymosn.api.network import (
 from pymosn.api.upstream import Balancer, Criteria, Host, Selection
 from pymosn.core.counters import Metrics, TlsStats, UpstreamStats
 from pymosn.core.failure import ALL_UNHEALTHY, NO_HOSTS, OVERFLOW, Failure
+from pymosn.network.tls.settings import ClientSettings
 from pymosn.network.tls.upstream import ClientTls
 from pymosn.upstream.balancers import BalancerMaker, RoundRobin, unbuilt_balancer
 from pymosn.upstream.cluster_host import ClusterHost, HostContext, PoolMaker
 from pymosn.upstream.limits import Limits
 from pymosn.upstream.original_dst import HostSource, OriginalHosts
-from pymosn.upstream.plan import ClusterPlan, HostPlan, OriginalPlan
-from pymosn.upstream.selection import HOSTS_PER_STEP, BalancerOptions
+from pymosn.upstream.plan import REPORTED_DEGRADED, ClusterPlan, HostPlan, OriginalPlan, all_tls
+from pymosn.upstream.selection import HOSTS_PER_STEP, BalancerOptions, draw
 from pymosn.upstream.subset import SubsetBalancer, has_metadata
 from pymosn.upstream.way_out import WayOut
 
@@ -62,8 +63,11 @@ class Cluster(HostSource):
         self._by_address: dict[str, ClusterHost] = {}
         #: Hosts of `before` that this one does not have.
         self.dropped: list[ClusterHost] = []
-        self.transport = self._new_transport(before)
-        alpn = () if plan.tls is None else plan.tls.tls.alpn
+        #: How hosts are connected to: the cluster's transport, then those that only some hosts have.
+        self.transports = self._new_transports(before)
+        alpn = next((tls.tls.alpn for tls in all_tls(plan) if tls is not None), ())
+        #: Whether some requests are refused.
+        self.drops: bool = len(plan.drops) > 0
         #: In which protocol requests are sent.
         self.way_out = WayOut(plan.upstream_protocol, alpn, maker.protocols)
         self._kind = kind
@@ -71,20 +75,33 @@ class Cluster(HostSource):
         self._before = before
         # Hosts that `before` does not have, and those whose own settings differ.
         self._added: list[ClusterHost] = []
-        self._options = BalancerOptions(maker.clock, plan.balancing)
+        self._options = BalancerOptions(maker.clock, plan.balancing, self.context.health)
         self._is_built = False
         # Whether a host with some metadata exists, for criteria that have been asked for.
         self._matches: dict[Criteria, bool] = {}
 
-    def _new_transport(self, before: Cluster | None) -> Transport:
-        settings = self.plan.tls
-        if settings is None:
-            return PLAIN
-        if before is not None and before.plan.tls == settings:
-            return before.transport
+    def _new_transports(self, before: Cluster | None) -> list[Transport]:
+        kept: dict[ClientSettings, Transport] = {}
+        if before is not None:
+            for transport in before.transports:
+                if isinstance(transport, ClientTls):
+                    kept[transport.settings] = transport
         context = self.context
-        stats = TlsStats(context.metrics.group("upstream", ("cluster", context.cluster)))
-        return ClientTls(settings, context.maker.tls.get(settings), stats)
+        made: list[Transport] = []
+        for settings in all_tls(self.plan):
+            if settings is None:
+                made.append(PLAIN)
+                continue
+            found = kept.get(settings)
+            if found is None:
+                stats = TlsStats(context.metrics.group("upstream", ("cluster", context.cluster)))
+                found = kept[settings] = ClientTls(settings, context.maker.tls.get(settings), stats)
+            made.append(found)
+        return made
+
+    def transport_of(self, host: HostPlan) -> Transport:
+        """How a host is connected to."""
+        return self.transports[int(host.transport)]
 
     def build(self) -> Iterator[None]:
         """Builds it in steps, without effect on the active one. `activate` does what is left to do."""
@@ -100,12 +117,14 @@ class Cluster(HostSource):
             host = known.get(plan.address)
             if host is None:
                 rule = self.context.maker.rule_of(plan.address)
-                host = ClusterHost(plan, self.plan, self.context, rule, self.transport)
+                host = ClusterHost(plan, self.plan, self.context, rule, self.transport_of(plan))
                 self._added.append(host)
                 is_same = False
             elif host.plan is not plan and host.plan != plan:
                 self._options.upcoming[plan.address] = plan
                 is_same = False
+            if plan.priority > 0 or plan.health == REPORTED_DEGRADED:
+                self._options.has_levels = True
             is_same = is_same and before is not None and before.hosts[index] is host
             self.hosts.append(host)
             self._by_address[plan.address] = host
@@ -126,6 +145,8 @@ class Cluster(HostSource):
 
     def _new_balancer(self) -> Balancer:
         choices: list[Host] = list(self.hosts)
+        if self.plan.balancing.localities:
+            self._options.has_levels = True
         subset = self.plan.balancing.subset
         if subset is not None:
             return SubsetBalancer(subset, self._kind, choices, self._options)
@@ -148,11 +169,11 @@ class Cluster(HostSource):
                 host.healthy_since = now
         self._added = []
         for host_plan in self._options.upcoming.values():
-            self._by_address[host_plan.address].apply(host_plan)
+            self._by_address[host_plan.address].apply(host_plan, self.transport_of(host_plan))
         self._options.upcoming = {}
         if before is None or before.plan._replace(hosts=()) != plan._replace(hosts=()):
             for host in self.hosts:
-                host.apply_cluster(plan, self.transport)
+                host.apply_cluster(plan, self.transport_of(host.plan))
         self.context.ejector.activate(plan.ejection, len(self.hosts))
 
     def discard(self) -> Iterator[None]:
@@ -172,12 +193,12 @@ class Cluster(HostSource):
             self.context = before.context
             self.stats = self.context.stats
             self.limits = self.context.limits
-        self.transport = self._new_transport(before)
+        self.transports = self._new_transports(before)
         self.hosts = []
         self._by_address = {}
         self._added = []
         self.dropped = []
-        self._options = BalancerOptions(self.context.maker.clock, self.plan.balancing)
+        self._options = BalancerOptions(self.context.maker.clock, self.plan.balancing, self.context.health)
         for _ in self.build():
             pass
 
@@ -194,10 +215,10 @@ class Cluster(HostSource):
         if _rule_of(before.original) != _rule_of(plan.original):
             kept.forget_all()  # clients may no longer choose all of them, and their open connections would still be used
         for host in self.hosts:
-            host.apply_cluster(plan, self.transport)
+            host.apply_cluster(plan, self.transports[0])
 
     def new_host(self, address: str) -> Host:
-        host = ClusterHost(HostPlan(address, address), self.plan, self.context, self._rule, self.transport)
+        host = ClusterHost(HostPlan(address, address), self.plan, self.context, self._rule, self.transports[0])
         self.hosts.append(host)
         return host
 
@@ -205,6 +226,13 @@ class Cluster(HostSource):
         assert isinstance(host, ClusterHost)
         self.hosts.remove(host)
         self.context.close_host(host)
+
+    def dropped_category(self) -> str:
+        """The category by which this request is refused; empty if it is not. Each applies to what the others have left."""
+        for category, per_million in self.plan.drops:
+            if draw(1_000_000) < per_million:
+                return category or "drop_overload"
+        return ""
 
     def choices(self) -> i64:
         """Number of hosts that a request can be sent to."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.network import (
@@ -16,7 +18,7 @@ from pymosn.api.network import (
     Transport,
 )
 from pymosn.api.stream import ConnectionPool, StreamProtocol
-from pymosn.api.upstream import EJECTED, FAILED_ACTIVE_CHECK, NO_METADATA, Host
+from pymosn.api.upstream import EJECTED, FAILED_ACTIVE_CHECK, NO_METADATA, REPORTED, Host
 from pymosn.core.addresses import UNIX, normal_ip
 from pymosn.core.clock import Clock
 from pymosn.core.counters import MetricGroup, Metrics, UpstreamStats
@@ -25,12 +27,17 @@ from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
 from pymosn.network.destinations import LOCALHOST, AllowedRange, ClientDestinations, NamedHost, OwnAddresses
 from pymosn.network.proxy_protocol import client_preface
+from pymosn.network.tls.settings import ClientSettings
 from pymosn.network.tls.upstream import ClientContexts, ClientTls, server_name_of
 from pymosn.upstream.alpn_pool import AlpnPool
 from pymosn.upstream.ejection import Ejector, Outcomes
 from pymosn.upstream.limits import Limits
-from pymosn.upstream.plan import ClusterPlan, HostPlan, OriginalPlan
+from pymosn.upstream.plan import REPORTED_DEGRADED, REPORTED_UNHEALTHY, ClusterPlan, HostPlan, OriginalPlan
+from pymosn.upstream.selection import HealthVersion
 from pymosn.upstream.way_out import AUTO
+
+#: Variants of TLS that a cluster remembers.
+MAX_OFFERS: Final = 64
 
 
 class PoolMaker:
@@ -76,21 +83,21 @@ class HostContext:
         self.stats = stats
         self.maker = maker
         self.metrics = metrics
-        self.ejector = Ejector()
-        # Variants of the cluster's transport, by the protocols that they offer.
-        self._offered: dict[tuple[str, ...], ClientTls] = {}
-        self._offering: ClientTls | None = None
+        self.ejector = Ejector(maker.wheel)
+        self.health = HealthVersion()
+        # Variants of the hosts' transports, by their settings and the protocols that they offer.
+        self._offered: dict[tuple[ClientSettings, tuple[str, ...]], ClientTls] = {}
 
     def offering(self, transport: ClientTls, alpn: tuple[str, ...]) -> ClientTls:
-        """`transport`, which is the cluster's, with another offer of protocols. Raises TlsFault."""
-        if transport is not self._offering:
-            self._offering = transport
-            self._offered = {}
-        found = self._offered.get(alpn)
+        """`transport`, which is the cluster's or a host's, with another offer of protocols. Raises TlsFault."""
+        before = transport.settings
+        found = self._offered.get((before, alpn))
         if found is None:
-            settings = transport.settings
-            settings = settings._replace(tls=settings.tls._replace(alpn=alpn))
-            found = self._offered[alpn] = ClientTls(settings, self.maker.tls.get(settings), transport.stats)
+            if len(self._offered) >= MAX_OFFERS:
+                self._offered = {}  # those of certificates that have been replaced
+            settings = before._replace(tls=before.tls._replace(alpn=alpn))
+            found = ClientTls(settings, self.maker.tls.get(settings), transport.stats)
+            self._offered[before, alpn] = found
         return found
 
     def close_host(self, host: ClusterHost) -> None:
@@ -112,7 +119,7 @@ class ClusterHost(Host):
         transport: Transport = PLAIN,
     ) -> None:
         """`rule`: for a host that is not the operator's choice alone. `transport`: of the cluster's connections."""
-        super().__init__(_peer(plan, transport, rule, cluster.mark, cluster.keepalive), "", 1, 0.0, 0.0, 0)
+        super().__init__(_peer(plan, transport, rule, cluster.mark, cluster.keepalive, cluster.bind), "", 1, 0.0, 0.0, 0)
         self.cluster_stats = context.stats
         self.limits = context.limits
         self._context = context
@@ -127,7 +134,7 @@ class ClusterHost(Host):
         self._is_closed = False
         self._transport = transport
         self.plan = plan
-        self.apply(plan)
+        self.apply(plan, transport)
         self.apply_cluster(cluster, transport)
 
     @property
@@ -153,30 +160,36 @@ class ClusterHost(Host):
         was_on = self.health_flags & flag != 0
         super().set_health_flag(flag, on, now)
         if was_on != on:
+            self._context.health.value += 1
             change = 1 if on else -1
             cluster = self.cluster_stats
             # Without `stats`, which are large: all hosts may fail their checks before they are ever used.
             if flag == EJECTED:
                 self._group().gauge("ejected").value += change
                 cluster.ejected.value += change
-            else:
+            elif flag == FAILED_ACTIVE_CHECK:
                 self._group().gauge("failed_active_check").value += change
                 cluster.failed_active_check.value += change
 
-    def apply(self, plan: HostPlan) -> None:
-        """Applies the settings of this host."""
+    def apply(self, plan: HostPlan, transport: Transport) -> None:
+        """Applies the settings of this host. `transport`: of its connections."""
         self.plan = plan
+        self._transport = transport
+        self.priority = plan.priority
+        self.locality = plan.locality
+        self.is_degraded = plan.health == REPORTED_DEGRADED
+        self.set_health_flag(REPORTED, plan.health == REPORTED_UNHEALTHY, self._clock.now)
         self.hostname = plan.hostname
         self.weight = plan.weight
         self.metadata = dict(plan.metadata) if plan.metadata else NO_METADATA
-        self._renew_peer(self.peer.mark, self.peer.keepalive)
+        self._renew_peer(self.peer.mark, self.peer.keepalive, self.peer.bind)
 
-    def _renew_peer(self, mark: i64, keepalive: TcpKeepalive | None) -> None:
+    def _renew_peer(self, mark: i64, keepalive: TcpKeepalive | None, bind: str) -> None:
         """Applies how its connections are made. If their security has changed, no further request is sent on open ones."""
         before = self.peer
-        peer = _peer(self.plan, self._transport, before.rule, mark, keepalive)
+        peer = _peer(self.plan, self._transport, before.rule, mark, keepalive, bind)
         if peer.transport is before.transport and peer.server_name == before.server_name:
-            if mark != before.mark or keepalive != before.keepalive:
+            if mark != before.mark or keepalive != before.keepalive or bind != before.bind:
                 self.peer = peer
                 self._peers = None
             return
@@ -190,9 +203,9 @@ class ClusterHost(Host):
                 pool.close()
 
     def apply_cluster(self, cluster: ClusterPlan, transport: Transport) -> None:
-        """Applies the settings that all hosts of the cluster have. Open connections keep theirs."""
+        """Applies the settings of the cluster; `transport`: of this host. Open connections keep theirs."""
         self._transport = transport
-        self._renew_peer(cluster.mark, cluster.keepalive)
+        self._renew_peer(cluster.mark, cluster.keepalive, cluster.bind)
         self.connect_timeout = cluster.connect_timeout
         self.idle_timeout = cluster.idle_timeout
         self.max_connections = cluster.limits.connections
@@ -228,7 +241,8 @@ class ClusterHost(Host):
             self._peers = {}
         found = self._peers.get(offered)
         if found is None:
-            found = _peer(self.plan, self._context.offering(transport, offered), peer.rule, peer.mark, peer.keepalive)
+            offering = self._context.offering(transport, offered)
+            found = _peer(self.plan, offering, peer.rule, peer.mark, peer.keepalive, peer.bind)
             self._peers[offered] = found
         return found
 
@@ -289,7 +303,7 @@ class ClusterHost(Host):
         outcomes = self._outcomes
         if outcomes is not None:
             self._outcomes = None
-            outcomes.end()
+            outcomes.close()
         self.set_active_health(True)
         if self._pools is not None:
             for pool in list(self._pools.values()):
@@ -368,20 +382,22 @@ class ClusterHost(Host):
             outcomes = self._outcomes
             if outcomes is None:
                 outcomes = self._outcomes = Outcomes(self, ejector, self._clock, self._maker.wheel)
-            outcomes.record(status < 0 or status >= 500)
+            outcomes.record(status)
 
     def _count_overflow(self) -> None:
         self.stats.request_pending_overflow.value += 1
         self.cluster_stats.request_pending_overflow.value += 1
 
 
-def _peer(host: HostPlan, transport: Transport, rule: DialRule | None, mark: i64, keepalive: TcpKeepalive | None) -> Peer:
-    """How a host of a cluster is dialed. `transport`: the cluster's."""
+def _peer(
+    host: HostPlan, transport: Transport, rule: DialRule | None, mark: i64, keepalive: TcpKeepalive | None, bind: str
+) -> Peer:
+    """How a host of a cluster is dialed. `transport`: of its connections."""
     server_name = ""
     if host.tls_disable or not isinstance(transport, ClientTls):
         transport = PLAIN
     else:
         server_name = server_name_of(transport.settings, host.hostname, host.address)
     return Peer(
-        host.address, transport=transport, server_name=server_name, bind="", rule=rule, mark=mark, keepalive=keepalive
+        host.address, transport=transport, server_name=server_name, bind=bind, rule=rule, mark=mark, keepalive=keepalive
     )

@@ -1,6 +1,14 @@
-"""Passive health checks: a host with failing requests is ejected for a while, in this worker only."""
+"""Passive health checks: a host with failing requests is ejected for a while, in this worker only.
+
+Consecutive failures eject a host at once. The rules that compare hosts, or need a number of requests, apply when an interval
+ends, to all hosts that had requests in it. Requests without a response are failures of local origin; `splits_local_origin`
+keeps them apart from responses that report an error.
+"""
 
 from __future__ import annotations
+
+import math
+import random
 
 from mypy_extensions import i64
 
@@ -8,29 +16,41 @@ from pymosn.api.upstream import EJECTED, Host
 from pymosn.core.clock import Clock
 from pymosn.core.timers import Alarm, TimerWheel
 from pymosn.upstream.plan import EjectionPlan
+from pymosn.upstream.selection import draw
 
 
 class Ejector:
-    """The ejection rule of one cluster and its ejected hosts; it outlives the snapshots of the hosts, like `Limits`."""
+    """The ejection rules of one cluster and its ejected hosts; it outlives the snapshots of the hosts, like `Limits`."""
 
-    def __init__(self) -> None:
+    def __init__(self, wheel: TimerWheel) -> None:
         self.is_on: bool = False
         #: Counts how often the rule was switched on: outcomes from before are forgotten.
         self.era: i64 = 0
         self.plan = EjectionPlan()
         self.consecutive_errors: i64 = 0
+        self.gateway_failures: i64 = 0
+        self.local_failures: i64 = 0
         self.minimum_requests: i64 = 0
         self.error_rate = 0.0
         self.interval = 0.0
+        self.splits: bool = False
+        #: Whether there are rules that apply when an interval ends.
+        self.sweeps: bool = False
         #: The ejected hosts: counting them would take a scan of all hosts.
         self.ejected: set[Outcomes] = set()
+        # Those with requests in this interval.
+        self._watched: list[Outcomes] = []
         self._host_count: i64 = 0
+        self._wheel = wheel
+        self._sweep = _Sweep(self)
 
     def activate(self, plan: EjectionPlan | None, host_count: i64) -> None:
-        """Applies another rule, None for none, to a cluster of `host_count` hosts."""
+        """Applies other rules, None for none, to a cluster of `host_count` hosts."""
         self._host_count = host_count
         if plan is None:
             self.is_on = False
+            self._wheel.clear(self._sweep)
+            self._watched = []
             for outcomes in list(self.ejected):
                 outcomes.end()
             return
@@ -39,13 +59,94 @@ class Ejector:
             self.era += 1
         self.plan = plan
         self.consecutive_errors = plan.consecutive_errors
+        self.gateway_failures = plan.gateway_failures
+        self.splits = plan.splits_local_origin
+        self.local_failures = plan.local_failures if self.splits else 0
         self.minimum_requests = plan.minimum_requests
         self.error_rate = plan.error_rate
         self.interval = plan.interval
+        self.sweeps = plan.interval > 0.0 and (plan.success_rate is not None or plan.failure_percentage is not None)
 
     def may_eject(self) -> bool:
         """Whether one more host may be ejected."""
-        return float((len(self.ejected) + 1) * 100) <= self.plan.max_ejection_percent * float(self._host_count)
+        count = len(self.ejected)
+        if count == 0 and self.plan.always_ejects_one:
+            return True
+        return float((count + 1) * 100) <= self.plan.max_ejection_percent * float(self._host_count)
+
+    def ejection_time(self, times: i64) -> float:
+        """Seconds of the n-th recent ejection of a host."""
+        plan = self.plan
+        seconds = plan.base_ejection_time * float(times)
+        if plan.max_ejection_time > 0.0:
+            seconds = min(seconds, max(plan.base_ejection_time, plan.max_ejection_time))
+        return seconds + random.random() * plan.max_ejection_jitter
+
+    def watch(self, outcomes: Outcomes) -> None:
+        """Checks a host when the interval ends, which begins with the first request of any."""
+        if not self._watched:
+            self._wheel.set(self._sweep, self.interval)
+        self._watched.append(outcomes)
+
+    def sweep(self) -> None:
+        """Applies the rules for an interval that has ended."""
+        watched = self._watched
+        self._watched = []
+        if self.is_on and self.sweeps:
+            self._judge(watched, False)
+            if self.splits:
+                self._judge(watched, True)
+        for outcomes in watched:
+            outcomes.end_interval()
+
+    def _judge(self, watched: list[Outcomes], is_local: bool) -> None:
+        enforcing = self.plan.enforcing
+        rate = self.plan.success_rate
+        if rate is not None:
+            percent = enforcing.local_success_rate if is_local else enforcing.success_rate
+            found = _with_volume(watched, rate.request_volume, is_local)
+            if percent > 0 and found and len(found) >= rate.minimum_hosts:
+                least = _least_rate(found, is_local, float(rate.stdev_factor) / 1000.0)
+                for outcomes in found:
+                    if outcomes.success_rate(is_local) < least:
+                        outcomes.eject_by(percent)
+        share = self.plan.failure_percentage
+        if share is not None:
+            percent = enforcing.local_failure_percentage if is_local else enforcing.failure_percentage
+            found = _with_volume(watched, share.request_volume, is_local)
+            if percent > 0 and found and len(found) >= share.minimum_hosts:
+                for outcomes in found:
+                    if 100.0 - outcomes.success_rate(is_local) >= share.threshold:
+                        outcomes.eject_by(percent)
+
+
+def _with_volume(watched: list[Outcomes], volume: int, is_local: bool) -> list[Outcomes]:
+    """Those with enough requests in the interval."""
+    return [outcomes for outcomes in watched if outcomes.interval_requests(is_local) >= max(1, volume)]
+
+
+def _least_rate(found: list[Outcomes], is_local: bool, factor: float) -> float:
+    """The success rate below which a host is an outlier: so many standard deviations below the average."""
+    total = 0.0
+    for outcomes in found:
+        total += outcomes.success_rate(is_local)
+    mean = total / float(len(found))
+    squares = 0.0
+    for outcomes in found:
+        difference = outcomes.success_rate(is_local) - mean
+        squares += difference * difference
+    return mean - factor * math.sqrt(squares / float(len(found)))
+
+
+class _Sweep(Alarm):
+    """The end of an interval."""
+
+    def __init__(self, ejector: Ejector) -> None:
+        super().__init__()
+        self._ejector = ejector
+
+    def on_alarm(self) -> None:
+        self._ejector.sweep()
 
 
 class Outcomes(Alarm):
@@ -61,36 +162,111 @@ class Outcomes(Alarm):
         self._clock = clock
         self._wheel = wheel
         self._consecutive: i64 = 0
+        self._gateway: i64 = 0
+        self._local: i64 = 0
         self._requests: i64 = 0
         self._errors: i64 = 0
         self._window_start = clock.now
         self._returned = 0.0
+        self._is_watched: bool = False
+        self._is_closed: bool = False
+        # Of the current interval: requests and errors, and the same of local origin.
+        self._seen: i64 = 0
+        self._failed: i64 = 0
+        self._tried: i64 = 0
+        self._lost: i64 = 0
 
-    def record(self, is_error: bool) -> None:
-        """Records the end of a request. `is_error`: no response, or a server error."""
+    def record(self, status: i64) -> None:
+        """Records the end of a request. `status`: of the response; below 0 if there was none."""
         ejector = self.ejector
         now = self._clock.now
         if self._era != ejector.era:
             self._era = ejector.era
             self.times_ejected = 0
             self._forget(now)
+        if ejector.sweeps:
+            self._count(status)
+        if status < 0 and ejector.splits:
+            self._local += 1
+            if 0 < ejector.local_failures <= self._local:
+                self._local = 0
+                self.eject_by(ejector.plan.enforcing.local_failures)
+            return
+        self._local = 0
+        self._record_external(status < 0 or status >= 500, status < 0 or 502 <= status <= 504, now)
+
+    def _record_external(self, is_error: bool, is_gateway_failure: bool, now: float) -> None:
+        ejector = self.ejector
         if now - self._window_start >= ejector.interval:
             self._window_start = now
             self._requests = 0
             self._errors = 0
         self._requests += 1
+        if not is_gateway_failure:
+            self._gateway = 0
         if not is_error:
             self._consecutive = 0
             return
         self._errors += 1
         self._consecutive += 1
-        if self._host.health_flags & EJECTED:
-            return  # a request from before the ejection
-        too_many = 0 < ejector.consecutive_errors <= self._consecutive
-        if not too_many and ejector.error_rate > 0.0 and self._requests >= ejector.minimum_requests:
-            too_many = float(self._errors) * 100.0 >= ejector.error_rate * float(self._requests)
-        if too_many and ejector.may_eject():
-            self._eject(now)
+        if is_gateway_failure:
+            self._gateway += 1
+            if 0 < ejector.gateway_failures <= self._gateway:
+                self._gateway = 0
+                self.eject_by(ejector.plan.enforcing.gateway_failures)
+        if 0 < ejector.consecutive_errors <= self._consecutive:
+            self._consecutive = 0
+            self.eject_by(ejector.plan.enforcing.consecutive_errors)
+        elif self._exceeds_rate():
+            self.eject_by(100)
+
+    def _exceeds_rate(self) -> bool:
+        """Whether too many of the recent requests were errors."""
+        rate = self.ejector.error_rate
+        if rate <= 0.0 or self._requests < self.ejector.minimum_requests:
+            return False
+        return float(self._errors) * 100.0 >= rate * float(self._requests)
+
+    def _count(self, status: i64) -> None:
+        """Counts a request for the rules of the interval."""
+        if not self._is_watched:
+            self._is_watched = True
+            self.ejector.watch(self)
+        self._tried += 1
+        if status < 0:
+            self._lost += 1
+            if self.ejector.splits:
+                return
+        self._seen += 1
+        if status < 0 or status >= 500:
+            self._failed += 1
+
+    def interval_requests(self, is_local: bool) -> i64:
+        """Requests of the current interval; 0 if the host is ejected or gone."""
+        if self._is_closed or self._host.health_flags & EJECTED:
+            return 0
+        return self._tried if is_local else self._seen
+
+    def success_rate(self, is_local: bool) -> float:
+        """The percentage of successful requests in the current interval, of which there must be some."""
+        if is_local:
+            return 100.0 * float(self._tried - self._lost) / float(self._tried)
+        return 100.0 * float(self._seen - self._failed) / float(self._seen)
+
+    def end_interval(self) -> None:
+        """Begins another interval."""
+        self._is_watched = False
+        self._seen = 0
+        self._failed = 0
+        self._tried = 0
+        self._lost = 0
+
+    def eject_by(self, percent: i64) -> None:
+        """Ejects the host, in `percent` of the cases, unless too many are or it already is: by a request from before."""
+        if self._host.health_flags & EJECTED or draw(100) >= percent:
+            return
+        if self.ejector.may_eject():
+            self._eject(self._clock.now)
 
     def _eject(self, now: float) -> None:
         plan = self.ejector.plan
@@ -100,10 +276,12 @@ class Outcomes(Alarm):
         self.times_ejected += 1
         self.ejector.ejected.add(self)
         self._host.set_health_flag(EJECTED, True, now)
-        self._wheel.set(self, plan.base_ejection_time * float(self.times_ejected))
+        self._wheel.set(self, self.ejector.ejection_time(self.times_ejected))
 
     def _forget(self, now: float) -> None:
         self._consecutive = 0
+        self._gateway = 0
+        self._local = 0
         self._requests = 0
         self._errors = 0
         self._window_start = now
@@ -114,8 +292,13 @@ class Outcomes(Alarm):
         self.ejector.ejected.discard(self)
         self._host.set_health_flag(EJECTED, False, self._clock.now)
 
+    def close(self) -> None:
+        """Ends the monitoring of a host that is gone."""
+        self._is_closed = True
+        self.end()
+
     def end(self) -> None:
-        """Ends the monitoring of the host."""
+        """Ends the ejection of the host."""
         self._wheel.clear(self)
         self.ejector.ejected.discard(self)
         if self._host.health_flags & EJECTED:

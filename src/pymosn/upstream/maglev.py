@@ -42,7 +42,9 @@ class Maglev(Balancer):
     def build(self) -> Iterator[None]:
         hosts = self.hosts
         if hosts:
-            size = LARGE_SIZE if len(hosts) >= MANY else SIZE
+            size: i64 = self._options.plan.table_size
+            if size == 0:
+                size = LARGE_SIZE if len(hosts) >= MANY else SIZE
             self._ordered = yield from _ordered(hosts)
             self._table = yield from _table(self._ordered, size, self._options)
 

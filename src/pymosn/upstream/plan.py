@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mypy_extensions import i64, mypyc_attr
 
@@ -10,31 +10,53 @@ from pymosn.api.network import TcpKeepalive
 from pymosn.api.upstream import Criteria
 from pymosn.network.tls.settings import ClientSettings
 
+#: What the control plane reports about a host.
+REPORTED_HEALTHY: Final = 0
+REPORTED_UNHEALTHY: Final = 1
+REPORTED_DEGRADED: Final = 2
+
 
 @mypyc_attr(acyclic=True)
 class HostPlan:
     """One host. `weight`: 1 to 128; `metadata`: the criteria of subset balancing, sorted by key. Immutable.
 
-    `tls_disable`: connections without TLS, although the cluster has it.
+    `tls_disable`: connections without TLS, although the cluster has it. `priority`: 0 is used first. `health`: one of
+    REPORTED_HEALTHY, REPORTED_UNHEALTHY and REPORTED_DEGRADED. `transport`: 0 for the cluster's TLS, n for the n-th of
+    `ClusterPlan.host_tls`. `locality`: only if the cluster balances by locality.
 
     Not a named tuple: tens of thousands of these would slow the garbage collection down.
     """
 
     def __init__(
-        self, address: str, hostname: str = "", weight: int = 1, metadata: Criteria = (), tls_disable: bool = False
+        self,
+        address: str,
+        hostname: str = "",
+        weight: int = 1,
+        metadata: Criteria = (),
+        tls_disable: bool = False,
+        priority: int = 0,
+        health: int = 0,
+        transport: int = 0,
+        locality: str = "",
     ) -> None:
         self.address = address
         self.hostname = hostname
         self.weight: i64 = weight
         self.metadata = metadata
         self.tls_disable = tls_disable
+        self.priority: i64 = priority
+        self.health: i64 = health
+        self.transport: i64 = transport
+        self.locality = locality
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, HostPlan):
             return False
         same = self.address == other.address and self.hostname == other.hostname
         same = same and self.weight == other.weight and self.metadata == other.metadata
-        return same and self.tls_disable == other.tls_disable
+        same = same and self.tls_disable == other.tls_disable and self.priority == other.priority
+        same = same and self.health == other.health and self.transport == other.transport
+        return same and self.locality == other.locality
 
     def __hash__(self) -> int:
         return hash(self.address)
@@ -50,11 +72,23 @@ class LimitPlan(NamedTuple):
 
 
 class SubsetPlan(NamedTuple):
-    """Subset balancing; the keys of each selector and `default` are sorted. `fallback`: 0 none, 1 any host, 2 `default`."""
+    """Subset balancing; the keys of each selector and `default` are sorted. `fallback`: 0 none, 1 any host, 2 `default`.
+
+    `is_strict`: the fallback is also for requests without criteria.
+    """
 
     selectors: tuple[tuple[str, ...], ...]
     fallback: int = 0
     default: Criteria = ()
+    is_strict: bool = False
+
+
+class LocalityPlan(NamedTuple):
+    """The weight of a locality among those of one priority."""
+
+    locality: str
+    priority: int = 0
+    weight: int = 0
 
 
 class SlowStartPlan(NamedTuple):
@@ -66,7 +100,7 @@ class SlowStartPlan(NamedTuple):
 
 
 class BalancingPlan(NamedTuple):
-    """How a host is selected. `panic_threshold` in percent."""
+    """How a host is selected. `panic_threshold` and `overprovisioning` in percent. Sizes of 0: the balancer's own."""
 
     lb_type: str = "LB_ROUNDROBIN"
     choice_count: int = 2
@@ -76,6 +110,40 @@ class BalancingPlan(NamedTuple):
     panic_threshold: float = 0.0
     slow_start: SlowStartPlan | None = None
     subset: SubsetPlan | None = None
+    fails_in_panic: bool = False
+    overprovisioning: int = 140
+    localities: tuple[LocalityPlan, ...] = ()
+    minimum_ring: int = 0
+    maximum_ring: int = 0
+    table_size: int = 0
+
+
+class SuccessRatePlan(NamedTuple):
+    """A rule that compares hosts. `stdev_factor`: thousandths of the standard deviation."""
+
+    minimum_hosts: int = 5
+    request_volume: int = 100
+    stdev_factor: int = 1900
+
+
+class FailurePercentagePlan(NamedTuple):
+    """A rule about the percentage of failed requests."""
+
+    threshold: float = 85.0
+    minimum_hosts: int = 5
+    request_volume: int = 50
+
+
+class EnforcingPlan(NamedTuple):
+    """In which percentage of the cases a rule ejects a host."""
+
+    consecutive_errors: int = 100
+    gateway_failures: int = 100
+    local_failures: int = 100
+    success_rate: int = 100
+    local_success_rate: int = 0
+    failure_percentage: int = 100
+    local_failure_percentage: int = 0
 
 
 class EjectionPlan(NamedTuple):
@@ -87,6 +155,15 @@ class EjectionPlan(NamedTuple):
     interval: float = 10.0
     base_ejection_time: float = 30.0
     max_ejection_percent: float = 10.0
+    always_ejects_one: bool = False
+    max_ejection_time: float = 0.0
+    max_ejection_jitter: float = 0.0
+    gateway_failures: int = 0
+    splits_local_origin: bool = False
+    local_failures: int = 0
+    success_rate: SuccessRatePlan | None = None
+    failure_percentage: FailurePercentagePlan | None = None
+    enforcing: EnforcingPlan = EnforcingPlan()
 
 
 class AllowedPlan(NamedTuple):
@@ -145,3 +222,14 @@ class ClusterPlan(NamedTuple):
     keepalive: TcpKeepalive | None = None
     stream_window: int = 256 * 1024
     connection_window: int = 1024 * 1024
+    #: TLS of hosts whose plan refers to it; None: no TLS.
+    host_tls: tuple[ClientSettings | None, ...] = ()
+    #: Local address of connections; empty for the system's choice.
+    bind: str = ""
+    #: Category and requests of a million that are refused.
+    drops: tuple[tuple[str, int], ...] = ()
+
+
+def all_tls(plan: ClusterPlan) -> tuple[ClientSettings | None, ...]:
+    """The TLS of a cluster, then that of some hosts."""
+    return (plan.tls, *plan.host_tls)

@@ -10,6 +10,7 @@ from mypy_extensions import i64
 
 from pymosn.api.upstream import Balancer, Host, Selection
 from pymosn.upstream.hashing import digest, request_hash
+from pymosn.upstream.plan import BalancingPlan
 from pymosn.upstream.selection import HOSTS_PER_STEP, BalancerOptions, scan_host, sort_in_steps
 
 #: Points of a host per unit of weight, halved until all fit into MAX_POINTS.
@@ -66,6 +67,24 @@ class RingHash(Balancer):
         return host
 
 
+def _size(total: i64, plan: BalancingPlan) -> i64:
+    """The number of points for hosts of that total weight; each host has at least one."""
+    if total == 0:
+        return 0
+    if plan.minimum_ring > 0:
+        # As in Envoy: the least multiple of the weights that is large enough.
+        least: i64 = plan.minimum_ring
+        most: i64 = plan.maximum_ring
+        size: i64 = (least + total - 1) // total * total
+        return most if 0 < most < size else size
+    if total > MAX_POINTS:
+        return MAX_POINTS
+    per_weight = POINTS_PER_WEIGHT
+    while total * per_weight > MAX_POINTS and per_weight > 1:
+        per_weight //= 2
+    return total * per_weight
+
+
 def _ring(hosts: list[Host], options: BalancerOptions) -> Generator[None, None, list[int]]:
     """All points in order, each with the index of its host in the low bits: numbers sort faster than pairs."""
     total: i64 = 0
@@ -73,15 +92,11 @@ def _ring(hosts: list[Host], options: BalancerOptions) -> Generator[None, None, 
         total += options.weight(host)
         if index % POINTS_PER_STEP == POINTS_PER_STEP - 1:
             yield
-    per_weight = POINTS_PER_WEIGHT
-    while total * per_weight > MAX_POINTS and per_weight > 1:
-        per_weight //= 2
+    size = _size(total, options.plan)
     ring: list[int] = []
     for index, host in enumerate(hosts):
         points: list[int] = []
-        count = int(options.weight(host) * per_weight)
-        if total > MAX_POINTS:
-            count = max(1, int(options.weight(host) * MAX_POINTS // total))
+        count = max(1, int(options.weight(host) * size // total))
         while len(points) < count:
             points += digest(f"{host.address}_{len(points)}")
         ring += [point << INDEX_BITS | index for point in points[:count]]

@@ -12,7 +12,7 @@ from mypy_extensions import i64
 
 from pymosn.api.upstream import Host, Selection
 from pymosn.core.clock import Clock
-from pymosn.upstream.plan import BalancingPlan, HostPlan, SlowStartPlan
+from pymosn.upstream.plan import REPORTED_DEGRADED, BalancingPlan, HostPlan, SlowStartPlan
 
 #: Hosts that are handled in one step of work that is proportional to their number.
 HOSTS_PER_STEP: Final[i64] = 200
@@ -40,12 +40,23 @@ class SlowStart:
         return max(self._least, math.pow(share, self._exponent), 0.001)
 
 
+class HealthVersion:
+    """Counts the changes of the health of a cluster's hosts; it outlives the cluster's snapshots."""
+
+    def __init__(self) -> None:
+        self.value: i64 = 0
+
+
 class BalancerOptions:
     """The settings of a cluster's balancer, and the clock."""
 
-    def __init__(self, clock: Clock, plan: BalancingPlan) -> None:
+    def __init__(self, clock: Clock, plan: BalancingPlan, health: HealthVersion | None = None) -> None:
+        """`health`: None if changes of health are not counted."""
         self.clock = clock
         self.plan = plan
+        self.health = health
+        #: Whether hosts differ in priority or are degraded, or have localities with weights.
+        self.has_levels: bool = False
         self.slow_start = None if plan.slow_start is None else SlowStart(plan.slow_start)
         #: The plans, by address, of hosts that change when the balancer becomes active; until then it is built with them.
         self.upcoming: dict[str, HostPlan] = {}
@@ -57,6 +68,21 @@ class BalancerOptions:
             if plan is not None:
                 return plan.weight
         return host.weight
+
+    def priority(self, host: Host) -> i64:
+        """The priority of `host` once the balancer is active."""
+        plan = self.upcoming.get(host.address)
+        return host.priority if plan is None else plan.priority
+
+    def locality(self, host: Host) -> str:
+        """The locality of `host` once the balancer is active."""
+        plan = self.upcoming.get(host.address)
+        return host.locality if plan is None else plan.locality
+
+    def is_degraded(self, host: Host) -> bool:
+        """Whether `host` is degraded once the balancer is active."""
+        plan = self.upcoming.get(host.address)
+        return host.is_degraded if plan is None else plan.health == REPORTED_DEGRADED
 
     def metadata(self, host: Host) -> dict[str, str]:
         """The metadata of `host` once the balancer is active."""

@@ -63,7 +63,7 @@ class SubsetBalancer(Balancer):
     def choose(self, selection: Selection) -> Host | None:
         criteria = selection.subset
         if not criteria:
-            return self._whole.choose(selection)
+            return self._fall_back(selection) if self._plan.is_strict else self._whole.choose(selection)
         balancer = self._balancers.get(criteria)
         if balancer is None:
             group = self._groups.get(criteria)

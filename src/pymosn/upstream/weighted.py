@@ -9,7 +9,7 @@ from typing import Final
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.upstream import NO_CONSTRAINTS, Balancer, Host, Selection
-from pymosn.upstream.selection import HOSTS_PER_STEP, BalancerOptions, draw, scan_host
+from pymosn.upstream.selection import HOSTS_PER_STEP, BalancerOptions, draw, scan, scan_host
 
 #: Maximum initial picks, so that not all workers start with the heaviest host.
 MAX_OFFSET: Final[i64] = 256
@@ -148,7 +148,33 @@ class EarliestDeadline(Balancer):
 
 
 class WeightedRoundRobin(EarliestDeadline):
-    """Turns in proportion to the hosts' weights: exact within each cycle while all are healthy."""
+    """Turns in proportion to the hosts' weights: exact within each cycle while all are healthy.
+
+    Hosts of equal weight, without slow start, need no schedule: they get their turns in the order of the list.
+    """
+
+    def __init__(self, hosts: list[Host], options: BalancerOptions) -> None:
+        super().__init__(hosts, options)
+        self._is_scheduled = options.slow_start is not None
+        self._next: i64 = 0
 
     def build(self) -> Iterator[None]:
-        return self.fill()
+        first: i64 = self._options.weight(self.hosts[0]) if self.hosts else 0
+        for order, host in enumerate(self.hosts):
+            if self._options.weight(host) != first:
+                self._is_scheduled = True
+                break
+            if order % HOSTS_PER_STEP == HOSTS_PER_STEP - 1:
+                yield
+        self._next = draw(len(self.hosts))
+        if self._is_scheduled:
+            yield from self.fill()
+
+    def choose(self, selection: Selection) -> Host | None:
+        if self._is_scheduled:
+            return super().choose(selection)
+        at = scan(self.hosts, self._next, selection)
+        if at < 0:
+            return None
+        self._next = at + 1
+        return self.hosts[at]

@@ -75,7 +75,7 @@ def travelled(config: MosnConfig) -> MosnConfig:
     for cluster in config.cluster_manager.clusters:
         entry = parcel.clusters[cluster.name]
         plans = [plan for digest in entry.hosts for plan in unpack_hosts(parts[digest])]
-        assert plans == list(host_plans(cluster.hosts))
+        assert plans == list(host_plans(cluster))
         clusters.append(replace(unpack_cluster(entry, parts), hosts=cluster.hosts))
     manager = replace(parcel.rest.cluster_manager, clusters=clusters)
     return replace(parcel.rest, servers=[replace(server, routers=routers)], cluster_manager=manager)

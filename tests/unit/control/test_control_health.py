@@ -4,9 +4,9 @@ from collections.abc import Callable
 import pytest
 
 from pymosn.config.schema import Cluster, MosnConfig
-from pymosn.config.schema.cluster import ClusterManager, HealthCheck, Host, HttpProbe, ProbeConfig, StatusRange
+from pymosn.config.schema.cluster import ClusterManager, HealthCheck, Host, HttpProbe, ProbeConfig, StatusRange, TcpProbe
 from pymosn.control.health import MAX_PROBES, MAX_REPORTED, HealthChecks, HostState, active_check
-from pymosn.control.probe import Prober, TlsProbe, http_settings
+from pymosn.control.probe import Prober, TlsProbe, UnexpectedAnswer, http_settings
 from pymosn.core.clock import Clock
 from pymosn.core.log import Log
 
@@ -145,6 +145,67 @@ def test_http_probes_over_a_real_socket(reply: bytes, codes: list[StatusRange], 
     result, asked = asyncio.run(scenario())
     assert result is passes
     assert asked.startswith(b"GET /up HTTP/1.1\r\nHost: a.test\r\n")
+
+
+def test_an_http_probe_sends_its_own_headers() -> None:
+    async def scenario() -> bytes:
+        asked = b""
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal asked
+            asked = await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        settings = ProbeConfig(http_check_config=HttpProbe(path="/", headers={"x-probe": "1"}))
+        assert await Prober().probe(f"127.0.0.1:{port}", HealthCheck(protocol="Http1", check_config=settings), None)
+        server.close()
+        return asked
+
+    assert b"\r\nx-probe: 1\r\n" in asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("replies", "receive", "passes"),
+    [
+        ([b"+PO", b"NG\r\n"], ["504f4e47"], True),  # PONG, in two pieces
+        ([b"..a..b"], ["61", "62"], True),
+        ([b"..b..a"], ["61", "62"], False),
+        ([b"-ERR"], ["504f4e47"], False),
+        ([], [], True),
+        ([], ["61"], False),
+    ],
+)
+def test_tcp_probes_send_and_expect_bytes(replies: list[bytes], receive: list[str], passes: bool) -> None:
+    async def scenario() -> tuple[bool, bytes]:
+        sent = b""
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal sent
+            sent = await reader.readexactly(4)
+            for reply in replies:
+                writer.write(reply)
+                await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        probe = TcpProbe(send=b"PING".hex(), receive=receive)
+        check = HealthCheck(protocol="tcp", check_config=ProbeConfig(tcp_check_config=probe))
+        try:
+            result = await Prober().probe(f"127.0.0.1:{port}", check, None)
+        except UnexpectedAnswer:
+            result = False
+        server.close()
+        await asyncio.sleep(0)
+        return result, sent
+
+    result, sent = asyncio.run(scenario())
+    assert result is passes
+    if receive:
+        assert sent == b"PING"
 
 
 def test_many_changes_are_reported_together_and_not_all_probes_run_at_once() -> None:

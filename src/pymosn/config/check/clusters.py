@@ -8,9 +8,11 @@ from typing import Final
 from pymosn.config.check.addresses import host_fault, is_ip
 from pymosn.config.check.connections import check_tcp_keepalive
 from pymosn.config.check.protocols import check_protocol
+from pymosn.config.check.spread import check_spread
 from pymosn.config.check.tls import check_cluster_tls, check_manager_tls
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import Cluster, ClusterManager
+from pymosn.config.schema.cluster import HealthCheck
 from pymosn.core.address_ranges import parse_network, port_ranges
 from pymosn.core.addresses import port_number
 from pymosn.core.headers import is_token
@@ -21,7 +23,8 @@ MAX_WEIGHT: Final = 128
 MAX_WINDOW: Final = 2**31 - 1
 #: SO_MARK has 32 bits.
 MAX_MARK: Final = 2**32 - 1
-TYPES: Final = frozenset({"SIMPLE", "STATIC", "DYNAMIC", "EDS", "STRICT_DNS", "ORIGINAL_DST"})
+TYPES: Final = frozenset({"SIMPLE", "STATIC", "DYNAMIC", "EDS", "STRICT_DNS", "LOGICAL_DNS", "ORIGINAL_DST"})
+DNS_TYPES: Final = ("STRICT_DNS", "LOGICAL_DNS")
 ORIGINAL_BALANCER: Final = "LB_ORIGINAL_DST"
 BALANCERS: Final = frozenset({*balancers().names(), ORIGINAL_BALANCER})
 #: Known values of `health_check.protocol`, in lower case; only the first four do more than connect.
@@ -62,8 +65,8 @@ def _check_cluster(cluster: Cluster, path: str, report: Diagnostics, redirects: 
     check_tcp_keepalive(cluster.tcp_keepalive, f"{path}.tcp_keepalive", report)
     if cluster.mark > MAX_MARK:
         report.error(f"{path}.mark", f"must be at most {MAX_MARK}", cluster.mark)
-    if len(cluster.circuit_breakers) > 1:
-        report.warning(f"{path}.circuit_breakers[1]", "has no effect: only the first entry counts, as in MOSN")
+    _check_breakers(cluster, path, report)
+    check_spread(cluster, path, report)
     if is_original(cluster):
         _check_original(cluster, path, report, redirects)
     elif not cluster.hosts:
@@ -76,6 +79,19 @@ def _check_cluster(cluster: Cluster, path: str, report: Diagnostics, redirects: 
         elif (earlier := seen.setdefault(host.address, host_path)) != host_path:
             message = f"duplicate address, already used in {report.line(earlier)}"
             report.warning(host_path, message, host.address)
+
+
+def _check_breakers(cluster: Cluster, path: str, report: Diagnostics) -> None:
+    """Check that a single entry counts."""
+    used = False
+    for i, block in enumerate(cluster.circuit_breakers):
+        if block.priority == "HIGH":
+            report.warning(f"{path}.circuit_breakers[{i}].priority", "has no effect: requests have no priority", "HIGH")
+        elif used:
+            message = "has no effect: only the first entry of its priority counts, as in MOSN"
+            report.warning(f"{path}.circuit_breakers[{i}]", message)
+        else:
+            used = True
 
 
 def is_original(cluster: Cluster) -> bool:
@@ -120,7 +136,10 @@ def _check_names(cluster: Cluster, path: str, report: Diagnostics) -> None:
 def _check_probe(cluster: Cluster, path: str, report: Diagnostics) -> None:
     """Check which kind of probe the health check results in."""
     check = cluster.health_check
-    if check is None or not check.protocol:
+    if check is None:
+        return
+    _check_payloads(check, path, report)
+    if not check.protocol:
         return
     name, inner = check.protocol.lower(), f"{path}.health_check.protocol"
     has_settings = check.check_config is not None and check.check_config.http_check_config is not None
@@ -134,14 +153,41 @@ def _check_probe(cluster: Cluster, path: str, report: Diagnostics) -> None:
         report.warning(f"{path}.health_check.check_config.grpc_check_config", message)
 
 
+def _check_payloads(check: HealthCheck, path: str, report: Diagnostics) -> None:
+    """Check what a check sends besides its request: bytes of TCP, and headers."""
+    inner = f"{path}.health_check.check_config"
+    config = check.check_config
+    tcp = None if config is None else config.tcp_check_config
+    http = None if config is None else config.http_check_config
+    if tcp is not None:
+        if check.protocol.lower() != "tcp":
+            report.warning(f"{inner}.tcp_check_config", "has no effect: the protocol of the check is not tcp")
+        texts = {"send": tcp.send, **{f"receive[{i}]": text for i, text in enumerate(tcp.receive)}}
+        for key, text in texts.items():
+            try:
+                bytes.fromhex(text)
+            except ValueError:
+                report.error(f"{inner}.tcp_check_config.{key}", "not in hexadecimal", text)
+            if key != "send" and not text:
+                report.error(f"{inner}.tcp_check_config.{key}", "must not be empty")
+    for name, value in http.headers.items() if http is not None else ():
+        if not is_token(name.encode(errors="replace")) or not is_field_value(value):
+            report.error(f"{inner}.http_check_config.headers", "not a valid header", name)
+
+
+def is_field_value(value: str) -> bool:
+    """Whether a text can be the value of a header."""
+    return value.isprintable() and value.isascii()
+
+
 def _check_dns(cluster: Cluster, path: str, report: Diagnostics) -> None:
     if cluster.dns_lookup_family not in ("", *FAMILIES):
         message = "unknown; using V4_ONLY, as MOSN does"
         report.warning(f"{path}.dns_lookup_family", message, cluster.dns_lookup_family, FAMILIES)
     block = cluster.dns_resolvers
     keys = cluster.server_keys()
-    if keys and cluster.type != "STRICT_DNS":
-        report.warning(f"{path}.{keys[0]}", "has no effect: only STRICT_DNS clusters use it", cluster.type)
+    if keys and cluster.type not in DNS_TYPES:
+        report.warning(f"{path}.{keys[0]}", "has no effect: only STRICT_DNS and LOGICAL_DNS clusters use it", cluster.type)
         return
     if keys and find_spec("dns") is None:
         report.error(

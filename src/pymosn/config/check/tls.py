@@ -57,6 +57,9 @@ def check_cluster_tls(cluster: Cluster, manager: ClusterManager, path: str, repo
         _check_client(own, f"{path}.tls_context", report)
     if cluster.cluster_manager_tls and (shared is None or not shared.status):
         report.error(f"{path}.cluster_manager_tls", "cluster_manager has no tls_context with status: true", True)
+    for i, match in enumerate(cluster.tls_matches):
+        if match.tls_context is not None and match.tls_context.status:
+            _check_client(match.tls_context, f"{path}.tls_matches[{i}].tls_context", report)
     context = cluster_tls(cluster, manager)
     if context is None:
         return

@@ -23,11 +23,24 @@ class Host(Block, kw_only=True):
     weight: Annotated[Unsigned, works("limited to 1 to 128; ignored by random and the unweighted round robins")] = 1
     metadata: Annotated[Metadata | None, works("owner `mosn.lb`; for subsets")] = None
     tls_disable: Annotated[bool, works("plain connections to this host although the cluster has TLS")] = False
+    priority: Annotated[
+        Unsigned, own("0 to 127; hosts of a higher number are used when those of lower ones are unhealthy")
+    ] = 0
+    locality: Annotated[str, own("such as `region/zone/sub_zone`; for `localities` of the cluster")] = ""
+    health: Annotated[
+        Literal["", "healthy", "unhealthy", "draining", "degraded"],
+        own("what the control plane knows; degraded ones are used when too few others are healthy"),
+    ] = ""
+    tls_labels: Annotated[dict[str, str], own("labels that select the TLS of this host among `tls_matches`")] = {}
+    skip_health_check: Annotated[bool, own("not checked by the cluster's `health_check`")] = False
 
 
 class CircuitBreaker(Block, kw_only=True):
     """Limits of a cluster; 0 means none. Requests above a limit get 503 with the reason `overflow` immediately."""
 
+    priority: Annotated[
+        Literal["DEFAULT", "HIGH"], own("of routes; only DEFAULT has an effect: all requests are counted together")
+    ] = "DEFAULT"
     max_connections: Annotated[Unsigned, works(_SHARED)] = 0
     max_pending_requests: Annotated[Unsigned, works(f"requests that wait for a new connection. {_SHARED}")] = 0
     max_requests: Annotated[Unsigned, works(f"from the first attempt to the end of the response. {_SHARED}")] = 0
@@ -53,6 +66,7 @@ class HttpProbe(Block, kw_only=True):
     ] = "http"
     domain: str = ""
     codes: list[StatusRange] = []
+    headers: Annotated[dict[str, str], own("further headers of the request")] = {}
 
 
 class GrpcProbe(Block, kw_only=True):
@@ -62,10 +76,18 @@ class GrpcProbe(Block, kw_only=True):
     authority: Annotated[str, own("empty: the host's address")] = ""
 
 
+class TcpProbe(Block, kw_only=True):
+    """What a health check sends over a connection, and what it must receive. Bytes are in hexadecimal."""
+
+    send: Annotated[str, own("empty: nothing")] = ""
+    receive: Annotated[list[str], own("must be received in this order; other bytes may be between them")] = []
+
+
 class ProbeConfig(Block, kw_only=True):
     """The protocol-specific part of a health check."""
 
     http_check_config: HttpProbe | None = None
+    tcp_check_config: Annotated[TcpProbe | None, own("for `protocol` tcp")] = None
     grpc_check_config: Annotated[GrpcProbe | None, own("for `protocol` grpc")] = None
 
 
@@ -110,6 +132,9 @@ class SubsetConfig(Block, kw_only=True):
     fall_back_policy: Annotated[Unsigned, works("0 none (502), 1 any host, 2 `default_subset`; larger values mean 0")] = 0
     default_subset: dict[str, str] = {}
     subset_selectors: list[list[str]] = []
+    falls_back_without_criteria: Annotated[
+        bool, own("a request without criteria gets the hosts of `fall_back_policy`, as in Envoy; else any host, as in MOSN")
+    ] = False
 
 
 class AllowedDestination(Block, kw_only=True):
@@ -168,6 +193,11 @@ class BalancerConfig(Block, kw_only=True):
     active_request_bias: float = 1.0
     client_error_bias: float = 0.0
     server_error_bias: float = 0.0
+    minimum_ring_size: Annotated[
+        Unsigned, own("points of LB_RING_HASH, at least; 0: 160 per unit of weight, at most 32768 in all")
+    ] = 0
+    maximum_ring_size: Annotated[Unsigned, own("points of LB_RING_HASH, at most; 0: no limit with `minimum_ring_size`")] = 0
+    table_size: Annotated[Unsigned, own("slots of LB_MAGLEV, a prime number; 0: 65537, or 655373 for many hosts")] = 0
 
 
 class SlowStart(Block, kw_only=True):
@@ -177,6 +207,36 @@ class SlowStart(Block, kw_only=True):
     slow_start_duration: Duration = 0.0
     aggression: float = 1.0
     min_weight_percent: float = 0.1
+
+
+class SuccessRate(Block, kw_only=True):
+    """Ejects hosts whose share of successful requests is far below the average of the hosts."""
+
+    minimum_hosts: Annotated[Unsigned, own("hosts with enough requests that there must be")] = 5
+    request_volume: Annotated[Unsigned, own("requests of a host in an interval, at least")] = 100
+    stdev_factor: Annotated[
+        Unsigned, own("thousandths of the standard deviation by which a host must be below the average to be ejected")
+    ] = 1900
+
+
+class FailurePercentage(Block, kw_only=True):
+    """Ejects hosts of whose requests too many fail."""
+
+    threshold: Annotated[Percent, own("percentage of failed requests")] = 85
+    minimum_hosts: Annotated[Unsigned, own("hosts with enough requests that there must be")] = 5
+    request_volume: Annotated[Unsigned, own("requests of a host in an interval, at least")] = 50
+
+
+class Enforcing(Block, kw_only=True):
+    """Percentage of the cases in which a rule ejects the host that it has found."""
+
+    consecutive_errors: Annotated[Percent, own("the chance of that rule")] = 100
+    consecutive_gateway_failures: Annotated[Percent, own("the chance of that rule")] = 100
+    consecutive_local_origin_failures: Annotated[Percent, own("the chance of that rule")] = 100
+    success_rate: Annotated[Percent, own("the chance of that rule")] = 100
+    local_origin_success_rate: Annotated[Percent, own("of that rule for requests without a response")] = 0
+    failure_percentage: Annotated[Percent, own("the chance of that rule")] = 100
+    local_origin_failure_percentage: Annotated[Percent, own("of that rule for requests without a response")] = 0
 
 
 class OutlierDetection(Block, kw_only=True):
@@ -194,6 +254,44 @@ class OutlierDetection(Block, kw_only=True):
     interval: Annotated[Duration, own("window of `error_rate`; each window without ejection shortens the next one")] = 10.0
     base_ejection_time: Annotated[Duration, own("multiplied by the number of recent ejections of the host")] = 30.0
     max_ejection_percent: Annotated[Percent, own("maximum percentage of the cluster's hosts ejected at a time")] = 10
+    always_eject_one: Annotated[bool, own("one host may be ejected whatever `max_ejection_percent` is")] = False
+    max_ejection_time: Annotated[Duration, own("maximum length of an ejection; 0: unlimited")] = 0.0
+    max_ejection_time_jitter: Annotated[Duration, own("random time added to each ejection, at most")] = 0.0
+    consecutive_gateway_failures: Annotated[
+        Unsigned, own("consecutive 502, 503 and 504, and requests without a response; 0 disables this")
+    ] = 0
+    splits_local_origin: Annotated[
+        bool, own("requests without a response count only for the rules of local origin, and not as errors of the host")
+    ] = False
+    consecutive_local_origin_failures: Annotated[
+        Unsigned, own("with `splits_local_origin`: consecutive requests without a response; 0 disables this")
+    ] = 0
+    success_rate: Annotated[SuccessRate | None, own("compares the hosts after each `interval`")] = None
+    failure_percentage: Annotated[FailurePercentage | None, own("checks each host after each `interval`")] = None
+    enforcing: Annotated[Enforcing | None, own("the chance that a rule ejects a host; default: always")] = None
+
+
+class TlsMatch(Block, kw_only=True):
+    """TLS of the hosts that have some labels."""
+
+    name: Annotated[str, own("for messages")] = ""
+    labels: Annotated[dict[str, str], own("all of these must be among the `tls_labels` of a host; none: every host")] = {}
+    tls_context: Annotated[TlsContext | None, own("instead of the cluster's; none: no TLS")] = None
+
+
+class LocalityWeight(Block, kw_only=True):
+    """The share of a locality among those of the same priority."""
+
+    locality: Annotated[str, own("the `locality` of hosts")] = ""
+    priority: Annotated[Unsigned, own("the `priority` of these hosts")] = 0
+    weight: Annotated[Unsigned, own("0: its hosts get no requests while another locality of the priority has a weight")] = 0
+
+
+class DropOverload(Block, kw_only=True):
+    """A share of the requests that is refused to protect the hosts: 503 with the reason `drop_overload`."""
+
+    category: Annotated[str, own("for messages")] = ""
+    per_million: Annotated[Unsigned, own("requests of a million")] = 0
 
 
 class DnsResolvers(Block, kw_only=True):
@@ -211,7 +309,7 @@ class Cluster(Block, kw_only=True):
     """A named group of hosts that serve the same thing."""
 
     name: str = ""
-    type: Annotated[str, works("SIMPLE, STATIC, DYNAMIC, EDS, STRICT_DNS, ORIGINAL_DST")] = ""
+    type: Annotated[str, works("SIMPLE, STATIC, DYNAMIC, EDS, STRICT_DNS, LOGICAL_DNS†, ORIGINAL_DST")] = ""
     sub_type: Annotated[str, ignored("MOSN does not use it either")] = ""
     lb_type: Annotated[str, works("see the table of load balancers")] = "LB_ROUNDROBIN"
     upstream_protocol: Annotated[
@@ -235,14 +333,18 @@ class Cluster(Block, kw_only=True):
     proxy_protocol: Annotated[
         Literal["", "v1", "v2"], own("send the client's address to the hosts by the PROXY protocol")
     ] = ""
-    circuit_breakers: Annotated[list[CircuitBreaker], works("the first entry counts, as in MOSN")] = []
+    circuit_breakers: Annotated[list[CircuitBreaker], works("the first entry of priority DEFAULT counts, as in MOSN")] = []
     health_check: Annotated[HealthCheck | None, works("see docs/operations.md for when it runs")] = None
     spec: Annotated[ClusterSpec | None, planned("dubbo registry")] = None
     lb_subset_config: Annotated[SubsetConfig | None, works("subsets of any load balancer")] = None
     original_dst_lb_config: Annotated[OriginalDstConfig | None, works(_ORIGINAL)] = None
     cluster_manager_tls: Annotated[bool, works("use the `tls_context` of `cluster_manager`")] = False
     tls_context: Annotated[TlsContext | None, works("see the table of TLS contexts")] = None
+    tls_matches: Annotated[
+        list[TlsMatch], own("other TLS than `tls_context` for some hosts: the first match by `tls_labels` counts")
+    ] = []
     hosts: list[Host] = []
+    bind_address: Annotated[str, own("the local IP address of connections to the hosts")] = ""
     connect_timeout: Duration = 10.0
     idle_timeout: Annotated[Duration, works("exact, not MOSN's 15 s steps; 0 means none")] = 0.0
     keepalive: Annotated[Keepalive | None, works("multiplexed protocols: RPC with heartbeats, HTTP/2")] = None
@@ -255,6 +357,19 @@ class Cluster(Block, kw_only=True):
     panic_threshold: Annotated[
         Percent, own("if a smaller percentage of the hosts is healthy, health is ignored; 0 means never, as in MOSN")
     ] = 0
+    fail_in_panic: Annotated[bool, own("below `panic_threshold` requests are refused instead of being sent to any host")] = (
+        False
+    )
+    overprovisioning_factor: Annotated[
+        Unsigned,
+        own(
+            "percentage; with 140 a priority or locality gets its whole share of requests until less than 71.4 % is healthy"
+        ),
+    ] = 140
+    localities: Annotated[
+        list[LocalityWeight], own("requests are distributed among localities by weight and health; empty: hosts only")
+    ] = []
+    drop_overload: Annotated[list[DropOverload], own("refused shares of the requests, one after the other")] = []
     dns_refresh_rate: Annotated[Duration, works("STRICT_DNS only")] = 5.0
     respect_dns_ttl: Annotated[bool, works(f"the time to live plus one second, instead of `dns_refresh_rate`. {_DNS}")] = (
         False

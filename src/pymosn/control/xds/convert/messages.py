@@ -17,6 +17,8 @@ _EXTENSIONS: Final = "envoy.extensions."
 _HTTP: Final = _EXTENSIONS + "filters.http."
 _NETWORK: Final = _EXTENSIONS + "filters.network."
 _LISTENER: Final = _EXTENSIONS + "filters.listener."
+_POLICY: Final = _EXTENSIONS + "load_balancing_policies."
+_DNS: Final = _EXTENSIONS + "network.dns_resolver."
 
 #: Full name of a type -> the module that has it. A converter adds the types that it reads.
 MODULES: Final[Mapping[str, str]] = {
@@ -25,6 +27,16 @@ MODULES: Final[Mapping[str, str]] = {
     "envoy.config.listener.v3.Listener": "envoy.config.listener.v3.listener_pb2",
     "envoy.config.route.v3.RouteConfiguration": "envoy.config.route.v3.route_pb2",
     "envoy.extensions.transport_sockets.tls.v3.Secret": "envoy.extensions.transport_sockets.tls.v3.secret_pb2",
+    _EXTENSIONS + "clusters.dns.v3.DnsCluster": _EXTENSIONS + "clusters.dns.v3.dns_cluster_pb2",
+    _DNS + "cares.v3.CaresDnsResolverConfig": _DNS + "cares.v3.cares_dns_resolver_pb2",
+    _DNS + "getaddrinfo.v3.GetAddrInfoDnsResolverConfig": _DNS + "getaddrinfo.v3.getaddrinfo_dns_resolver_pb2",
+    _POLICY + "cluster_provided.v3.ClusterProvided": _POLICY + "cluster_provided.v3.cluster_provided_pb2",
+    _POLICY + "least_request.v3.LeastRequest": _POLICY + "least_request.v3.least_request_pb2",
+    _POLICY + "maglev.v3.Maglev": _POLICY + "maglev.v3.maglev_pb2",
+    _POLICY + "random.v3.Random": _POLICY + "random.v3.random_pb2",
+    _POLICY + "ring_hash.v3.RingHash": _POLICY + "ring_hash.v3.ring_hash_pb2",
+    _POLICY + "round_robin.v3.RoundRobin": _POLICY + "round_robin.v3.round_robin_pb2",
+    _POLICY + "wrr_locality.v3.WrrLocality": _POLICY + "wrr_locality.v3.wrr_locality_pb2",
     _NETWORK + "http_connection_manager.v3.HttpConnectionManager": (
         _NETWORK + "http_connection_manager.v3.http_connection_manager_pb2"
     ),
