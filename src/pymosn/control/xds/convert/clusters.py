@@ -38,7 +38,7 @@ class EdsSource(NamedTuple):
 
 
 class ConvertedCluster(NamedTuple):
-    """A cluster, without hosts if `eds` says where these come from.
+    """A cluster, without hosts if `eds` names their source.
 
     `weighs_localities`: the weights of localities in its endpoints have an effect. `waits`: false if the start need not wait
     for its endpoints and secrets.
