@@ -82,6 +82,20 @@ def edit_match(match: TlsMatch, edit: Edit) -> TlsMatch:
     return match if match.tls_context is None else replace(match, tls_context=edit(match.tls_context))
 
 
+def cluster_contexts(cluster: Cluster) -> list[TlsContext]:
+    """The contexts of a cluster itself: its own, and those of some hosts."""
+    found = [cluster.tls_context, *(match.tls_context for match in cluster.tls_matches)]
+    return [context for context in found if context is not None]
+
+
+def edit_cluster(cluster: Cluster, edit: Edit) -> Cluster:
+    """A cluster with other contexts; the same object if it has none."""
+    if not cluster_contexts(cluster):
+        return cluster
+    own = None if cluster.tls_context is None else edit(cluster.tls_context)
+    return replace(cluster, tls_context=own, tls_matches=[edit_match(match, edit) for match in cluster.tls_matches])
+
+
 def edit_listener(listener: Listener, edit: Edit) -> Listener:
     """A listener with other contexts; the same object if it has none."""
     chains = [_edit_chain(chain, edit) for chain in listener.filter_chains]

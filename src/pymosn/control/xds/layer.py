@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from pymosn.config.schema import Cluster, Listener, MosnConfig, RouterConfiguration
 from pymosn.config.sds import SecretKey, Secrets, SourceError, filled, keys_of
-from pymosn.config.tls_contexts import edit_listener
+from pymosn.config.tls_contexts import cluster_contexts, edit_cluster, edit_listener
 
 LISTENER: Final = "listener"
 TABLE: Final = "table"
@@ -185,7 +185,7 @@ def _needed(item: object, in_file: bool) -> Iterable[SecretKey]:
 def needed_secrets(item: object, *, in_file: bool = False) -> list[SecretKey]:
     """The secrets that a listener or cluster needs. SourceError."""
     if isinstance(item, Cluster):
-        return [] if item.tls_context is None else list(keys_of(item.tls_context, in_file=in_file))
+        return [key for context in cluster_contexts(item) for key in keys_of(context, in_file=in_file)]
     if isinstance(item, Listener):
         contexts = [context for chain in item.filter_chains for _, context in chain.keyed_contexts()]
         return [key for context in contexts for key in keys_of(context, in_file=in_file)]
@@ -196,6 +196,5 @@ def _filled_item(item: Any, secrets: Secrets, in_file: bool) -> Any:
     """A listener or cluster with the secrets that are there."""
     fill = partial(filled, secrets=secrets, in_file=in_file)
     if isinstance(item, Cluster):
-        assert item.tls_context is not None
-        return replace(item, tls_context=fill(item.tls_context))
+        return edit_cluster(item, fill)
     return edit_listener(item, fill)

@@ -53,13 +53,6 @@ class ConvertedCluster(NamedTuple):
         """The cluster with the hosts of its assignment."""
         return with_endpoints(self.cluster, endpoints, self.weighs_localities)
 
-    def secrets(self) -> set[str]:
-        """The names of the secrets that its TLS contexts refer to."""
-        contexts = [self.cluster.tls_context, *(match.tls_context for match in self.cluster.tls_matches)]
-        sources = [context.sds_source for context in contexts if context is not None and context.sds_source is not None]
-        found = [source for both in sources for source in (both.CertificateConfig, both.ValidationConfig)]
-        return {source.name for source in found if source is not None}
-
 
 def convert_cluster(view: View) -> ConvertedCluster:
     """A cluster; faults and warnings are in the view's report."""
@@ -115,6 +108,8 @@ def _read_type(cluster: Cluster, view: View) -> EdsSource | None:
     with block:
         inner = block.inner("eds_config")
         source = Source() if inner is None else read_source(inner)
+        if source is not None and source.kind == "path":
+            block.fault("eds_config", "endpoints in files are not supported")
         return None if source is None else EdsSource(str(block.value("service_name")) or cluster.name, source)
 
 

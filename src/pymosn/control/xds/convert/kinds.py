@@ -10,9 +10,12 @@ from typing import Any, NamedTuple
 
 from pymosn.config.schema import Cluster, RouterConfiguration
 from pymosn.config.sds import ADS, SecretTexts
+from pymosn.control.xds.convert.clusters import convert_cluster
+from pymosn.control.xds.convert.endpoints import convert_endpoints
 from pymosn.control.xds.convert.secrets import convert_secret
+from pymosn.control.xds.convert.sources import Source
 from pymosn.control.xds.convert.view import View
-from pymosn.control.xds.types import SECRET
+from pymosn.control.xds.types import CLUSTER, ENDPOINTS, SECRET
 
 
 class Need(NamedTuple):
@@ -52,5 +55,28 @@ def _secret(view: View) -> Item:
     return Item(found.name, SecretTexts("", "", trusted.ca, trusted.crl, trusted.names, trusted.hashes))
 
 
+def _cluster(view: View) -> Item:
+    found = convert_cluster(view)
+    eds = found.eds
+    if eds is None:
+        return Item(found.cluster.name, found.cluster)
+    need = Need(ENDPOINTS, eds.name, _source(eds.source), eds.source.fetch_timeout)
+    return Item(found.cluster.name, found.cluster, needs=(need,), joined=found.with_endpoints)
+
+
+def _endpoints(view: View) -> Item:
+    found = convert_endpoints(view)
+    return Item(found.name, found)
+
+
+def _source(source: Source) -> str:
+    """A source in the form of `Need`."""
+    if source.cluster:
+        return f"cluster:{source.cluster}"
+    if source.target:
+        return f"unix:{source.target}" if source.target.startswith(("/", "./")) else source.target
+    return ADS
+
+
 #: Type URL -> its converter.
-KINDS: Mapping[str, Convert] = {SECRET: _secret}
+KINDS: Mapping[str, Convert] = {CLUSTER: _cluster, ENDPOINTS: _endpoints, SECRET: _secret}
