@@ -21,10 +21,14 @@ NO_REQUEST: Final = RequestHead()
 class RouteInfo:
     """What the record of an exchange keeps of its route; `pymosn.api.routing.Route` has the rest."""
 
-    def __init__(self, name: str, filter_configs: Mapping[str, object] | None = None) -> None:
-        """`name`: table, virtual host and index. `filter_configs`: `per_filter_config` by filter name."""
+    def __init__(self, name: str, filter_configs: Mapping[str, object] | None = None, label: str = "") -> None:
+        """`name`: table, virtual host and index. `filter_configs`: `per_filter_config` by filter name.
+
+        `label`: the name that the configuration gives it, for people.
+        """
         self.name = name
         self.filter_configs = filter_configs
+        self.label = label
 
 
 class RouteOverrides:
@@ -83,6 +87,8 @@ class ExchangeRecord:
         self.overrides: RouteOverrides | None = None
         #: The status of a call in the trailers that arrived; -1 without one. A filter may have moved them into the body.
         self.received_status: i64 = -1
+        #: The random number from 0 to below 100 by which routes take a share of the requests; -1 before it is drawn.
+        self.draw: float = -1.0
         # Last, so that it shares a word with small attributes of a subclass.
         self.attempts: i32 = 0
 

@@ -60,9 +60,10 @@ class Route(RouteInfo):
         action: RouteAction,
         response_changes: HeaderChanges | None = None,
         filter_configs: Mapping[str, object] | None = None,
+        label: str = "",
     ) -> None:
         """`response_changes`: made on every response, also on local replies. For the others see `RouteInfo`."""
-        super().__init__(name, filter_configs)
+        super().__init__(name, filter_configs, label)
         self.matcher = matcher
         self.action = action
         self.response_changes = response_changes

@@ -274,6 +274,7 @@ FOREIGN: Final[dict[str, Getter]] = {
     "upstream_host": lambda exchange: exchange.upstream_hostname or None,
     "upstream_cluster": lambda exchange: exchange.cluster_name or None,
     "route_name": lambda exchange: None if exchange.route is None else exchange.route.name,
+    "route_label": lambda exchange: None if exchange.route is None else exchange.route.label or None,
     "x-mosn-method": request_method,
     "x-mosn-path": lambda exchange: to_text(exchange.request.raw_path),
     "x-mosn-path-original": lambda exchange: to_text(exchange.original_path) or None,

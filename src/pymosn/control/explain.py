@@ -29,7 +29,7 @@ from pymosn.config.typed import typed
 from pymosn.control.explain_chain import choose_chain, host_of
 from pymosn.control.explain_hosts import Choice, choose_host
 from pymosn.control.plane import ClusterView
-from pymosn.core.failure import CLUSTER_UNKNOWN, NO_ROUTER, REPEATED_FIELD, Failure
+from pymosn.core.failure import NO_ROUTER, REPEATED_FIELD, Failure
 from pymosn.core.headers import HeaderError, HttpHeaders, encode_name, encode_value, headers_from, to_text, wire_lines
 from pymosn.core.message import ResponseHead
 from pymosn.core.overload import OverloadState
@@ -44,7 +44,7 @@ from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.proxy.decision import Rejection, choose_target, decide, plan_forward, wanted_protocol
 from pymosn.proxy.forwarding import change_request, change_response
 from pymosn.proxy.mirroring import EACH_HEALTHY_HOST, copies_wanted
-from pymosn.routing.actions import DirectResponse, Forward, ForwardPlan, ForwardWeighted, Redirect
+from pymosn.routing.actions import NO_TIMEOUT, DirectResponse, Forward, ForwardPlan, ForwardWeighted, Redirect
 from pymosn.routing.rewrites import rewrite_host, rewrite_path
 from pymosn.routing.table import RouteTable, VirtualHost
 from pymosn.stream.http.options import forwarding_options, path_policy, read_http_options
@@ -281,7 +281,7 @@ def _virtual_host(table: RouteTable, match: VirtualHost | None, authority: bytes
     for host in table.virtual_hosts:
         if host is match:
             continue
-        domains = _matching_domains(host, authority)
+        domains = _matching_domains(table, host, authority)
         if domains:
             reasons.append(f"{host.name}: {', '.join(domains)} also matches, but less specifically")
         elif len(reasons) < MOST and match is None:
@@ -289,16 +289,16 @@ def _virtual_host(table: RouteTable, match: VirtualHost | None, authority: bytes
         else:
             unlisted += 1
     answer: dict[str, Any] = {"table": table.name, "others": reasons, "not_matching": unlisted}
-    return answer if match is None else answer | {"name": match.name, "domains": _matching_domains(match, authority)}
+    return answer if match is None else answer | {"name": match.name, "domains": _matching_domains(table, match, authority)}
 
 
-def _matching_domains(host: VirtualHost, authority: bytes) -> list[str]:
+def _matching_domains(table: RouteTable, host: VirtualHost, authority: bytes) -> list[str]:
     """The domains of `host` that match when each is tested alone."""
     found = []
     for domain in host.domains:
-        table = RouteTable("")
-        table.add(VirtualHost("", [domain], []))
-        if table.find_virtual_host(authority) is not None:
+        alone = table.alike()
+        alone.add(VirtualHost("", [domain], []))
+        if alone.find_virtual_host(authority) is not None:
             found.append(domain)
     return found
 
@@ -334,15 +334,20 @@ def _forward(
 ) -> dict[str, Any]:
     """The cluster and the request that is sent to it, or why it is not sent."""
     answer: dict[str, Any] = {}
-    target = choose_target(exchange, action, action.choose(exchange))
+    chosen = action.choose(exchange)
     if isinstance(action, ForwardWeighted):
         answer["clusters"] = [{"cluster": name, "weight": weight} for name, weight in action.shares()]
+    if chosen is not None and chosen.route is not None:
+        exchange.route = chosen.route
+        if isinstance(chosen.route.action, Forward):
+            action = chosen.route.action
+    target = choose_target(exchange, action, chosen)
     if isinstance(target, Rejection):
         return answer | _failed(target.failure, target.detail)
     clusters = {cluster.name: cluster for cluster in config.cluster_manager.clusters}
     cluster = clusters.get(target.cluster)
     if cluster is None:
-        return answer | _failed(CLUSTER_UNKNOWN, f"unknown cluster {target.cluster!r}")
+        return answer | _failed(action.unknown_cluster, f"unknown cluster {target.cluster!r}")
     if action.mirrors:
         answer["mirrors"] = _mirrors(exchange, action, clusters)
     original = original_plan(cluster)
@@ -366,7 +371,7 @@ def _forward(
         "hosts": choice.hosts,
         "protocol": BY_ALPN if protocol == AUTO else protocol,
     }
-    answer["timeouts"] = {"request": plan.timeout, "try": plan.try_timeout}
+    answer["timeouts"] = {"request": 0.0 if plan.timeout >= NO_TIMEOUT else plan.timeout, "try": plan.try_timeout}
     if choice.failure is not None:
         return answer | _failed(choice.failure, choice.detail)
     return answer | _sent(exchange, plan, choice, http, protocol)

@@ -54,7 +54,8 @@ def _forward_lines(answer: dict[str, Any]) -> list[str]:
             hosts.append(f"host {host['address']} weight {host['weight']}{health}{out}{secured}")
         lines += _section("cluster", f"{cluster['name']} ({cluster['lb_type']}), {note}", hosts)
         lines += _section("protocol", cluster["protocol"])
-        lines += _section("timeout", f"{answer['timeouts']['request']:g} s")
+        seconds = answer["timeouts"]["request"]
+        lines += _section("timeout", f"{seconds:g} s" if seconds else "none")
     for mirror in answer.get("mirrors", ()):
         lines += _section("mirror", _mirror_text(mirror))
     upstream = answer.get("upstream")
@@ -79,7 +80,7 @@ def _fields(message: dict[str, Any]) -> list[str]:
 
 
 def _mirror_text(mirror: dict[str, Any]) -> str:
-    share = f"{mirror['percent']} % of requests"
+    share = f"{mirror['percent']:g} % of requests"
     if mirror["instead_of_request"]:
         text = f"every healthy host of cluster {mirror['cluster']}, and 200 in place of the reply, for {share}"
     else:

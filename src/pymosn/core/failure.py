@@ -132,6 +132,9 @@ NO_ROUTER: Final = Failure("no_router", 404, FLAG_NO_ROUTE)
 NO_VIRTUAL_HOST: Final = Failure("no_virtual_host", 404, FLAG_NO_ROUTE)
 NO_ROUTE: Final = Failure("no_route", 404, FLAG_NO_ROUTE)
 CLUSTER_UNKNOWN: Final = Failure("cluster_unknown", 404, FLAG_NO_ROUTE)
+#: The same for routes that choose another status.
+CLUSTER_UNKNOWN_500: Final = Failure("cluster_unknown", 500, FLAG_NO_ROUTE)
+CLUSTER_UNKNOWN_503: Final = Failure("cluster_unknown", 503, FLAG_NO_ROUTE)
 NO_HOSTS: Final = Failure("no_hosts", 502, FLAG_NO_HEALTHY_UPSTREAM)
 ALL_UNHEALTHY: Final = Failure("all_unhealthy", 502, FLAG_NO_HEALTHY_UPSTREAM)
 

@@ -90,11 +90,15 @@ def has_retries_left(exchange: Exchange, policy: RetryPolicy | None, attempts: i
     return attempts <= (policy.num_retries if policy.num_retries > 0 else DEFAULT_RETRIES)
 
 
-def pause_before(failure: Failure, attempts: i64, hosts: i64) -> float:
+def pause_before(policy: RetryPolicy | None, failure: Failure, attempts: i64, hosts: i64) -> float:
     """Seconds to wait after `attempts` attempts in a cluster of `hosts` hosts, with full jitter.
 
-    0.0 before the first retry, and after connection failures while there are untried hosts; then increasing.
+    Without pauses of the policy: 0.0 before the first retry, and after connection failures while there are untried hosts;
+    then increasing.
     """
+    if policy is not None and policy.first_pause > 0.0:
+        doubled = policy.first_pause * float(1 << int(min(attempts - 1, 20)))
+        return random.random() * min(doubled, policy.longest_pause)
     immediate: i64 = hosts if failure.may_retry and hosts > 2 else 2
     if attempts < immediate:
         return 0.0

@@ -13,7 +13,7 @@ from pymosn.api.exchange import Exchange
 from pymosn.api.record import RouteOverrides
 from pymosn.api.routing import Route, RouteMatcher
 from pymosn.api.upstream import NO_CONSTRAINTS, Selection, criteria
-from pymosn.core.failure import CLUSTER_UNKNOWN, NO_ROUTE, NO_ROUTER, NO_VIRTUAL_HOST, REPEATED_FIELD, Failure
+from pymosn.core.failure import NO_ROUTE, NO_ROUTER, NO_VIRTUAL_HOST, REPEATED_FIELD, Failure
 from pymosn.routing.actions import (
     AMBIGUOUS,
     DEFAULT_TIMEOUT,
@@ -76,7 +76,7 @@ def choose_target(exchange: Exchange, action: Forward, target: Target | None) ->
     if exchange.overrides is not None:
         target = _overridden_target(exchange.overrides, target)
     if target is None:
-        return Rejection(CLUSTER_UNKNOWN, f"{action.text()}: no cluster name found")
+        return Rejection(action.unknown_cluster, f"{action.text()}: no cluster name found")
     if target is AMBIGUOUS:
         return Rejection(REPEATED_FIELD, f"{action.text()}: the name is given more than once")
     exchange.cluster_name = target.cluster

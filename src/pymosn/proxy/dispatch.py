@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pymosn.api.routing import Route
-from pymosn.core.failure import CLUSTER_UNKNOWN, INTERNAL_ERROR, PROTOCOL_MISMATCH, REPEATED_FIELD
+from pymosn.core.failure import INTERNAL_ERROR, PROTOCOL_MISMATCH, REPEATED_FIELD
 from pymosn.core.headers import headers_from
 from pymosn.core.message import CONNECT_HERE, UnreadableHeaders
 from pymosn.proxy.bodies import RequestBody
@@ -41,9 +41,13 @@ def route_request(owner: DispatchOwner) -> None:
     if isinstance(route, Rejection):
         owner.fail(route.failure, route.detail)
         return
+    target = owner.target
+    if target is not None:
+        exchange.cluster_name = target.cluster
+        if target.route is not None:  # the cluster of a weighted route has changes and settings of its own
+            route = target.route
+            exchange.route = route
     owner.changes_response = route.response_changes is not None
-    if owner.target is not None:
-        exchange.cluster_name = owner.target.cluster
     filters = owner.options.filters.on_route
     if not filters or owner.passes(filters, ROUTE):
         _perform(owner, route)
@@ -78,7 +82,7 @@ def _forward(owner: DispatchOwner, action: Forward) -> None:
         return
     cluster = owner.runtime.clusters.get(target.cluster)
     if cluster is None:
-        owner.fail(CLUSTER_UNKNOWN, target.cluster)
+        owner.fail(action.unknown_cluster, target.cluster)
         return
     if exchange.transcoded_to:
         exchange.spoken_upstream = exchange.transcoded_to
@@ -121,6 +125,17 @@ def on_transcoded(owner: DispatchOwner) -> None:
     act(owner)
 
 
+def _limit_time(owner: DispatchOwner, action: Forward) -> None:
+    """Applies the limits of the route besides its timeout."""
+    if action.idle_timeout > 0.0:
+        owner.idle_timeout = action.idle_timeout
+    longest = action.longest_exchange
+    if action.longest_call > 0.0 and owner.exchange.request.has_call_status:
+        longest = min(longest, action.longest_call) if longest > 0.0 else action.longest_call
+    if longest > 0.0:
+        owner.deadline = min(owner.deadline, owner.exchange.started + longest)
+
+
 def _start(owner: DispatchOwner, action: Forward, target: Target, cluster: Cluster) -> None:
     exchange = owner.exchange
     request = exchange.request
@@ -138,6 +153,8 @@ def _start(owner: DispatchOwner, action: Forward, target: Target, cluster: Clust
         owner.changes_response = True
     mirroring: Mirroring | None = None
     if not action.is_plain:
+        if action.has_limits:
+            _limit_time(owner, action)
         if not exchange.transcoded_to:
             failure = rewrite_path(exchange, action.changes, owner.options.paths)
             if failure is not None:

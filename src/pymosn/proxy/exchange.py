@@ -59,6 +59,7 @@ from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import REQUEST, RESPONSE, ROUTE, TRANSCODE, FilterHandle
 from pymosn.proxy.transcoding import Transcoding
 from pymosn.proxy.tunnel import Tunnel, not_a_tunnel
+from pymosn.routing.actions import NO_TIMEOUT
 
 
 @mypyc_attr(free_list_len=1)
@@ -221,9 +222,10 @@ class ExchangeDriver(DispatchOwner):
     def arm_timeout(self) -> None:
         forwarder = self._forwarder
         if forwarder is None or self.stage >= RESPONDING or not self.request_ended:
-            self.set_alarm(self.options.stream_idle_timeout)
+            self.set_alarm(self.idle_timeout)
         else:
-            self.set_alarm(forwarder.plan.timeout)
+            timeout = forwarder.plan.timeout
+            self.set_alarm(timeout if timeout < NO_TIMEOUT else self.idle_timeout)
 
     def on_alarm(self) -> None:
         if self.stage == TUNNELING:

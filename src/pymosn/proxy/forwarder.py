@@ -117,8 +117,15 @@ class Forwarder(HostAttempts):
             sender = wrapper.wrap(sender)
             self.upstream = sender
         plan = self.plan
+        changes = plan.changes
         if plan.uses_host_name and exchange.upstream_hostname and not exchange.transcoded_to:
-            rewrite_host(exchange, exchange.upstream_hostname.encode())
+            host = exchange.upstream_hostname.encode()
+            if changes is None:
+                rewrite_host(exchange, host)
+            else:
+                changes.rewrite_host(exchange, host)
+        if changes is not None and not exchange.transcoded_to:
+            changes.count_attempt(exchange)
         request = exchange.request
         if request.content_length != 0 and not self._keeps_body and not self._has_handlers and not exchange.transcoded_to:
             # The host may refuse it, or be closing this kept-alive connection: keeps the body, to send the request again.

@@ -184,7 +184,7 @@ class HostAttempts(AttemptOwner):
             self.forget()
             before.discard(has_permit)
         cluster.stats.request_retry.value += 1
-        self._try(chosen, False, retries, pause_before(failure, attempts, cluster.choices()))
+        self._try(chosen, False, retries, pause_before(self.plan.retry_policy, failure, attempts, cluster.choices()))
         return True
 
     def forget(self) -> None:

@@ -26,6 +26,7 @@ from pymosn.proxy.sender_wrapper import SenderWrapper
 from pymosn.proxy.upstream_request import NO_VERDICT
 from pymosn.routing.actions import Forward, Mirror
 from pymosn.routing.hashing import NO_HASH, hash_value
+from pymosn.routing.table import split_port
 from pymosn.upstream.cluster import Cluster
 from pymosn.upstream.cluster_host import ClusterHost
 
@@ -240,6 +241,9 @@ class Mirroring(SenderWrapper):
                 if self._action.uses_host_name and host.hostname:
                     own_head = head.copy()
                     own_head.rewrite_host(host.hostname.encode())
+                if mirror.marks_host:
+                    own_head = head.copy() if own_head is head else own_head
+                    own_head.rewrite_host(shadow_host(own_head.raw_host))
                 copy = MirrorCopy(host, runtime, stats, own_head, self._action.timeout, self._owner.exchange.connection)
                 self._copies.append(copy)
                 copy.start(protocol, data, end)
@@ -272,6 +276,12 @@ class Mirroring(SenderWrapper):
             chosen.append(host)
             selection.attempt_index += 1
         return chosen
+
+
+def shadow_host(host: bytes) -> bytes:
+    """A host with `-shadow` appended to its name, before the port."""
+    name, port = split_port(host)
+    return name + b"-shadow" + (b":" + port if port else b"")
 
 
 def _uses_hash(runtime: Runtime, mirror: Mirror) -> bool:

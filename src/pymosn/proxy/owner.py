@@ -51,6 +51,8 @@ class ExchangeOwner(FilterOwner):
         self.target: Target | None = None
         #: When the time that the request itself allows is over.
         self.deadline: float = NEVER
+        #: Longest time without progress: the listener's, or the route's.
+        self.idle_timeout: float = options.stream_idle_timeout
         self.stage: i16 = FILTERING
         self.request_ended = False
         self.client_is_full = False
@@ -148,7 +150,7 @@ class ExchangeOwner(FilterOwner):
         if end:
             self.finish()
         else:
-            self.set_alarm(self.options.stream_idle_timeout)
+            self.set_alarm(self.idle_timeout)
 
     def send_chunk(self, data: bytes, end: bool) -> None:
         """Sends the next chunk of the response's body."""
@@ -157,4 +159,4 @@ class ExchangeOwner(FilterOwner):
         if end:
             self.finish()
         else:
-            self.set_alarm(self.options.stream_idle_timeout)
+            self.set_alarm(self.idle_timeout)

@@ -8,26 +8,32 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.exchange import Exchange
-from pymosn.api.routing import RouteAction
+from pymosn.api.routing import Route, RouteAction
 from pymosn.api.upstream import NO_CONSTRAINTS, Criteria, Selection
 from pymosn.api.variables import Variable
-from pymosn.core.chars import decimal
-from pymosn.core.headers import Headers, to_text
+from pymosn.core.chars import PATH, decimal, escape
+from pymosn.core.failure import CLUSTER_UNKNOWN, Failure
+from pymosn.core.headers import Headers, to_bytes, to_text
 from pymosn.core.message import GLOBAL_TIMEOUT, TRY_TIMEOUT, RequestHead, UnreadableHeaders
 from pymosn.routing.hashing import HashPolicy
 from pymosn.routing.retries import RetryConditions, by_default
-from pymosn.routing.rewrites import RequestChanges
+from pymosn.routing.rewrites import PathRewrite, RequestChanges
+from pymosn.routing.table import split_port
 
 #: Timeout in seconds of a route with timeout 0, as in MOSN.
 DEFAULT_TIMEOUT: Final = 60.0
+#: The timeout in seconds of a route without one, 31 years: it can be added to a time of the clock and counted in ticks.
+NO_TIMEOUT: Final = 1e9
 
 
 class Target:
     """A cluster and the metadata that its host must have."""
 
-    def __init__(self, cluster: str, subset: Criteria | None = None) -> None:
+    def __init__(self, cluster: str, subset: Criteria | None = None, route: Route | None = None) -> None:
+        """`route`: which replaces the one that has chosen this target, with header changes and settings of its own."""
         self.cluster = cluster
         self.subset = subset
+        self.route = route
 
 
 #: The target of a request that names its cluster more than once.
@@ -39,7 +45,8 @@ class RetryPolicy:
 
     `per_try_timeout`: seconds, 0 for none. `status_codes`: response statuses that are retried; empty means 500 and above.
     `non_idempotent`: also retry methods such as POST when the host may have processed the request. `conditions`: instead of
-    `status_codes`.
+    `status_codes`. `first_pause`, `longest_pause`: seconds up to which the pause before a retry is drawn; it doubles. 0: the
+    default of `pymosn.proxy.attempts`.
     """
 
     def __init__(
@@ -50,11 +57,16 @@ class RetryPolicy:
         status_codes: frozenset[int] = frozenset(),
         non_idempotent: bool = False,
         conditions: RetryConditions | None = None,
+        *,
+        first_pause: float = 0.0,
+        longest_pause: float = 0.0,
     ) -> None:
         self.retry_on = retry_on
         self.num_retries = num_retries
         self.per_try_timeout = per_try_timeout
         self.non_idempotent = non_idempotent
+        self.first_pause = first_pause
+        self.longest_pause = longest_pause
         self.conditions: RetryConditions = by_default(status_codes) if conditions is None else conditions
         #: Whether the outcome of calls counts: they may then be repeated, although their method is POST.
         self.judges_calls: bool = retry_on and len(self.conditions.call_statuses) > 0
@@ -103,15 +115,16 @@ class Timeouts:
 
 
 class Mirror:
-    """Mirrors `percent` of the requests to another cluster."""
+    """Mirrors `percent` of the requests to another cluster. `marks_host`: appends `-shadow` to the host of the copies."""
 
-    def __init__(self, cluster: str, percent: int) -> None:
+    def __init__(self, cluster: str, percent: float, marks_host: bool = False) -> None:
         self.cluster = cluster
         self.percent = percent
+        self.marks_host = marks_host
 
     def wants_one(self) -> bool:
         """Decides at random whether a request is mirrored."""
-        return random.random() * 100.0 < float(self.percent)
+        return random.random() * 100.0 < self.percent
 
 
 class ForwardOptions:
@@ -126,8 +139,18 @@ class ForwardOptions:
         mirrors: list[Mirror] | None = None,
         upstream_protocol: str = "",
         uses_host_name: bool = False,
+        *,
+        idle_timeout: float = 0.0,
+        longest_exchange: float = 0.0,
+        longest_call: float = 0.0,
+        unknown_cluster: Failure = CLUSTER_UNKNOWN,
     ) -> None:
-        """`uses_host_name`: set the Host header to the name of the selected host."""
+        """`uses_host_name`: set the Host header to the name of the selected host.
+
+        `idle_timeout`: seconds, instead of those of the listener. `longest_exchange`, `longest_call`: seconds from the
+        arrival of a request, or a gRPC call, to the end of its response. 0: no setting. `unknown_cluster`: the failure if
+        the cluster does not exist.
+        """
         self.subset = subset
         self.changes = changes
         self.retry_policy = retry_policy
@@ -135,6 +158,10 @@ class ForwardOptions:
         self.mirrors: list[Mirror] = [] if mirrors is None else mirrors
         self.upstream_protocol = upstream_protocol
         self.uses_host_name = uses_host_name
+        self.idle_timeout = idle_timeout
+        self.longest_exchange = longest_exchange
+        self.longest_call = longest_call
+        self.unknown_cluster = unknown_cluster
 
 
 class Forward(RouteAction):
@@ -151,6 +178,12 @@ class Forward(RouteAction):
         self.mirrors = options.mirrors
         self.upstream_protocol = options.upstream_protocol
         self.uses_host_name = options.uses_host_name
+        self.idle_timeout = options.idle_timeout
+        self.longest_exchange = options.longest_exchange
+        self.longest_call = options.longest_call
+        self.unknown_cluster = options.unknown_cluster
+        #: Whether the route limits the time in other ways than by `timeout`.
+        self.has_limits: bool = options.idle_timeout > 0 or options.longest_exchange > 0 or options.longest_call > 0
         #: Whether requests are forwarded unchanged, to any host of the cluster, without retries.
         self.is_plain: bool = (
             options.changes is None
@@ -158,6 +191,7 @@ class Forward(RouteAction):
             and not self.hash_policies
             and not self.mirrors
             and options.retry_policy is None
+            and not self.has_limits
         )
         #: The plan of all requests without constraints; must not be changed.
         self.plain_plan: ForwardPlan = ForwardPlan(timeout)
@@ -289,11 +323,28 @@ def _milliseconds(value: bytes | None, default: float) -> float:
 class Redirect(RouteAction):
     """Redirects to another location; missing parts and the query come from the request."""
 
-    def __init__(self, status: int, scheme: str, host: str, path: str) -> None:
+    def __init__(
+        self,
+        status: int,
+        scheme: str,
+        host: str,
+        path: str,
+        *,
+        port: int = 0,
+        rewrite: PathRewrite | None = None,
+        strips_query: bool = False,
+    ) -> None:
+        """`path` takes precedence over `rewrite` of the request's path; with a query it replaces the request's.
+
+        `port`: 0 for that of the request, unless it is the default of another scheme.
+        """
         self.status = status
         self._scheme = scheme
         self._host = host
         self._path = path
+        self._port: str = f":{port}" if port else ""
+        self._rewrite = rewrite
+        self._strips_query = strips_query
 
     def text(self) -> str:
         return f"redirect with status {self.status}"
@@ -302,15 +353,28 @@ class Redirect(RouteAction):
         """The value of the Location field."""
         scheme = self._scheme or head.scheme
         host = self._host or head.host
-        if self._scheme and self._scheme != head.scheme and not self._host:
+        if self._port and not self._host:
+            host = to_text(split_port(to_bytes(host))[0])
+        elif self._scheme and self._scheme != head.scheme and not self._host:
             old_port = {"http": ":443", "https": ":80"}.get(scheme, "")
             if old_port and host.endswith(old_port):
                 host = host[: -len(old_port)]
-        query = "" if head.raw_query is None else f"?{head.query}"
-        path = self._path or ("/" if head.path == "*" else head.path)
+        host += self._port if host else ""
+        has_query = head.raw_query is not None and not self._strips_query and "?" not in self._path
+        query = f"?{head.query}" if has_query else ""
+        path = self._path or self._rewritten(head)
         if not host:  # HTTP/1.0 requests may have none; then a path that begins with `//` would be taken for a host
             return f"/.{path}{query}" if path.startswith("//") else f"{path}{query}"
         return f"{scheme}://{host}{path}{query}"
+
+    def _rewritten(self, head: RequestHead) -> str:
+        """The path of the request, with the route's rewrite."""
+        if head.path == "*":
+            return "/"
+        if self._rewrite is None:
+            return head.path
+        path = escape(self._rewrite.apply(head.raw_path), PATH)
+        return to_text(path if path.startswith(b"/") else b"/" + path)
 
 
 class DirectResponse(RouteAction):

@@ -53,9 +53,20 @@ class HeaderAddition:
         self._append = append
         self._template = Template(value)
 
+    def value(self, exchange: Exchange) -> bytes:
+        """The value for one exchange."""
+        return self._template.value(exchange)
+
     def apply(self, headers: Headers, exchange: Exchange) -> None:
-        """Applies it. Appending joins values with commas, as in MOSN, except for Set-Cookie, which gets another line."""
-        value = self._template.value(exchange)
+        """Applies it."""
+        self.put(headers, self.value(exchange))
+
+    def overwrites(self) -> bool:
+        """Whether Envoy's order applies it before those that only add."""
+        return not self._append
+
+    def put(self, headers: Headers, value: bytes) -> None:
+        """Adds or sets `value`. Appending joins it with commas, as in MOSN; Set-Cookie gets another line."""
         name = self.name
         if name == b"set-cookie":
             if not self._append:
@@ -63,6 +74,29 @@ class HeaderAddition:
         else:
             if self._append and headers.get_raw(name) is not None:
                 value = b",".join([*[to_bytes(old) for old in headers.get_all(name.decode())], value])
+            headers.remove_raw(name)
+        headers.add_raw(name, value)
+
+
+class HeaderAction(HeaderAddition):
+    """A field to add to a message, or to set in it, in one of Envoy's ways: `append_action`."""
+
+    def __init__(self, name: str, value: str, action: str, keeps_empty: bool) -> None:
+        """`keeps_empty`: also add an empty value. Raises HeaderError like HeaderAddition."""
+        super().__init__(name, value, action in ("APPEND_IF_EXISTS_OR_ADD", "ADD_IF_ABSENT"))
+        self._keeps_empty = keeps_empty
+        self._needs_absence: bool = action == "ADD_IF_ABSENT"
+        self._needs_presence: bool = action == "OVERWRITE_IF_EXISTS"
+
+    def put(self, headers: Headers, value: bytes) -> None:
+        if not value and not self._keeps_empty:
+            return
+        name = self.name
+        if self._needs_absence or self._needs_presence:
+            exists = headers.get_raw(name) is not None
+            if exists is self._needs_absence:
+                return
+        if not self._append:
             headers.remove_raw(name)
         headers.add_raw(name, value)
 
@@ -75,6 +109,26 @@ class ChangeLevel:
         self.additions = additions
         self.removals: list[bytes] = [encode_name(name).lower() for name in removals]
 
+    def apply(self, headers: Headers, exchange: Exchange) -> None:
+        """Applies them."""
+        for addition in self.additions:
+            addition.apply(headers, exchange)
+        for name in self.removals:
+            headers.remove_raw(name)
+
+
+class EnvoyLevel(ChangeLevel):
+    """The fields that one level changes in Envoy's order: removes, sets, adds. Values are those after the removals."""
+
+    def apply(self, headers: Headers, exchange: Exchange) -> None:
+        for name in self.removals:
+            headers.remove_raw(name)
+        values = [addition.value(exchange) for addition in self.additions]
+        for sets in (True, False):
+            for addition, value in zip(self.additions, values, strict=True):
+                if addition.overwrites() is sets:
+                    addition.put(headers, value)
+
 
 class LevelChanges(HeaderChanges):
     """The changes of several levels, in order."""
@@ -84,10 +138,7 @@ class LevelChanges(HeaderChanges):
 
     def apply(self, headers: Headers, exchange: Exchange) -> None:
         for level in self._levels:
-            for addition in level.additions:
-                addition.apply(headers, exchange)
-            for name in level.removals:
-                headers.remove_raw(name)
+            level.apply(headers, exchange)
 
     def changes_field(self, name: bytes) -> bool:
         for level in self._levels:

@@ -15,13 +15,17 @@ from pymosn.api.exchange import Exchange
 from pymosn.api.upstream import Selection
 from pymosn.api.variables import cookie_values
 from pymosn.core.headers import joined, lower_name, to_bytes, to_text
+from pymosn.routing.conditions import query_value
 
 #: Result of `hash_value` if no policy has a value: any host can be selected.
 NO_HASH: Final[i64] = 0
 
 
 class HashPolicy:
-    """One component of the hash."""
+    """One component of the hash. `is_terminal`: once there is a value, the following ones are ignored."""
+
+    def __init__(self) -> None:
+        self.is_terminal = False
 
     def part(self, exchange: Exchange) -> bytes | None:
         """Its value in an exchange, or None."""
@@ -32,6 +36,7 @@ class HashHeader(HashPolicy):
     """A request header; several fields with one name are combined."""
 
     def __init__(self, name: str) -> None:
+        super().__init__()
         self._name = to_text(lower_name(name))
 
     def part(self, exchange: Exchange) -> bytes | None:
@@ -44,6 +49,7 @@ class HashCookie(HashPolicy):
 
     def __init__(self, name: str, path: str, ttl: float, generate: bool) -> None:
         """`ttl`: in seconds; 0 for a session cookie."""
+        super().__init__()
         self._name = name
         self._generate = generate
         attributes = f"; Path={path}" if path else ""
@@ -61,6 +67,17 @@ class HashCookie(HashPolicy):
         if not exchange.set_cookie.startswith(start):
             exchange.set_cookie = start + os.urandom(8).hex().encode() + self._attributes
         return exchange.set_cookie[len(start) :].partition(b";")[0]
+
+
+class HashQuery(HashPolicy):
+    """The first value of a query parameter, not decoded."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name: bytes = to_bytes(name)
+
+    def part(self, exchange: Exchange) -> bytes | None:
+        return query_value(exchange.request.raw_query, self._name)
 
 
 class HashSourceIp(HashPolicy):
@@ -91,6 +108,8 @@ def hash_value(policies: list[HashPolicy], exchange: Exchange) -> i64:
             else:
                 has_any = True
                 hasher.update(b"\x01" + len(part).to_bytes(4, "big") + part)
+            if policy.is_terminal and has_any:
+                break
         if not has_any:
             return NO_HASH
     number: i64 = int.from_bytes(hasher.digest(), "big") >> 1

@@ -16,7 +16,19 @@ from mypy_extensions import i64
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.routing import Route, RouteMatcher
-from pymosn.routing.matchers import ANY_SERVICE, AllOf, Header, Path, PathRegex, Prefix, Service, header_value, service_of
+from pymosn.routing.conditions import HeaderTest, part_of
+from pymosn.routing.matchers import (
+    ANY_SERVICE,
+    AllOf,
+    FoldedPrefix,
+    Header,
+    Path,
+    PathRegex,
+    Prefix,
+    Service,
+    header_value,
+    service_of,
+)
 from pymosn.routing.regex import PatternError, RegexSet
 
 #: A scan of fewer routes is faster than the lookups; from FEW_REGEXES on, regular expressions are searched for together.
@@ -56,11 +68,14 @@ class RouteIndex:
         # Lists of route positions in ascending order.
         self._paths: dict[bytes, list[int]] = {}
         self._prefixes: dict[bytes, list[int]] = {}
-        # By header name and value; `_services` by the value for `Service`.
+        self._folded_prefixes: dict[bytes, list[int]] = {}
+        # By header name and value: those of MOSN's conditions, and of Envoy's. `_services` by the value for `Service`.
         self._headers: dict[str, dict[str, list[int]]] = {}
+        self._tests: dict[str, dict[str, list[int]]] = {}
         self._services: dict[str, list[int]] = {}
         self._others: list[int] = []
         self._lengths: list[int] = []
+        self._folded_lengths: list[int] = []
         self._regex_groups: list[RegexGroup] = []
         if is_built:
             for _ in self.build():
@@ -75,6 +90,8 @@ class RouteIndex:
                 self._paths.setdefault(first.folded, []).append(position)
             elif isinstance(first, Prefix) and len(first.prefix) > 1:
                 self._prefixes.setdefault(first.prefix, []).append(position)
+            elif isinstance(first, FoldedPrefix) and len(first.folded) > 1:
+                self._folded_prefixes.setdefault(first.folded, []).append(position)
             elif isinstance(first, PathRegex):
                 regexes.append(position)
             elif not self._add_by_header(position, route.matcher):
@@ -82,6 +99,7 @@ class RouteIndex:
             if position % ROUTES_PER_STEP == ROUTES_PER_STEP - 1:
                 yield
         self._lengths = sorted({len(prefix) for prefix in self._prefixes})
+        self._folded_lengths = sorted({len(prefix) for prefix in self._folded_prefixes})
         # Compiling a set cannot be interrupted, and takes time for each of its expressions.
         for at in range(0, len(regexes), REGEXES_PER_SET):
             self._add_regexes(regexes[at : at + REGEXES_PER_SET])
@@ -98,6 +116,11 @@ class RouteIndex:
                 value = condition.expected.exact()
                 if value is not None:
                     self._headers.setdefault(condition.name, {}).setdefault(value, []).append(position)
+                    return True
+            elif isinstance(condition, HeaderTest):
+                value = condition.exact()
+                if value is not None:
+                    self._tests.setdefault(condition.name, {}).setdefault(value, []).append(position)
                     return True
         return False
 
@@ -118,14 +141,10 @@ class RouteIndex:
             positions = self._paths.get(path.lower())
             if positions is not None:
                 best = self._first(positions, best, exchange)
-        size: i64 = len(path)
-        for length in self._lengths:
-            if length > size:
-                break
-            positions = self._prefixes.get(path[:length])
-            if positions is not None:
-                best = self._first(positions, best, exchange)
-        if self._headers or self._services:
+        best = self._first_by_prefix(self._prefixes, self._lengths, path, best, exchange)
+        if self._folded_prefixes:
+            best = self._first_by_prefix(self._folded_prefixes, self._folded_lengths, path.lower(), best, exchange)
+        if self._headers or self._services or self._tests:
             best = self._first_by_header(best, exchange)
         best = self._first(self._others, best, exchange)
         for group in self._regex_groups:
@@ -135,10 +154,28 @@ class RouteIndex:
             best = self._first(positions, best, exchange)
         return self._routes[best] if best < len(self._routes) else None
 
+    def _first_by_prefix(
+        self, prefixes: dict[bytes, list[int]], lengths: list[int], path: bytes, best: i64, exchange: Exchange
+    ) -> i64:
+        size: i64 = len(path)
+        for length in lengths:
+            if length > size:
+                break
+            positions = prefixes.get(path[:length])
+            if positions is not None:
+                best = self._first(positions, best, exchange)
+        return best
+
     def _first_by_header(self, best: i64, exchange: Exchange) -> i64:
         request = exchange.request
         for name, by_value in self._headers.items():
             value = header_value(request, name)
+            if value is not None:
+                positions = by_value.get(value)
+                if positions is not None:
+                    best = self._first(positions, best, exchange)
+        for name, by_value in self._tests.items():
+            value = part_of(request, name)
             if value is not None:
                 positions = by_value.get(value)
                 if positions is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from mypy_extensions import i64
+
 from pymosn.api.exchange import Exchange
 from pymosn.api.routing import RouteMatcher
 from pymosn.api.variables import Variable, query_values
@@ -11,10 +13,11 @@ from pymosn.core.chars import TARGET, escape
 from pymosn.core.headers import joined, lower_name, to_bytes, to_text
 from pymosn.core.message import RequestHead
 from pymosn.core.secrets import REDACTED, is_credential, is_secret_parameter
-from pymosn.routing.regex import Regex
+from pymosn.routing.regex import Regex, whole
 
 #: The value of a `service` header match that accepts any service.
 ANY_SERVICE: Final = ".*"
+SLASH: Final[i64] = 47
 #: The header that names the service of a call.
 SERVICE: Final = "service"
 
@@ -52,6 +55,40 @@ class Prefix(RouteMatcher):
         return f"path prefix is {self.prefix.decode()}"
 
 
+class FoldedPrefix(RouteMatcher):
+    """The path has a prefix, in which ASCII letters are equal in either case."""
+
+    def __init__(self, prefix: str, is_separated: bool = False) -> None:
+        """`is_separated`: nothing or a slash must follow."""
+        self.folded: bytes = path_text(prefix).lower()
+        self._is_separated = is_separated
+
+    def matches(self, exchange: Exchange) -> bool:
+        path = exchange.request.raw_path.lower()
+        return path.startswith(self.folded) and (not self._is_separated or ends_segment(path, len(self.folded)))
+
+    def text(self) -> str:
+        what = "begins with the segments" if self._is_separated else "prefix is"
+        return f"path {what} {self.folded.decode()} (ignoring case)"
+
+
+class SeparatedPrefix(Prefix):
+    """The path is a prefix, or continues with a slash after it."""
+
+    def matches(self, exchange: Exchange) -> bool:
+        path = exchange.request.raw_path
+        return path.startswith(self.prefix) and ends_segment(path, len(self.prefix))
+
+    def text(self) -> str:
+        return f"path begins with the segments {self.prefix.decode()}"
+
+
+def ends_segment(path: bytes, end: i64) -> bool:
+    """Whether a segment of `path` ends at the offset `end`, which is at most its length."""
+    size: i64 = len(path)
+    return end == size or path[end] == SLASH
+
+
 class Path(RouteMatcher):
     """The path is equal to a text, ignoring case as in MOSN."""
 
@@ -67,19 +104,30 @@ class Path(RouteMatcher):
         return f"path is {self.path.decode()} (ignoring case)"
 
 
-class PathRegex(RouteMatcher):
-    """A regular expression matches a part of the path."""
+class ExactPath(Path):
+    """The path is equal to a text."""
 
-    def __init__(self, pattern: str) -> None:
+    def matches(self, exchange: Exchange) -> bool:
+        return exchange.request.raw_path == self.path
+
+    def text(self) -> str:
+        return f"path is {self.path.decode()}"
+
+
+class PathRegex(RouteMatcher):
+    """A regular expression matches a part of the path, or all of it."""
+
+    def __init__(self, pattern: str, is_whole: bool = False) -> None:
         """Raises PatternError."""
-        self.regex = Regex(pattern)
+        self.regex = Regex(whole(pattern) if is_whole else pattern)
+        self._shown: str = f"/{pattern}/ as a whole" if is_whole else f"/{pattern}/"
 
     def matches(self, exchange: Exchange) -> bool:
         path = exchange.request.raw_path
         return len(path) > 0 and self.regex.found_in(path)
 
     def text(self) -> str:
-        return f"path matches /{self.regex.pattern}/"
+        return f"path matches {self._shown}"
 
 
 class Text:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from pymosn.core.regex import MEMORY, PatternError, compiled, message, options
 
-__all__ = ["PatternError", "Regex", "RegexSet", "Replacement", "compiled", "template_parts"]
+__all__ = ["PatternError", "Regex", "RegexSet", "Replacement", "compiled", "template_parts", "whole"]
 
 #: Additional memory per pattern of a set.
 _SET_MEMORY: Final = 64 << 10
@@ -76,6 +76,12 @@ class Replacement:
                 out.append(part if isinstance(part, bytes) else match.group(part) or b"")
             end = match.end()
         return b"".join([*out, text[end:]]) if out else text
+
+
+def whole(pattern: str) -> str:
+    """The expression that matches a text only if `pattern` matches all of it. Raises PatternError."""
+    compiled(pattern)  # alone: `a)(b` is valid only inside the group
+    return f"\\A(?:{pattern})\\z"
 
 
 def template_parts(template: str, groups: int, names: dict[str, int]) -> list[bytes | int]:

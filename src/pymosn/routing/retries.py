@@ -19,7 +19,7 @@ _STATUSES: Final[dict[str, frozenset[int]]] = {
 #: Conditions on an attempt without a response.
 _RESETS: Final = ("reset", _SERVER_ERRORS, "gateway-error")
 #: What is always retried, because the host cannot have processed anything.
-_ALWAYS: Final = ("connect-failure", "refused-stream")
+_ALWAYS: Final = ("connect-failure", "refused-stream", "reset-before-request", "http3-post-connect-failure")
 #: gRPC statuses that may pass; the others are final.
 _CALLS: Final = ("cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable")
 

@@ -90,6 +90,10 @@ class RouteTable:
         for domain in virtual_host.domains:
             self._add_domain(domain.lower().encode(), virtual_host)
 
+    def alike(self) -> RouteTable:
+        """An empty table that matches domains in the same way."""
+        return RouteTable("")
+
     def _add_domain(self, domain: bytes, virtual_host: VirtualHost) -> None:
         if domain in (b"*", b"*:*"):
             if self._default is not None:
@@ -129,6 +133,73 @@ class RouteTable:
             if found is not None:
                 return found
         return self._default
+
+
+class _Prefixes:
+    """Domains that end in a wildcard: the longest prefix is used; the star must match at least one character."""
+
+    def __init__(self) -> None:
+        self._hosts: dict[bytes, VirtualHost] = {}
+        self._lengths: list[int] = []
+
+    def add(self, prefix: bytes, host: VirtualHost) -> None:
+        if prefix in self._hosts:
+            raise ValueError(f"two virtual hosts have the domain '{prefix.decode()}*'")
+        self._hosts[prefix] = host
+        self._lengths = sorted({*self._lengths, len(prefix)}, reverse=True)
+
+    def find(self, name: bytes) -> VirtualHost | None:
+        size: i64 = len(name)
+        for length in self._lengths:
+            if length < size:
+                found = self._hosts.get(name[:length])
+                if found is not None:
+                    return found
+        return None
+
+
+class EnvoyTable(RouteTable):
+    """A table whose domains are matched in Envoy's way.
+
+    Exact, then the longest `*suffix`, then the longest `prefix*`, then `*`. A domain is compared with the whole authority,
+    including its port, or with the host alone.
+    """
+
+    def __init__(self, name: str, ignores_port: bool) -> None:
+        super().__init__(name)
+        self._ignores_port = ignores_port
+        self._suffixes = _Suffixes()
+        self._prefixes = _Prefixes()
+
+    def alike(self) -> RouteTable:
+        return EnvoyTable("", self._ignores_port)
+
+    def _add_domain(self, domain: bytes, virtual_host: VirtualHost) -> None:
+        if domain == b"*":
+            if self._default is not None:
+                raise ValueError("two virtual hosts have the default domain *")
+            self._default = virtual_host
+            return
+        self._only_default = False
+        if domain.startswith(b"*"):
+            self._suffixes.add(domain[1:], virtual_host)
+        elif domain.endswith(b"*"):
+            self._prefixes.add(domain[:-1], virtual_host)
+        elif domain in self._exact:
+            raise ValueError(f"two virtual hosts have the domain {domain.decode()!r}")
+        else:
+            self._exact[domain] = virtual_host
+
+    def find_virtual_host(self, authority: bytes) -> VirtualHost | None:
+        if self._only_default:
+            return self._default
+        name = split_port(authority)[0] if self._ignores_port else authority
+        found = self._exact.get(name)
+        if found is None:
+            found = self._suffixes.find(name)
+        if found is None:
+            found = self._prefixes.find(name)
+        return self._default if found is None else found
 
 
 def split_port(authority: bytes) -> tuple[bytes, bytes]:

@@ -1,15 +1,14 @@
 """Checks router tables: domains, matches, actions and references to clusters."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
-from pymosn.api.variables import FOREIGN, OWN, PREFIXES, SETTABLE, is_known
 from pymosn.config.check.clusters import check_cluster_name
 from pymosn.config.check.filters import check_route_settings
+from pymosn.config.check.matches import check_match, check_variable_name, present
 from pymosn.config.check.protocols import NO_CHOICE, check_protocol, clusters_of, protocols_of
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import (
-    HeaderMatch,
     Redirect,
     Route,
     RouteAction,
@@ -18,18 +17,18 @@ from pymosn.config.schema import (
     Server,
     VirtualHost,
 )
-from pymosn.config.schema.router import HeaderChanges, RetryPolicy, VariableMatch
+from pymosn.config.schema.router import HeaderChanges, HeaderToAdd, RegexRewrite, RetryPolicy
 from pymosn.core.addresses import port_number
 from pymosn.core.headers import is_token
 from pymosn.core.uri import has_dot_segment, is_host
-from pymosn.filters.settings import Block
-from pymosn.routing.changes import ChangeLevel, HeaderAddition
-from pymosn.routing.expressions import Expression
-from pymosn.routing.regex import Regex, Replacement
+from pymosn.routing.changes import ChangeLevel, HeaderAction, HeaderAddition
+from pymosn.routing.regex import Replacement
 from pymosn.routing.retries import CONDITIONS, STATUS_CODES, condition_names
 from pymosn.upstream.way_out import WayOut
 
 REDIRECT_CODES = (301, 302, 303, 307, 308)
+NOT_FOUND_CODES = (404, 500, 503)
+_NO_PREFIX = "has no effect on a route without prefix or path, as in MOSN; regex_rewrite works on any route"
 _FATE = "answer 404"
 _DOTS = "must not contain the segment `.` or `..`: a rewrite that climbs is answered with 400"
 #: The value of `Path=` in a cookie (RFC 6265 section 4.1.1).
@@ -51,7 +50,7 @@ def check_tables(
         elif (earlier := seen.setdefault(name, table_path)) != table_path:
             message = f"replaces the router table of the same name in {report.line(earlier)}, as in MOSN"
             report.warning(f"{table_path}.router_config_name", message, name)
-        _check_table(table, table_path, report, clusters)
+        check_table(table, table_path, report, clusters)
         _check_transcoded(table, table_path, report, protocols_of(server, name), ways)
 
 
@@ -85,35 +84,40 @@ def _transcoded_to(action: RouteAction, spoken: Collection[str], ways: Mapping[s
     return ""
 
 
-def _check_table(table: RouterConfiguration, path: str, report: Diagnostics, clusters: Collection[str]) -> None:
+def check_table(table: RouterConfiguration, path: str, report: Diagnostics, clusters: Collection[str]) -> None:
+    """Check one table. `clusters`: the names of all clusters."""
     domains: dict[str, str] = {}
     _check_header_changes(table, path, report)
     for i, host in enumerate(table.virtual_hosts):
         inner = f"{path}.virtual_hosts[{i}]"
-        _check_domains(host, inner, report, domains)
+        _check_domains(host, inner, report, domains, bool(table.envoy_domains))
         _check_header_changes(host, inner, report)
         check_route_settings(host.per_filter_config, f"{inner}.per_filter_config", report)
         for j, route in enumerate(host.routers):
             _check_route(route, f"{inner}.routers[{j}]", report, clusters)
 
 
-def _check_domains(host: VirtualHost, path: str, report: Diagnostics, seen: dict[str, str]) -> None:
+def _check_domains(host: VirtualHost, path: str, report: Diagnostics, seen: dict[str, str], is_envoy: bool) -> None:
     if not host.domains:
         report.warning(f"{path}.domains", "no domains: this virtual host never matches")
     for i, domain in enumerate(host.domains):
         inner = f"{path}.domains[{i}]"
-        if fault := domain_fault(domain):
+        if fault := domain_fault(domain, is_envoy):
             report.error(inner, fault, domain)
             continue
         lowered = domain.lower()
-        key = "*" if lowered in ("*", "*:*") else lowered
+        key = "*" if lowered == "*" or (lowered == "*:*" and not is_envoy) else lowered
         if (earlier := seen.setdefault(key, inner)) != inner:
             what = "default domain" if key == "*" else "domain"
             report.error(inner, f"duplicate {what}; first defined in {report.line(earlier)}", domain)
 
 
-def domain_fault(domain: str) -> str | None:
-    """The error of a domain of a virtual host, None if it is valid."""
+def domain_fault(domain: str, is_envoy: bool = False) -> str | None:
+    """The error of a domain of a virtual host, None if it is valid. `is_envoy`: it may also end in `*`."""
+    if is_envoy:
+        if not domain:
+            return "a domain must not be empty"
+        return "`*` is only allowed at the start or at the end of a domain" if "*" in domain[1:-1] else None
     host, _, port = domain.rpartition(":")
     if not host or domain.endswith("]"):
         host, port = domain, "*"
@@ -128,27 +132,21 @@ def domain_fault(domain: str) -> str | None:
 
 def _check_route(route: Route, path: str, report: Diagnostics, clusters: Collection[str]) -> None:
     check_route_settings(route.per_filter_config, f"{path}.per_filter_config", report)
-    _check_match(route.match, f"{path}.match", report)
+    check_match(route.match, f"{path}.match", report)
     # In the order of precedence in MOSN.
-    actions = _present(route, ("direct_response", "redirect", "route"), path, report, suffix="")
+    actions = present(route, ("direct_response", "redirect", "route"), path, report, suffix="")
     if not actions and not report.has_bad_within(path):
         report.error(path, "a route needs one of route, redirect and direct_response")
     if route.redirect is not None:
-        _check_redirect(route.redirect, f"{path}.redirect", report)
+        _check_redirect(route, route.redirect, f"{path}.redirect", report)
+    _check_additions(route.response_headers_to_add, f"{path}.response_headers_to_add", "response", report)
+    _check_removals(route.response_headers_to_remove, f"{path}.response_headers_to_remove", "response", report)
     if route.direct_response is not None and not 200 <= route.direct_response.status <= 599:
         status = route.direct_response.status
         report.error(f"{path}.direct_response.status", "must be a status code from 200 to 599", status)
     if route.route is not None and actions[0] == "route":
         _check_target(route, route.route, f"{path}.route", report, clusters)
         _check_mirrors(route, f"{path}.request_mirror_policies", report, clusters)
-
-
-def _present(block: Block, keys: Iterable[str], path: str, report: Diagnostics, suffix: str = ", as in MOSN") -> list[str]:
-    """The keys that are set, of those that exclude each other in this order; all but the first have no effect."""
-    present = [key for key in keys if getattr(block, key) not in (None, "", False, [])]
-    for key in present[1:]:
-        report.warning(f"{path}.{key}", f"has no effect together with {present[0]}{suffix}")
-    return present
 
 
 def _check_mirrors(route: Route, path: str, report: Diagnostics, clusters: Collection[str]) -> None:
@@ -159,57 +157,17 @@ def _check_mirrors(route: Route, path: str, report: Diagnostics, clusters: Colle
             check_cluster_name(policy.cluster, f"{inner}.cluster", report, clusters, "log an error per request")
 
 
-def _check_match(match: RouteMatch, path: str, report: Diagnostics) -> None:
-    _present(match, ("prefix", "path", "regex", "variables", "dsl_expressions"), path, report)
-    if match.regex:
-        _check_regex(match.regex, f"{path}.regex", report)
-    _check_values(match.headers, f"{path}.headers", "a header match", report)
-    _check_values(match.query_parameters, f"{path}.query_parameters", "a query parameter match", report)
-    for i, variable in enumerate(match.variables):
-        _check_variable(variable, f"{path}.variables[{i}]", report)
-    for i, entry in enumerate(match.dsl_expressions):
-        inner = f"{path}.dsl_expressions[{i}].expression"
-        report.attempt(inner, Expression, entry.expression, value=entry.expression)
-
-
-def _check_values(matches: list[HeaderMatch], path: str, what: str, report: Diagnostics) -> None:
-    for i, match in enumerate(matches):
-        if not match.name:
-            report.error(f"{path}[{i}].name", f"{what} needs a name")
-        if match.regex:
-            _check_regex(match.value, f"{path}[{i}].value", report)
-
-
-def _check_variable(match: VariableMatch, path: str, report: Diagnostics) -> None:
-    check_variable_name(match.name, f"{path}.name", report)
-    if match.model.lower() not in ("", "and", "or"):
-        report.error(f"{path}.model", "must be and or or", match.model)
-    if match.regex:
-        _check_regex(match.regex, f"{path}.regex", report)
-        if match.value:
-            report.warning(f"{path}.value", "has no effect together with regex, as in MOSN")
-
-
-def check_variable_name(name: str, path: str, report: Diagnostics) -> None:
-    """Check the name of a variable; an unknown one may still be set by a filter."""
-    if not name:
-        report.error(path, "missing variable name")
-    elif not is_known(name):
-        message = "unknown variable: it has a value only if a filter sets it"
-        report.warning(path, message, name, [*OWN, *FOREIGN, *SETTABLE, *PREFIXES])
-
-
-def _check_regex(pattern: str, path: str, report: Diagnostics) -> None:
-    report.attempt(path, Regex, pattern, value=pattern, prefix="not a regular expression (RE2): ")
-
-
-def _check_redirect(redirect: Redirect, path: str, report: Diagnostics) -> None:
+def _check_redirect(route: Route, redirect: Redirect, path: str, report: Diagnostics) -> None:
     if redirect.response_code not in REDIRECT_CODES:
         codes = ", ".join(map(str, REDIRECT_CODES))
         report.error(f"{path}.response_code", f"must be one of {codes}", redirect.response_code)
     scheme = redirect.scheme_redirect
     if scheme and not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
         report.error(f"{path}.scheme_redirect", "not a URL scheme", scheme)
+    present(redirect, ("path_redirect", "prefix_rewrite", "regex_rewrite"), path, report, suffix="")
+    if redirect.prefix_rewrite and not _has_prefix(route.match):
+        report.warning(f"{path}.prefix_rewrite", _NO_PREFIX, redirect.prefix_rewrite)
+    _check_replacement(redirect.regex_rewrite, f"{path}.regex_rewrite", report)
 
 
 def _check_target(route: Route, action: RouteAction, path: str, report: Diagnostics, clusters: Collection[str]) -> None:
@@ -227,11 +185,24 @@ def _check_target(route: Route, action: RouteAction, path: str, report: Diagnost
     _check_rewrites(route.match, action, path, report)
     _check_header_changes(action, path, report)
     _check_hash_policies(action, path, report)
+    if action.no_timeout and action.timeout not in (0.0, RouteAction().timeout):
+        report.warning(f"{path}.timeout", "has no effect together with no_timeout")
+    if action.cluster_not_found_response_code not in NOT_FOUND_CODES:
+        codes = ", ".join(map(str, NOT_FOUND_CODES))
+        at = f"{path}.cluster_not_found_response_code"
+        report.error(at, f"must be one of {codes}", action.cluster_not_found_response_code)
 
 
 def _check_retries(policy: RetryPolicy | None, path: str, report: Diagnostics) -> None:
-    """Check the conditions of a retry policy."""
-    if policy is None or isinstance(policy.retry_on, bool):
+    """Check the conditions and pauses of a retry policy."""
+    if policy is None:
+        return
+    pause = policy.retry_back_off
+    if pause is not None and pause.base_interval <= 0:
+        report.error(f"{path}.retry_back_off.base_interval", "must be positive")
+    elif pause is not None and 0 < pause.max_interval < pause.base_interval:
+        report.error(f"{path}.retry_back_off.max_interval", "must not be less than base_interval")
+    if isinstance(policy.retry_on, bool):
         return
     for name in condition_names(policy.retry_on):
         if name not in CONDITIONS:
@@ -244,55 +215,85 @@ def _check_weighted(action: RouteAction, path: str, report: Diagnostics, cluster
     if action.cluster_name:
         report.warning(f"{path}.cluster_name", "has no effect together with weighted_clusters, as in MOSN")
     for i, entry in enumerate(action.weighted_clusters):
-        inner = f"{path}.weighted_clusters[{i}].cluster.name"
-        check_cluster_name(entry.cluster.name, inner, report, clusters, _FATE)
+        inner = f"{path}.weighted_clusters[{i}].cluster"
+        cluster = entry.cluster
+        check_cluster_name(cluster.name, f"{inner}.name", report, clusters, _FATE)
+        _check_header_changes(cluster, inner, report)
+        check_route_settings(cluster.per_filter_config, f"{inner}.per_filter_config", report)
+        if cluster.host_rewrite and not is_host(cluster.host_rewrite.encode()):
+            report.error(f"{inner}.host_rewrite", "not a host", cluster.host_rewrite)
     if not sum(entry.cluster.weight for entry in action.weighted_clusters):
         report.error(f"{path}.weighted_clusters", "the weights must not all be 0")
 
 
 def _check_rewrites(match: RouteMatch, action: RouteAction, path: str, report: Diagnostics) -> None:
     """Check prefix_rewrite, regex_rewrite and host_rewrite of a route."""
-    if action.prefix_rewrite and not match.prefix and not match.path:
-        message = "has no effect on a route without prefix or path, as in MOSN; regex_rewrite works on any route"
-        report.warning(f"{path}.prefix_rewrite", message, action.prefix_rewrite)
+    if action.prefix_rewrite and not _has_prefix(match):
+        report.warning(f"{path}.prefix_rewrite", _NO_PREFIX, action.prefix_rewrite)
     if has_dot_segment(f"/{action.prefix_rewrite}".encode()):
         report.error(f"{path}.prefix_rewrite", _DOTS, action.prefix_rewrite)
     rewrite = action.regex_rewrite
     if rewrite is not None and action.prefix_rewrite:
         report.warning(f"{path}.regex_rewrite", "has no effect together with prefix_rewrite, as in MOSN")
-    elif rewrite is not None and rewrite.pattern.regex:
-        regex, substitution = rewrite.pattern.regex, rewrite.substitution
-        report.attempt(f"{path}.regex_rewrite", Replacement, regex, substitution, prefix="cannot be used: ")
-        if has_dot_segment(substitution.encode()):
-            report.error(f"{path}.regex_rewrite.substitution", _DOTS, substitution)
+    else:
+        _check_replacement(rewrite, f"{path}.regex_rewrite", report)
+    _check_replacement(action.host_rewrite_path_regex, f"{path}.host_rewrite_path_regex", report)
     if action.host_rewrite and not is_host(action.host_rewrite.encode()):
         report.error(f"{path}.host_rewrite", "not a host", action.host_rewrite)
-    _present(action, ("host_rewrite", "auto_host_rewrite_header", "auto_host_rewrite"), path, report)
+    hosts = ("host_rewrite", "auto_host_rewrite_header", "auto_host_rewrite", "host_rewrite_path_regex")
+    present(action, hosts, path, report)
+
+
+def _has_prefix(match: RouteMatch) -> bool:
+    """Whether a part of the path has matched that can be replaced."""
+    return bool(match.prefix or match.path or (not match.regex and (match.path_separated_prefix or match.path_regex)))
+
+
+def _check_replacement(rewrite: RegexRewrite | None, path: str, report: Diagnostics) -> None:
+    if rewrite is None or not rewrite.pattern.regex:
+        return
+    regex, substitution = rewrite.pattern.regex, rewrite.substitution
+    report.attempt(path, Replacement, regex, substitution, prefix="cannot be used: ")
+    if has_dot_segment(substitution.encode()):
+        report.error(f"{path}.substitution", _DOTS, substitution)
 
 
 def _check_header_changes(level: HeaderChanges, path: str, report: Diagnostics) -> None:
     """Check the header changes of a route, a virtual host or a table."""
     for side in ("request", "response"):
-        for i, entry in enumerate(getattr(level, f"{side}_headers_to_add")):
-            inner = f"{path}.{side}_headers_to_add[{i}].header"
-            if side == "request" and entry.header.key.lower() == "host":
-                report.error(f"{inner}.key", "use host_rewrite to change the host", entry.header.key)
-            else:
-                report.attempt(inner, HeaderAddition, entry.header.key, entry.header.value, entry.append)
-        for i, name in enumerate(getattr(level, f"{side}_headers_to_remove")):
-            inner = f"{path}.{side}_headers_to_remove[{i}]"
-            if side == "request" and name.lower() == "host":
-                report.error(inner, "the host of a request cannot be removed", name)
-            else:
-                report.attempt(inner, ChangeLevel, [], [name])
+        to_add, to_remove = f"{side}_headers_to_add", f"{side}_headers_to_remove"
+        _check_additions(getattr(level, to_add), f"{path}.{to_add}", side, report)
+        _check_removals(getattr(level, to_remove), f"{path}.{to_remove}", side, report)
+
+
+def _check_additions(entries: list[HeaderToAdd], path: str, side: str, report: Diagnostics) -> None:
+    for i, entry in enumerate(entries):
+        inner = f"{path}[{i}].header"
+        header = entry.header
+        if side == "request" and header.key.lower() == "host":
+            report.error(f"{inner}.key", "use host_rewrite to change the host", header.key)
+        elif entry.append_action:
+            report.attempt(inner, HeaderAction, header.key, header.value, entry.append_action, entry.keep_empty_value)
+        else:
+            report.attempt(inner, HeaderAddition, header.key, header.value, entry.append)
+
+
+def _check_removals(names: list[str], path: str, side: str, report: Diagnostics) -> None:
+    for i, name in enumerate(names):
+        if side == "request" and name.lower() == "host":
+            report.error(f"{path}[{i}]", "the host of a request cannot be removed", name)
+        else:
+            report.attempt(f"{path}[{i}]", ChangeLevel, [], [name])
 
 
 def _check_hash_policies(action: RouteAction, path: str, report: Diagnostics) -> None:
     """Check that each entry has one source, and that its cookie is valid."""
     for i, entry in enumerate(action.hash_policy):
         inner = f"{path}.hash_policy[{i}]"
-        if not _present(entry, ("header", "cookie", "source_ip"), inner, report):
-            report.error(inner, "needs one of header, cookie and source_ip")
+        if not present(entry, ("header", "cookie", "source_ip", "query_parameter"), inner, report):
+            report.error(inner, "needs one of header, cookie, source_ip and query_parameter")
+        if entry.query_parameter is not None and not entry.query_parameter.name:
+            report.error(f"{inner}.query_parameter.name", "missing parameter name")
         if entry.header is not None and not entry.header.key:
             report.error(f"{inner}.header.key", "missing header name")
         cookie = entry.cookie

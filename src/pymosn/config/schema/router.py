@@ -1,11 +1,24 @@
 """Router tables: `servers[0].routers[]`, and the `config` of the old `connection_manager` filter."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-from pymosn.filters.settings import AnyMap, Block, Duration, HeaderMatch, Percent, Unsigned, ignored, own, works
+from pymosn.filters.settings import (
+    AnyMap,
+    Block,
+    Duration,
+    HeaderMatch,
+    Port,
+    Share,
+    StrictBlock,
+    Unsigned,
+    ignored,
+    own,
+    works,
+)
 
+_INNER = "before those of the route"
 _ADD = "`%variable%` may be part of a value; in MOSN only the whole value"
 
 
@@ -19,6 +32,11 @@ class HeaderToAdd(Block, kw_only=True):
 
     header: HeaderPair = msgspec.field(default_factory=HeaderPair)
     append: bool = True
+    append_action: Annotated[
+        Literal["", "APPEND_IF_EXISTS_OR_ADD", "ADD_IF_ABSENT", "OVERWRITE_IF_EXISTS_OR_ADD", "OVERWRITE_IF_EXISTS"],
+        own("instead of `append`; appending adds a field, instead of joining the values"),
+    ] = ""
+    keep_empty_value: Annotated[bool, own("with `append_action`: also add a field whose value is empty")] = False
 
 
 class HeaderChanges(Block, kw_only=True):
@@ -28,6 +46,15 @@ class HeaderChanges(Block, kw_only=True):
     request_headers_to_remove: list[str] = []
     response_headers_to_add: Annotated[list[HeaderToAdd], works(_ADD)] = []
     response_headers_to_remove: list[str] = []
+
+
+class InnerHeaderChanges(HeaderChanges, kw_only=True):
+    """Changes to headers at a level that MOSN does not have."""
+
+    request_headers_to_add: Annotated[list[HeaderToAdd], own(_INNER)] = []
+    request_headers_to_remove: Annotated[list[str], own(_INNER)] = []
+    response_headers_to_add: Annotated[list[HeaderToAdd], own(_INNER)] = []
+    response_headers_to_remove: Annotated[list[str], own(_INNER)] = []
 
 
 class FilterMetadata(Block, kw_only=True):
@@ -63,6 +90,14 @@ class RouteMatch(Block, kw_only=True):
     prefix: Annotated[str, works("case-sensitive")] = ""
     path: Annotated[str, works("compared case-insensitively, as MOSN does")] = ""
     regex: Annotated[str, works("RE2, searched anywhere in the path")] = ""
+    path_separated_prefix: Annotated[str, own("`/a` matches `/a` and `/a/b`, but not `/ab`")] = ""
+    path_regex: Annotated[str, own("RE2, must match the whole path")] = ""
+    connect: Annotated[bool, own("CONNECT requests only")] = False
+    case_sensitive: Annotated[
+        bool | None, own("of `prefix`, `path` and `path_separated_prefix`; default: only `path` ignores case")
+    ] = None
+    percent: Annotated[Share | None, own("percentage of the requests that match, with decimals")] = None
+    grpc: Annotated[bool, own("gRPC requests only, by their content type")] = False
     headers: Annotated[
         list[HeaderMatch], works("in addition to any other condition; a single `service` header alone is MOSN's RPC rule")
     ] = []
@@ -75,12 +110,14 @@ class RouteMatch(Block, kw_only=True):
     ] = []
 
 
-class WeightedTarget(Block, kw_only=True):
+class WeightedTarget(InnerHeaderChanges, kw_only=True):
     """One of several clusters that share a route's requests."""
 
     name: str = ""
     weight: Unsigned = 0
     metadata_match: Annotated[Metadata | None, works("labels that hosts of this cluster must have")] = None
+    host_rewrite: Annotated[str, own("instead of that of the route")] = ""
+    per_filter_config: Annotated[AnyMap, own("takes precedence over that of the route")] = {}
 
 
 class WeightedCluster(Block, kw_only=True):
@@ -101,12 +138,27 @@ class HashCookie(Block, kw_only=True):
     ttl: Annotated[Duration, works("lifetime of a new cookie; 0: the session")] = 0.0
 
 
+class HashQueryParameter(StrictBlock, kw_only=True):
+    """Hash over the first value of a query parameter."""
+
+    name: Annotated[str, own("of the parameter; its value is not decoded")] = ""
+
+
 class HashPolicy(Block, kw_only=True):
     """The input of consistent-hash balancers."""
 
     header: HashHeader | None = None
     cookie: HashCookie | None = None
     source_ip: AnyMap | None = None
+    query_parameter: HashQueryParameter | None = None
+    terminal: Annotated[bool, own("if this entry or one before it has a value, the following ones are ignored")] = False
+
+
+class BackOff(StrictBlock, kw_only=True):
+    """The pause before a retry: random, up to `base_interval`, which doubles with each retry."""
+
+    base_interval: Annotated[Duration, own("of the first retry")] = 0.025
+    max_interval: Annotated[Duration, own("0 means ten times `base_interval`")] = 0.0
 
 
 class RetryPolicy(Block, kw_only=True):
@@ -122,6 +174,9 @@ class RetryPolicy(Block, kw_only=True):
     retry_non_idempotent: Annotated[
         bool, own("also POST, PATCH and the like if a host may have processed them; MOSN always does")
     ] = False
+    retry_back_off: Annotated[
+        BackOff | None, own("default: none before the first retry, then random, up to 25 ms, increasing to 250 ms")
+    ] = None
 
 
 class Re2Options(Block, kw_only=True):
@@ -143,7 +198,7 @@ class RegexRewrite(Block, kw_only=True):
 
 
 class RouteAction(HeaderChanges, kw_only=True):
-    """`route`: send the request to a cluster. A timeout of 0 means the 60 s default."""
+    """`route`: send the request to a cluster. A `timeout` of 0 means the 60 s default."""
 
     cluster_name: str = ""
     cluster_variable: Annotated[str, works("a request without a value gets 404")] = ""
@@ -159,6 +214,15 @@ class RouteAction(HeaderChanges, kw_only=True):
     metadata_match: Annotated[Metadata | None, works("labels that eligible hosts must have")] = None
     hash_policy: Annotated[list[HashPolicy], works("all entries are used, in order; in MOSN only the first")] = []
     timeout: Annotated[Duration, works("the request header `x-mosn-global-timeout` (milliseconds) takes precedence")] = 60.0
+    no_timeout: Annotated[bool, own("no limit instead of `timeout`")] = False
+    idle_timeout: Annotated[
+        Duration | None, own("instead of the listener's `stream_idle_timeout`, once the request is routed; 0: no limit")
+    ] = None
+    max_stream_duration: Annotated[Duration, own("limit of the whole exchange, from the request's arrival; 0: none")] = 0.0
+    max_grpc_timeout: Annotated[Duration, own("the same for gRPC calls, whatever deadline the client sets; 0: none")] = 0.0
+    cluster_not_found_response_code: Annotated[
+        Unsigned, own("404, 500 or 503: the response if the cluster does not exist; MOSN responds with 404")
+    ] = 404
     retry_policy: Annotated[
         RetryPolicy | None,
         works("`retry_on: false` disables retries; without a policy only connect failures are retried, on other hosts"),
@@ -166,6 +230,8 @@ class RouteAction(HeaderChanges, kw_only=True):
     prefix_rewrite: Annotated[str, works("prefix and path matches; takes precedence over regex_rewrite")] = ""
     regex_rewrite: Annotated[RegexRewrite | None, works("on any route")] = None
     host_rewrite: Annotated[str, works("takes precedence over the next two")] = ""
+    host_rewrite_path_regex: Annotated[RegexRewrite | None, own("the host is the path after this replacement")] = None
+    append_x_forwarded_host: Annotated[bool, own("a rewritten host is appended to X-Forwarded-Host")] = False
     auto_host_rewrite_header: Annotated[str, works("an invalid host is ignored")] = ""
     auto_host_rewrite: Annotated[bool, works("hosts with a `hostname`, in clusters of any type; MOSN: STRICT_DNS only")] = (
         False
@@ -176,9 +242,13 @@ class Redirect(Block, kw_only=True):
     """`redirect`: respond with a Location; missing parts are those of the request."""
 
     response_code: int = 301
-    path_redirect: str = ""
+    path_redirect: Annotated[str, works("with a query of its own instead of the request's, if it has one")] = ""
     host_redirect: str = ""
     scheme_redirect: str = ""
+    port_redirect: Annotated[Port, own("replaces the port of the request; with `host_redirect` it is appended")] = 0
+    prefix_rewrite: Annotated[str, own("replaces the matched part of the path; instead of `path_redirect`")] = ""
+    regex_rewrite: Annotated[RegexRewrite | None, own("on the path; instead of `path_redirect`")] = None
+    strip_query: Annotated[bool, own("without the request's query")] = False
 
 
 class DirectResponse(Block, kw_only=True):
@@ -192,13 +262,15 @@ class MirrorPolicy(Block, kw_only=True):
     """Copies of requests to another cluster."""
 
     cluster: str = ""
-    percent: Percent = 0
+    percent: Annotated[Share, works("with decimals; in MOSN only whole numbers")] = 0.0
+    shadow_host_suffix: Annotated[bool, own("append `-shadow` to the host of copies, as Envoy does")] = False
     trace_sampled: Annotated[Any, ignored("MOSN does not use it either")] = None
 
 
 class Route(Block, kw_only=True):
     """One entry of `routers`: a match and one action. The first match wins."""
 
+    name: Annotated[str, own("for people: in logs as `%route_label%`; need not be unique")] = ""
     match: RouteMatch = msgspec.field(default_factory=RouteMatch)
     route: RouteAction | None = None
     redirect: Redirect | None = None
@@ -211,6 +283,10 @@ class Route(Block, kw_only=True):
         MirrorPolicy | list[MirrorPolicy] | None,
         works("also without the `mirror` filter; an array is pymosn's own; see docs/operations.md"),
     ] = None
+    response_headers_to_add: Annotated[
+        list[HeaderToAdd], own("also for redirects and direct responses; after those in `route`")
+    ] = []
+    response_headers_to_remove: Annotated[list[str], own("as `response_headers_to_add`")] = []
 
     def mirror_policies(self) -> list[MirrorPolicy]:
         """`request_mirror_policies`, in either form."""
@@ -230,6 +306,9 @@ class VirtualHost(HeaderChanges, kw_only=True):
         AnyMap, works("for filters: `exchange.route_config(name)`; the route takes precedence over the virtual host")
     ] = {}
     require_tls: Annotated[Any, ignored("MOSN does not use it either")] = None
+    include_request_attempt_count: Annotated[
+        bool, own("send `x-envoy-attempt-count`, the number of the attempt, with requests")
+    ] = False
 
 
 class RouterConfiguration(HeaderChanges, kw_only=True):
@@ -238,3 +317,16 @@ class RouterConfiguration(HeaderChanges, kw_only=True):
     router_config_name: str = ""
     virtual_hosts: list[VirtualHost] = []
     router_configs: Annotated[str, works("directory of one virtual host per JSON file, read at load")] = ""
+    envoy_domains: Annotated[
+        Literal["", "with_port", "any_port"],
+        own(
+            "match domains as Envoy does: exact, longest `*suffix`, longest `prefix*`, `*`; with the port of the request, "
+            "or without it"
+        ),
+    ] = ""
+    remove_headers_first: Annotated[
+        bool, own("Envoy's order: each level removes headers before it adds others, instead of after")
+    ] = False
+    most_specific_header_mutations_wins: Annotated[
+        bool, own("the table's header changes are applied first and the route's last, instead of the other way round")
+    ] = False

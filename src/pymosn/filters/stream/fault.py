@@ -11,10 +11,10 @@ from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.routing import RouteMatcher
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.failure import FAULT_INJECTED
+from pymosn.filters.header_matches import header_matcher
 from pymosn.filters.settings import Block, Duration, HeaderMatch, Percent, works
 from pymosn.filters.spec import FilterSpec, RouteSpec
 from pymosn.filters.stream.problems import Problems
-from pymosn.routing.matchers import header_condition
 from pymosn.routing.regex import PatternError
 
 NAME: Final = "fault"
@@ -55,9 +55,11 @@ class Faults:
             path = f".headers[{i}]"
             problems.require(match.name, f"{path}.name", "a header match needs a name")
             try:
-                self._conditions.append(header_condition(match.name, match.value, match.regex))
+                self._conditions.append(header_matcher(match))
             except PatternError as error:
                 problems.add(f"{path}.value", f"not a regular expression (RE2): {error}")
+            except ValueError as error:
+                problems.add(path, str(error))
         delay, abort = settings.delay or Delay(), settings.abort or Abort()
         self.delay = delay.fixed_delay
         self.delay_percentage = delay.percentage if delay.fixed_delay else 0

@@ -6,6 +6,9 @@ docs/xds-fields.md is generated from this table and from what the converters rea
 from collections.abc import Mapping
 from typing import Final
 
+#: Why limits of what is kept of a body do not matter.
+_KEPT: Final = "what is kept of a body for retries and copies has a limit of its own"
+
 
 def _in(package: str, fields: Mapping[str, str]) -> dict[str, str]:
     """The fields of the messages of one package, by their full names."""
@@ -119,6 +122,26 @@ HARMLESS: Final[Mapping[str, str]] = {
             "ApiConfigSource.request_timeout": "of REST only",
             "DataSource.watched_directory": "changed files are always noticed",
             "GrpcService.GoogleGrpc.stat_prefix": "names Envoy's statistics",
+        },
+    ),
+    **_in(
+        "envoy.config.route.v3",
+        {
+            "Route.decorator": "names the operation of traces",
+            "Route.metadata": "for statistics and filters of other systems",
+            "Route.per_request_buffer_limit_bytes": _KEPT,
+            "Route.request_body_buffer_limit": _KEPT,
+            "Route.stat_prefix": "names Envoy's statistics",
+            "Route.tracing": "sampling of traces",
+            "RouteAction.RequestMirrorPolicy.trace_sampled": "sampling of traces",
+            "RouteAction.early_data_policy": "requests are never accepted as TLS early data",
+            "RouteConfiguration.metadata": "for statistics and filters of other systems",
+            "RouteConfiguration.validate_clusters": "a cluster may come after the route to it",
+            "VirtualHost.metadata": "for statistics and filters of other systems",
+            "VirtualHost.per_request_buffer_limit_bytes": _KEPT,
+            "VirtualHost.request_body_buffer_limit": _KEPT,
+            "VirtualHost.virtual_clusters": "statistics of groups of requests",
+            "WeightedCluster.runtime_key_prefix": "there is no run-time layer that overrides weights",
         },
     ),
     **_in(

@@ -25,6 +25,7 @@ MODULES: Final[Mapping[str, str]] = {
     "envoy.config.cluster.v3.Cluster": "envoy.config.cluster.v3.cluster_pb2",
     "envoy.config.endpoint.v3.ClusterLoadAssignment": "envoy.config.endpoint.v3.endpoint_pb2",
     "envoy.config.listener.v3.Listener": "envoy.config.listener.v3.listener_pb2",
+    "envoy.config.route.v3.FilterConfig": "envoy.config.route.v3.route_components_pb2",
     "envoy.config.route.v3.RouteConfiguration": "envoy.config.route.v3.route_pb2",
     "envoy.extensions.transport_sockets.tls.v3.Secret": "envoy.extensions.transport_sockets.tls.v3.secret_pb2",
     _EXTENSIONS + "clusters.dns.v3.DnsCluster": _EXTENSIONS + "clusters.dns.v3.dns_cluster_pb2",
@@ -41,8 +42,12 @@ MODULES: Final[Mapping[str, str]] = {
         _NETWORK + "http_connection_manager.v3.http_connection_manager_pb2"
     ),
     _NETWORK + "tcp_proxy.v3.TcpProxy": _NETWORK + "tcp_proxy.v3.tcp_proxy_pb2",
+    _HTTP + "cors.v3.CorsPolicy": _HTTP + "cors.v3.cors_pb2",
+    _HTTP + "fault.v3.HTTPFault": _HTTP + "fault.v3.fault_pb2",
     _HTTP + "router.v3.Router": _HTTP + "router.v3.router_pb2",
     _LISTENER + "tls_inspector.v3.TlsInspector": _LISTENER + "tls_inspector.v3.tls_inspector_pb2",
+    _EXTENSIONS + "retry.host.previous_hosts.v3.PreviousHostsPredicate": _EXTENSIONS
+    + "retry.host.previous_hosts.v3.previous_hosts_pb2",
     _EXTENSIONS + "transport_sockets.tls.v3.UpstreamTlsContext": _EXTENSIONS + "transport_sockets.tls.v3.tls_pb2",
     _EXTENSIONS + "transport_sockets.tls.v3.DownstreamTlsContext": _EXTENSIONS + "transport_sockets.tls.v3.tls_pb2",
     _EXTENSIONS + "transport_sockets.tls.v3.SPIFFECertValidatorConfig": _EXTENSIONS

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from pymosn.control.xds.convert.view import View
 from pymosn.core.addresses import UNIX, normal_ip
+from pymosn.core.regex import PatternError, compiled
 from pymosn.filters.settings import HeaderMatch, IntegerRange, StringMatch
 
 #: The parts that a fraction counts.
@@ -59,16 +60,21 @@ def regex(view: View | None) -> str:
         text: str = view.value("regex")
         if not text:
             view.fault("regex", "must not be empty")
+        try:
+            compiled(text)
+        except PatternError as error:
+            view.fault("regex", f"not a regular expression (RE2): {error}")
     return text
 
 
 def regex_substitution(view: View) -> tuple[str, str]:
-    """A RegexMatchAndSubstitute: the expression, of which all matches are replaced, and Envoy's template with `\\1`."""
+    """A RegexMatchAndSubstitute: the expression, of which all matches are replaced, and the template in our syntax."""
     with view:
         pattern = view.inner("pattern")
         if pattern is None:
             view.fault("pattern", "missing")
-        return regex(pattern), view.value("substitution")
+        # Envoy only knows `\1`; a dollar sign has no meaning.
+        return regex(pattern), view.value("substitution").replace("$", "$$")
 
 
 def header_match(view: View) -> HeaderMatch:
@@ -160,7 +166,7 @@ def _socket(view: View) -> str:
         view.refuse("named_port", "ports by name are not supported")
         view.refuse("resolver_name", "resolvers by name are not supported")
         view.refuse("network_namespace_filepath", "other network namespaces are not supported")
-        view.value("ipv4_compat")  # IPv6 listeners of ours take IPv4 only if the address says so
+        view.value("ipv4_compat")  # IPv6 listeners of ours take IPv4 only if their address is a mapped one
         host, port = view.value("address"), view.value("port_value")
         if not host:
             view.fault("address", "must not be empty")
@@ -192,6 +198,19 @@ def cidr(view: View) -> str:
         if length > longest:
             view.fault("prefix_len", f"must be at most {longest}, got {length}")
     return f"{prefix}/{min(length, longest)}"
+
+
+def inline_text(view: View) -> str:
+    """A DataSource with text in itself."""
+    with view:
+        for name in ("filename", "environment_variable", "watched_directory"):
+            view.refuse(name, "only inline_string and inline_bytes are supported")
+        raw: bytes = view.value("inline_bytes")
+        try:
+            return raw.decode() or str(view.value("inline_string"))
+        except UnicodeDecodeError:
+            view.fault("inline_bytes", "only text in UTF-8 is supported")
+            return ""
 
 
 class HeaderOption:

@@ -1,0 +1,206 @@
+"""Builds the run-time actions of routes from the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from pymosn.api.routing import Route, RouteAction, RouteMatcher
+from pymosn.assembly.clusters import labels_of
+from pymosn.assembly.header_changes import Changes
+from pymosn.config.schema import Redirect as RedirectConfig
+from pymosn.config.schema import Route as RouteConfig
+from pymosn.config.schema import RouteAction as Action
+from pymosn.config.schema import RouteMatch
+from pymosn.config.schema.router import HashPolicy as HashPolicyConfig
+from pymosn.config.schema.router import RegexRewrite as RegexRewriteConfig
+from pymosn.config.schema.router import RetryPolicy as RetryPolicyConfig
+from pymosn.config.schema.router import WeightedTarget
+from pymosn.config.typed import typed
+from pymosn.core.failure import CLUSTER_UNKNOWN, CLUSTER_UNKNOWN_500, CLUSTER_UNKNOWN_503, Failure
+from pymosn.filters.stream.shipped import route_spec
+from pymosn.routing import actions, matchers
+from pymosn.routing.hashing import HashCookie, HashHeader, HashPolicy, HashQuery, HashSourceIp
+from pymosn.routing.retries import condition_names, conditions_of
+from pymosn.routing.rewrites import PathRewrite, PrefixRewrite, RegexRewrite, RequestChanges
+
+_UNKNOWN: Final[Mapping[int, Failure]] = {500: CLUSTER_UNKNOWN_500, 503: CLUSTER_UNKNOWN_503}
+#: The longest pause before a retry, as a multiple of the first.
+_PAUSES: Final = 10
+
+
+class RouteParts:
+    """What a route is built from, besides its action."""
+
+    def __init__(
+        self, name: str, config: RouteConfig, matcher: RouteMatcher, filters: dict[str, object], counts_attempts: bool
+    ) -> None:
+        """`filters`: `per_filter_config` in its run-time form. `counts_attempts`: the virtual host's."""
+        self.name = name
+        self.config = config
+        self.matcher = matcher
+        self.filters = filters
+        self.counts_attempts = counts_attempts
+
+    def route(self, action: RouteAction, changes: Changes, filters: dict[str, object]) -> Route:
+        """The route with an action."""
+        return Route(self.name, self.matcher, action, changes.on_responses(), filters or None, self.config.name)
+
+
+def filter_settings(config: dict[str, object]) -> dict[str, object]:
+    """`per_filter_config`, with the settings of shipped filters in their run-time form."""
+    made = dict(config)
+    for name, value in config.items():
+        spec = route_spec(name, value)
+        if spec is not None:
+            made[name] = spec.make(typed(value, spec.settings))
+    return made
+
+
+def build_route(parts: RouteParts, changes: Changes) -> Route:
+    """The run-time form of a route. The first of direct_response, redirect and route wins, as in MOSN."""
+    config = parts.config
+    direct = config.direct_response
+    if direct is not None:
+        return parts.route(actions.DirectResponse(direct.status, direct.body), changes, parts.filters)
+    if config.redirect is not None:
+        return parts.route(_redirect(config.match, config.redirect), changes, parts.filters)
+    target = config.route
+    assert target is not None, "checked: a route has an action"
+    return parts.route(_forward(parts, target, changes), changes, parts.filters)
+
+
+def _redirect(match: RouteMatch, redirect: RedirectConfig) -> actions.Redirect:
+    return actions.Redirect(
+        redirect.response_code,
+        redirect.scheme_redirect.lower(),
+        redirect.host_redirect,
+        redirect.path_redirect,
+        port=redirect.port_redirect,
+        rewrite=_path_rewrite(match, redirect.prefix_rewrite, redirect.regex_rewrite),
+        strips_query=redirect.strip_query,
+    )
+
+
+def _forward(parts: RouteParts, target: Action, changes: Changes) -> actions.Forward:
+    timeout = actions.NO_TIMEOUT if target.no_timeout else target.timeout or actions.DEFAULT_TIMEOUT
+    options = _options(parts, target, changes, target.host_rewrite)
+    if target.weighted_clusters:
+        weights = [
+            (_target(parts, target, entry.cluster, changes, timeout), entry.cluster.weight)
+            for entry in target.weighted_clusters
+        ]
+        return actions.ForwardWeighted(weights, timeout, options)
+    if target.cluster_name:
+        return actions.Forward(target.cluster_name, timeout, options)
+    if target.cluster_variable:
+        return actions.ForwardByVariable(target.cluster_variable, timeout, options)
+    return actions.ForwardByHeader(target.cluster_header, timeout, options)
+
+
+def _target(parts: RouteParts, action: Action, cluster: WeightedTarget, changes: Changes, timeout: float) -> actions.Target:
+    """One of several clusters. Its labels replace those of the route, even if it has none."""
+    subset = labels_of(cluster.metadata_match) or None
+    own = changes.within(cluster)
+    if own == changes and not cluster.host_rewrite and not cluster.per_filter_config:
+        return actions.Target(cluster.name, subset)
+    options = _options(parts, action, own, cluster.host_rewrite or action.host_rewrite)
+    filters = {**parts.filters, **filter_settings(cluster.per_filter_config)}
+    route = parts.route(actions.Forward(cluster.name, timeout, options), own, filters)
+    return actions.Target(cluster.name, subset, route)
+
+
+def _options(parts: RouteParts, target: Action, changes: Changes, host: str) -> actions.ForwardOptions:
+    """`host`: to which the request's is rewritten, if not empty."""
+    host_header = "" if host else target.auto_host_rewrite_header
+    return actions.ForwardOptions(
+        labels_of(target.metadata_match) or None,
+        _request_changes(parts, target, changes, host, host_header),
+        None if target.retry_policy is None else _retry_policy(target.retry_policy),
+        [made for entry in target.hash_policy if (made := _hash_policy(entry)) is not None],
+        [
+            actions.Mirror(mirror.cluster, mirror.percent, mirror.shadow_host_suffix)
+            for mirror in parts.config.mirror_policies()
+        ],
+        target.upstream_protocol,
+        target.auto_host_rewrite and not host and not host_header,
+        idle_timeout=0.0 if target.idle_timeout is None else target.idle_timeout or actions.NO_TIMEOUT,
+        longest_exchange=target.max_stream_duration,
+        longest_call=target.max_grpc_timeout,
+        unknown_cluster=_UNKNOWN.get(target.cluster_not_found_response_code, CLUSTER_UNKNOWN),
+    )
+
+
+def _request_changes(
+    parts: RouteParts, target: Action, changes: Changes, host: str, host_header: str
+) -> RequestChanges | None:
+    headers = changes.on_requests()
+    path = _path_rewrite(parts.config.match, target.prefix_rewrite, target.regex_rewrite)
+    from_path = None if host or host_header else _regex_rewrite(target.host_rewrite_path_regex)
+    if not (headers or path or host or host_header or from_path or parts.counts_attempts or target.append_x_forwarded_host):
+        return None
+    return RequestChanges(
+        headers,
+        path,
+        host,
+        host_header,
+        host_from_path=from_path,
+        appends_host=target.append_x_forwarded_host,
+        counts_attempts=parts.counts_attempts,
+    )
+
+
+def _retry_policy(config: RetryPolicyConfig) -> actions.RetryPolicy:
+    statuses = frozenset(config.status_codes)
+    conditions = None
+    retries_on = config.retry_on
+    if not isinstance(retries_on, bool):
+        names = condition_names(retries_on)
+        conditions = conditions_of(names, statuses)
+        retries_on = bool(names)
+    pause = config.retry_back_off
+    first = 0.0 if pause is None else pause.base_interval
+    return actions.RetryPolicy(
+        retries_on,
+        config.num_retries,
+        config.retry_timeout,
+        statuses,
+        config.retry_non_idempotent,
+        conditions,
+        first_pause=first,
+        longest_pause=first * _PAUSES if pause is None or not pause.max_interval else pause.max_interval,
+    )
+
+
+def _path_rewrite(match: RouteMatch, prefix_rewrite: str, regex_rewrite: RegexRewriteConfig | None) -> PathRewrite | None:
+    """prefix_rewrite wins, and needs something to replace; regex_rewrite works on any route."""
+    if not prefix_rewrite:
+        return _regex_rewrite(regex_rewrite)
+    # The order in which `route_matcher` decides.
+    if match.prefix or (match.path_separated_prefix and not match.path and not match.regex):
+        prefix = matchers.path_text(match.prefix or match.path_separated_prefix)
+        return PrefixRewrite(prefix, prefix_rewrite, match.case_sensitive is False)
+    return PrefixRewrite(b"", prefix_rewrite) if match.path or (match.path_regex and not match.regex) else None
+
+
+def _regex_rewrite(rewrite: RegexRewriteConfig | None) -> RegexRewrite | None:
+    if rewrite is None or not rewrite.pattern.regex:
+        return None
+    return RegexRewrite(rewrite.pattern.regex, rewrite.substitution)
+
+
+def _hash_policy(config: HashPolicyConfig) -> HashPolicy | None:
+    made: HashPolicy
+    if config.header is not None:
+        made = HashHeader(config.header.key)
+    elif config.cookie is not None:
+        cookie = config.cookie
+        made = HashCookie(cookie.name, cookie.path, cookie.ttl, bool(cookie.path) or cookie.ttl > 0)
+    elif config.source_ip is not None:
+        made = HashSourceIp()
+    elif config.query_parameter is not None:
+        made = HashQuery(config.query_parameter.name)
+    else:
+        return None
+    made.is_terminal = config.terminal
+    return made

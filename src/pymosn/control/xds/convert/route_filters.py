@@ -1,0 +1,66 @@
+"""Settings of filters for one route (`typed_per_filter_config`) -> entries of `per_filter_config`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from pymosn.control.xds.convert.messages import type_of
+from pymosn.control.xds.convert.view import View
+
+#: Wraps settings, to mark them as optional or to disable the filter.
+FILTER_CONFIG: Final = "envoy.config.route.v3.FilterConfig"
+#: Parts of the names of filters that guard something. Their settings are never left out, even if they are optional.
+_GUARDS: Final = ("rbac", "jwt", "authz", "oauth", "csrf", "ratelimit", "rate_limit", "auth")
+
+
+class RouteSettings(NamedTuple):
+    """The settings of a filter for a route: its name in `stream_filters`, and the JSON of its settings."""
+
+    name: str
+    value: dict[str, Any]
+
+
+#: Reads the settings in a message; None if they have no effect.
+SettingsReader = Callable[[View], RouteSettings | None]
+
+#: Full name of a type -> its reader.
+READERS: Final[Mapping[str, SettingsReader]] = {}
+
+
+def filter_settings(view: View, name: str, readers: Mapping[str, SettingsReader] = READERS) -> dict[str, Any]:
+    """The `per_filter_config` for a map `name` from names of filters to their settings as `Any`."""
+    made: dict[str, Any] = {}
+    for key, packed in sorted(view.table(name).items()):
+        settings = _settings(view, packed, f"{name}[{key}]", readers)
+        if settings is not None:
+            made[settings.name] = settings.value
+    return made
+
+
+def _settings(
+    view: View, packed: Any, name: str, readers: Mapping[str, SettingsReader], is_optional: bool = False
+) -> RouteSettings | None:
+    kind = type_of(packed.type_url)
+    if kind == FILTER_CONFIG:
+        wrapper = view.unpacked(packed, name)
+        return None if wrapper is None else _wrapped(wrapper, readers)
+    reader = readers.get(kind)
+    if reader is None:
+        if is_optional and not any(word in kind.lower() for word in _GUARDS):
+            view.warn(name, f"left out: settings of type {kind} are not supported, and they are optional")
+        else:
+            view.fault(name, f"settings of type {kind or '(none)'} are not supported")
+        return None
+    inner = view.unpacked(packed, name)
+    return None if inner is None else reader(inner)
+
+
+def _wrapped(view: View, readers: Mapping[str, SettingsReader]) -> RouteSettings | None:
+    with view:
+        is_optional = view.value("is_optional")
+        if view.value("disabled"):
+            view.fault("disabled", "a filter cannot be disabled for a route")
+        if not view.has("config"):
+            return None
+        return _settings(view, view.value("config"), "config", readers, is_optional)
