@@ -295,18 +295,10 @@ class XdsClient:
         while True:
             event.clear()
             while (update := subscription.take(self._now())) is not None:
-                rejected = await self._accept(update)
+                rejected = await accept(self._consumer, update, self._log, self.name)
                 self._decided(subscription, rejected)
             self._send.set()
             await _until(event, subscription.take_at(), self._now)
-
-    async def _accept(self, update: Update) -> Rejected:
-        try:
-            return await self._consumer.accept(update)
-        except Exception as error:  # a fault of ours rejects the update, and must not end the client
-            why = f"internal error: {describe(error)}"
-            self._log.write(ERROR, f"xDS {self.name}: {SHORT.get(update.type_url, update.type_url)}: {why}")
-            return {resource.name: why for resource in update.resources}
 
     def _decided(self, subscription: Subscription, rejected: Rejected) -> None:
         acks, nacks = subscription.acks, subscription.nacks
@@ -328,6 +320,17 @@ class XdsClient:
             if logged:
                 more = f" after {repeats} more rejections" if repeats else ""
                 self._log.write(INFO, f"xDS {self.name}: {name} accepted again{more}")
+
+
+async def accept(consumer: Consumer, update: Update, log: Log, name: str) -> Rejected:
+    """The consumer's decision about an update. A fault of ours in it rejects the update, and does not end the client."""
+    try:
+        return await consumer.accept(update)
+    except Exception as error:
+        why = f"internal error: {describe(error)}"
+        log.write(ERROR, f"xDS {name}: {SHORT.get(update.type_url, update.type_url)}: {why}")
+        # It may not have removed anything either.
+        return dict.fromkeys([*(resource.name for resource in update.resources), *update.removed], why)
 
 
 async def _until(event: asyncio.Event, at: float | None, now: Callable[[], float]) -> None:

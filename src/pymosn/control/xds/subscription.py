@@ -228,7 +228,8 @@ class Subscription:
                 self.held[resource.name] = resource.version
                 self.absent.discard(resource.name)
         for name in update.removed:
-            self._forget(name)
+            if name not in rejected:
+                self._forget(name)
         for name in update.absent:
             if name in self.wanted:
                 self.absent.add(name)

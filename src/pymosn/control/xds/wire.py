@@ -23,9 +23,9 @@ class InvalidMessage(ValueError):
 
 
 def node_message(node: Mapping[str, Any]) -> bytes:
-    """A node, in proto's JSON form, as a serialized `envoy.config.core.v3.Node`. InvalidMessage."""
+    """A node, in proto's JSON form, as a serialized Node message. Unknown keys are ignored. InvalidMessage."""
     try:
-        message = json_format.ParseDict(dict(node), base_pb2.Node())
+        message = json_format.ParseDict(dict(node), base_pb2.Node(), ignore_unknown_fields=True)
     except json_format.ParseError as error:
         raise InvalidMessage(f"node: {error}") from None
     return bytes(message.SerializeToString(deterministic=True))

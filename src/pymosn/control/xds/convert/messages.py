@@ -92,6 +92,20 @@ def parse(name: str, body: bytes) -> Message:
     return _parsed(name, MODULES.get(name, ""), body)
 
 
+def load_types(document: object) -> None:
+    """Imports the types that a message in JSON form names by `@type`, so that it can be parsed. UnknownTypeError."""
+    if isinstance(document, dict):
+        url = document.get("@type")
+        name = type_of(url) if isinstance(url, str) else ""
+        if name and not name.startswith("google.protobuf."):
+            _class(name, _TYPED_STRUCTS.get(name, ""))
+        for value in document.values():
+            load_types(value)
+    elif isinstance(document, list):
+        for value in document:
+            load_types(value)
+
+
 def _parsed(name: str, module: str, body: bytes) -> Any:
     message = _class(name, module)()
     try:
