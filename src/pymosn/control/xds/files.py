@@ -138,8 +138,10 @@ def _stamp_of(path: str) -> _Stamp:
 def parse(path: str, data: bytes, type_url: str, version: str) -> Response:
     """The content of a file as a response. `version`: if the file has none. InvalidMessage."""
     if path.endswith(".pb"):
-        response = decode(data, False)
-        return response._replace(type_url=type_url, version=response.version or version, nonce=version)
+        response = decode(data, False, type_url)
+        if response.type_url != type_url:
+            raise InvalidMessage(f"a response of type {response.type_url!r}, expected {type_url!r}")
+        return response._replace(version=response.version or version, nonce=version)
     try:
         document = json.loads(data) if path.endswith(".json") else yaml.safe_load(data)
     except (ValueError, yaml.YAMLError, RecursionError) as error:
@@ -154,12 +156,13 @@ def parse(path: str, data: bytes, type_url: str, version: str) -> Response:
 
 def _entry(item: Any, type_url: str, version: str) -> Entry:
     """One resource; what is wrong with it is its own fault."""
-    name = ""
-    if isinstance(item, dict):
-        name = str(item.get("name") or item.get("cluster_name") or item.get("clusterName") or "")
+    if not isinstance(item, dict):
+        return Entry("", version, None, fault=f"expected an object, got {type(item).__name__}")
+    name = str(item.get("name") or item.get("cluster_name") or item.get("clusterName") or "")
     try:
         load_types(item)
         packed = json_format.ParseDict(item, any_pb2.Any())
-    except (json_format.ParseError, UnknownTypeError, RecursionError) as error:
+    except (json_format.ParseError, UnknownTypeError, RecursionError, TypeError, ValueError, AttributeError) as error:
+        # json_format raises the last three for some values of a wrong kind.
         return Entry(name, version, None, fault=reason(error))
     return entry_of(packed, type_url, version)

@@ -26,7 +26,7 @@ def node_message(node: Mapping[str, Any]) -> bytes:
     """A node, in proto's JSON form, as a serialized Node message. Unknown keys are ignored. InvalidMessage."""
     try:
         message = json_format.ParseDict(dict(node), base_pb2.Node(), ignore_unknown_fields=True)
-    except json_format.ParseError as error:
+    except (json_format.ParseError, TypeError, ValueError, AttributeError) as error:
         raise InvalidMessage(f"node: {error}") from None
     return bytes(message.SerializeToString(deterministic=True))
 
@@ -56,14 +56,14 @@ def encode(request: Request, is_delta: bool, node: bytes) -> bytes:
     return bytes(message.SerializeToString())
 
 
-def decode(data: bytes, is_delta: bool) -> Response:
-    """A response. A resource that cannot be read is a fault of this resource. InvalidMessage."""
+def decode(data: bytes, is_delta: bool, type_url: str = "") -> Response:
+    """A response. A resource that cannot be read is a fault of this resource. `type_url`: if it has none. InvalidMessage."""
     kind = discovery_pb2.DeltaDiscoveryResponse if is_delta else discovery_pb2.DiscoveryResponse
     try:
         message = kind.FromString(data)
     except DecodeError:
         raise InvalidMessage(f"{len(data)} bytes that are not a valid {kind.DESCRIPTOR.name}") from None
-    type_url = message.type_url
+    type_url = message.type_url or type_url
     if is_delta:
         entries = [_wrapped(one, type_url) for one in message.resources]
         return Response(
