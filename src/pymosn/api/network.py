@@ -227,7 +227,7 @@ class FirstBytes:
     connections of a listener: what it finds out about one of them goes into `Accepted` or into the connection.
     """
 
-    def needs_bytes(self) -> bool:
+    def needs_bytes(self, accepted: Accepted) -> bool:
         """False: the step decides by addresses alone. It is then also called with empty data, as soon as it is its turn."""
         return True
 

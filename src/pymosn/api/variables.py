@@ -14,6 +14,7 @@ from urllib.parse import unquote_plus
 
 from mypy_extensions import i64
 
+from pymosn.api.envoy_variables import ENVOY
 from pymosn.api.record import ExchangeRecord
 from pymosn.api.tls import ClientCertificate, TlsInfo
 from pymosn.core.certificate_text import listed, safe_dn, safe_name, safe_uri
@@ -271,6 +272,7 @@ def request_method(exchange: ExchangeRecord) -> str | None:
 #: What a client, a server or the configuration chose: any text that a head may hold, and decoded query parameters.
 FOREIGN: Final[dict[str, Getter]] = {
     **TLS,
+    **ENVOY,
     "upstream_host": lambda exchange: exchange.upstream_hostname or None,
     "upstream_cluster": lambda exchange: exchange.cluster_name or None,
     "route_name": lambda exchange: None if exchange.route is None else exchange.route.name,
@@ -325,8 +327,35 @@ def getter(name: str) -> Getter | None:
     found = OWN.get(name) or FOREIGN.get(name)
     if found is not None:
         return found
+    if "|" in name or ":" in name:
+        composed = _composed(name)
+        if composed is not None:
+            return composed
     values = values_getter(name)
     return None if values is None else lambda exchange: joined(values(exchange))
+
+
+def _composed(name: str) -> Getter | None:
+    """`a|b`: the first one that has a value; `a:10`, `a|b:10`: at most ten characters of it. None for anything else."""
+    text, colon, digits = name.rpartition(":")
+    if not colon or not digits.isdecimal() or not digits.isascii():
+        text, digits = name, ""
+    if not digits and "|" not in text:
+        return None
+    getters = [getter(part) for part in text.split("|")]
+    known = [get for get in getters if get is not None]
+    if len(known) < len(getters):
+        return None
+    longest = int(digits) if digits else -1
+
+    def value(exchange: ExchangeRecord) -> str | None:
+        for get in known:
+            found = get(exchange)
+            if found:
+                return found if longest < 0 else found[:longest]
+        return None
+
+    return value
 
 
 def values_getter(name: str) -> Values | None:

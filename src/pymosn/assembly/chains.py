@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pymosn.api.network import FilterChainFactory
 from pymosn.assembly.proxy_protocol import proxy_protocol_steps
+from pymosn.config.chains import inspection_of
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.core.counters import DownstreamStats
 from pymosn.network.filter_chains import Chain, FilterChains
@@ -42,6 +43,7 @@ class ListenerChains:
             inspector=config.inspector,
             handshake_timeout=config.tls_handshake_timeout,
             idle_timeout=config.idle_timeout(),
+            inspection=inspection_of(config),
         )
 
     def take_over(self, before: ListenerChains) -> None:

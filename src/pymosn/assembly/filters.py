@@ -21,7 +21,7 @@ from pymosn.config.dump import filter_id
 from pymosn.config.read import settings_class
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.config.schema import StreamFilter as FilterConfig
-from pymosn.config.schema.network_filters import PROTOCOLS, PythonConfig
+from pymosn.config.schema.network_filters import PROTOCOLS, ProxyFilter, PythonConfig
 from pymosn.config.schema.stream_filters import NO_OP_STREAM_FILTERS
 from pymosn.config.typed import typed
 from pymosn.core.clock import Clock
@@ -177,6 +177,14 @@ class FilterBuilder(msgspec.Struct, eq=False):
         ]
         return StreamFilters([b.handle for b in made if b is not None and isinstance(b.handle, FilterHandle)])
 
+    def proxy_chain(self, config: ListenerConfig, index: int, path: str) -> StreamFilters | None:
+        """The filters of the proxy of that filter chain; None if it has those of the listener."""
+        proxy = config.filter_chains[index].acting_filters().proxy
+        if proxy is None or proxy.stream_filters is None:
+            return None
+        made = [self._get(place, i, entry, inner) for place, i, entry, inner in _proxy_filters(config, path, index)]
+        return StreamFilters([b.handle for b in made if b is not None and isinstance(b.handle, FilterHandle)])
+
     def connection_chain(self, config: ListenerConfig, index: int, path: str) -> ConnectionFilters:
         """The connection filters of the filter chain with that index, of the listener at `path`."""
         made = [self._get(place, i, entry, inner) for place, i, entry, inner in _connection_filters(config, path, index)]
@@ -317,7 +325,18 @@ def all_filters(config: ListenerConfig, path: str) -> Iterator[tuple[str, int, E
     for i, entry in enumerate(config.stream_filters):
         yield config.known_name(), i, entry, f"{path}.stream_filters[{i}]"
     for i in range(len(config.filter_chains)):
+        yield from _proxy_filters(config, path, i)
         yield from _connection_filters(config, path, i)
+
+
+def _proxy_filters(config: ListenerConfig, path: str, index: int) -> Iterator[tuple[str, int, FilterConfig, str]]:
+    place = f"{config.known_name()}\0{index}\0proxy"
+    for i, filter in enumerate(config.filter_chains[index].filters):
+        if isinstance(filter, ProxyFilter):
+            for j, entry in enumerate(filter.config.stream_filters or ()):
+                if entry.type not in NO_OP_STREAM_FILTERS:
+                    yield place, j, entry, f"{path}.filter_chains[{index}].filters[{i}].config.stream_filters[{j}]"
+            return
 
 
 def _connection_filters(config: ListenerConfig, path: str, index: int) -> Iterator[tuple[str, int, PythonConfig, str]]:
@@ -379,6 +398,7 @@ def check_filters(listeners: list[ListenerConfig], config_dir: str) -> list[Diag
     for i, listener in enumerate(listeners):
         builder.chain(listener, f"servers[0].listeners[{i}]")
         for j in range(len(listener.filter_chains)):
+            builder.proxy_chain(listener, j, f"servers[0].listeners[{i}]")
             builder.connection_chain(listener, j, f"servers[0].listeners[{i}]")
     modules.rollback()
     return builder.faults

@@ -11,6 +11,7 @@ import msgspec
 from pymosn.api.exchange import AccessLog
 from pymosn.api.network import FilterChainFactory, NetworkFilterFactory, join_address
 from pymosn.api.stream import ListenerFacts, StreamProtocol
+from pymosn.assembly.access_logs import compiled_log, log_condition
 from pymosn.assembly.chains import ListenerChains
 from pymosn.assembly.clusters import tcp_keepalive
 from pymosn.assembly.filters import FilterBuilder
@@ -19,8 +20,9 @@ from pymosn.assembly.share import WorkerShare
 from pymosn.assembly.tcp import tcp_options
 from pymosn.assembly.tls import Resolve, TlsStore
 from pymosn.assembly.udp import DatagramNetwork, build_udp
-from pymosn.config.chains import chain_name, conditions_of
+from pymosn.config.chains import chain_conditions, chain_name
 from pymosn.config.diagnostics import Diagnostic, error_at
+from pymosn.config.schema import AccessLog as AccessLogConfig
 from pymosn.config.schema import FilterChain, ProxyConfig
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.config.schema.network_filters import StreamProxyConfig
@@ -39,7 +41,7 @@ from pymosn.network.reject_all import RejectAllFactory
 from pymosn.network.tls.contexts import ServerContexts
 from pymosn.network.tls.gate import HandshakeGate
 from pymosn.network.udp import DatagramListener
-from pymosn.observe.access_log import AccessLogFile, compile_format
+from pymosn.observe.access_log import AccessLogFile
 from pymosn.observe.destination import Destination
 from pymosn.observe.logs import LogSet
 from pymosn.proxy.connection_filters import ConnectionFilters, FilteredChain
@@ -56,9 +58,13 @@ from pymosn.stream.settings import flag, seconds
 
 
 class _Shared(NamedTuple):
-    """What the chains of one listener have in common. `demands`: None if there are none. `path`: the listener's."""
+    """What the chains of one listener have in common. `demands`: None if there are none. `path`: the listener's.
+
+    `proxies`: the stream filters of each chain's proxy, None for those of the listener.
+    """
 
     filters: StreamFilters
+    proxies: list[StreamFilters | None]
     stats: DownstreamStats
     access_logs: list[AccessLog]
     demands: HostDemands | None
@@ -83,11 +89,27 @@ class BuiltListener(msgspec.Struct, eq=False):
     before: ListenerChains | None = None
     #: What makes the sessions of a UDP listener, which has no chains.
     sessions: SessionFactory | None = None
+    #: The stream filters of each chain's proxy; None for those of the listener.
+    proxy_filters: list[StreamFilters | None] = []
 
-    def has_filters(self, filters: StreamFilters, connection_filters: list[ConnectionFilters]) -> bool:
+    def has_filters(
+        self,
+        filters: StreamFilters,
+        connection_filters: list[ConnectionFilters],
+        proxy_filters: list[StreamFilters | None],
+    ) -> bool:
         """Whether its filters are the same objects as these."""
         own = [chain.all for chain in self.connection_filters]
-        return self.filters.all == filters.all and own == [chain.all for chain in connection_filters]
+        proxies = [None if chain is None else chain.all for chain in self.proxy_filters]
+        return (
+            self.filters.all == filters.all
+            and own == [chain.all for chain in connection_filters]
+            and proxies == [None if chain is None else chain.all for chain in proxy_filters]
+        )
+
+    def all_stream_filters(self) -> list[StreamFilters]:
+        """The stream filters of the listener, and of the proxies that have their own."""
+        return [self.filters, *[chain for chain in self.proxy_filters if chain is not None]]
 
     def activate(self) -> None:
         """Makes the configuration live: for new connections, and for the next exchange of each open one."""
@@ -160,7 +182,8 @@ class ListenerBuilder(msgspec.Struct, eq=False):
     def check(self, index: int, config: ListenerConfig) -> None:
         """Finds what prevents a listener of the configuration from being built, besides its filters."""
         path = f"servers[0].listeners[{index}]"
-        self._access_logs(config.known_name(), config, path)
+        for key, entries in config.log_lists():
+            self._access_logs(config, entries, f"{path}.{key}")
         for i, chain in enumerate(config.filter_chains):
             self._contexts(chain, f"{path}.filter_chains[{i}]")
         for acting in config.acting_filters():
@@ -176,27 +199,35 @@ class ListenerBuilder(msgspec.Struct, eq=False):
         path = f"servers[0].listeners[{index}]"
         filters = self.filters.chain(config, path)
         connection = [self.filters.connection_chain(config, i, path) for i in range(len(config.filter_chains))]
-        if before is not None and before.config == config and before.has_filters(filters, connection):
+        proxies = [self.filters.proxy_chain(config, i, path) for i in range(len(config.filter_chains))]
+        if before is not None and before.config == config and before.has_filters(filters, connection, proxies):
             return before
-        built = self._build(config, filters, connection, path)
+        built = self._build(config, filters, connection, proxies, path)
+        built.proxy_filters = proxies
         if before is not None and _socket(before.config) == _socket(config):
             built.listener = before.listener
             built.before = before.chains
         return built
 
     def _build(
-        self, config: ListenerConfig, filters: StreamFilters, connection: list[ConnectionFilters], path: str
+        self,
+        config: ListenerConfig,
+        filters: StreamFilters,
+        connection: list[ConnectionFilters],
+        proxies: list[StreamFilters | None],
+        path: str,
     ) -> BuiltListener:
         udp = config.udp_proxy()
         if udp is not None:
             return self._build_udp(config, udp, filters, connection, path)
         name, runtime, network = config.known_name(), self.runtime, self.network
         stats = DownstreamStats(runtime.metrics.group("downstream", ("listener", name)))
-        access_logs = self._access_logs(name, config, path)
-        conditions = [conditions_of(chain.conditions()) for chain in config.filter_chains]
+        access_logs = self._access_logs(config, config.access_logs, f"{path}.access_logs")
+        conditions = [chain_conditions(chain) for chain in config.filter_chains]
         contexts = [self._contexts(chain, f"{path}.filter_chains[{i}]") for i, chain in enumerate(config.filter_chains)]
         demands = HostDemands(conditions, contexts, config.inspector)
-        shared = _Shared(filters, stats, access_logs, None if demands.are_none() else demands, path)
+        is_checked = config.refuse_misdirected and not demands.are_none()
+        shared = _Shared(filters, proxies, stats, access_logs, demands if is_checked else None, path)
         chains = [
             self._chain(config, i, conditions[i], contexts[i], connection[i], shared)
             for i in range(len(config.filter_chains))
@@ -219,7 +250,8 @@ class ListenerBuilder(msgspec.Struct, eq=False):
         name, runtime, network = config.known_name(), self.runtime, self.network
         group = runtime.metrics.group("downstream", ("listener", name))
         stats = DownstreamStats(group)
-        options = tcp_options(name, config, udp, stats, self._access_logs(name, config, path))
+        logs = self._access_logs(config, config.access_logs, f"{path}.access_logs")
+        options = tcp_options(name, config, udp, stats, logs)
         listener, sessions = build_udp(
             config, udp, options, group, runtime, network.ids, network.admission, network.datagrams, self.share
         )
@@ -243,23 +275,24 @@ class ListenerBuilder(msgspec.Struct, eq=False):
         shared: _Shared,
     ) -> Chain:
         name, runtime = config.known_name(), self.runtime
-        stats, access_logs = shared.stats, shared.access_logs
+        stats = shared.stats
         acting = config.filter_chains[index].acting_filters()
         fallback: NetworkFilterFactory | None = None
         factory: FilterChainFactory = RejectAllFactory(stats)
         speaks_http = False
         if acting.tcp is not None:
-            tcp = tcp_options(name, config, acting.tcp, stats, access_logs)
+            logs = self._chain_logs(config, index, acting.tcp.access_logs, shared)
+            tcp = tcp_options(name, config, acting.tcp, stats, logs)
             fallback = TcpFallback(runtime, tcp)
             factory = TcpProxyFactory(runtime, tcp)
         if acting.proxy is not None:
-            options = self._options(name, config, acting.proxy, shared)
+            options = self._options(name, config, acting.proxy, shared, index)
             options.demands = shared.demands
             speaks_http = any(protocol.spec.name == "Http1" for protocol in options.protocols)
             factory = ProxyFactory(runtime, options, fallback)
         if connection.all:
             inner = factory if acting.proxy is not None or acting.tcp is not None else None
-            filtered = FilteredChain(connection, inner, stats, access_logs, config.idle_timeout())
+            filtered = FilteredChain(connection, inner, stats, shared.access_logs, config.idle_timeout())
             factory = FilteredChainFactory(runtime, filtered)
         return Chain(
             chain_name(config, index),
@@ -271,7 +304,7 @@ class ListenerBuilder(msgspec.Struct, eq=False):
             reads_hello=acting.tcp is not None and any(route.server_names for route in acting.tcp.routes),
         )
 
-    def _options(self, name: str, config: ListenerConfig, proxy: ProxyConfig, shared: _Shared) -> ProxyOptions:
+    def _options(self, name: str, config: ListenerConfig, proxy: ProxyConfig, shared: _Shared, index: int) -> ProxyOptions:
         http1 = _rules(proxy, "Http1")
         protocols = self._protocols(proxy, shared.path)
         speaks_http2 = any(protocol.spec.name == "Http2" for protocol in protocols)
@@ -280,14 +313,14 @@ class ListenerBuilder(msgspec.Struct, eq=False):
             protocols=protocols,
             protocol_options=self._protocol_options(protocols, config, proxy, shared.path),
             slot=self.slots.get(proxy.router_config_name) or TableSlot(proxy.router_config_name),
-            filters=shared.filters,
+            filters=shared.proxies[index] or shared.filters,
             stats=shared.stats,
-            access_logs=shared.access_logs,
+            access_logs=self._chain_logs(config, index, proxy.access_logs, shared),
             forwarding=http1.forwarding,
             reason_header=http1.reason_header,
             stream_idle_timeout=http1.stream_idle_timeout,
             tunnel_idle_timeout=http1.tunnel_idle_timeout,
-            idle_timeout=config.idle_timeout(),
+            idle_timeout=_idle_timeout(config, proxy),
             detection_timeout=proxy.detection_timeout,
             paths=http1.paths,
             rules={"Http2": _rules(proxy, "Http2")} if speaks_http2 else None,
@@ -297,7 +330,7 @@ class ListenerBuilder(msgspec.Struct, eq=False):
         self, protocols: list[StreamProtocol], config: ListenerConfig, proxy: ProxyConfig, path: str
     ) -> dict[str, object]:
         """The options of each protocol, by its name."""
-        facts = ListenerFacts(idle_timeout=config.idle_timeout(), overload=self.runtime.overload)
+        facts = ListenerFacts(idle_timeout=_idle_timeout(config, proxy), overload=self.runtime.overload)
         options: dict[str, object] = {}
         for protocol in protocols:
             name = protocol.spec.name
@@ -327,17 +360,31 @@ class ListenerBuilder(msgspec.Struct, eq=False):
             spoken.append(protocol)
         return spoken
 
-    def _access_logs(self, name: str, config: ListenerConfig, path: str) -> list[AccessLog]:
+    def _access_logs(self, config: ListenerConfig, entries: list[AccessLogConfig], path: str) -> list[AccessLog]:
+        """The access logs at `path` of the configuration."""
         made: list[AccessLog] = []
-        for i, entry in enumerate(config.access_logs):
+        for i, entry in enumerate(entries):
             log_path = entry.log_path or config.default_access_log(self.base_dir)
             try:
                 destination = self.logs.access_destination(log_path, self.loop.call_soon, self.new_logs)
-                line = compile_format(entry.log_format).bind(self.runtime.clock, name, config.type)
-                made.append(AccessLogFile(destination, line))
+                line = compiled_log(entry).bind(self.runtime.clock, config.known_name(), config.type)
+                made.append(AccessLogFile(destination, line, log_condition(entry.filter)))
             except (OSError, ValueError) as error:
-                self.faults.append(error_at(f"{path}.access_logs[{i}]", str(error)))
+                self.faults.append(error_at(f"{path}[{i}]", str(error)))
         return made
+
+    def _chain_logs(
+        self, config: ListenerConfig, index: int, own: list[AccessLogConfig] | None, shared: _Shared
+    ) -> list[AccessLog]:
+        """The access logs of a filter of a chain: its own, or those of the listener."""
+        if own is None:
+            return shared.access_logs
+        return self._access_logs(config, own, f"{shared.path}.filter_chains[{index}].filters.access_logs")
+
+
+def _idle_timeout(config: ListenerConfig, proxy: ProxyConfig) -> float:
+    own = proxy.connection_idle_timeout
+    return config.idle_timeout() if own is None else own
 
 
 def _rules(proxy: ProxyConfig, protocol: str) -> HttpRules:

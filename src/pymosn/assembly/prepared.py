@@ -128,7 +128,8 @@ class Retired:
         """Adds the parts of `before` that `after` does not have."""
         kept = [built.listener for built in after.listeners]
         self.listeners += [built.listener for built in before.listeners if built.listener not in kept]
-        self._chains += [built.filters for built in before.listeners if built not in after.listeners]
+        gone = [built for built in before.listeners if built not in after.listeners]
+        self._chains += [chain for built in gone for chain in built.all_stream_filters()]
         self.filters += [built for key, built in before.filters.items() if key not in after.filters]
 
     @property

@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
-from pymosn.config.schema import Listener
+from pymosn.config.schema import FilterChain, Listener
 from pymosn.config.schema.server import ChainMatch
-from pymosn.core.address_ranges import parse_network
+from pymosn.core.address_ranges import parse_network, port_ranges
 from pymosn.core.server_names import server_name_pattern
 from pymosn.network.chain_match import ChainConditions, Network
+from pymosn.network.inspection import Inspection
+
+
+def chain_conditions(chain: FilterChain) -> ChainConditions:
+    """The conditions of one chain. Raises ValueError for invalid ones, which the check of the configuration reports."""
+    return ChainConditions(is_default=True) if chain.is_default else conditions_of(chain.conditions())
 
 
 def conditions_of(match: ChainMatch) -> ChainConditions:
-    """The conditions of one chain. Raises ValueError for invalid ones, which the check of the configuration reports."""
+    """The conditions of a match. Raises ValueError."""
     return ChainConditions(
         server_names=tuple(dict.fromkeys(server_name_pattern(name) for name in match.server_names)),
         protocols=tuple(dict.fromkeys(match.application_protocols)),
         transport=match.transport_protocol,
         port=match.destination_port,
-        networks=tuple(dict.fromkeys(network(text) for text in match.source_prefixes)),
+        networks=_networks(match.source_prefixes),
+        destinations=_networks(match.destination_prefixes),
+        direct=_networks(match.direct_source_prefixes),
+        source_type=match.source_type,
+        source_ports=tuple(dict.fromkeys(match.source_ports)),
     )
+
+
+def inspection_of(listener: Listener) -> Inspection:
+    """What a listener reads of the first bytes. Raises ValueError."""
+    return Inspection(
+        listener.http_inspector,
+        tuple(port_ranges(listener.tls_uninspected_ports)),
+        tuple(port_ranges(listener.http_uninspected_ports)),
+    )
+
+
+def _networks(texts: list[str]) -> tuple[Network, ...]:
+    return tuple(dict.fromkeys(network(text) for text in texts))
 
 
 def network(text: str) -> Network:

@@ -8,8 +8,8 @@ from msgspec import inspect
 
 from pymosn.config.duration import format_duration
 from pymosn.config.read import settings_class
+from pymosn.config.schema.http_chain import StreamFilter
 from pymosn.config.schema.network_filters import PythonConfig
-from pymosn.config.schema.server import StreamFilter
 from pymosn.core.redaction import hidden, redacted
 from pymosn.core.secrets import SECRET
 from pymosn.filters.secret_fields import NO_PATHS, Path, Paths, secret_fields, without_marked

@@ -11,9 +11,10 @@ from pymosn.config.diagnostics import Diagnostics, Place, Severity, closest
 from pymosn.config.duration import parse_duration
 from pymosn.config.nodes import Entry, Node, plain
 from pymosn.config.schema.extensions import EXTENDS, Extend
+from pymosn.config.schema.http_chain import StreamFilter
 from pymosn.config.schema.network_filters import ProtocolSettings, ProxyConfig, protocols_with
 from pymosn.config.schema.observability import METRICS_SINKS, TRACE_DRIVERS, MetricsSink, Tracing
-from pymosn.config.schema.server import ListenerFilter, StreamFilter
+from pymosn.config.schema.server import ListenerFilter
 from pymosn.config.schema.stream_filters import LISTENER_FILTERS, stream_filter_settings
 from pymosn.filters.settings import DURATION, NOTE, QUIET, STATE, Block, EnvoyBlock, State, StrictBlock
 

@@ -157,7 +157,7 @@ def _explain(
         return answer | _failed(route.failure, detail), config_table
     answer["action"] = route.action.text()
     if isinstance(route.action, Forward):
-        for entry in listener.stream_filters:
+        for entry in listener.stream_filters if proxy.stream_filters is None else proxy.stream_filters:
             if entry.type == "mirror":
                 MirrorFilter(typed(entry.config, MirrorSettings)).on_request(exchange)
         return answer | _forward(config, exchange, route.action, http, live), config_table

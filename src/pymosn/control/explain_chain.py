@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
-from pymosn.config.chains import chain_name, conditions_of
+from pymosn.config.chains import chain_conditions, chain_name
 from pymosn.config.schema import FilterChain, Listener
 from pymosn.core.failure import NO_FILTER_CHAIN, NOT_TLS, Failure
 from pymosn.network.chain_match import PLAIN_TEXT, TLS, ChainConditions, ChainTable
@@ -40,7 +40,7 @@ def choose_chain(listener: Listener, scheme: str, host: str, port: int, client: 
 
     `scheme`: of the URL; if it is empty, the client speaks TLS if the listener expects it.
     """
-    conditions = [conditions_of(chain.conditions()) for chain in listener.filter_chains]
+    conditions = [chain_conditions(chain) for chain in listener.filter_chains]
     has_tls = any(chain.tls_contexts() for chain in listener.filter_chains)
     if not has_tls and not any(condition.reads_hello() for condition in conditions):
         is_tls = False
@@ -73,11 +73,21 @@ def _serves_plain_text(listener: Listener, chain: FilterChain) -> bool:
 
 def _text(conditions: ChainConditions) -> str:
     """The conditions of a chain in words."""
+    if conditions.is_default:
+        return "default: no other chain matches"
     texts = [
         f"port {conditions.port}" if conditions.port else "",
+        f"destination {_listed(conditions.destinations)}" if conditions.destinations else "",
         f"server name {' or '.join(conditions.server_names)}" if conditions.server_names else "",
         f"transport {conditions.transport}" if conditions.transport else "",
         f"protocol {' or '.join(conditions.protocols)}" if conditions.protocols else "",
-        f"source {' or '.join(str(network) for network in conditions.networks)}" if conditions.networks else "",
+        f"direct source {_listed(conditions.direct)}" if conditions.direct else "",
+        f"{conditions.source_type} source" if conditions.source_type else "",
+        f"source {_listed(conditions.networks)}" if conditions.networks else "",
+        f"source port {_listed(conditions.source_ports)}" if conditions.source_ports else "",
     ]
     return ", ".join(text for text in texts if text) or "all other connections"
+
+
+def _listed(values: tuple[object, ...]) -> str:
+    return " or ".join(str(value) for value in values)

@@ -97,11 +97,12 @@ def configured(config: MosnConfig, config_dir: str) -> list[FilterInfo]:
     modules = modules_on_disk(config.servers[0].listeners, config_dir)
     for listener in config.servers[0].listeners:
         builder = FilterBuilder(config_dir, Metrics(), Log(), {}, {}, modules)
-        for index, entry in enumerate(listener.stream_filters):
-            if entry.type not in NO_OP_STREAM_FILTERS:
-                alone = structs.replace(listener, stream_filters=[entry])
-                path = f"{listener.name or listener.address}, stream_filters[{index}]"
-                found.append(_configured(builder, alone, entry, path))
+        for key, entries in listener.filter_lists():
+            for index, entry in enumerate(entries):
+                if entry.type not in NO_OP_STREAM_FILTERS:
+                    alone = structs.replace(listener, stream_filters=[entry])
+                    path = f"{listener.name or listener.address}, {key}[{index}]"
+                    found.append(_configured(builder, alone, entry, path))
         for chain in range(len(listener.filter_chains)):
             found += _connection_filters(builder, listener, chain)
     modules.rollback()

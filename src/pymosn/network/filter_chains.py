@@ -34,8 +34,9 @@ from pymosn.core.failure import (
     TLS_HANDSHAKE_TIMEOUT,
     Failure,
 )
-from pymosn.network.chain_match import PLAIN_TEXT, TLS, ChainConditions, ChainTable
+from pymosn.network.chain_match import PLAIN_TEXT, TLS, ChainConditions, ChainTable, Ends
 from pymosn.network.first_bytes import FirstBytesPlan, FirstBytesReader
+from pymosn.network.inspection import NONE, Inspection, http_protocols
 from pymosn.network.tls.alerts import (
     DECODE_ERROR,
     HANDSHAKE_FAILURE,
@@ -101,8 +102,9 @@ class Chain:
 class ChainStep(FirstBytes):
     """Chooses the chain of a connection, and its TLS context. The last step."""
 
-    def __init__(self, chains: list[Chain], stats: DownstreamStats, *, inspector: bool) -> None:
+    def __init__(self, chains: list[Chain], stats: DownstreamStats, inspection: Inspection, *, inspector: bool) -> None:
         """`inspector`: plain text is served where TLS is expected."""
+        self._inspection = inspection
         self._chains = chains
         self._table = ChainTable([chain.conditions for chain in chains])
         self._stats = stats
@@ -110,12 +112,16 @@ class ChainStep(FirstBytes):
         self._reads_hello = any(chain.reads_hello for chain in chains)
         self._terminates = any(chain.contexts is not None for chain in chains)
 
-    def needs_bytes(self) -> bool:
-        return self._reads_hello
+    def needs_bytes(self, accepted: Accepted) -> bool:
+        if not self._reads_hello:
+            return False
+        port = port_of(accepted.connection)
+        return self._inspection.finds_tls_on(port) or self._inspection.finds_http_on(port)
 
     def on_first_bytes(self, accepted: Accepted, data: bytes) -> i64:
-        if not self._reads_hello or not is_tls(data):
-            return self._serve_plain(accepted, data)
+        port = port_of(accepted.connection)
+        if not (self._reads_hello and data and is_tls(data)) or not self._inspection.finds_tls_on(port):
+            return self._serve_text(accepted, data, port)
         try:
             hello = read_hello(data)
         except ProtocolError:
@@ -131,18 +137,24 @@ class ChainStep(FirstBytes):
             has_ended = accepted.failure is PROTOCOL_UNKNOWN
             accepted.failure = TLS_CLOSED_IN_HANDSHAKE if has_ended else TLS_HANDSHAKE_TIMEOUT
             return REFUSE
-        chain = self._find(accepted.connection, PLAIN_TEXT, None)
+        chain = self._find(accepted.connection, PLAIN_TEXT, "", NONE)
         if chain is None or not chain.speaks_first:
             return REFUSE
         return self._serve_plain(accepted, b"")
 
-    def _find(self, connection: Connection, transport: str, hello: ClientHello | None) -> Chain | None:
-        name, protocols = ("", ()) if hello is None else (hello.server_name, hello.protocols)
-        index = self._table.find(port_of(connection), name, transport, protocols, connection.remote_ip)
+    def _find(self, connection: Connection, transport: str, name: str, protocols: tuple[str, ...]) -> Chain | None:
+        index = self._table.find_for(ends_of(connection), name, transport, protocols)
         return None if index < 0 else self._chains[index]
 
-    def _serve_plain(self, accepted: Accepted, data: bytes) -> i64:
-        chain = self._find(accepted.connection, PLAIN_TEXT, None)
+    def _serve_text(self, accepted: Accepted, data: bytes, port: i64) -> i64:
+        """Serves plain text, whose protocol may decide about the chain."""
+        if not self._reads_hello or not self._inspection.finds_http_on(port):
+            return self._serve_plain(accepted, data)
+        protocols = http_protocols(data)
+        return MORE_BYTES if protocols is None else self._serve_plain(accepted, data, protocols)
+
+    def _serve_plain(self, accepted: Accepted, data: bytes, protocols: tuple[str, ...] = NONE) -> i64:
+        chain = self._find(accepted.connection, PLAIN_TEXT, "", protocols)
         if chain is None:
             accepted.failure = NO_FILTER_CHAIN
             return REFUSE
@@ -159,7 +171,7 @@ class ChainStep(FirstBytes):
 
     def _serve_tls(self, accepted: Accepted, hello: ClientHello) -> i64:
         connection = accepted.connection
-        chain = self._find(connection, TLS, hello)
+        chain = self._find(connection, TLS, hello.server_name, hello.protocols)
         if chain is None:
             return _refuse(accepted, NO_FILTER_CHAIN, UNRECOGNIZED_NAME)
         accepted.factory = chain.factory
@@ -192,6 +204,13 @@ def facts_of(hello: ClientHello) -> TlsInfo:
     return info
 
 
+def ends_of(connection: Connection) -> Ends:
+    """The addresses of a connection; the destination is that before any redirect."""
+    original = connection.original_destination
+    host = original.rpartition(":")[0].strip("[]") if original else connection.local_ip
+    return Ends(port_of(connection), connection.remote_ip, host, connection.remote_ip, connection.remote_port)
+
+
 def port_of(connection: Connection) -> int:
     """The port that the client connected to, before any redirect."""
     if connection.original_destination:
@@ -212,8 +231,9 @@ class FilterChains(FilterChainFactory):
         inspector: bool,
         handshake_timeout: float,
         idle_timeout: float,
+        inspection: Inspection | None = None,
     ) -> None:
-        """`before`: the steps before the choice. `gate`: limits handshakes.
+        """`before`: the steps before the choice. `gate`: limits handshakes. `inspection`: None for TLS on all ports.
 
         `handshake_timeout`: seconds from accepting to the end of the handshake; also for what must be read to choose.
 
@@ -225,7 +245,7 @@ class FilterChains(FilterChainFactory):
         speaks_first = may_be_plain and any(chain.speaks_first for chain in chains)
         silence = SILENCE_TIME if speaks_first else idle_timeout if may_be_plain else handshake_timeout
         self._plan = FirstBytesPlan(
-            [*before, ChainStep(chains, stats, inspector=inspector)],
+            [*before, ChainStep(chains, stats, inspection or Inspection(), inspector=inspector)],
             factory=self,
             stats=stats,
             silence_timeout=silence,

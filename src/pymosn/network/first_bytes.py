@@ -178,7 +178,7 @@ class FirstBytesReader(NetworkFilter):
         """Runs steps as long as there are bytes for them."""
         steps = self._plan.steps
         while self._step < len(steps):
-            if not self._data and steps[self._step].needs_bytes():
+            if not self._data and steps[self._step].needs_bytes(self._accepted):
                 return
             answer: i64 = steps[self._step].on_first_bytes(self._accepted, self._data)
             if answer == MORE_BYTES:

@@ -11,7 +11,7 @@ from mypy_extensions import i64
 from pymosn.api.network import Connection
 from pymosn.core.addresses import normal_ip
 from pymosn.network.chain_match import TLS, ChainConditions, ChainTable
-from pymosn.network.filter_chains import port_of
+from pymosn.network.filter_chains import ends_of
 from pymosn.network.tls.contexts import ServerContexts
 
 
@@ -61,10 +61,11 @@ class HostDemands:
         if is_own and not self._is_required:
             return True
         protocols = () if tls is None else tls.offered_protocols
-        index: i64 = self._table.find(port_of(connection), name, TLS, protocols, connection.remote_ip)
+        ends = ends_of(connection)
+        index: i64 = self._table.find_for(ends, name, TLS, protocols)
         if index < 0:
             # No connection of this client is possible. If the name has a chain, it is not for this client.
-            return is_own or not self._table.has_name(port_of(connection), name)
+            return is_own or not self._table.has_name(int(ends.destination_port), name, ends.destination)
         contexts = self._contexts[index]
         if contexts is None:
             return is_own or self._demand_of(connection) == b""

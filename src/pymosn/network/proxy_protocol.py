@@ -37,7 +37,7 @@ class ProxyProtocol(FirstBytes):
         self._is_required = is_required
         self._timeout = timeout
 
-    def needs_bytes(self) -> bool:
+    def needs_bytes(self, accepted: Accepted) -> bool:
         return False  # peers that are not trusted may wait for the server to speak
 
     def on_first_bytes(self, accepted: Accepted, data: bytes) -> i64:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from pymosn.api.envoy_variables import NUMBERS, start_time
 from pymosn.api.exchange import AccessLog, Exchange
 from pymosn.api.variables import PREFIXES
 from pymosn.core.clock import Clock
@@ -43,13 +44,17 @@ class Format:
         self._adds_reason = adds_reason
         self.warnings = [text for name in dict.fromkeys(self._names) if (text := _warning(name))]
 
+    def number(self) -> bool:
+        """Whether it is one variable whose value is a number, and nothing else."""
+        return len(self._names) == 1 and self._names[0] in NUMBERS and self._texts == ["", ""]
+
     def bind(self, clock: Clock, listener_name: str = "", listener_type: str = "") -> LineMaker:
         """The function that formats the line, without its end, of an exchange on that listener."""
         constants = {"listener_name": field(listener_name), "listener_type": field(listener_type)}
         getters: list[Getter] = []
         template = self._texts[0].replace("%", "%%")
         for name, text in zip(self._names, self._texts[1:], strict=True):
-            get = _start_time(clock) if name == "start_time" else getter(name)
+            get = _time(name, clock) or getter(name)
             if get is None:
                 template += constants.get(name, NOTHING).replace("%", "%%")
             else:
@@ -70,10 +75,10 @@ class Format:
         return make_line
 
 
-def compile_format(text: str = "") -> Format:
+def compile_format(text: str = "", in_json: bool = False) -> Format:
     """Compiles a format; an empty text means MOSN's default, with the reason word added for failures.
 
-    Raises ValueError with the error and its position.
+    `in_json`: lines are the inside of a JSON string. Raises ValueError with the error and its position.
     """
     is_default = not text
     if is_default:
@@ -89,18 +94,26 @@ def compile_format(text: str = "") -> Format:
         raise ValueError(
             rf"log format: an odd number of %, the last at character {marks[-1] + 1}; write \% for a percent sign"
         )
-    return Format(_PERCENT.split(text), is_default)
+    parts = _PERCENT.split(text)
+    if in_json:
+        parts[0::2] = [field(part) if part else "" for part in parts[0::2]]
+    return Format(parts, is_default)
 
 
 class AccessLogFile(AccessLog):
     """The access log of one listener. Its destination batches lines and never blocks the event loop."""
 
-    def __init__(self, destination: Destination, make_line: LineMaker) -> None:
+    def __init__(
+        self, destination: Destination, make_line: LineMaker, condition: Callable[[Exchange], bool] | None = None
+    ) -> None:
+        """`condition`: which exchanges are logged; None for all."""
         self._destination = destination
         self._make_line = make_line
+        self._condition = condition
 
     def log(self, exchange: Exchange) -> None:
-        if self._destination.enabled:
+        condition = self._condition
+        if self._destination.enabled and (condition is None or condition(exchange)):
             self._destination.write(self._make_line(exchange))
 
 
@@ -112,7 +125,14 @@ def _readable(get: Getter, exchange: Exchange) -> str:
         return NOTHING
 
 
-def _start_time(clock: Clock) -> Getter:
+def _time(name: str, clock: Clock) -> Getter | None:
+    """The getter of a variable that needs the clock; None for any other name."""
+    if name == "start_time_utc":  # ISO 8601
+        return lambda exchange: start_time(clock.wall() - clock.now + exchange.started)
+    if name == "start_time_seconds":  # since 1970
+        return lambda exchange: str(int(clock.wall() - clock.now + exchange.started))
+    if name != "start_time":
+        return None
     stamps = TimeStamps("%Y/%m/%d %H:%M:%S", ".")
     return lambda exchange: stamps.text(clock.wall() - clock.now + exchange.started)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from pymosn.api.exchange import Exchange
-from pymosn.api.variables import FOREIGN, OWN, PREFIXES, SETTABLE, Variable
+from pymosn.api.variables import FOREIGN, OWN, PREFIXES, SETTABLE, Variable, is_known
 from pymosn.observe.text import field
 
 Getter = Callable[[Exchange], "str | None"]
@@ -17,7 +17,7 @@ Getter = Callable[[Exchange], "str | None"]
 NOTHING: Final = "-"
 
 #: Constant for a log: the clock and the listener.
-BOUND: Final = frozenset(("start_time", "listener_name", "listener_type"))
+BOUND: Final = frozenset(("start_time", "start_time_utc", "start_time_seconds", "listener_name", "listener_type"))
 
 #: `-` until tracing is implemented, as in MOSN without tracing; part of MOSN's default format.
 TRACE: Final = frozenset(("trace_id",))
@@ -42,7 +42,8 @@ def getter(name: str) -> Getter | None:
     own = OWN.get(name)
     if own is not None:
         return own
-    if name not in VARIABLES and not any(name.startswith(prefix) and name != prefix for prefix in PREFIXES):
+    is_named = name in VARIABLES or any(name.startswith(prefix) and name != prefix for prefix in PREFIXES)
+    if not is_named and not is_known(name):
         return None
     variable = Variable(name)
 

@@ -151,7 +151,7 @@ class ProtocolDetection(FirstBytes):
         self._fallback = fallback
         self._log = log
 
-    def needs_bytes(self) -> bool:
+    def needs_bytes(self, accepted: Accepted) -> bool:
         return False
 
     def on_first_bytes(self, accepted: Accepted, data: bytes) -> i64:

@@ -24,7 +24,7 @@ def log_paths(config: MosnConfig, base_dir: str) -> list[str]:
     paths = [process_log_path(config, base_dir)]
     for listener in config.servers[0].listeners:
         default = listener.default_access_log(base_dir)
-        paths += [access_log.log_path or default for access_log in listener.access_logs]
+        paths += [entry.log_path or default for _, entries in listener.log_lists() for entry in entries]
     return list(dict.fromkeys(paths))
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 import pytest
 
-from pymosn.network.chain_match import PLAIN_TEXT, TLS, ChainConditions, ChainTable, same_key
+from pymosn.network.chain_match import PLAIN_TEXT, TLS, ChainConditions, ChainTable, Ends, same_key
 
 
 def chain(
@@ -151,5 +151,54 @@ def test_chains_that_match_the_same() -> None:
     found = same_key([chain("x.test", "a.test"), chain(), chain("a.test")])
     assert found is not None
     assert found[:2] == (0, 2)
-    assert found[2][1] == "a.test"
+    assert found[2].name == "a.test"
     assert same_key([chain(), chain()]) is not None
+
+
+def nets(*texts: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(text) for text in texts)
+
+
+def test_the_default_chain_gets_what_no_other_matches() -> None:
+    chains = [ChainConditions(is_default=True), chain("a.test", port=443)]
+    table = ChainTable(chains)
+    assert table.find(443, "a.test", TLS, (), "1.1.1.1") == 1
+    assert table.find(443, "b.test", TLS, (), "1.1.1.1") == 0
+    assert table.find(80, "", PLAIN_TEXT, (), "1.1.1.1") == 0
+    assert same_key([*chains, ChainConditions()]) is None
+
+
+def test_the_destination_decides_before_the_server_name() -> None:
+    chains = [
+        ChainConditions(destinations=nets("10.0.0.0/8")),
+        ChainConditions(server_names=("a.test",), destinations=nets("10.1.0.0/16")),
+        ChainConditions(server_names=("a.test",)),
+    ]
+    table = ChainTable(chains)
+
+    def find_at(destination: str, name: str) -> int:
+        return int(table.find_for(Ends(443, "1.1.1.1", destination), name, TLS, ()))
+
+    assert [find_at("10.2.0.1", "a.test"), find_at("10.1.0.1", "a.test"), find_at("1.2.3.4", "a.test")] == [0, 1, 2]
+    assert find_at("10.1.0.1", "b.test") == -1  # no way back to the wider network
+    assert find_at("", "a.test") == 2
+    assert table.has_name(443, "a.test", "10.1.0.1")
+    assert not table.has_name(443, "a.test", "10.2.0.1")
+
+
+def test_the_source() -> None:
+    chains = [
+        ChainConditions(source_type="local"),
+        ChainConditions(source_type="external", networks=nets("10.0.0.0/8"), source_ports=(7, 8)),
+        ChainConditions(source_type="external", networks=nets("10.0.0.0/8")),
+        ChainConditions(direct=nets("192.168.0.0/16")),
+    ]
+    table = ChainTable(chains)
+
+    def find_from(ip: str, port: int = 1, destination: str = "10.0.0.9", direct: str = "") -> int:
+        return int(table.find_for(Ends(80, ip, destination, direct, port), "", PLAIN_TEXT, ()))
+
+    assert [find_from("127.0.0.1"), find_from("::1"), find_from("10.0.0.9"), find_from("")] == [0, 0, 0, 0]
+    assert [find_from("10.0.0.1", 7), find_from("10.0.0.1", 9)] == [1, 2]
+    assert find_from("11.0.0.1") == -1
+    assert find_from("10.0.0.1", 7, direct="192.168.0.1") == 3

@@ -36,7 +36,7 @@ class Serve(FirstBytes):
     def __init__(self, notes: Notes) -> None:
         self._notes = notes
 
-    def needs_bytes(self) -> bool:
+    def needs_bytes(self, accepted: Accepted) -> bool:
         return False
 
     def on_first_bytes(self, accepted: Accepted, data: bytes) -> int:

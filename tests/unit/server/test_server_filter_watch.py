@@ -11,7 +11,7 @@ import pytest
 from tests.kit import Lines
 
 from pymosn.config.schema import Listener, MosnConfig, Server
-from pymosn.config.schema.server import StreamFilter
+from pymosn.config.schema.http_chain import StreamFilter
 from pymosn.server.filter_watch import FilterWatch
 from pymosn.server.inotify import Inotify
 from pymosn.server.source_watch import Contents

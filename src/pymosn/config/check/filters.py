@@ -216,9 +216,14 @@ def _check_stream_route(route: StreamRoute, path: str, report: Diagnostics) -> N
 
 def check_stream_filters(listener: Listener, path: str, report: Diagnostics, extra: Collection[str]) -> None:
     """Check the stream filters of a listener. `extra`: the names of filters of installed packages."""
+    for key, filters in listener.filter_lists():
+        _check_stream_filters(filters, f"{path}.{key}", report, extra)
+
+
+def _check_stream_filters(filters: list[StreamFilter], path: str, report: Diagnostics, extra: Collection[str]) -> None:
     known = {*STREAM_FILTERS, *NO_OP_STREAM_FILTERS, *extra}
-    for i, filter in enumerate(listener.stream_filters):
-        inner = f"{path}.stream_filters[{i}]"
+    for i, filter in enumerate(filters):
+        inner = f"{path}[{i}]"
         name = filter.type
         if filter.on_error not in ("", *ON_ERROR):
             report.error(f"{inner}.on_error", "must be fail or skip", filter.on_error, ON_ERROR)
@@ -296,11 +301,11 @@ def _check_settings(route: RouteSpec[Any], value: object, path: str, report: Dia
 
 def check_filter_clusters(listener: Listener, path: str, report: Diagnostics, clusters: Collection[str]) -> None:
     """Check that the clusters exist that stream filters refer to."""
-    for i, entry in enumerate(listener.stream_filters):
-        spec = spec_of(entry.type) if entry.type in SHIPPED else None
-        if spec is None or spec.clusters is None:
-            continue
-        for key, cluster in spec.clusters(typed(entry.config, spec.settings)):
-            if cluster and cluster not in clusters:
-                inner = f"{path}.stream_filters[{i}].config.{key}"
-                report.error(inner, "unknown cluster", cluster, clusters)
+    for where, entries in listener.filter_lists():
+        for i, entry in enumerate(entries):
+            spec = spec_of(entry.type) if entry.type in SHIPPED else None
+            if spec is None or spec.clusters is None:
+                continue
+            for key, cluster in spec.clusters(typed(entry.config, spec.settings)):
+                if cluster and cluster not in clusters:
+                    report.error(f"{path}.{where}[{i}].config.{key}", "unknown cluster", cluster, clusters)

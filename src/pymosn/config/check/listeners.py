@@ -5,6 +5,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Final
 
+from pymosn.config.check.access_logs import check_access_log
 from pymosn.config.check.accounts import check_socket_file
 from pymosn.config.check.addresses import listen_fault, path_fault
 from pymosn.config.check.chains import check_chains
@@ -15,9 +16,8 @@ from pymosn.config.check.proxy_protocol import check_proxy_protocol
 from pymosn.config.check.tls import check_listener_tls
 from pymosn.config.check.udp import check_udp_listener
 from pymosn.config.diagnostics import Diagnostics
-from pymosn.config.schema import AccessLog, Listener, Overload, Server
+from pymosn.config.schema import Listener, Overload, Server
 from pymosn.config.schema.server import MOST_WORKERS
-from pymosn.observe.access_log import compile_format
 from pymosn.observe.roller import parse_roller
 
 LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
@@ -48,8 +48,9 @@ def check_server(
         name = listener.known_name()
         if name and (earlier := names.setdefault(name, inner)) != inner:
             report.error(f"{inner}.name", f"duplicate name, already used in {report.line(earlier)}", listener.name)
-        for j, log in enumerate(listener.access_logs):
-            _check_access_log(log, f"{inner}.access_logs[{j}]", report)
+        for key, logs in listener.log_lists():
+            for j, log in enumerate(logs):
+                check_access_log(log, f"{inner}.{key}[{j}]", report)
         if listener.is_udp():
             check_udp_listener(listener, inner, report, partial(check_stream_proxy, report=report, clusters=clusters))
             continue
@@ -114,9 +115,3 @@ def _check_original_dst(listener: Listener, path: str, report: Diagnostics) -> N
         report.warning(f"{path}.use_original_dst", "unknown; disabled, as in MOSN", kind, ORIGINAL_DST)
     elif (listener.network or "tcp").lower() == "unix":
         report.error(f"{path}.use_original_dst", "connections to a unix socket have no original destination", kind)
-
-
-def _check_access_log(log: AccessLog, path: str, report: Diagnostics) -> None:
-    compiled = report.attempt(f"{path}.log_format", compile_format, log.log_format, value=log.log_format)
-    for warning in compiled.warnings if compiled is not None else ():
-        report.warning(f"{path}.log_format", warning)

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 
+from pymosn.config.schema.http_chain import AccessLog, StreamFilter
 from pymosn.config.schema.router import RouterConfiguration
 from pymosn.filters.settings import AnyMap, Block, Duration, Percent, Positive, Unsigned, ignored, own, planned, works
 
@@ -192,6 +193,11 @@ class ProxyConfig(Block, kw_only=True):
         Duration, own("from the first byte until the protocol is known; then fallback or reset")
     ] = 15.0
     extend_config: ProtocolSettings = msgspec.field(default_factory=ProtocolSettings)
+    stream_filters: Annotated[
+        list[StreamFilter] | None, own("instead of the listener's; `[]`: none; see the table of stream filters")
+    ] = None
+    access_logs: Annotated[list[AccessLog] | None, own("instead of the listener's; `[]`: none")] = None
+    connection_idle_timeout: Annotated[Duration | None, own("instead of the listener's; 0: never")] = None
 
     def protocols(self) -> list[str]:
         """The names in `downstream_protocol`, or for X in `sub_protocol`; `Auto` with others is ignored, as in MOSN."""
@@ -248,6 +254,7 @@ class StreamProxyConfig(Block, kw_only=True):
     idle_timeout: Annotated[int, works("nanoseconds, also for TCP; 0 is the listener's connection_idle_timeout")] = 0
     stat_prefix: Annotated[str, ignored("MOSN does not use it either")] = ""
     connect_timeout: Annotated[Duration, own("tcp_proxy: for all attempts together; 0: only the cluster's, for each")] = 0.0
+    access_logs: Annotated[list[AccessLog] | None, own("tcp_proxy: instead of the listener's; `[]`: none")] = None
     max_sessions: Annotated[
         Unsigned, own("udp_proxy: sessions of all clients together; further ones are dropped; 0: 65536")
     ] = 0

@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from pymosn.config.schema.connections import TcpKeepalive
+from pymosn.config.schema.http_chain import AccessLog, StreamFilter
 from pymosn.config.schema.network_filters import (
     ActingFilters,
     ConnectionManagerFilter,
@@ -20,7 +21,7 @@ from pymosn.config.schema.network_filters import (
 )
 from pymosn.config.schema.router import RouterConfiguration
 from pymosn.config.schema.tls import TlsContext
-from pymosn.filters.settings import AnyMap, Block, Duration, Port, Unsigned, ignored, own, planned_checked, works
+from pymosn.filters.settings import AnyMap, Block, Duration, Port, Unsigned, ignored, own, works
 
 MemoryLimit = Annotated[int, msgspec.Meta(ge=-1)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
@@ -31,40 +32,11 @@ TCP_IDLE: Final = 90.0
 UDP_IDLE: Final = 5.0
 
 
-class AccessLog(Block, kw_only=True):
-    """One access log of a listener; empty strings mean MOSN's default path and format."""
-
-    log_path: str = ""
-    log_format: str = ""
-
-
-class GoPlugin(Block, kw_only=True):
-    """A filter in a Go shared object."""
-
-    so_path: str = ""
-    factory_method: str = "CreateFilterFactory"
-
-
 class ListenerFilter(Block, kw_only=True):
     """A filter on connections, before any data."""
 
     type: str = ""
     config: AnyMap = {}
-
-
-class StreamFilter(Block, kw_only=True):
-    """A filter on requests and responses. The filter gets `config` unchanged."""
-
-    type: str = ""
-    config: AnyMap = {}
-    on_error: Annotated[
-        str,
-        own("on an error of the filter: `fail` (500), or `skip` it (not filters that guard); default: the filter's own"),
-    ] = ""
-    timeout: Annotated[Duration | None, own("for each call of an `async` filter; default: the filter's own, else none")] = (
-        None
-    )
-    go_plugin_config: Annotated[GoPlugin | None, planned_checked("Go shared objects cannot be loaded; rejected")] = None
 
 
 class ChainMatch(Block, kw_only=True):
@@ -73,10 +45,21 @@ class ChainMatch(Block, kw_only=True):
     server_names: Annotated[
         list[str], own("names that the client sends (SNI); `*.example.com` matches every subdomain")
     ] = []
-    application_protocols: Annotated[list[str], own("one of the protocols that the client offers by ALPN")] = []
+    application_protocols: Annotated[
+        list[str],
+        own("one that the client offers by ALPN; of plain text, with `http_inspector`: http/1.0, http/1.1 or h2c"),
+    ] = []
     transport_protocol: Annotated[Literal["", "tls", "raw_buffer"], own("`raw_buffer` is plain text")] = ""
     destination_port: Annotated[Port, own("the port that the client connected to, before any redirect; 0: any")] = 0
     source_prefixes: Annotated[list[str], own("networks of clients, such as `10.0.0.0/8`")] = []
+    source_type: Annotated[
+        Literal["", "local", "external"], own("`local`: clients on this machine, `external`: all others")
+    ] = ""
+    source_ports: Annotated[list[Port], own("ports of clients")] = []
+    direct_source_prefixes: Annotated[list[str], own("like source_prefixes; not with proxy_protocol")] = []
+    destination_prefixes: Annotated[
+        list[str], own("networks of the address that the client connected to, before any redirect")
+    ] = []
 
 
 class FilterChain(Block, kw_only=True):
@@ -84,6 +67,7 @@ class FilterChain(Block, kw_only=True):
 
     name: Annotated[str, own("for logs and errors")] = ""
     match: Annotated[str | ChainMatch, own("conditions; a text is ignored, as in MOSN")] = ""
+    is_default: Annotated[bool, own("gets the connections that no other chain matches; it has no `match`")] = False
     tls_context: Annotated[TlsContext | None, works("see the table of TLS contexts")] = None
     tls_context_set: Annotated[list[TlsContext], works("by server name, then ALPN, then the first, as in MOSN")] = []
     filters: list[NetworkFilter] = []
@@ -151,6 +135,16 @@ class Listener(Block, kw_only=True):
     ] = False
     use_original_dst: Annotated[str, works("redirect or tproxy, IPv4 and IPv6; see docs/operations.md")] = ""
     inspector: Annotated[bool, works("TLS and plain text on one port")] = False
+    refuse_misdirected: Annotated[
+        bool, own("421 for hosts with other demands on client certificates, see docs/filter-chains.md; false: as in Envoy")
+    ] = True
+    http_inspector: Annotated[
+        bool, own("find out the protocol of plain text, for `application_protocols` of filter chains")
+    ] = False
+    tls_uninspected_ports: Annotated[
+        str, own("original destination ports on which TLS is not looked for, such as `80,8000-8010`")
+    ] = ""
+    http_uninspected_ports: Annotated[str, own("the same for HTTP and `http_inspector`")] = ""
     tls_handshake_timeout: Annotated[Duration, own("from accepting a connection to the end of its handshake; 0: none")] = (
         10.0
     )
@@ -174,6 +168,24 @@ class Listener(Block, kw_only=True):
     def known_name(self) -> str:
         """The name under which the listener is known."""
         return self.name or self.address
+
+    def log_lists(self) -> list[tuple[str, list[AccessLog]]]:
+        """All lists of access logs, with their paths below the listener."""
+        found = [("access_logs", self.access_logs)]
+        for i, chain in enumerate(self.filter_chains):
+            for j, filter in enumerate(chain.filters):
+                if isinstance(filter, ProxyFilter | TcpProxyFilter) and filter.config.access_logs is not None:
+                    found.append((f"filter_chains[{i}].filters[{j}].config.access_logs", filter.config.access_logs))
+        return found
+
+    def filter_lists(self) -> list[tuple[str, list[StreamFilter]]]:
+        """All lists of stream filters, with their paths below the listener."""
+        found = [("stream_filters", self.stream_filters)]
+        for i, chain in enumerate(self.filter_chains):
+            for j, filter in enumerate(chain.filters):
+                if isinstance(filter, ProxyFilter) and filter.config.stream_filters is not None:
+                    found.append((f"filter_chains[{i}].filters[{j}].config.stream_filters", filter.config.stream_filters))
+        return found
 
     def default_access_log(self, base_dir: str) -> str:
         """The path of an access log that has none."""

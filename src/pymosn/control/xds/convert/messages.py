@@ -45,6 +45,18 @@ MODULES: Final[Mapping[str, str]] = {
     _HTTP + "cors.v3.CorsPolicy": _HTTP + "cors.v3.cors_pb2",
     _HTTP + "fault.v3.HTTPFault": _HTTP + "fault.v3.fault_pb2",
     _HTTP + "router.v3.Router": _HTTP + "router.v3.router_pb2",
+    **{
+        f"{_LISTENER}{name}.v3.{kind}": f"{_LISTENER}{name}.v3.{name}_pb2"
+        for name, kind in (
+            ("http_inspector", "HttpInspector"),
+            ("original_dst", "OriginalDst"),
+            ("proxy_protocol", "ProxyProtocol"),
+        )
+    },
+    _EXTENSIONS + "access_loggers.file.v3.FileAccessLog": _EXTENSIONS + "access_loggers.file.v3.file_pb2",
+    _EXTENSIONS + "access_loggers.stream.v3.StdoutAccessLog": _EXTENSIONS + "access_loggers.stream.v3.stream_pb2",
+    _EXTENSIONS + "access_loggers.stream.v3.StderrAccessLog": _EXTENSIONS + "access_loggers.stream.v3.stream_pb2",
+    _EXTENSIONS + "request_id.uuid.v3.UuidRequestIdConfig": _EXTENSIONS + "request_id.uuid.v3.uuid_pb2",
     _LISTENER + "tls_inspector.v3.TlsInspector": _LISTENER + "tls_inspector.v3.tls_inspector_pb2",
     _EXTENSIONS + "retry.host.previous_hosts.v3.PreviousHostsPredicate": _EXTENSIONS
     + "retry.host.previous_hosts.v3.previous_hosts_pb2",

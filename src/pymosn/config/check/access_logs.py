@@ -1,0 +1,45 @@
+"""Checks access logs: their formats and filters."""
+
+from pymosn.api.envoy_variables import LETTERS
+from pymosn.config.diagnostics import Diagnostics
+from pymosn.config.schema import AccessLog
+from pymosn.config.schema.http_chain import LogCondition
+from pymosn.core.headers import is_token
+from pymosn.core.regex import compiled
+from pymosn.observe.access_log import compile_format
+from pymosn.observe.json_log import JsonFormat
+
+
+def check_access_log(log: AccessLog, path: str, report: Diagnostics) -> None:
+    """Check one access log."""
+    if log.json_format and log.log_format:
+        report.error(f"{path}.json_format", "log_format and json_format are mutually exclusive")
+        return
+    if log.omit_empty and not log.json_format:
+        report.warning(f"{path}.omit_empty", "has no effect without json_format")
+    warnings: list[str] = []
+    key = "json_format" if log.json_format else "log_format"
+    if log.json_format:
+        members = report.attempt(f"{path}.json_format", JsonFormat, log.json_format, log.omit_empty)
+        warnings = members.warnings if members is not None else []
+    else:
+        made = report.attempt(f"{path}.log_format", compile_format, log.log_format, value=log.log_format)
+        warnings = made.warnings if made is not None else []
+    for warning in warnings:
+        report.warning(f"{path}.{key}", warning)
+    if log.filter is not None:
+        _check_condition(log.filter, f"{path}.filter", report)
+        for key in ("all_of", "any_of"):
+            for i, inner in enumerate(getattr(log.filter, key)):
+                _check_condition(inner, f"{path}.filter.{key}[{i}]", report)
+
+
+def _check_condition(filter: LogCondition, path: str, report: Diagnostics) -> None:
+    for i, flag in enumerate(filter.response_flags):
+        if flag not in LETTERS:
+            report.warning(f"{path}.response_flags[{i}]", "no exchange has this flag here", flag, sorted(LETTERS))
+    header = filter.header
+    if header is not None and not is_token(header.name.encode()):
+        report.error(f"{path}.header.name", "not the name of a header", header.name)
+    if header is not None and header.match is not None and header.match.regex:
+        report.attempt(f"{path}.header.match.regex", compiled, header.match.regex, value=header.match.regex)

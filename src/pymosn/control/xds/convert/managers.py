@@ -1,0 +1,190 @@
+"""The HTTP connection manager and tcp_proxy -> `proxy` and `tcp_proxy` filters of a chain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from pymosn.config.schema import ProxyConfig, ProxyFilter, RouterConfiguration, StreamFilter
+from pymosn.config.schema.network_filters import (
+    ProtocolSettings,
+    StreamProxyConfig,
+    TcpProxyFilter,
+    WeightedStreamCluster,
+)
+from pymosn.control.xds.convert.access_logs import read_access_logs
+from pymosn.control.xds.convert.filters import READERS, convert_http_filter
+from pymosn.control.xds.convert.http_settings import read_settings
+from pymosn.control.xds.convert.messages import type_of
+from pymosn.control.xds.convert.sources import Source, read_source
+from pymosn.control.xds.convert.view import View
+
+MANAGER: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+TCP_PROXY: Final = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
+_UUID: Final = "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig"
+_PROTOCOLS: Final = {"AUTO": "Http1,Http2", "HTTP1": "Http1", "HTTP2": "Http2"}
+#: HTTP filters that restrict access: never left out, even if they are optional.
+_GUARDS: Final = (
+    *("rbac", "jwt_authn", "ext_authz", "oauth2", "csrf", "ip_tagging", "basic_auth", "api_key_auth", "ratelimit"),
+    *("local_ratelimit", "ext_proc", "wasm", "lua", "credential_injector"),
+)
+
+#: Makes the router table of a RouteConfiguration: of `routes.py`.
+RoutesConverter = Callable[[View, str], RouterConfiguration]
+
+
+class Routes(NamedTuple):
+    """What the managers of a listener route by. `tables`: inline ones; `waits`: names of tables with their sources."""
+
+    tables: list[RouterConfiguration]
+    waits: dict[str, Source]
+    convert: RoutesConverter
+
+
+def read_manager(view: View, name: str, routes: Routes) -> ProxyFilter:
+    """An HTTP connection manager. `name`: for an inline table, unique among all listeners."""
+    with view:
+        proxy = ProxyConfig(name=name)
+        codec = view.enum("codec_type")
+        proxy.downstream_protocol = _PROTOCOLS.get(codec, "Http1")
+        if codec not in _PROTOCOLS:
+            view.fault("codec_type", f"{codec} is not supported")
+        _refuse(view)
+        settings = ProtocolSettings()
+        proxy.connection_idle_timeout = read_settings(view, settings)
+        proxy.extend_config = settings
+        proxy.access_logs = read_access_logs(view)
+        proxy.router_config_name = _read_routes(view, name, routes)
+        proxy.stream_filters = _read_filters(view)
+        _read_request_id(view)
+        if view.has("tracing"):
+            view.value("tracing")
+            view.warn("tracing", "tracing is not implemented yet; no spans are reported")
+        for field in ("via", "add_user_agent", "append_x_forwarded_port", "always_set_request_id_in_response"):
+            if view.has(field):
+                view.value(field)
+                view.warn(field, "no such header is added")
+    return ProxyFilter(config=proxy)
+
+
+def _refuse(view: View) -> None:
+    """What would change who a client is, what a request means, or where it goes."""
+    for name in (
+        *("original_ip_detection_extensions", "early_header_mutation_extensions", "scheme_header_transformation"),
+        *("forward_client_cert_matcher", "strip_matching_host_port", "strip_any_host_port", "strip_trailing_host_dot"),
+        *("path_normalization_options", "local_reply_config", "http3_protocol_options"),
+    ):
+        view.refuse(name, "not supported")
+
+
+def _read_routes(view: View, name: str, routes: Routes) -> str:
+    """The name of the router table."""
+    view.refuse("scoped_routes", "scoped routes (SRDS) are not supported")
+    inline, rds = view.inner("route_config"), view.inner("rds")
+    if inline is not None:
+        routes.tables.append(routes.convert(inline, name))
+        return name
+    if rds is None:
+        if not view.has("scoped_routes"):
+            view.fault("", "expected rds or route_config")
+        return name
+    with rds:
+        table: str = rds.value("route_config_name")
+        if not table:
+            rds.fault("route_config_name", "missing")
+        config = rds.inner("config_source")
+        # A source that only has a version and a timeout is the one of the listener: Istio and Envoy Gateway leave it out.
+        source = Source() if config is None else _source(config)
+        if source is not None and table:
+            routes.waits[table] = source
+    return table or name
+
+
+def _source(view: View) -> Source | None:
+    if view.which("config_source_specifier"):
+        return read_source(view)
+    with view:
+        view.value("resource_api_version")
+        timeout = view.seconds("initial_fetch_timeout")
+    return Source() if timeout is None else Source(fetch_timeout=timeout)
+
+
+def _read_filters(view: View) -> list[StreamFilter]:
+    found: list[StreamFilter] = []
+    for item in view.items("http_filters"):
+        with item:
+            name, is_optional = item.value("name"), item.value("is_optional")
+            item.refuse("config_discovery", "filters by ECDS are not supported")
+            if item.value("disabled"):
+                item.fault("disabled", "filters that routes enable are not supported")
+            if not item.has("typed_config"):
+                if not item.has("config_discovery"):
+                    item.fault("typed_config", f"missing: the filter {name!r} has none")
+                continue
+            kind = type_of(item.message.typed_config.type_url)
+            if is_optional and kind not in READERS and not _guards(kind, name) and "TypedStruct" not in kind:
+                item.value("typed_config")
+                item.warn("typed_config", f"{kind} is not supported; the filter is optional, and left out")
+                continue
+            inner = item.typed("typed_config")
+            made = None if inner is None else convert_http_filter(inner)
+            if made is not None:
+                found.append(made)
+    return found
+
+
+def _guards(kind: str, name: str) -> bool:
+    """Whether a filter may restrict access, by its type or name."""
+    return any(word in kind.lower() or word in name.lower() for word in _GUARDS)
+
+
+def _read_request_id(view: View) -> None:
+    if view.value("preserve_external_request_id") is False and view.wrapped("use_remote_address"):
+        pass  # ids of clients are kept: they are only names
+    inner = view.inner("request_id_extension")
+    if inner is None:
+        return
+    with inner:
+        config = inner.typed("typed_config")
+        if config is not None:
+            with config:
+                if config.type_name != _UUID:
+                    config.fault("", f"{config.type_name} is not supported")
+
+
+def read_tcp_proxy(view: View) -> TcpProxyFilter:
+    """A tcp_proxy."""
+    with view:
+        tcp = StreamProxyConfig(access_logs=read_access_logs(view))
+        kind = view.which("cluster_specifier")
+        if kind == "cluster":
+            tcp.cluster = view.value(kind)
+        elif kind == "weighted_clusters":
+            inner = view.inner(kind)
+            assert inner is not None
+            with inner:
+                tcp.weighted_clusters = [made for item in inner.items("clusters") if (made := _weighted(item)) is not None]
+        else:
+            view.fault("cluster", "expected cluster or weighted_clusters")
+        for name in ("on_demand", "metadata_match", "tunneling_config", "proxy_protocol_tlvs"):
+            view.refuse(name, "not supported")
+        if view.has("hash_policy"):
+            view.value("hash_policy")
+            view.warn("hash_policy", "has no effect: connections are balanced without a hash of their source")
+        for name in ("downstream_idle_timeout", "upstream_idle_timeout"):
+            if view.seconds(name):
+                view.warn(name, "not enforced; idle_timeout is")
+        if view.seconds("max_downstream_connection_duration"):
+            view.value("max_downstream_connection_duration_jitter_percentage")
+            view.warn("max_downstream_connection_duration", "not enforced; idle_timeout is")
+        idle = view.seconds("idle_timeout")
+        tcp.idle_timeout = int((3600.0 if idle is None else idle) * 1e9)
+        tcp.max_connect_attempts = view.wrapped("max_connect_attempts") or 1
+    return TcpProxyFilter(config=tcp)
+
+
+def _weighted(view: View) -> WeightedStreamCluster | None:
+    with view:
+        view.refuse("metadata_match", "not supported")
+        name, weight = view.value("name"), view.value("weight")
+        return WeightedStreamCluster(name=name, weight=weight) if weight else None
