@@ -12,10 +12,11 @@ from pymosn.config.schema import Cluster, RouterConfiguration
 from pymosn.config.sds import ADS, SecretTexts
 from pymosn.control.xds.convert.clusters import convert_cluster
 from pymosn.control.xds.convert.endpoints import convert_endpoints
+from pymosn.control.xds.convert.routes import convert_routes
 from pymosn.control.xds.convert.secrets import convert_secret
 from pymosn.control.xds.convert.sources import Source
 from pymosn.control.xds.convert.view import View
-from pymosn.control.xds.types import CLUSTER, ENDPOINTS, SECRET
+from pymosn.control.xds.types import CLUSTER, ENDPOINTS, ROUTES, SECRET
 
 
 class Need(NamedTuple):
@@ -78,5 +79,10 @@ def _source(source: Source) -> str:
     return ADS
 
 
+def _routes(view: View) -> Item:
+    found = convert_routes(view, str(view.message.name))
+    return Item(found.router_config_name, found)
+
+
 #: Type URL -> its converter.
-KINDS: Mapping[str, Convert] = {CLUSTER: _cluster, ENDPOINTS: _endpoints, SECRET: _secret}
+KINDS: Mapping[str, Convert] = {CLUSTER: _cluster, ENDPOINTS: _endpoints, ROUTES: _routes, SECRET: _secret}

@@ -1,0 +1,132 @@
+"""The sections of xDS in a configuration, and the cache."""
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from envoy.config.cluster.v3.cluster_pb2 import Cluster as ClusterMessage
+from envoy.config.core.v3.base_pb2 import Node
+from tests.kit import Lines
+
+from pymosn.config.schema import MosnConfig, Server
+from pymosn.control.xds.bootstrap import NO_EXTRA, Bootstrap, read_bootstrap
+from pymosn.control.xds.cache import Cache, cache_path
+from pymosn.control.xds.convert.kinds import Item
+from pymosn.control.xds.types import CLUSTER, SECRET, Resource
+from pymosn.control.xds.warming import Entry
+
+END = {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 15010}}}}
+PIPE = {"endpoint": {"address": {"pipe": {"path": "./etc/istio/proxy/XDS"}}}}
+
+
+def cluster(*ends: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"name": "xds", "loadAssignment": {"cluster_name": "xds", "endpoints": [{"lb_endpoints": ends}]}, **more}
+
+
+def ads(**more: Any) -> dict[str, Any]:
+    return {"api_type": "GRPC", "grpcServices": [{"envoy_grpc": {"cluster_name": "xds"}}], **more}
+
+
+def read(static: dict[str, Any], dynamic: dict[str, Any], node: Any = None) -> tuple[Bootstrap | None, list[str]]:
+    found, faults = read_bootstrap(
+        MosnConfig(servers=[Server()], dynamic_resources=dynamic, static_resources=static, node=node)
+    )
+    return found, [f"{fault.severity} {fault.path}" for fault in faults]
+
+
+def test_addresses_and_the_node() -> None:
+    node = {"id": "n", "cluster": "c", "metadata": {"A": 1}, "locality": {"region": "r"}, "unknown": True}
+    delta = ads(api_type="DELTA_GRPC", set_node_on_first_message_only=True, refresh_delay={"seconds": 10})
+    found, faults = read({"clusters": [cluster(END, PIPE)]}, {"adsConfig": delta}, node)
+    assert faults == []
+    assert found is not None
+    assert found.ads is not None
+    assert [end.address for end in found.ads.addresses] == ["127.0.0.1:15010", f"unix:{os.getcwd()}/etc/istio/proxy/XDS"]
+    assert found.ads.is_delta
+    assert not found.ads.addresses[0].has_tls
+    sent = Node.FromString(found.node)
+    assert (sent.id, sent.locality.region, sent.user_agent_name) == ("n", "r", "pymosn")
+    assert [name for name, _ in found.clusters] == ["xds"]
+
+
+STATIC = {"clusters": [cluster(END)]}
+FAULTS: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
+    (STATIC, {}, ["error dynamic_resources.ads_config"]),
+    (STATIC, {"ads_config": ads(api_type="REST")}, ["error dynamic_resources.ads_config.api_type"]),
+    (STATIC, {"ads_config": {"api_type": "GRPC"}}, ["error dynamic_resources.ads_config.grpc_services"]),
+    (STATIC, {"ads_config": ads(), "wrong": 1}, ["error dynamic_resources"]),
+    ({"clusters": [cluster(END, wrong=1)]}, {"ads_config": ads()}, ["error static_resources"]),
+    (
+        {"clusters": []},
+        {"ads_config": ads()},
+        ["error dynamic_resources.ads_config.grpc_services[0].envoy_grpc.cluster_name"],
+    ),
+    ({"clusters": [cluster()]}, {"ads_config": ads()}, ["error dynamic_resources.ads_config.grpc_services"]),
+    (
+        STATIC,
+        {"ads_config": ads(), "cds_config": {"path": "/x"}},
+        ["warning dynamic_resources.cds_config"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("static", "dynamic", "faults"), FAULTS)
+def test_faults_have_their_paths(static: dict[str, Any], dynamic: dict[str, Any], faults: list[str]) -> None:
+    found, found_faults = read(static, dynamic)
+    assert found_faults == faults
+    assert (found is None) == any(fault.startswith("error") for fault in faults)
+
+
+def test_without_xds_nothing_is_read() -> None:
+    assert read_bootstrap(MosnConfig(servers=[Server()])) == (None, [])
+
+
+def test_without_the_extra_there_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pymosn.control.xds.bootstrap.find_spec", lambda name: None)
+    config = MosnConfig(servers=[Server()], dynamic_resources={"ads_config": ads()}, static_resources=STATIC)
+    found, faults = read_bootstrap(config)
+    assert found is None
+    assert [fault.message for fault in faults] == [NO_EXTRA]
+
+
+BODY = ClusterMessage(name="a").SerializeToString()
+
+
+def stored(path: Path, log: Lines) -> Cache:
+    cache = Cache(str(path), log)
+    store = {
+        CLUSTER: {"a": Entry(Item("a", None), "7", BODY, 0.0)},
+        SECRET: {"key": Entry(Item("key", None), "7", b"private", 0.0)},
+    }
+    cache.write(cache.content(store))
+    return cache
+
+
+def test_the_cache_has_the_resources_but_no_secrets(tmp_path: Path) -> None:
+    path = tmp_path / "cache" / "resources.msgpack"
+    cache = stored(path, Lines())
+    assert {kind: found for kind, found in cache.load().items() if found} == {CLUSTER: [Resource("a", "7", BODY)]}
+    assert b"private" not in path.read_bytes()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_damaged_or_unwritable_cache_is_logged_and_ignored(tmp_path: Path) -> None:
+    log = Lines()
+    path = tmp_path / "cache" / "resources.msgpack"
+    cache = stored(path, log)
+    path.write_bytes(path.read_bytes()[:-3])
+    assert cache.load() == {}
+    assert "cannot be used" in log.lines[-1]
+    (tmp_path / "file").write_text("")
+    blocked = stored(tmp_path / "file" / "resources.msgpack", log)
+    assert "cannot be written" in log.lines[-1]
+    assert blocked.fault
+
+
+def test_the_cache_can_be_switched_off() -> None:
+    assert cache_path(MosnConfig(xds_cache="off"), "/base") == ""
+    assert cache_path(MosnConfig(), "/base") == "/base/logs/xds_cache/resources.msgpack"
+    assert cache_path(MosnConfig(xds_cache="/x"), "/base") == "/x/resources.msgpack"
