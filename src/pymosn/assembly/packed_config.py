@@ -163,7 +163,7 @@ def decode(data: bytes, parts: Parts) -> PackedConfig:
     return replace(msgspec.msgpack.decode(data, type=PackedConfig), parts=parts)
 
 
-def differs_in_hosts_only(before: PackedConfig, after: PackedConfig) -> bool:
+def only_hosts_differ(before: PackedConfig, after: PackedConfig) -> bool:
     """Whether two configurations differ in nothing but hosts of clusters."""
     if before.clusters.keys() != after.clusters.keys() or any(
         packed.head != before.clusters[name].head for name, packed in after.clusters.items()

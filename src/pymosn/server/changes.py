@@ -32,7 +32,7 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
-from pymosn.assembly.packed_config import PackedConfig, Parts, differs_in_hosts_only, encode
+from pymosn.assembly.packed_config import PackedConfig, Parts, encode, only_hosts_differ
 from pymosn.assembly.packer import Packer
 from pymosn.assembly.tls_material import TlsMaterial
 from pymosn.config.check.paths import LOG, Folders, Reserved, check_paths, named_paths
@@ -43,12 +43,12 @@ from pymosn.control.discovery import Discovery
 from pymosn.control.plane import Candidate, ChangeResult, Edit
 from pymosn.control.service import Service
 from pymosn.control.threads import off_loop
-from pymosn.control.xds.layer import Layer, Merged, Merger, Owner
+from pymosn.control.xds.layer import Layer, Merged, Merger, Owner, differs_in_hosts_only
 from pymosn.core.log import ERROR, INFO, WARN, Log
 from pymosn.filters.sources import Sources
 from pymosn.server.filter_files import FilterFiles
 from pymosn.server.fleet import Fleet
-from pymosn.server.layer_faults import faults_by_owner, shared_addresses
+from pymosn.server.layer_faults import LayerResult, faults_by_owner, shared_addresses
 from pymosn.server.listeners import ListenerSockets
 from pymosn.server.logs import process_log_path
 from pymosn.server.messages import Check, Command, Configure, Part, Prepare, Retire, SetHosts
@@ -62,18 +62,6 @@ PREPARE_TIME: Final = 30.0
 ACTIVATE_TIME: Final = 10.0
 #: Seconds for reading the configuration file.
 RELOAD_TIME: Final = 10.0
-
-
-class LayerResult(NamedTuple):
-    """The result of activating a layer.
-
-    `rejected`: items that keep their last good state, and why. Unless it was `applied`, nothing has changed anywhere
-    because of `message`.
-    """
-
-    applied: bool
-    rejected: Mapping[Owner, str]
-    message: str
 
 
 class _Reads(NamedTuple):
@@ -230,12 +218,26 @@ class Changes(Service):
             if merged.config is self.config:
                 self.layer, self.merged = layer, merged
                 return LayerResult(True, {}, "")
+            if differs_in_hosts_only(self.layer, layer) and await self._change_hosts(layer, merged):
+                return LayerResult(True, {}, "")
             tried = await self._try(self.own, layer, _Reads(), may_send_hosts=True)
             message = "; ".join(error.text() for error in tried.errors)
             if not tried.sent_hosts:
                 faults = [Diagnostic(message=f"{owner.kind} {owner.name}: {why}") for owner, why in tried.rejected.items()]
                 self._note("xDS", not tried.errors, [*tried.warnings, *faults, *tried.errors])
             return LayerResult(not tried.errors, tried.rejected, message)
+
+    async def _change_hosts(self, layer: Layer, merged: Merged) -> bool:
+        """Activates other hosts of clusters, which needs no reading or checking; false if more has changed."""
+        before = self._packed
+        expanded = self._discovery.expand(merged.config)
+        packed = await asyncio.to_thread(self._packer.pack, expanded, self._sources, self.material)
+        if not only_hosts_differ(before, packed):
+            return False
+        self.layer = layer
+        self._activate(merged, packed, has_other_files=False)
+        self._send_hosts(before, packed)
+        return True
 
     async def _try(self, own: MosnConfig, layer: Layer, reads: _Reads, *, may_send_hosts: bool = False) -> _Tried:
         """Activates a configuration with a layer. Items of the layer that cannot be activated keep their last state."""
@@ -359,7 +361,7 @@ class Changes(Service):
         await self._discovery.prepare(config)
         packed = await asyncio.to_thread(self._packer.pack, self._discovery.expand(config), sources, material)
         before = self._packed
-        if may_send_hosts and differs_in_hosts_only(before, packed):
+        if may_send_hosts and only_hosts_differ(before, packed):
             self._activate(merged, packed)
             self._send_hosts(before, packed)
             return [], True
@@ -404,13 +406,14 @@ class Changes(Service):
             for name, line in zip(self._listeners.faulty, lines, strict=True)
         ]
 
-    def _activate(self, merged: Merged, packed: PackedConfig) -> None:
+    def _activate(self, merged: Merged, packed: PackedConfig, *, has_other_files: bool = True) -> None:
         config = merged.config
         self.merged = merged
         self.own = merged.own
         self.config = config
-        folders = Folders(self._options.config_dir, self._options.base_dir)
-        self._log_files |= {path.real for path in named_paths(config, folders) if path.role == LOG}
+        if has_other_files:
+            folders = Folders(self._options.config_dir, self._options.base_dir)
+            self._log_files |= {path.real for path in named_paths(config, folders) if path.role == LOG}
         self._discovery.follow(config)
         self.effective = self._discovery.expand(config)
         self._packed = packed

@@ -1,11 +1,24 @@
-"""Which items of xDS the faults belong to that are found when a configuration is activated."""
+"""The result of activating what xDS adds: which of its items the faults belong to."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.control.xds.layer import CLUSTER, Merged, Owner, path_in_item
+
+
+class LayerResult(NamedTuple):
+    """The result of activating a layer.
+
+    `rejected`: items that keep their last good state, and why. Unless it was `applied`, nothing has changed anywhere
+    because of `message`.
+    """
+
+    applied: bool
+    rejected: Mapping[Owner, str]
+    message: str
 
 
 def shared_addresses(merged: Merged) -> list[Diagnostic]:

@@ -22,9 +22,10 @@ from pymosn.control.xds.layer import Layer, Owner
 from pymosn.core.clock import Clock
 from pymosn.core.log import Log
 from pymosn.filters.sources import read_sources
-from pymosn.server.changes import Changes, LayerResult
+from pymosn.server.changes import Changes
 from pymosn.server.filter_files import FilterFiles
 from pymosn.server.fleet import Fleet
+from pymosn.server.layer_faults import LayerResult
 from pymosn.server.listeners import ListenerSockets
 from pymosn.server.messages import (
     Abandon,

@@ -65,6 +65,16 @@ class Layer(NamedTuple):
         return self._replace(clusters=kept)
 
 
+def differs_in_hosts_only(before: Layer, after: Layer) -> bool:
+    """Whether two layers differ in nothing but hosts of clusters."""
+    if before.clusters.keys() != after.clusters.keys() or before.secrets != after.secrets:
+        return False
+    if (before.listeners, before.tables) != (after.listeners, after.tables):
+        return False
+    changed = [(before.clusters[name], new) for name, new in after.clusters.items() if new is not before.clusters[name]]
+    return all(replace(old, hosts=[]) == replace(new, hosts=[]) for old, new in changed)
+
+
 class Merged(NamedTuple):
     """A configuration of both. `shadowed`: items of xDS that have no effect because the file has one of the name.
 
@@ -148,6 +158,8 @@ class Merger:
         return own if is_same else [*mine, *theirs]
 
     def _with_secrets(self, item: T, secrets: Secrets, kept: dict[int, Any], in_file: bool) -> T:
+        if isinstance(item, Cluster) and item.tls_context is None and not item.tls_matches:
+            return item
         keys = list(_needed(item, in_file))
         if not keys:
             return item

@@ -61,6 +61,8 @@ def _cluster(view: View) -> Item:
     eds = found.eds
     if eds is None:
         return Item(found.cluster.name, found.cluster)
+    if eds.source.kind == "path":
+        view.fault("eds_cluster_config.eds_config", "endpoints in files are not supported yet; expected ads or a server")
     need = Need(ENDPOINTS, eds.name, _source(eds.source), eds.source.fetch_timeout)
     return Item(found.cluster.name, found.cluster, needs=(need,), joined=found.with_endpoints)
 
