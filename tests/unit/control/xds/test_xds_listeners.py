@@ -221,6 +221,20 @@ def test_tcp_proxies() -> None:
     assert found.config.access_logs == []
 
 
+def test_an_inline_route_configuration() -> None:
+    route = {"match": {"prefix": "/"}, "route": {"cluster": "inbound|26021||"}}
+    hosts = [{"name": "inbound|http|26021", "domains": ["*"], "routes": [route]}]
+    listener = listening(
+        manager(route_config={"name": "inbound|26021||", "virtual_hosts": hosts, "validate_clusters": False})
+    )
+    view, report = view_of("envoy.config.listener.v3.Listener", listener)
+    converted = convert_listener(view)
+    assert report.text() == ""
+    [table] = converted.tables
+    assert table.router_config_name == proxy_of(converted).router_config_name == "l/0/0"
+    assert [host.domains for host in table.virtual_hosts] == [["*"]]
+
+
 def test_all_conditions_of_a_chain() -> None:
     match = {
         "destination_port": 8080,

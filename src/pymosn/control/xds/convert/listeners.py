@@ -15,6 +15,7 @@ from pymosn.control.xds.convert.access_logs import read_access_logs
 from pymosn.control.xds.convert.managers import MANAGER, TCP_PROXY, Routes, RoutesConverter, read_manager, read_tcp_proxy
 from pymosn.control.xds.convert.network_filters import convert_network_filter
 from pymosn.control.xds.convert.ports import disabled_ports
+from pymosn.control.xds.convert.routes import convert_routes
 from pymosn.control.xds.convert.sources import Source
 from pymosn.control.xds.convert.tls import downstream_tls
 from pymosn.control.xds.convert.values import cidr
@@ -41,7 +42,7 @@ class ConvertedListener(NamedTuple):
     secrets: tuple[str, ...] = ()
 
 
-def convert_listener(view: View, convert_routes: RoutesConverter) -> ConvertedListener:
+def convert_listener(view: View, convert_routes: RoutesConverter = convert_routes) -> ConvertedListener:
     """A `Listener`. `convert_routes`: makes the tables of inline RouteConfigurations."""
     with view:
         # Plain text beside mutual TLS (PERMISSIVE) is intended in a mesh: chains decide, not the names of hosts.
