@@ -141,3 +141,47 @@ def test_subsets_by_the_routes_criteria(start: Start) -> None:
     client.sends(GET)
     assert client.takes()[9:12] == b"502"
     assert talk.reasons() == ["no_hosts"]
+
+
+def test_a_refused_share_of_the_requests_reaches_no_host(start: Start) -> None:
+    talk = start(plan={"drops": (("too busy", 1_000_000),)})
+    client = talk.connect()
+    client.sends(GET)
+    assert client.takes()[9:12] == b"503"
+    assert talk.reasons() == ["drop_overload"]
+    assert not talk.dials
+    talk.change("service", drops=())
+    client = talk.connect()
+    client.sends(GET)
+    upstream = talk.expect_dial()
+    upstream.receives(GET)
+    upstream.sends(OK)
+    client.receives(OK)
+
+
+def test_requests_fail_over_to_the_second_priority_and_return(start: Start) -> None:
+    talk = start(hosts=TWO)
+    talk.change("service", hosts=(HostPlan(TWO[0]), HostPlan(TWO[1], priority=1)))
+
+    def asked_host() -> str:
+        client = talk.connect()
+        client.sends(GET)
+        upstream = taker(talk)
+        upstream.sends(OK)
+        client.receives(OK)
+        return upstream.name.removeprefix("upstream ")
+
+    assert [asked_host() for _ in range(3)] == [TWO[0]] * 3
+    cluster = talk.clusters.get("service")
+    assert cluster is not None
+    cluster.hosts[0].set_active_health(False)
+    assert [asked_host() for _ in range(3)] == [TWO[1]] * 3
+    cluster.hosts[0].set_active_health(True)
+    talk.advance(0.2)  # health is counted again after a tenth of a second
+    assert asked_host() == TWO[0]
+    cluster.hosts[0].set_active_health(False)
+    cluster.hosts[1].set_active_health(False)
+    client = talk.connect()
+    client.sends(GET)
+    assert client.takes()[9:12] == b"502"
+    assert talk.reasons()[-1] == "all_unhealthy"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pymosn.api.upstream import Criteria, Selection
 from pymosn.assembly.clusters import original_plan, tls_match_of
@@ -11,6 +11,9 @@ from pymosn.config.schema import Cluster, Host, TlsContext
 from pymosn.control.plane import ClusterView, HostView, health_text
 from pymosn.core.failure import ALL_UNHEALTHY, NO_HOSTS, Failure
 from pymosn.network.tls.upstream import host_name
+
+#: What a control plane reports about hosts that are not used.
+UNUSED_REPORTS: Final = ("unhealthy", "draining")
 
 
 class Choice(NamedTuple):
@@ -73,7 +76,7 @@ def _choose_host(cluster: Cluster, selection: Selection, live: Mapping[str, Clus
     panics = len(usable) * 100 < cluster.panic_threshold * len(candidates)
     if not usable and not panics:
         return Choice(hosts, failure=ALL_UNHEALTHY, detail=f"no worker currently uses any host of cluster {cluster.name}")
-    first = (candidates if panics else usable)[0]
+    first = min(candidates if panics else usable, key=lambda host: int(host.get("priority", 0)))
     return Choice(hosts, first["address"], first["hostname"])
 
 
@@ -86,8 +89,12 @@ def _host(host: Host, subset: Criteria | None, state: HostView | None, workers: 
         "weight": host.weight,
         "in_subset": all(labels.get(key) == value for key, value in subset or ()),
     }
+    if host.priority:
+        found["priority"] = host.priority
+    if host.health:
+        found |= {"reported": host.health, "is_usable": host.health not in UNUSED_REPORTS}
     if state is not None:
         # Usable if any worker may choose it.
         is_usable = state["health"] != "failed_active_check" and (state["ejected"] < workers or workers == 0)
-        found |= {"health": health_text(state, workers), "is_usable": is_usable}
+        found |= {"health": health_text(state, workers), "is_usable": is_usable and found.get("is_usable", True)}
     return found

@@ -205,5 +205,9 @@ class ControlPlane(Protocol):
     def features(self) -> dict[str, bool]:
         """The feature gates."""
 
+    def xds(self) -> dict[str, Any]:
+        """What xDS adds and what it waits for; `mode` is `file` without xDS."""
+        return {"mode": "file"}
+
     def workers(self) -> list[WorkerInfo]:
         """The live workers."""

@@ -35,6 +35,7 @@ def routes(plane: ControlPlane) -> list[Call]:
         read_post(plane, "/api/v1/explain", _explain),
         get(plane, "/api/v1/filters", _filters),
         get(plane, "/api/v1/certs", _certs),
+        get(plane, "/api/v1/xds", _xds),
         change(plane, "/api/v1/filters/allocations", _allocations),
     ]
 
@@ -82,6 +83,11 @@ async def _certs(plane: ControlPlane, request: Request) -> Response:
     """The certificates in use."""
     found = await plane.certificates()
     return PlainTextResponse(as_text(found)) if wants_text(request) else json_response(found)
+
+
+async def _xds(plane: ControlPlane, request: Request) -> Response:
+    """What xDS adds, per type the versions and the last ACK and NACK, and what waits."""
+    return await json_in_thread(plane.xds)
 
 
 async def _routes(plane: ControlPlane, request: Request) -> Response:

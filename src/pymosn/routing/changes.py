@@ -10,7 +10,7 @@ from pymosn.api.routing import HeaderChanges
 from pymosn.api.variables import Variable, is_known
 from pymosn.core.headers import Headers, encode_name, encode_value, is_field_value, to_bytes, to_text
 
-_VARIABLE: Final = re.compile(r"%([A-Za-z0-9_.-]+)%")
+_VARIABLE: Final = re.compile(r"%([A-Za-z0-9_.:|-]+)%")
 #: Characters that are invalid in a field value; decoded query parameters may contain them.
 _CONTROLS: Final = bytes([*range(9), *range(10, 32), 127])
 

@@ -4,6 +4,7 @@ import os
 from typing import Final
 
 import msgspec
+from msgspec import structs
 
 from pymosn.config.admin_files import admin_socket
 from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
@@ -12,6 +13,7 @@ from pymosn.config.load import Loaded, load_file, load_text
 from pymosn.config.schema import MosnConfig
 from pymosn.config.schema.server import MOST_WORKERS, count_of
 from pymosn.control.threads import within
+from pymosn.control.xds.bootstrap import read_bootstrap
 from pymosn.filters.loading import FILTERS, installed
 from pymosn.server.capacity import fitting, too_small
 from pymosn.server.cgroups import cpus, memory_limit
@@ -56,9 +58,19 @@ class ConfigSource(msgspec.Struct, frozen=True):
         """Like `load`, without a limit of time: a file may be on a network mount that hangs."""
         filters = installed(FILTERS)
         if self.path is not None:
-            return load_file(self.path, strict=self.strict, stream_filters=filters, pipe=self.pipe)
+            return _with_bootstrap(load_file(self.path, strict=self.strict, stream_filters=filters, pipe=self.pipe))
         # Its `base_dir` is the current directory, so that `logs/` is created there and not next to it.
         return load_text(DEFAULT_CONFIG, DEFAULT_NAME, strict=self.strict, stream_filters=filters, config_dir="./conf")
+
+
+def _with_bootstrap(loaded: Loaded) -> Loaded:
+    """With the faults of the sections of xDS."""
+    if loaded.config is None:
+        return loaded
+    name = loaded.places[""].file if "" in loaded.places else ""
+    faults = [fault.placed(loaded.places, name) for fault in read_bootstrap(loaded.config)[1]]
+    is_bad = any(fault.severity == "error" for fault in faults)
+    return structs.replace(loaded, faults=[*loaded.faults, *faults], config=None if is_bad else loaded.config)
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):

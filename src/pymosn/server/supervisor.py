@@ -32,6 +32,7 @@ from pymosn.control.health import HealthChecks
 from pymosn.control.http_server import HttpServer
 from pymosn.control.plane import GRACEFUL_STOPPING, RUNNING, STOPPING
 from pymosn.control.service import Service
+from pymosn.control.xds.bootstrap import is_needed
 from pymosn.core.clock import Clock
 from pymosn.core.errors import describe
 from pymosn.core.log import ERROR, INFO, WARN
@@ -150,9 +151,22 @@ class Supervisor:
             # Two servers with limits of their own: clients of the port cannot starve those of the unix socket.
             HttpServer(create_app(self._plane, self._log, filters), self._sockets.admin_unix, "admin socket"),
             HttpServer(create_app(self._plane, self._log, filters, door=self._port()), self._sockets.admin, "admin API"),
+            # It changes the configuration of running workers.
+            *self._xds(),
             # It needs running workers, to make them reopen their logs.
             self._rolling,
         ]
+
+    def _xds(self) -> list[Service]:
+        """The service of xDS, if the configuration uses it. Its libraries are imported only then."""
+        options = self._options
+        if not is_needed(options.config):
+            return []
+        from pymosn.control.xds.service import XdsService
+
+        service = XdsService(options.config, options.base_dir, self._changes, self._log)
+        self._plane.xds_service = service
+        return [service]
 
     def _port(self) -> TcpDoor:
         """What the clients of the admin port may do."""

@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from pymosn.api.stream_filter import FAIL
 from pymosn.assembly.filters import Entry, all_filters, file_of, filter_name, is_from_file
@@ -39,6 +39,13 @@ _NO_GROUP: Final[GroupData] = {"type": "", "labels": [], "counters": {}, "gauges
 _HEALTH: Final = {None: "unchecked", True: "healthy", False: "failed_active_check"}
 
 
+class XdsView(Protocol):
+    """What the service of xDS shows."""
+
+    def view(self) -> dict[str, Any]: ...
+    def metrics(self) -> list[GroupData]: ...
+
+
 class SupervisorPlane(ControlPlane):
     """`stage` is the current stage, set by the supervisor."""
 
@@ -62,6 +69,8 @@ class SupervisorPlane(ControlPlane):
         self._logs = logs
         self._log_paths = log_paths
         self._stop = stop
+        #: The service of xDS, if there is one.
+        self.xds_service: XdsView | None = None
 
     def state(self) -> int:
         return self.stage
@@ -181,9 +190,13 @@ class SupervisorPlane(ControlPlane):
         now = time.time()
         return [used.view(now) for used in found]
 
+    def xds(self) -> dict[str, Any]:
+        return {"mode": "file"} if self.xds_service is None else self.xds_service.view()
+
     async def stats(self) -> list[GroupData]:
+        xds = [] if self.xds_service is None else self.xds_service.metrics()
         certificates = metric_groups(await asyncio.to_thread(self._changes.certificates), time.time())
-        return [*await self._fleet.stats(), *self._health.metrics.snapshot(), *certificates]
+        return [*await self._fleet.stats(), *self._health.metrics.snapshot(), *certificates, *xds]
 
     def log_levels(self) -> dict[str, str]:
         return self._logs.levels()

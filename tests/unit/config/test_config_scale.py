@@ -218,3 +218,23 @@ def test_a_large_table_is_built_and_replaced_in_steps(worker: Worker, hosts: int
     assert slot is not None
     assert [len(slot.virtual_hosts), len(slot.virtual_hosts[-1].routes)] == [hosts, routes]
     assert slot.virtual_hosts[0].routes[-1].name == f"t/virtual_hosts[0]/{routes - 1}"
+
+
+def test_facts_of_the_control_plane_reach_the_worker_and_cost_one_part(worker: Worker) -> None:
+    keys = {
+        "localities": [{"locality": "a", "weight": 1}],
+        "tls_matches": [{"labels": {"tls": "off"}}],
+        "bind_address": "127.0.0.6",
+    }
+    hosts = [host(number, locality="a") for number in range(HOSTS)]
+    before = packed(hosts, **keys)
+    hosts[700] |= {"priority": 1, "health": "draining", "tls_labels": {"tls": "off", "x": "y"}}
+    after = packed(hosts, **keys)
+    parts = [set(config.clusters["c"].hosts) for config in (before, after)]
+    assert len(parts[1] - parts[0]) == 1
+    worker.change(before)
+    worker.change(after)
+    found = worker.cluster.hosts[700]
+    assert (found.priority, found.locality, found.plan.transport, found.peer.bind) == (1, "a", 1, "127.0.0.6")
+    assert found.health_words() == ["reported_unhealthy"]
+    assert type(worker.cluster.balancer).__name__ == "Priorities"

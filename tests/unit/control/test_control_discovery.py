@@ -229,3 +229,13 @@ def test_many_names_that_change_together_are_reported_once() -> None:
         discovery.close()
 
     asyncio.run(scenario())
+
+
+def test_a_logical_name_has_one_host() -> None:
+    async def scenario() -> None:
+        wanted = config(Host(address="a.test:80"), kind="LOGICAL_DNS")
+        stage = Stage(Names(**{"a.test": ["10.0.0.1", "10.0.0.2"]}))
+        await stage.discovery.prepare(wanted)
+        assert hosts(stage.discovery.expand(wanted)) == [("10.0.0.1:80", "a.test", 1)]
+
+    asyncio.run(scenario())

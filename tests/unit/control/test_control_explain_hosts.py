@@ -98,3 +98,16 @@ def test_how_hosts_are_secured(context: dict[str, Any] | None, host: dict[str, A
     found = cluster(hosts=[{"address": "10.0.0.1:80", **host}])
     made = None if context is None else msgspec.convert(context, TlsContext)
     assert choose_host(found, NO_CONSTRAINTS, None, made).hosts[0]["tls"] == text
+
+
+def test_priorities_and_reports_of_the_control_plane_count() -> None:
+    hosts = [
+        {"address": "10.0.0.1:80", "priority": 1},
+        {"address": "10.0.0.2:80", "health": "draining"},
+        {"address": "10.0.0.3:80"},
+    ]
+    choice = choose_host(cluster(hosts=hosts), NO_CONSTRAINTS, None)
+    assert choice.address == "10.0.0.3:80"
+    assert choice.hosts[1]["reported"] == "draining"
+    choice = choose_host(cluster(hosts=hosts[:2]), NO_CONSTRAINTS, None)
+    assert choice.address == "10.0.0.1:80"

@@ -78,7 +78,9 @@ class SotwSubscription(Subscription):
         is_due = self._answer is not None and self._answer.at <= now
         if not (is_due or names != self._sent or again or self._refetches):
             return None
-        return self._made(names, "" if self._refetches or again else self.version)
+        # Without a response on this stream, the server may compare versions only, as for the first request.
+        is_unsure = not self.nonce and self.is_missing_any()
+        return self._made(names, "" if self._refetches or again or is_unsure else self.version)
 
     def _made(self, names: tuple[str, ...], version: str) -> Request:
         answer = self._answered()

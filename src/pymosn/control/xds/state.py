@@ -26,6 +26,7 @@ from pymosn.control.xds.types import (
     SHORT,
     WILDCARD_TYPES,
     Rejected,
+    Resource,
     Update,
 )
 from pymosn.control.xds.warming import Entry, Plan, Planner
@@ -89,6 +90,8 @@ class State:
         self._pause = pause
         self._planner = Planner()
         self.store: dict[str, dict[str, Entry]] = {type_url: {} for type_url in SHORT}
+        # Resources of `static_resources`, which win over others and are never removed.
+        self.static: dict[str, dict[str, Entry]] = {CLUSTER: {}, LISTENER: {}}
         self.secrets: dict[SecretKey, SecretTexts] = {}
         self.versions: dict[str, str] = {}
         # Faults by type and name, until the resource is accepted.
@@ -111,6 +114,13 @@ class State:
         self.on_applied: Callable[[], None] = lambda: None
 
     # ---- accepting
+
+    def add_static(self, kind: str, name: str, body: bytes) -> str:
+        """Adds a resource of `static_resources`; returns its faults."""
+        update = Update(kind, "static", [Resource(name, "static", body)])
+        accepted = self._acceptor.accept(update, {}, self._now())
+        self.static[kind].update(accepted.entries)
+        return accepted.rejected.get(name, "")
 
     async def accept(self, update: Update, source: str = ADS) -> Rejected:
         """See `Consumer`. `source`: of secrets."""
@@ -174,7 +184,7 @@ class State:
         address = address_of(entry.item.block)
         if address is None:
             return ""
-        others = {key: other.item.block for key, other in self.store[LISTENER].items() if key != name}
+        others = {key: other.item.block for key, other in self._all(LISTENER).items() if key != name}
         found = next((key for key, other in others.items() if address_of(other) == address), None)
         return "" if found is None else f"address: {address[1]} is the address of listener {found}"
 
@@ -186,7 +196,7 @@ class State:
         if self._is_wildcard:
             found[ADS] = {CLUSTER: {"*": 15.0}, LISTENER: {"*": 15.0}}
         for kind in (CLUSTER, LISTENER):
-            for entry in self.store[kind].values():
+            for entry in self._all(kind).values():
                 for need in entry.item.needs:
                     names = found.setdefault(need.source, {}).setdefault(need.type_url, {})
                     names[need.name] = max(names.get(need.name, 0.0), need.timeout)
@@ -194,8 +204,13 @@ class State:
             found.setdefault(key.source, {}).setdefault(SECRET, {})[key.name] = 15.0
         return found
 
+    def _all(self, kind: str) -> dict[str, Entry]:
+        """The resources of a type, with static ones."""
+        static = self.static.get(kind)
+        return {**self.store[kind], **static} if static else self.store[kind]
+
     def _wanted_secrets(self) -> set[SecretKey]:
-        blocks = [entry.item.block for kind in (CLUSTER, LISTENER) for entry in self.store[kind].values()]
+        blocks = [entry.item.block for kind in (CLUSTER, LISTENER) for entry in self._all(kind).values()]
         keys = {key for block in blocks for key in needed_secrets(block)}
         own = self._target.merged.own
         items = [*own.servers[0].listeners, *own.cluster_manager.clusters]
@@ -234,7 +249,12 @@ class State:
         target = self._target
         own = [cluster.name for cluster in target.merged.own.cluster_manager.clusters]
         self.plan = plan = self._planner.plan(
-            self.store, target.layer, dict(self.secrets), now, absent=self._absent, own=own
+            {kind: self._all(kind) for kind in self.store},
+            target.layer,
+            dict(self.secrets),
+            now,
+            absent=self._absent,
+            own=own,
         )
         self._note_timeouts(plan)
         result = await target.apply_layer(self._without_unusable(plan.layer))

@@ -231,6 +231,10 @@ def test_row_5_the_version_is_not_repeated_while_something_is_missing() -> None:
     rig.machine.closed()
     rig.want(a=0, b=0)
     assert rig.open() == [Request(ENDPOINTS, names=("a", "b"))]
+    rig.answer("1", one("a"), one("b"))
+    rig.machine.closed()
+    assert rig.open() == [Request(ENDPOINTS, version="1", names=("a", "b"))]
+    assert rig.want(a=0, b=0, c=0).turn() == [Request(ENDPOINTS, names=("a", "b", "c"))]
 
 
 def test_names_change_with_the_same_version_and_nonce() -> None:

@@ -127,6 +127,8 @@ class View:
 
     def values(self, name: str) -> list[Any]:
         """A list of scalars."""
+        if name not in self._fields:
+            return []
         self._mark(name)
         return list(getattr(self.message, name))
 
@@ -163,6 +165,8 @@ class View:
 
     def items(self, name: str) -> list[View]:
         """The messages of a list."""
+        if name not in self._fields:
+            return []
         return [View(item, f"{self.at(name)}[{i}]", self.report) for i, item in enumerate(self.values(name))]
 
     def typed(self, name: str) -> View | None:

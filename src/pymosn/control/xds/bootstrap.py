@@ -1,0 +1,248 @@
+"""The sections `dynamic_resources`, `static_resources` and `node`: control planes, and static clusters and listeners.
+
+They are Envoy's Bootstrap as JSON, in snake_case or camelCase. MOSN's `refresh_delay` is an object, which is accepted
+and has no effect: nothing has to be asked for again and again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Final, NamedTuple
+
+from pymosn.config.diagnostics import Diagnostic
+from pymosn.config.schema import MosnConfig
+from pymosn.core.files import read_regular
+from pymosn.version import VERSION
+
+NO_EXTRA: Final = "xDS requires the optional dependency `xds`: pip install 'pymosn[xds]'"
+_ADS: Final = "dynamic_resources.ads_config"
+_MAX_FILE: Final = 1024 * 1024
+
+
+class Address(NamedTuple):
+    """A control plane: `host:port` or `unix:/path`. Paths of PEM files; empty for none. `has_tls`: false for plain text."""
+
+    address: str
+    has_tls: bool = False
+    authorities: str = ""
+    certificate: str = ""
+    key: str = ""
+    server_name: str = ""
+    connect_timeout: float = 5.0
+    keepalive: float = 30.0
+    keepalive_timeout: float = 10.0
+
+
+class Source(NamedTuple):
+    """Where resources come from: the addresses of a control plane, which are tried in turn."""
+
+    addresses: tuple[Address, ...]
+    is_delta: bool = False
+    node_on_first_message_only: bool = True
+
+
+class Bootstrap(NamedTuple):
+    """`ads`: None without xDS. `clusters`, `listeners`: serialized messages. `servers`: by the name of a static cluster."""
+
+    ads: Source | None
+    node: bytes
+    clusters: list[tuple[str, bytes]]
+    listeners: list[tuple[str, bytes]]
+    servers: Mapping[str, tuple[Address, ...]]
+
+
+def is_needed(config: MosnConfig) -> bool:
+    """Whether a configuration uses xDS or SDS."""
+    return config.uses_xds() or config.uses_sds()
+
+
+def read_bootstrap(config: MosnConfig) -> tuple[Bootstrap | None, list[Diagnostic]]:
+    """Reads the sections; None if there are errors, or if neither xDS nor SDS is used."""
+    if not is_needed(config):
+        return None, []
+    if find_spec("grpc") is None or find_spec("envoy") is None:
+        key = "dynamic_resources" if config.uses_xds() else "servers"
+        return None, [Diagnostic(path=key, message=NO_EXTRA)]
+    reader = _Reader()
+    found = reader.read(config)
+    return (None if any(fault.severity == "error" for fault in reader.faults) else found), reader.faults
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self.faults: list[Diagnostic] = []
+
+    def error(self, path: str, message: str) -> None:
+        self.faults.append(Diagnostic(path=path, message=message))
+
+    def warn(self, path: str, message: str) -> None:
+        self.faults.append(Diagnostic(severity="warning", path=path, message=message))
+
+    def read(self, config: MosnConfig) -> Bootstrap | None:
+        from envoy.config.bootstrap.v3.bootstrap_pb2 import Bootstrap as Message
+
+        node = self._node(config.node)
+        if not config.uses_xds():
+            return Bootstrap(None, node, [], [], {})
+        dynamic = self._parse(_without_objects(config.dynamic_resources), Message.DynamicResources, "dynamic_resources")
+        static = self._parse(config.static_resources, Message.StaticResources, "static_resources")
+        if dynamic is None or static is None:
+            return None
+        servers = {
+            cluster.name: self._addresses(cluster, f"static_resources.clusters[{i}]")
+            for i, cluster in enumerate(static.clusters)
+        }
+        ads = self._ads(dynamic, servers)
+        for i, secret in enumerate(static.secrets):
+            self.error(f"static_resources.secrets[{i}]", f"secret {secret.name}: use files in tls_context")
+        clusters = [(cluster.name, cluster.SerializeToString(deterministic=True)) for cluster in static.clusters]
+        listeners = [
+            (listener.name, listener.SerializeToString(deterministic=True))
+            for listener in (self._named(listener) for listener in static.listeners)
+        ]
+        return Bootstrap(ads, node, clusters, listeners, servers)
+
+    def _parse(self, value: Any, kind: Any, path: str) -> Any:
+        from google.protobuf import json_format
+
+        if not isinstance(value, dict):
+            self.error(path, "expected an object")
+            return None
+        try:
+            _import_types(value)
+            return json_format.ParseDict(value, kind())
+        except json_format.ParseError as error:
+            self.error(path, str(error))
+            return None
+
+    def _node(self, value: Any) -> bytes:
+        """The Node message. Unknown fields are ignored, as in MOSN."""
+        from envoy.config.core.v3.base_pb2 import Node
+        from google.protobuf import json_format
+
+        node = Node()
+        try:
+            json_format.ParseDict(value if isinstance(value, dict) else {}, node, ignore_unknown_fields=True)
+        except json_format.ParseError as error:
+            self.error("node", str(error))
+        node.user_agent_name = node.user_agent_name or "pymosn"
+        node.user_agent_version = node.user_agent_version or VERSION
+        node.client_features.extend(["xds.config.resource-in-sotw", "xds.config.supports-resource-ttl"])
+        found: bytes = node.SerializeToString(deterministic=True)
+        return found
+
+    def _ads(self, dynamic: Any, servers: Mapping[str, tuple[Address, ...]]) -> Source | None:
+        if not dynamic.HasField("ads_config"):
+            self.error(_ADS, "missing: resources are received over ADS only")
+            return None
+        for key in ("cds_config", "lds_config"):
+            if dynamic.HasField(key) and not dynamic.__getattribute__(key).HasField("ads"):
+                self.warn(f"dynamic_resources.{key}", "has no effect: everything is received over ADS, as in MOSN")
+        ads = dynamic.ads_config
+        kind = ads.DESCRIPTOR.fields_by_name["api_type"].enum_type.values_by_number[ads.api_type].name
+        if kind not in ("GRPC", "DELTA_GRPC"):
+            self.error(f"{_ADS}.api_type", f"{kind} is not supported; expected GRPC or DELTA_GRPC")
+        if ads.transport_api_version == 1:
+            self.error(f"{_ADS}.transport_api_version", "version 2 of xDS is not supported; expected V3")
+        addresses: list[Address] = []
+        for i, service in enumerate(ads.grpc_services):
+            path = f"{_ADS}.grpc_services[{i}]"
+            if service.HasField("google_grpc"):
+                addresses.append(Address(_absolute(service.google_grpc.target_uri)))
+                continue
+            name = service.envoy_grpc.cluster_name
+            if name not in servers:
+                self.error(f"{path}.envoy_grpc.cluster_name", f"{name!r} is not among static_resources.clusters")
+            addresses += servers.get(name, ())
+        if not ads.grpc_services:
+            self.error(f"{_ADS}.grpc_services", "missing: the control plane")
+        elif not addresses and not self.faults:
+            self.error(f"{_ADS}.grpc_services", "the cluster of the control plane has no addresses")
+        return Source(tuple(addresses), kind == "DELTA_GRPC", ads.set_node_on_first_message_only)
+
+    def _addresses(self, cluster: Any, path: str) -> tuple[Address, ...]:
+        """The addresses of a static cluster, if it is used as a control plane."""
+        base = self._secured(cluster, path)
+        timeout = cluster.connect_timeout.seconds + cluster.connect_timeout.nanos / 1e9
+        base = base._replace(connect_timeout=timeout if timeout >= 1.0 else 10.0)
+        found: list[Address] = []
+        for locality in cluster.load_assignment.endpoints:
+            for end in locality.lb_endpoints:
+                address = end.endpoint.address
+                if address.HasField("pipe"):
+                    found.append(base._replace(address=_absolute(address.pipe.path)))
+                elif address.HasField("socket_address") and address.socket_address.port_value:
+                    host, port = address.socket_address.address, address.socket_address.port_value
+                    found.append(base._replace(address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}"))
+        return tuple(found)
+
+    def _secured(self, cluster: Any, path: str) -> Address:
+        """TLS of a cluster, always when it is configured."""
+        from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import UpstreamTlsContext
+
+        socket = cluster.transport_socket
+        if not cluster.HasField("transport_socket") or socket.name == "envoy.transport_sockets.raw_buffer":
+            return Address("")
+        context = UpstreamTlsContext()
+        if not socket.typed_config.Unpack(context):
+            self.error(f"{path}.transport_socket.typed_config", f"unknown type {socket.typed_config.type_url}")
+            return Address("", has_tls=True)
+        common = context.common_tls_context
+        pairs = list(common.tls_certificates)
+        validation = common.validation_context
+        return Address(
+            "",
+            True,
+            self._pem(validation.trusted_ca, f"{path}.trusted_ca"),
+            self._pem(pairs[0].certificate_chain, f"{path}.certificate_chain") if pairs else "",
+            self._pem(pairs[0].private_key, f"{path}.private_key") if pairs else "",
+            context.sni,
+        )
+
+    def _pem(self, source: Any, path: str) -> str:
+        """The PEM text of a DataSource."""
+        if source.filename:
+            try:
+                return read_regular(source.filename, _MAX_FILE).decode("utf-8", "replace")
+            except (OSError, ValueError) as error:
+                self.error(path, f"{source.filename} cannot be read: {error}")
+                return ""
+        return str(source.inline_string) or source.inline_bytes.decode("utf-8", "replace")
+
+    def _named(self, listener: Any) -> Any:
+        """A listener with MOSN's name if it has none."""
+        listener.name = listener.name or f"127.0.0.1_{listener.address.socket_address.port_value}"
+        return listener
+
+
+def _import_types(value: Any) -> None:
+    """Imports the messages that are named by `@type`, which the parser must know."""
+    from pymosn.control.xds.convert.messages import MODULES, type_of
+
+    if isinstance(value, dict):
+        module = MODULES.get(type_of(str(value.get("@type", ""))))
+        if module is not None:
+            import_module(module)
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _import_types(item)
+
+
+def _absolute(target: str) -> str:
+    """The address in a target: a path belongs to the working directory."""
+    path = target.removeprefix("unix://").removeprefix("unix:")
+    return f"unix:{os.path.abspath(path)}" if path != target or target.startswith(("/", "./")) else target
+
+
+def _without_objects(value: Any) -> Any:
+    """The section without MOSN's form of `refresh_delay`."""
+    if not isinstance(value, dict):
+        return value
+    shown = {}
+    for key, item in value.items():
+        if key.replace("_", "").lower() == "refreshdelay" and isinstance(item, dict):
+            continue
+        shown[key] = _without_objects(item)
+    return shown
