@@ -12,11 +12,12 @@ from pymosn.config.schema import Cluster, RouterConfiguration
 from pymosn.config.sds import ADS, SecretTexts
 from pymosn.control.xds.convert.clusters import convert_cluster
 from pymosn.control.xds.convert.endpoints import convert_endpoints
+from pymosn.control.xds.convert.listeners import convert_listener
 from pymosn.control.xds.convert.routes import convert_routes
 from pymosn.control.xds.convert.secrets import convert_secret
 from pymosn.control.xds.convert.sources import Source
 from pymosn.control.xds.convert.view import View
-from pymosn.control.xds.types import CLUSTER, ENDPOINTS, ROUTES, SECRET
+from pymosn.control.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET
 
 
 class Need(NamedTuple):
@@ -86,5 +87,23 @@ def _routes(view: View) -> Item:
     return Item(found.router_config_name, found)
 
 
+def _listener(view: View) -> Item:
+    found = convert_listener(view)
+    for listener in found.others:
+        view.fault("additional_addresses", f"more than one address is not supported yet: {listener.address}")
+    needs: list[Need] = []
+    for name, source in found.routes:
+        if source.kind == "path":
+            view.fault("rds", f"routes in files are not supported yet: {name}")
+        needs.append(Need(ROUTES, name, _source(source), source.fetch_timeout))
+    return Item(found.listener.known_name(), found.listener, found.tables, tuple(needs))
+
+
 #: Type URL -> its converter.
-KINDS: Mapping[str, Convert] = {CLUSTER: _cluster, ENDPOINTS: _endpoints, ROUTES: _routes, SECRET: _secret}
+KINDS: Mapping[str, Convert] = {
+    CLUSTER: _cluster,
+    ENDPOINTS: _endpoints,
+    LISTENER: _listener,
+    ROUTES: _routes,
+    SECRET: _secret,
+}
