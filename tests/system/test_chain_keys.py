@@ -43,3 +43,12 @@ def test_chains_have_their_own_logs_and_filters(start: Start, upstream: Upstream
     assert eventually(lambda: failed.exists() and failed.read_text() == "418\n")
     assert json.loads(log.read_text()) == {"status": 418, "path": "/x"}
     assert rest.read_text() == "tcp\n"
+
+
+def test_no_limit_for_the_time_without_progress(start: Start, upstream: Upstream, tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    chain = proxy(tmp_path / "http.log", extend_config={"Http1": {"stream_idle_timeout": 0}})
+    listener = listener_of("l", port, [{"filters": [chain]}])
+    program = start(config_of([listener], [table_of("r", cluster="c")], {"c": f"127.0.0.1:{upstream.port}"}))
+    program.wait_for(READY)
+    assert get(port, "/x")[0] == 200

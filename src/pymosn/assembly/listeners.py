@@ -51,6 +51,7 @@ from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import StreamFilters
 from pymosn.proxy.tcp_proxy import TcpFallback, TcpProxyFactory
+from pymosn.routing.actions import NO_TIMEOUT
 from pymosn.routing.table import TableSlot
 from pymosn.stream.http.options import forwarding_options, path_policy
 from pymosn.stream.registry import built_protocols
@@ -393,7 +394,7 @@ def _rules(proxy: ProxyConfig, protocol: str) -> HttpRules:
     return HttpRules(
         forwarding=forwarding_options(settings),
         reason_header=flag(settings, "reason_header"),
-        stream_idle_timeout=seconds(settings, "stream_idle_timeout"),
+        stream_idle_timeout=seconds(settings, "stream_idle_timeout") or NO_TIMEOUT,
         tunnel_idle_timeout=seconds(settings, "tunnel_idle_timeout"),
         paths=path_policy(settings),
     )

@@ -24,7 +24,7 @@ class Http1Settings(Block, kw_only=True):
         Unsigned, own("bytes per second of a request body, on average over `body_timeout`; then 408")
     ] = 100
     max_requests_per_connection: Annotated[Unsigned, own("0 means no limit; the last response has `connection: close`")] = 0
-    stream_idle_timeout: Annotated[Duration, own("longest time without progress of an exchange")] = 300.0
+    stream_idle_timeout: Annotated[Duration, own("longest time without progress of an exchange; 0: no limit")] = 300.0
     upgrades: Annotated[list[str], own("allowed protocols of upgrades; other upgrade headers are ignored")] = msgspec.field(
         default_factory=lambda: ["websocket"]
     )
