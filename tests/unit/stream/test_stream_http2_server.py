@@ -23,7 +23,7 @@ from pymosn.core.headers import headers_from
 from pymosn.core.overload import OverloadState
 from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http2 import frames
-from pymosn.stream.http2.server import Http2Server
+from pymosn.stream.http2.server_filter import Http2Server
 
 WINDOW = int(frames.DEFAULT_WINDOW)
 
