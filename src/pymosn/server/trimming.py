@@ -9,13 +9,13 @@ trims only if enough may be free, when its memory has stopped growing, and seldo
 from typing import Final
 
 #: Bytes above the least since the last trim from which on another one is worthwhile.
-EXCESS: Final = 16 << 20
+EXCESS: Final = 8 << 20
 #: Measurements after which memory has stopped growing if it has not reached a new maximum, by at least so many bytes.
-SETTLED: Final = 5
+SETTLED: Final = 3
 GROWTH: Final = 1 << 20
 #: Measurements between two trims, at least; and at most, while memory is above that of the start by EXCESS: the blocks that
 #: were in use during the last one may be free now.
-LEAST_GAP: Final = 30
+LEAST_GAP: Final = 10
 MOST_GAP: Final = 300
 
 

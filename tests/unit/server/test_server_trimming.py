@@ -94,9 +94,9 @@ def test_what_was_in_use_at_the_first_trim_is_returned_later() -> None:
     worker.in_use = worker.rss = 300 * MIB
     worker.passes(LEAST_GAP)
     assert (len(worker.trims), worker.rss) == (1, 300 * MIB)
-    worker.in_use = 60 * MIB
+    worker.in_use = 55 * MIB
     worker.passes(MOST_GAP)
-    assert (len(worker.trims), worker.rss) == (2, 60 * MIB)
+    assert (len(worker.trims), worker.rss) == (2, 55 * MIB)
     worker.passes(3 * MOST_GAP)
     assert len(worker.trims) == 2
 
