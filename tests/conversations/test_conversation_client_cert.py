@@ -7,7 +7,7 @@ from tests.kit.tls_facts import FINGERPRINT, NOT_AFTER, certificate, tls_info
 
 from pymosn.api import Exchange, StreamFilter
 from pymosn.api.routing import Route
-from pymosn.core.message import (
+from pymosn.core.forwarding import (
     CERT_ALWAYS_FORWARD_ONLY,
     CERT_APPEND_FORWARD,
     CERT_BY_TRUST,

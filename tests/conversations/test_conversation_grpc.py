@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
+
 import pytest
 from tests.kit import Start
 from tests.kit.h2_end import Stream
 from tests.kit.h2_peers import H2Client, H2Upstream, h2_client, h2_upstream, request
 from tests.kit.talk import Talk
 
+from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
 from pymosn.core.failure import CONNECT_REFUSED
 from pymosn.core.log import WARN
@@ -21,11 +24,12 @@ HOSTS = ["10.0.0.1:80", "10.0.0.2:80"]
 HEAD = ((b"content-type", b"application/grpc"),)
 
 
-def grpc_talk(start: Start, *conditions: str) -> tuple[Talk, H2Client]:
+def grpc_talk(start: Start, *conditions: str, filters: Sequence[StreamFilter] = ()) -> tuple[Talk, H2Client]:
     """A listener for HTTP/2 whose calls are repeated under these conditions, and a client."""
     policy = RetryPolicy(True, 2, conditions=conditions_of(list(conditions), frozenset())) if conditions else None
     action = Forward("service", 60.0, ForwardOptions(retry_policy=policy))
-    talk = start(routes=[Route("all", AnyRequest(), action)], hosts=HOSTS, protocols=("Http2",))
+    named = {type(entry).__name__: entry for entry in filters}
+    talk = start(routes=[Route("all", AnyRequest(), action)], hosts=HOSTS, protocols=("Http2",), filters=named)
     return talk, h2_client(talk)
 
 
@@ -78,7 +82,7 @@ def test_a_local_reply_is_one_head(start: Start) -> None:
         talk.hold_dial(host).fails(CONNECT_REFUSED)
     assert (stream.has_end, stream.status, stream.data, stream.trailers) == (True, 200, b"", None)
     assert stream.fields[b"content-type"] == b"application/grpc"
-    assert (stream.fields[b"grpc-status"], stream.fields[b"grpc-message"]) == (b"14", b"502 Bad Gateway")
+    assert (stream.fields[b"grpc-status"], stream.fields[b"grpc-message"]) == (b"14", b"502 Bad Gateway: connect_refused")
     assert b"content-length" not in stream.fields
     assert talk.reasons() == ["connect_refused"]
 
@@ -97,7 +101,7 @@ def test_a_deadline_cancels_both_sides(start: Start, has_begun: bool) -> None:
     client.settle()
     if has_begun:
         assert (stream.data, stream.has_end) == (MESSAGE, True)
-        assert stream.trailers == [(b"grpc-status", b"4"), (b"grpc-message", b"504 Gateway Timeout")]
+        assert stream.trailers == [(b"grpc-status", b"4"), (b"grpc-message", b"504 Gateway Timeout: deadline_exceeded")]
     else:
         assert stream.fields[b"grpc-status"] == b"4"
     assert got.code == frames.CANCEL
@@ -122,7 +126,7 @@ def test_a_host_gives_up_at_the_deadline_before_the_proxy_does(start: Start, has
     client.settle()
     if has_begun:
         assert (stream.data, stream.has_end) == (MESSAGE, True)
-        assert stream.trailers == [(b"grpc-status", b"4"), (b"grpc-message", b"504 Gateway Timeout")]
+        assert stream.trailers == [(b"grpc-status", b"4"), (b"grpc-message", b"504 Gateway Timeout: deadline_exceeded")]
     else:
         assert stream.fields[b"grpc-status"] == b"4"
     assert talk.reasons() == ["deadline_exceeded"]
@@ -170,9 +174,11 @@ def test_a_host_that_answers_early_ends_the_call(start: Start) -> None:
     assert [exchange.call_status for exchange in talk.outcomes.exchanges] == [7]
 
 
-def begins(start: Start, *fields: tuple[bytes, bytes]) -> tuple[Talk, H2Client, Stream, H2Upstream, Stream]:
+def begins(
+    start: Start, *fields: tuple[bytes, bytes], filters: Sequence[StreamFilter] = ()
+) -> tuple[Talk, H2Client, Stream, H2Upstream, Stream]:
     """A call whose response has begun with a message; `fields`: of its head."""
-    talk, client = grpc_talk(start, "unavailable")
+    talk, client = grpc_talk(start, "unavailable", filters=filters)
     stream = calls(client, end=False)
     upstream = h2_upstream(talk.expect_dial(HOSTS[0]))
     got = upstream.takes_stream()
@@ -187,10 +193,69 @@ def test_a_host_that_goes_down_in_a_stream_is_unavailable(start: Start) -> None:
     upstream.resets()
     client.settle()
     assert (stream.data, stream.has_end) == (MESSAGE, True)
-    assert stream.trailers == [(b"grpc-status", b"14"), (b"grpc-message", b"502 Bad Gateway")]
+    assert stream.trailers == [(b"grpc-status", b"14"), (b"grpc-message", b"502 Bad Gateway: reset_after_response")]
     assert talk.reasons() == ["reset_after_response"]
     assert [exchange.call_status for exchange in talk.outcomes.exchanges] == [14]
     assert client.is_open()
+
+
+class Handles(StreamFilter):
+    """Changes content, except that with `!`, where it fails."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.was_told_of_the_end = False
+
+    def on_response_body(self, exchange: Exchange, data: bytes, last: bool) -> bytes:
+        if b"!" in data:
+            raise ValueError("cannot be converted")
+        self.was_told_of_the_end = self.was_told_of_the_end or last
+        return data.upper()
+
+
+def test_trailers_also_report_a_lost_host_where_a_filter_handles_the_body(start: Start) -> None:
+    """The filter is not told that the body is complete, which it might keep as such."""
+    handles = Handles()
+    talk, client, stream, upstream, _ = begins(start, *HEAD, filters=[handles])
+    upstream.resets()
+    client.settle()
+    assert (stream.data, stream.has_end) == (MESSAGE.upper(), True)
+    assert stream.trailers == [(b"grpc-status", b"14"), (b"grpc-message", b"502 Bad Gateway: reset_after_response")]
+    assert not handles.was_told_of_the_end
+    assert talk.reasons() == ["reset_after_response"]
+    assert [exchange.call_status for exchange in talk.outcomes.exchanges] == [14]
+
+
+def test_trailers_report_a_filter_that_fails_in_a_stream(start: Start) -> None:
+    talk, client, stream, upstream, got = begins(start, *HEAD, filters=[Handles()])
+    upstream.sends_data(got, b"!")
+    client.settle()
+    assert (stream.data, stream.has_end) == (MESSAGE.upper(), True)
+    assert stream.trailers == [(b"grpc-status", b"13"), (b"grpc-message", b"500 Internal Server Error: filter_error")]
+    upstream.settle()
+    assert got.code == frames.CANCEL
+    assert talk.reasons() == ["filter_error"]
+
+
+class Streams(StreamFilter):
+    """Streams a reply, and fails after its first message."""
+
+    def on_request(self, exchange: Exchange) -> Reply:
+        async def messages() -> AsyncIterator[bytes]:
+            yield MESSAGE
+            raise ValueError("nothing is left")
+
+        return Reply(200, messages(), {"content-type": "application/grpc", "grpc-status": "0"})
+
+
+def test_trailers_report_a_filter_whose_own_stream_fails(start: Start) -> None:
+    talk, client = grpc_talk(start, filters=[Streams({})])
+    stream = calls(client)
+    client.settle()
+    assert (stream.data, stream.has_end) == (MESSAGE, True)
+    assert stream.trailers == [(b"grpc-status", b"13"), (b"grpc-message", b"500 Internal Server Error: filter_error")]
+    assert talk.reasons() == ["filter_error"]
+    assert [exchange.call_status for exchange in talk.outcomes.exchanges] == [13]
 
 
 @pytest.mark.parametrize("fields", [((b"content-type", b"text/html"),), (*HEAD, (b"content-length", b"100"))])

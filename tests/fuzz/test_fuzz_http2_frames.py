@@ -22,7 +22,7 @@ from tests.unit.protocol.test_http2_frames import decode, take
 from pymosn.api.protocol import NEED_MORE, ProtocolError
 from pymosn.protocol.http2 import frames
 from pymosn.protocol.http2.decoder import FrameDecoder
-from pymosn.stream.http2.server import Http2Server
+from pymosn.stream.http2.server_filter import Http2Server
 
 pytestmark = pytest.mark.timeout(SECONDS * 3 + 120)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tests.hostile.h2_cases import EITHER, ENDED, GOOD, OK, REFUSED, RESET, H2Case, Variant
 from tests.hostile.h2_conversing import PROTOCOL_ERROR, compared, message_of
-from tests.hostile.recorder import Recorder
+from tests.hostile.recorder import Recorder, Request
 from tests.hostile.running import ended
 from tests.hostile.visitor import PATIENCE, address
 from tests.kit.h2_end import End
@@ -19,7 +19,10 @@ BREADTH = 48
 
 @dataclass
 class H2Trial:
-    """One variant over one or two hops. `status`, `code`: of the response and of the stream's reset; `goaway`: its code."""
+    """One variant over one or two hops. `status`, `code`: of the response and of the stream's reset; `goaway`: its code.
+
+    `requests`: complete ones that the upstream got of it; `has_partial`: it got a part of one.
+    """
 
     number: int
     case: H2Case
@@ -30,6 +33,8 @@ class H2Trial:
     code: int = -1
     goaway: int = -1
     good: int = 0
+    requests: list[Request] = field(default_factory=list)
+    has_partial: bool = False
     faults: list[str] = field(default_factory=list)
 
     @property
@@ -37,28 +42,28 @@ class H2Trial:
         return address(self.number).encode()
 
 
-def trials_of(cases: list[H2Case]) -> list[H2Trial]:
+def trials_of(cases: list[H2Case], most_hops: int = 2) -> list[H2Trial]:
     """One variant of each member: the kinds of variants and the ways take turns."""
     trials = []
     for number, case in enumerate(cases, 1):
         variants = list(case.variants())
         label, variant = variants[number % len(variants)]
-        trials.append(H2Trial(number, case, label, variant, 1 + number // len(variants) % 2))
+        trials.append(H2Trial(number, case, label, variant, 1 + number // len(variants) % most_hops))
     return trials
 
 
-async def run_trials(trials: list[H2Trial], ports: dict[int, int], recorder: Recorder) -> None:
-    """`ports`: by the number of hops."""
+async def run_trials(trials: list[H2Trial], ports: dict[int, int], recorder: Recorder, patience: float = PATIENCE) -> None:
+    """`ports`: by the number of hops. `patience`: seconds for a proxy that does not end what it should."""
     gate = asyncio.Semaphore(BREADTH)
 
     async def one(trial: H2Trial) -> None:
         async with gate:
             try:
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(patience):
                     await visit(trial, ports[trial.hops])
             except (TimeoutError, AssertionError) as error:
                 trial.faults.append(f"{type(error).__name__} {error}")
-            await ended(recorder.partial(trial.client), PATIENCE)
+            await ended(recorder.partial(trial.client), patience)
             judge(trial, recorder)
 
     async with asyncio.TaskGroup() as group:
@@ -93,11 +98,11 @@ async def visit(trial: H2Trial, port: int) -> None:
 def judge(trial: H2Trial, recorder: Recorder) -> None:
     """Adds what is not as the row says to the trial's faults."""
     case, faults = trial.case, trial.faults
-    requests = [request for _, request in recorder.by_client.get(trial.client, [])]
+    trial.requests = requests = [request for _, request in recorder.by_client.get(trial.client, [])]
     if trial.good:
         if trial.good != 200 or not requests or requests[-1].target != b"/good":
             faults.append(f"the good request that follows got {trial.good}")
-        requests = requests[:-1]
+        trial.requests = requests = requests[:-1]
     got = f"status {trial.status}, reset with {trial.code}, goaway {trial.goaway}"
     is_refused = trial.code == PROTOCOL_ERROR or 400 <= trial.status < 500
     is_ended = trial.goaway > 0
@@ -113,6 +118,7 @@ def judge(trial: H2Trial, recorder: Recorder) -> None:
     if case.outcome not in (ENDED, EITHER) and (is_ended or trial.good != 200):
         faults.append(f"{got}: the connection did not go on")
     partial = recorder.partial(trial.client)
+    trial.has_partial = bool(partial)
     if partial and not case.in_body:
         faults.append(f"an incomplete request upstream: {partial[0].tail[:200]!r}")
     if any(not record.ended.is_set() for record in partial):

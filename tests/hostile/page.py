@@ -9,34 +9,31 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
-from collections import Counter, defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
+from bench.cases import HTTP1, HTTP2
 from bench.machine import choose_cores, free_port
 from bench.peers import Peer, Plan, make_peer
 from bench.processes import Processes
 from bench.void import Unavailable
+from tests.hostile import h2_page
 from tests.hostile.conversing import converse, converse_through_tunnels
 from tests.hostile.judging import faults_of, reply_faults_of
 from tests.hostile.limit_table import GROUPS
-from tests.hostile.program import running
+from tests.hostile.program import Http2Program, Program, running
 from tests.hostile.recorder import Recorder, client_of
 from tests.hostile.running import ReplyTrial, Trial, reply_trials, request_trials, run_replies, run_requests
 from tests.hostile.tables import REPLIES, REQUESTS
 from tests.hostile.tunnel_table import TABLE as TUNNELS
 from tests.hostile.tunnelling import tunnel_trials
+from tests.hostile.verdicts import AGREES, ODD, PASSES, PATIENCE, REFUSES, Column, table
 
 PAGE = Path(__file__).parents[2] / "docs" / "hostile.md"
 PEERS = ("nginx", "haproxy", "envoy")
 #: Variants of each member: alone, and after a valid request.
 VARIANTS = 2
-#: Seconds for a proxy that neither answers nor closes.
-PATIENCE = 3.0
-
-#: In the order of the columns' explanation.
-AGREES, PASSES, REFUSES, ODD = "agrees", "passes", "refuses", "odd"
 #: Targets that only pymosn's configuration in the rig has.
 OWN_ROUTES = (b"/denied", b"/direct", b"/down", b"/nobody", b"/evil")
 
@@ -99,14 +96,6 @@ ROWS = {
     "G6": "input that might break a log line",
     "G7": "regular expressions of routes",
 }
-
-
-@dataclass
-class Column:
-    """What one proxy did: verdicts by row."""
-
-    title: str
-    verdicts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
 
 def verdict(trial: Trial, recorder: Recorder) -> str:
@@ -180,30 +169,44 @@ def add_own(column: Column) -> None:
             column.verdicts[made.case.row][ODD if faults[str(made.case)] else AGREES] += 1
 
 
-async def measure_pymosn() -> Column:
+Measure = Callable[[str, int, Recorder], Awaitable[Column]]
+
+
+async def measure_pymosn(measure: Measure, kind: type[Program]) -> Column:
     recorder = Recorder(REPLIES)
     await recorder.start()
-    with tempfile.TemporaryDirectory() as name, running(Path(name), recorder.port) as program:
+    with tempfile.TemporaryDirectory() as name, running(Path(name), recorder.port, kind=kind) as program:
         column = await measure("pymosn", program.port(1), recorder)
     await recorder.stop()
     return column
 
 
-async def measure_peer(peer: Peer) -> Column:
+async def measure_peer(peer: Peer, measure: Measure, front: str) -> Column:
     recorder = Recorder(REPLIES)
     await recorder.start()
     with tempfile.TemporaryDirectory() as name, Processes(Path(name)) as processes:
-        plan = Plan(free_port(), recorder.port, 0, Path(name) / peer.name)
+        plan = Plan(free_port(), recorder.port, 0, Path(name) / peer.name, front=front)
         peer.start(plan, processes, choose_cores().proxy)
         column = await measure(peer.version(), plan.port, recorder)
     await recorder.stop()
     return column
 
 
-def cell(verdicts: Counter[str]) -> str:
-    """`12` where all agree, else each verdict that was given."""
-    others = [f"{verdicts[name]} {name}" for name in (PASSES, REFUSES, ODD) if verdicts[name]]
-    return ", ".join([str(verdicts[AGREES]), *others])
+def measure_h2() -> list[Column]:
+    """The columns of HTTP/2."""
+    columns = [asyncio.run(measure_pymosn(h2_page.measure, Http2Program))]
+    return columns + measure_peers(h2_page.measure, HTTP2)
+
+
+def measure_peers(measure: Measure, front: str) -> list[Column]:
+    """The columns of the peers; one that is missing is named and left out."""
+    columns = []
+    for name in PEERS:
+        try:
+            columns.append(asyncio.run(measure_peer(make_peer(name, sys.executable, None), measure, front)))
+        except (Unavailable, OSError) as fault:
+            print(f"continuing without {name}: {fault}")
+    return columns
 
 
 def render(columns: Iterable[Column]) -> str:
@@ -211,15 +214,7 @@ def render(columns: Iterable[Column]) -> str:
     columns = list(columns)
     own = Counter([case.row for case in TUNNELS] + [case.row for group in GROUPS for case in group.cases])
     members = Counter([case.row for case in REQUESTS] + [case.row for case in REPLIES]) + own
-    lines = [HEAD, "| row | | members | " + " | ".join(column.title for column in columns) + " |"]
-    lines.append("|---|---|---" + "|---" * len(columns) + "|")
-    for row in ROWS:
-        if any(column.verdicts[row] for column in columns):
-            cells = [cell(column.verdicts[row]) if column.verdicts[row] else "-" for column in columns]
-            lines.append(f"| {row} | {ROWS[row]} | {members[row]} | " + " | ".join(cells) + " |")
-    totals: list[Counter[str]] = [sum(column.verdicts.values(), Counter()) for column in columns]
-    lines.append(f"| all | | {sum(members.values())} | " + " | ".join(cell(total) for total in totals) + " |")
-    return "\n".join(lines) + "\n"
+    return HEAD + "\n" + table(ROWS, members, columns)
 
 
 HEAD = """# Hostile traffic
@@ -245,17 +240,14 @@ and G10 are sequences of events: `make slow`, `make soak`, `tests/system/test_li
 
 
 def main() -> int:
-    """Writes the page; a peer that is missing is named and left out. Returns the exit code."""
-    columns = [asyncio.run(measure_pymosn())]
+    """Writes the page. Returns the exit code: 1 if a peer is missing."""
+    columns = [asyncio.run(measure_pymosn(measure, Program))]
     add_own(columns[0])
-    for name in PEERS:
-        try:
-            columns.append(asyncio.run(measure_peer(make_peer(name, sys.executable, None))))
-        except (Unavailable, OSError) as fault:
-            print(f"continuing without {name}: {fault}")
-    PAGE.write_text(render(columns))
+    columns += measure_peers(measure, HTTP1)
+    of_h2 = measure_h2()
+    PAGE.write_text(render(columns) + h2_page.render(of_h2))
     print(f"written to {PAGE.relative_to(PAGE.parents[1])}")
-    return 0 if len(columns) == 1 + len(PEERS) else 1
+    return 0 if len(columns) == len(of_h2) == 1 + len(PEERS) else 1
 
 
 if __name__ == "__main__":

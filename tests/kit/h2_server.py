@@ -17,7 +17,7 @@ from pymosn.core.headers import Headers, headers_from
 from pymosn.core.message import RequestHead
 from pymosn.core.timers import NEVER
 from pymosn.stream.http2.options import Http2Options
-from pymosn.stream.http2.server import Http2Server
+from pymosn.stream.http2.server_filter import Http2Server
 
 
 def options(**changes: Any) -> Http2Options:

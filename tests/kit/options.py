@@ -10,7 +10,7 @@ from pymosn.api.exchange import AccessLog
 from pymosn.api.rpc import MAX_FRAME
 from pymosn.api.stream import StreamProtocol
 from pymosn.core.counters import DownstreamStats, Metrics
-from pymosn.core.message import CERT_BY_TRUST, ForwardingOptions
+from pymosn.core.forwarding import CERT_BY_TRUST, ForwardingOptions
 from pymosn.core.overload import OverloadState
 from pymosn.core.uri import KEEP_SLASHES, STRICT_PATHS, PathPolicy
 from pymosn.protocol.http.limits import HttpLimits

@@ -33,8 +33,8 @@ from pymosn.api.tls import TlsInfo
 from pymosn.api.upstream import NO_CONSTRAINTS
 from pymosn.core.counters import DownstreamStats, Metrics
 from pymosn.core.failure import CONNECT_REFUSED, CONNECT_TIMEOUT
+from pymosn.core.forwarding import CERT_BY_TRUST
 from pymosn.core.headers import NO_HEADERS
-from pymosn.core.message import CERT_BY_TRUST
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
 from pymosn.core.uri import STRICT_PATHS

@@ -23,7 +23,7 @@ from h2.events import (
     TrailersReceived,
     WindowUpdated,
 )
-from h2.exceptions import ProtocolError
+from h2.exceptions import ProtocolError, StreamClosedError
 from pymosn_process import PATIENCE
 from tests.kit import h2_frames
 from thread_server import ThreadServer
@@ -124,7 +124,8 @@ class _End:
     def take(self, event: Event) -> None:
         if isinstance(event, WindowUpdated):
             for stream in list(self._queues):
-                self._push(stream)
+                with contextlib.suppress(StreamClosedError):  # its reset is among the events that follow
+                    self._push(stream)
             return
         number = getattr(event, "stream_id", None)
         if number is None:

@@ -233,7 +233,8 @@ def test_health_and_no_host(start: Start) -> None:
                 try:
                     name(b"", timeout=PATIENCE)
                 except grpc.RpcError as error:
-                    return bool(error.code() is grpc.StatusCode.UNAVAILABLE)  # type: ignore[attr-defined]
+                    found = (error.code(), error.details())  # type: ignore[attr-defined]
+                    return found == (grpc.StatusCode.UNAVAILABLE, "502 Bad Gateway: all_unhealthy")
                 return False
 
             assert eventually(fails)

@@ -1,78 +1,22 @@
 """Slow peers, too many peers and too little of everything, met by the real program. `docs/limits.md` has all of it."""
 
 import errno
-import json
 import os
-import signal
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
+from gateway import Gateway
 from plain_sockets import PATIENCE, read_until, rejection
 from process_fixtures import Start, build_shim
-from pymosn_process import READY, Pymosn, TwoHops, Upstream, eventually, get
+from pymosn_process import READY, Upstream, eventually, get
 
 pytestmark = pytest.mark.once
 
 REQUEST = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
-
-
-class Gateway(TwoHops):
-    """One worker, one hop, an access log of reason, status and path; what is slow is cut within a second."""
-
-    def __init__(self, upstream_port: int, tmp_path: Path) -> None:
-        super().__init__(upstream_port)
-        self.access_log = tmp_path / "access.log"
-        self.config_path = tmp_path / "conf" / "mosn.json"
-        self.server["processor"] = 1
-        self.server["listeners"] = [self.listener]
-        self.listener["filter_chains"][0]["filters"][0]["config"]["router_config_name"] = "server_router"
-        self.listener["access_logs"] = [
-            {"log_path": str(self.access_log), "log_format": "%reason% %response_code% %request_path%"}
-        ]
-
-    @property
-    def listener(self) -> dict[str, Any]:
-        listener: dict[str, Any] = self.server["listeners"][0]
-        return listener
-
-    @property
-    def proxy(self) -> dict[str, Any]:
-        config: dict[str, Any] = self.listener["filter_chains"][0]["filters"][0]["config"]
-        return config
-
-    def log(self) -> list[str]:
-        return self.access_log.read_text().splitlines() if self.access_log.exists() else []
-
-    def logs(self, *lines: str) -> bool:
-        """Whether exactly these lines come."""
-        return eventually(lambda: len(self.log()) >= len(lines)) and self.log() == list(lines)
-
-    def logs_in_any_order(self, *lines: str) -> bool:
-        """The same of lines that nothing puts in order."""
-        return eventually(lambda: len(self.log()) >= len(lines)) and sorted(self.log()) == sorted(lines)
-
-    def stats(self, group: str, name: str) -> dict[str, int]:
-        return {key: int(value) for key, value in json.loads(self.admin("/api/v1/stats"))[group][name].items()}
-
-    def connect(self, receive_buffer: int = 0) -> socket.socket:
-        sock = socket.socket()
-        if receive_buffer:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        sock.settimeout(PATIENCE)
-        sock.connect(("127.0.0.1", self.client_port))
-        return sock
-
-    def reload(self, proxy: Pymosn) -> None:
-        before = json.loads(self.admin("/api/v1/last_change"))["attempt"]
-        self.config_path.write_text(json.dumps(self.config))
-        proxy.send(signal.SIGHUP)
-        assert eventually(lambda: json.loads(self.admin("/api/v1/last_change"))["attempt"] > before)
-        assert json.loads(self.admin("/api/v1/last_change"))["applied"]
 
 
 @pytest.fixture

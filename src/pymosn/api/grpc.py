@@ -242,7 +242,7 @@ class GrpcRequest(HttpRequest):
             return None
         trailers = headers_from(None)
         trailers.add_raw(STATUS, b"%d" % of_failure(failure))
-        trailers.add_raw(MESSAGE, percent_encoded(_text_of(failure.status, b"")))
+        trailers.add_raw(MESSAGE, percent_encoded(_text_of(failure.status, self.failure_body(failure))))
         return trailers
 
     def call_outcome(self, response: ResponseHead | None, failure: Failure | None) -> i64:
@@ -268,7 +268,11 @@ class GrpcRequest(HttpRequest):
         return _trailers_only(of_http_status(status), _text_of(status, body), headers)
 
     def failure_reply(self, failure: Failure, headers: Headers, body: bytes) -> ResponseHead:
-        return _trailers_only(of_failure(failure), _text_of(failure.status, body), headers)
+        return _trailers_only(of_failure(failure), _text_of(failure.status, body or self.failure_body(failure)), headers)
+
+    def failure_body(self, failure: Failure) -> bytes:
+        """The message: with the reason word, because many failures have the same status."""
+        return f"{failure.status} {phrase_of(failure.status)}: {failure.reason}".encode()
 
     def streamed_reply(self, status: i64, headers: Headers) -> ResponseHead:
         if is_message(headers):

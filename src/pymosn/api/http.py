@@ -10,22 +10,16 @@ from mypy_extensions import i64, mypyc_attr
 from pymosn.core.addresses import host_field, normal_ip
 from pymosn.core.clock import HttpDates
 from pymosn.core.failure import Failure
-from pymosn.core.headers import HeaderError, Headers, is_token, to_bytes
-from pymosn.core.message import (
+from pymosn.core.forwarding import (
     CERT_ALWAYS_FORWARD_ONLY,
     CERT_APPEND_FORWARD,
     CERT_BY_TRUST,
     CERT_FORWARD_ONLY,
     CERT_SANITIZE_SET,
-    CONNECT,
-    GLOBAL_TIMEOUT,
-    TRY_TIMEOUT,
-    UNKNOWN_LENGTH,
     ForwardingOptions,
-    MessageHead,
-    RequestHead,
-    ResponseHead,
 )
+from pymosn.core.headers import HeaderError, Headers, is_token, to_bytes
+from pymosn.core.message import CONNECT, GLOBAL_TIMEOUT, TRY_TIMEOUT, UNKNOWN_LENGTH, MessageHead, RequestHead, ResponseHead
 from pymosn.core.request_ids import RequestIds
 from pymosn.core.uri import is_host
 

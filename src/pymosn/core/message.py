@@ -14,6 +14,7 @@ from mypy_extensions import i64, mypyc_attr
 from pymosn.core.chars import HOST, PATH, TARGET, all_in
 from pymosn.core.clock import HttpDates
 from pymosn.core.failure import BAD_REWRITE, INVALID_JSON, INVALID_RESPONSE_JSON, Failure, Refused, RefusedValue
+from pymosn.core.forwarding import ForwardingOptions
 from pymosn.core.headers import HeaderError, Headers, HttpHeaders, to_text
 from pymosn.core.json_text import parse_json, write_json
 from pymosn.core.plain import plain_bytes, plain_text
@@ -31,20 +32,6 @@ CONNECT_HERE: Final = b"TCP"
 #: Header fields with which a client sets timeouts, in milliseconds: for the whole request, and for each attempt.
 GLOBAL_TIMEOUT: Final = b"x-mosn-global-timeout"
 TRY_TIMEOUT: Final = b"x-mosn-try-timeout"
-
-#: What happens to X-Forwarded-Client-Cert; the names are Envoy's. "With" means: for clients with a verified certificate.
-#: With: appended to what trusted proxies sent. Without: that is forwarded. What untrusted clients send is always removed.
-CERT_BY_TRUST: Final[i64] = 0
-#: Removed.
-CERT_SANITIZE: Final[i64] = 1
-#: With: replaced. Without: removed.
-CERT_SANITIZE_SET: Final[i64] = 2
-#: With: appended. Without: removed.
-CERT_APPEND_FORWARD: Final[i64] = 3
-#: With: forwarded unchanged. Without: removed.
-CERT_FORWARD_ONLY: Final[i64] = 4
-#: Forwarded unchanged.
-CERT_ALWAYS_FORWARD_ONLY: Final[i64] = 5
 
 NOT_READABLE: Final = "the body can only be read in an `async` filter method, before it has been forwarded"
 
@@ -112,30 +99,6 @@ class NoBodySource(BodySource):
 
     def path_policy(self) -> PathPolicy:
         return self._policy
-
-
-class ForwardingOptions:
-    """What a listener adds to requests about the client. Immutable; shared by all connections.
-
-    `x_forwarded`: X-Forwarded-For and -Proto. `x_request_id`: X-Request-Id. `trusts_peer`: believe and forward what the
-    client says about itself, and the timeouts that it set. `trusted_hops`: how many proxies before this one are trusted.
-    `client_cert`: a constant CERT_* above, for X-Forwarded-Client-Cert.
-    """
-
-    def __init__(
-        self,
-        *,
-        x_forwarded: bool,
-        x_request_id: bool,
-        trusts_peer: bool,
-        trusted_hops: i64,
-        client_cert: i64 = CERT_BY_TRUST,
-    ) -> None:
-        self.x_forwarded = x_forwarded
-        self.x_request_id = x_request_id
-        self.trusts_peer = trusts_peer or trusted_hops > 0
-        self.trusted_hops: i64 = trusted_hops
-        self.client_cert: i64 = client_cert
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -296,7 +259,7 @@ class RequestHead(MessageHead):
     def adopt_certificate(self, mode: i64, element: bytes) -> None:
         """Adds the facts of the client's certificate to the value of trusted proxies, if the protocol has such a field.
 
-        `mode`: a constant CERT_* above. `element`: see `api.client_cert`; empty without a verified certificate.
+        `mode`: a constant of `core.forwarding`. `element`: see `api.client_cert`; empty without a verified certificate.
         """
 
     def received_headers(self) -> Headers | None:

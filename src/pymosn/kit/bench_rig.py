@@ -16,8 +16,8 @@ from pymosn.api.stream_filter import FilterContext, StreamFilter
 from pymosn.config.schema import ProxyConfig
 from pymosn.core.clock import Clock
 from pymosn.core.counters import DownstreamStats, Metrics
+from pymosn.core.forwarding import ForwardingOptions
 from pymosn.core.log import Log
-from pymosn.core.message import ForwardingOptions
 from pymosn.core.overload import OverloadState
 from pymosn.core.timers import TimerWheel
 from pymosn.filters.errors import describe

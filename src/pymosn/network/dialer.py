@@ -29,6 +29,7 @@ from pymosn.core.log import WARN, Log
 from pymosn.core.timers import TimerWheel
 from pymosn.network.admission import SHORTAGES, Admission
 from pymosn.network.connection import ConnectionOwner, TcpConnection
+from pymosn.network.host_connection import HostConnection
 from pymosn.network.keepalive import set_keepalive
 from pymosn.network.listener import ConnectionIds
 from pymosn.network.marks import open_marked
@@ -111,7 +112,7 @@ class TcpDialer(Dialer):
             receiver.on_dial_failed(failure, detail)
 
     def _connection(self, network_filter: NetworkFilter) -> TcpConnection:
-        return TcpConnection(self._ids.next(), [network_filter], self._owner, self._clock, self._wheel)
+        return HostConnection(self._ids.next(), [network_filter], self._owner, self._clock, self._wheel)
 
     def _note_fall_back(self, peer: Peer, detail: str) -> None:
         if self._log is not None and self._log.level <= WARN and self._clock.now >= self._next_line:

@@ -18,6 +18,7 @@ from pymosn.core.foreign import report
 from pymosn.core.log import Log
 from pymosn.core.timers import TimerWheel
 from pymosn.network.admission import Acceptor, Admission
+from pymosn.network.closing import accept_last
 from pymosn.network.connection import TcpConnection
 from pymosn.network.keepalive import set_keepalive
 from pymosn.network.original_dst import OriginalDst, redirected_from
@@ -208,12 +209,7 @@ class Listener(Acceptor):
             return
         self._admission.remove(self)
         self._is_enabled = False
-        waiting: list[socket.socket] = []
-        try:
-            while True:
-                waiting.append(self._socket.accept()[0])
-        except OSError:
-            pass  # the backlog is empty
+        waiting = accept_last(self._socket)
         self._close_server()
         self._socket.close()
         self._socket = None

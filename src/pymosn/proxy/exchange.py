@@ -419,7 +419,7 @@ class ExchangeDriver(DispatchOwner):
         exchange.failure = failure
         exchange.failure_detail = detail
         head_sent = self.stage >= RESPONDING
-        trailers = last_trailers(exchange, self._responder, failure) if self.stage == RESPONDING else None
+        trailers = last_trailers(exchange, failure) if self.stage == RESPONDING else None
         self.cancel_attempt()
         self.cancel_filter()
         if self._responder is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pymosn.api.exchange import AccessLog
 from pymosn.api.stream import StreamProtocol
 from pymosn.core.counters import DownstreamStats
-from pymosn.core.message import ForwardingOptions
+from pymosn.core.forwarding import ForwardingOptions
 from pymosn.core.uri import STRICT_PATHS, PathPolicy
 from pymosn.network.host_demands import HostDemands
 from pymosn.proxy.stream_filters import StreamFilters

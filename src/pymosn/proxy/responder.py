@@ -208,10 +208,6 @@ class Responder(ChunkReceiver):
         owner.sender.send_trailers(trailers)
         owner.finish()
 
-    def takes_trailers(self) -> bool:
-        """Whether the client may be sent trailers at any time: what it gets is the upstream's body, unchanged."""
-        return self.head_sent and self.stream is None and not self._has_handlers
-
     def on_stream_error(self, handle: FilterHandle, error: BaseException | str) -> None:
         owner = self._owner
         report_error(owner.runtime.log, handle, owner.exchange.connection_id, error)
@@ -238,18 +234,17 @@ def failure_headers(failure: Failure, has_reason: bool) -> Headers:
     return headers
 
 
-def last_trailers(exchange: Exchange, responder: Responder | None, failure: Failure) -> Headers | None:
-    """The trailers that report a failure after the response has begun; None: it is broken off.
+def last_trailers(exchange: Exchange, failure: Failure) -> Headers | None:
+    """Gives the response, which has begun, trailers that report a failure; None: it can only be broken off.
 
-    `responder`: of the response, if it has one.
+    Body filters do not see them: they would take the end of what has arrived for the end of the body.
     """
     response = exchange.response
     if response is None or failure is CLIENT_GONE or failure is CLIENT_WRITE_TIMEOUT:
         return None
-    if responder is not None and not responder.takes_trailers():
-        return None
+    response.trailers = None  # a reply that a filter streams had those of a success
     try:
-        return exchange.request.failure_trailers(response, failure)
+        response.trailers = exchange.request.failure_trailers(response, failure)
     except BaseException as error:  # of the heads of an installed protocol
         report("trailers cannot be made", error)
-        return None
+    return response.trailers

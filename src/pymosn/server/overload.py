@@ -1,5 +1,7 @@
 """Overload protection of a worker: measures its resources once a second, reports them as metrics, and sheds load.
 
+It also returns memory to the system that a peak has left free (`trimming`), whether there is a limit or not.
+
 As memory runs out, a worker first disables keep-alive, then rejects requests with 503 and Retry-After, and finally stops
 accepting connections. Each level includes the lower ones, and is left again when memory becomes available.
 """
@@ -12,7 +14,8 @@ from pymosn.core.log import INFO, WARN
 from pymosn.core.overload import NO_KEEP_ALIVE, NORMAL, SHED, STOP_ACCEPT
 from pymosn.server.capacity import USABLE, share_of, shortage
 from pymosn.server.cgroups import memory_limit
-from pymosn.server.resources import Statm, descriptor_count, give_back
+from pymosn.server.resources import Statm, descriptor_count, give_back, trim
+from pymosn.server.trimming import TrimPolicy
 
 #: A level is left when memory is below its threshold by this share of the limit: hysteresis, so that it does not flap.
 MARGIN: Final = 0.03
@@ -36,15 +39,22 @@ class OverloadManager:
         rss: Callable[[], int] | None = None,
         container_limit: int | None = None,
         relieve: Callable[[], None] = give_back,
+        trim: Callable[[], None] = trim,
     ) -> None:
-        """`rss`: measures memory in bytes. `container_limit`: bytes for all processes, 0 for no limit, None to detect it."""
+        """`rss`: measures memory in bytes. `container_limit`: bytes for all processes, 0 for no limit, None to detect it.
+
+        `relieve`: frees what it can while memory is short; `trim`: returns what is free to the system.
+        """
         self._runtime = runtime
         self._rss = rss or Statm().rss
         self._container = memory_limit() if container_limit is None else container_limit
         self._relieve = relieve
+        self._trim = trim
+        self._trimming = TrimPolicy()
         self._checks = 0
         group = runtime.metrics.group("worker", ("worker", "all"))
         self._memory = group.gauge("memory_rss")
+        self._returned = group.counter("memory_returned")
         self._descriptors = group.gauge("descriptors")
         self._timers = group.gauge("timers")
         self._connections = group.gauge("connections")
@@ -61,6 +71,8 @@ class OverloadManager:
         """Measures and acts; to be called once a second."""
         runtime = self._runtime
         rss = self._rss()
+        if self._trimming.is_due(rss):
+            rss = self._return_memory(rss, self._trim)
         self._memory.value = rss
         self._descriptors.value = descriptor_count()
         self._timers.value = len(runtime.wheel)
@@ -92,8 +104,7 @@ class OverloadManager:
         level = self._level(rss, before)
         self._checks += 1
         if level > before or (level > NORMAL and self._checks % GIVE_BACK_EVERY == 0):
-            self._relieve()
-            rss = self._rss()
+            rss = self._return_memory(rss, self._relieve)
             level = self._level(rss, before)
         if level == before:
             return
@@ -104,6 +115,14 @@ class OverloadManager:
         for threshold_level, gauge in self._gauges.items():
             gauge.value = int(level >= threshold_level)
         self._runtime.admission.set_memory(level < STOP_ACCEPT)
+
+    def _return_memory(self, before: int, method: Callable[[], None]) -> int:
+        """Returns free memory to the system by `method`. `before`, and the result: the resident memory in bytes."""
+        method()
+        rss = self._rss()
+        self._returned.value += max(0, before - rss)
+        self._trimming.on_trimmed(rss)
+        return rss
 
     def _level(self, rss: int, before: int) -> int:
         if self.limit <= 0:

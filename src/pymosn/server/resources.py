@@ -51,6 +51,11 @@ def keep_freed() -> None:
 def give_back() -> None:
     """Collects garbage and returns free memory to the system, which takes milliseconds."""
     gc.collect()
+    trim()
+
+
+def trim() -> None:
+    """Returns the memory of freed blocks to the system, which takes about 0.1 ms for each MiB. glibc only."""
     with contextlib.suppress(OSError, AttributeError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)
 

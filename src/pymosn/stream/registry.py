@@ -21,7 +21,7 @@ from pymosn.stream.http1.client import Http1Pool
 from pymosn.stream.http1.server import Http1Server
 from pymosn.stream.http2.options import Http2Options, read_http2_options
 from pymosn.stream.http2.pool import Http2Pool
-from pymosn.stream.http2.server import Http2Server
+from pymosn.stream.http2.server_filter import Http2Server
 from pymosn.stream.rpc.client import RpcPool
 from pymosn.stream.rpc.options import RpcOptions, read_rpc_options
 from pymosn.stream.rpc.server import RpcServer

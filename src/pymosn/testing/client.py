@@ -16,7 +16,7 @@ from pymosn.proxy.exchange import ExchangeDriver
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
 from pymosn.stream.http1.server import Http1Server
-from pymosn.stream.http2.server import Http2Server
+from pymosn.stream.http2.server_filter import Http2Server
 from pymosn.testing.fakes import HTTP2, PROTOCOL, Wire, call
 from pymosn.testing.http2 import Http2End, Pairs, headers_of, pairs_of
 from pymosn.testing.listener import Listener

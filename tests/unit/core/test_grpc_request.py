@@ -104,7 +104,9 @@ def test_failures_have_a_status(failure: failures.Failure, status: int) -> None:
     head = asked.failure_reply(failure, headers_from(None), asked.failure_body(failure))
     assert (head.status, head.content_length) == (200, 0)
     assert head.headers.items()[:2] == [("content-type", "application/grpc"), ("grpc-status", str(status))]
-    assert head.headers.get("grpc-message", "").startswith(str(failure.status))
+    message = head.headers.get("grpc-message", "")
+    assert message.startswith(f"{failure.status} ")
+    assert message.endswith(f": {failure.reason}")
     assert asked.reply_body(head, b"text") == b""
     assert asked.failure_call_status(failure) == status
 

@@ -18,6 +18,7 @@ def test_what_is_no_tcp_socket_is_left_alone() -> None:
     set_keepalive(None, TcpKeepalive())
     left, right = socket.socketpair()
     set_keepalive(left, TcpKeepalive())
+    assert left.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
     left.close()
     right.close()
     closed = socket.socket(socket.AF_INET, socket.SOCK_STREAM)

@@ -29,6 +29,8 @@ from pymosn.network.listener import ConnectionIds, Listener
 from pymosn.network.reject_all import RejectAllFactory
 
 own: ContextVar[str] = ContextVar("own")
+#: The state of a TCP socket that has no answer yet, in Linux's tcp_states.h; an established one is 1, a reset one 7.
+SYN_SENT = 2
 
 
 class Ear(NetworkFilter):
@@ -145,6 +147,41 @@ def test_bytes_there_and_back() -> None:
         connection.pause_reading()
         connection.abort(CLOSED_LOCALLY)
         place.listener.stop_accepting()
+
+    run(test)
+
+
+class ClosingSocket(socket.socket):
+    """A listening socket; a client connects when all others have been accepted."""
+
+    late: socket.socket | None = None
+
+    def accept(self) -> tuple[socket.socket, object]:
+        try:
+            return super().accept()
+        except BlockingIOError:
+            self.late = socket.socket()
+            self.late.setblocking(False)
+            self.late.connect_ex(self.getsockname())
+            raise
+
+
+def test_no_connection_is_made_between_the_last_accept_and_the_end() -> None:
+    """The kernel would reset it."""
+
+    async def test() -> None:
+        place = Place(Ears())
+        closing = ClosingSocket(fileno=place.socket.detach())
+        await place.listener.start(closing)
+        # In the backlog, because the event loop does not turn.
+        with socket.create_connection(("127.0.0.1", place.port), 5):
+            place.listener.stop_accepting()
+            late = closing.late
+            assert late is not None
+            with late:
+                assert late.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == SYN_SENT
+            while place.listener.connection_count == 0:
+                await asyncio.sleep(0)
 
     run(test)
 

@@ -180,6 +180,16 @@ def test_paths_by_policy() -> None:
     assert outcome(fields(path=b"/../a"), heads(COMPATIBLE)) == ""
 
 
+def test_the_scheme_http_over_tls_is_accepted_but_not_believed() -> None:
+    decoder = heads()
+    decoder.scheme = "https"
+    for scheme in (b"http", b"https", b"HTTP"):
+        assert outcome(fields(scheme=scheme), decoder) == ""
+        assert decoder.head.scheme == "https"
+    assert outcome(fields(scheme=b"ftp"), decoder) == "bad_target"
+    assert outcome(fields(scheme=b"https"), heads()) == "bad_target"
+
+
 def test_a_scheme_that_a_trusted_peer_may_say() -> None:
     for policy in (TRUSTING, COMPATIBLE):
         decoder = heads(policy)

@@ -15,6 +15,7 @@ from pymosn.config.schema import Overload
 from pymosn.observe.logs import LogSet
 from pymosn.server.overload import OverloadManager
 from pymosn.server.resources import Statm, descriptor_count
+from pymosn.server.trimming import LEAST_GAP, MOST_GAP
 
 MIB = 1 << 20
 SHARE = "its share of the memory limit, which is"
@@ -29,10 +30,15 @@ class Bench:
         self.used = 0
         self.freed = 0
         self.relieved = 0
-        self.vitals = OverloadManager(self.runtime, lambda: self.used, container, self.relieve)
+        self.trims = 0
+        self.vitals = OverloadManager(self.runtime, lambda: self.used, container, self.relieve, self.trim)
 
     def relieve(self) -> None:
         self.relieved += 1
+        self.used -= self.freed
+
+    def trim(self) -> None:
+        self.trims += 1
         self.used -= self.freed
 
     def stage(self, used: int) -> int:
@@ -107,6 +113,37 @@ def test_memory_is_released_before_requests_are_rejected(benches: list[Bench]) -
     for _ in range(10):
         bench.stage(92 * MIB)
     assert 3 <= bench.relieved <= 5, "not at every look"
+
+
+def test_memory_is_returned_after_a_peak(benches: list[Bench]) -> None:
+    bench = Bench()
+    benches.append(bench)
+    bench.freed = 150 * MIB
+    for used in (50, *[200] * LEAST_GAP):
+        assert bench.trims == 0
+        bench.stage(used * MIB)
+    assert bench.trims == 1
+    assert bench.shown("memory_rss") == 50 * MIB
+    assert bench.shown("memory_returned") == 150 * MIB
+    assert not bench.log.lines, "nothing is wrong"
+    for _ in range(2 * MOST_GAP):
+        bench.stage(50 * MIB)
+    assert bench.trims == 1
+
+
+def test_memory_that_was_returned_because_it_was_short_counts_too(benches: list[Bench]) -> None:
+    bench = Bench(memory_limit=100 * MIB)
+    benches.append(bench)
+    for _ in range(LEAST_GAP - 1):
+        bench.stage(50 * MIB)
+    bench.freed = 20 * MIB
+    bench.stage(85 * MIB)
+    assert bench.relieved == 1
+    assert bench.shown("memory_returned") == 20 * MIB
+    bench.freed = 0
+    for _ in range(LEAST_GAP):
+        bench.stage(65 * MIB)
+    assert bench.trims == 0
 
 
 @pytest.mark.parametrize(

@@ -77,3 +77,25 @@ print(getrusage(RUSAGE_SELF).ru_minflt - before)
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
     assert least <= int(done.stdout) <= most
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators return memory by themselves, or never")
+def test_memory_between_blocks_in_use_is_returned() -> None:
+    code = """
+from pymosn.server.resources import Statm, keep_freed, trim
+keep_freed()
+blocks = [bytearray(20_000) for _ in range(3000)]
+kept = blocks[::50]
+statm = Statm()
+full = statm.rss()
+del blocks
+freed = statm.rss()
+trim()
+print(full - freed >> 20, full - statm.rss() >> 20)
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    without, with_trim = map(int, done.stdout.split())
+    assert without < 10
+    assert with_trim > 40

@@ -30,8 +30,13 @@ def test_all_addresses_means_both_families() -> None:
     sockets = bind_tcp("listener a", "", 0, 1)
     begin(sockets)
     port = sockets[0].getsockname()[1]
-    with socket.create_connection(("127.0.0.1", port), 5):
-        pass
+    # A machine without IPv6 has one family.
+    for host in ("127.0.0.1", "::1") if sockets[0].family is socket.AF_INET6 else ("127.0.0.1",):
+        with socket.create_connection((host, port), 5) as client:
+            assert select.select(sockets, [], [], 5)[0] == sockets
+            accepted, peer = sockets[0].accept()
+            assert peer[1] == client.getsockname()[1]
+            accepted.close()
     close_all(sockets)
 
 

@@ -23,7 +23,8 @@ from pymosn.core.headers import headers_from
 from pymosn.core.overload import OverloadState
 from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http2 import frames
-from pymosn.stream.http2.server import Http2Server
+from pymosn.stream.http2.sending import CONNECTION_MARK
+from pymosn.stream.http2.server_filter import Http2Server
 
 WINDOW = int(frames.DEFAULT_WINDOW)
 
@@ -373,6 +374,48 @@ def test_the_source_is_paused_when_much_waits() -> None:
     assert request.writable == [False, True]
 
 
+def test_what_waits_on_all_streams_together_is_limited() -> None:
+    rig = ServerRig(settings=((int(frames.INITIAL_WINDOW_SIZE), 0),))
+    rig.end.grants = False
+    rig.end.grant(None, 1 << 20)
+    streams = [rig.open(get()) for _ in range(50)]
+    for request in rig.requests:
+        request.respond(200, b"x" * 50_000, end=False)
+    within = int(CONNECTION_MARK) // 50_000
+    assert [request.writable for request in rig.requests] == [[]] * within + [[False]] * (50 - within)
+    stream, request = streams[-1], rig.requests[-1]
+    rig.end.grant(stream, 49_000)
+    rig.settle()
+    assert (len(stream.data), request.writable) == (49_000, [False]), "it goes on when nothing of it waits"
+    rig.end.grant(stream, 1_000)
+    rig.settle()
+    assert request.writable == [False, True]
+    stream = rig.open(get())
+    rig.end.grant(stream, 50_000)
+    rig.settle()
+    rig.requests[-1].respond(200, b"x" * 50_000)
+    rig.settle()
+    assert (len(stream.data), rig.requests[-1].writable) == (50_000, []), "what others have left unsent does not matter"
+
+
+def test_what_no_longer_waits_does_not_count() -> None:
+    rig = ServerRig(settings=((int(frames.INITIAL_WINDOW_SIZE), 0),))
+    rig.end.grants = False
+    rig.end.grant(None, 1 << 24)
+    for _ in range(3):
+        streams = [rig.open(get()) for _ in range(30)]
+        for request in rig.requests[-30:]:
+            request.respond(200, b"x" * 30_000, end=False)
+            assert request.writable == []
+        for number, stream in enumerate(streams):
+            if number % 2:
+                rig.end.reset(stream)
+            else:
+                rig.end.grant(stream, 30_000)
+                rig.settle()
+        rig.settle()
+
+
 def test_a_full_socket_is_reported_to_streams_that_send() -> None:
     rig = ServerRig()
     stream, other = rig.open(get()), rig.open(get())
@@ -644,7 +687,7 @@ def test_a_head_must_arrive_in_time() -> None:
     rig.feed(wire.frame(int(frames.CONTINUATION), 0, 1, block[3:4]))
     assert rig.goaway == -1
     rig.advance(2.0)
-    assert rig.goaway >= 0
+    assert rig.goaway == frames.ENHANCE_YOUR_CALM
     assert rig.handler.refusals == ["request_timeout"]
 
 

@@ -382,14 +382,16 @@ class RequestHeads(HeadDecoder):
             self._malformed(":path does not begin with a slash")
 
     def _is_scheme(self, scheme: bytes) -> bool:
-        """Whether the scheme is acceptable: the connection's (RFC 9110 section 7.4), for tolerant listeners http or https.
+        """Whether the scheme is acceptable: the connection's, or `http` over TLS.
 
-        A trusted peer that terminates TLS may send `https`. The scheme of the head stays that of the connection.
+        Hops that forward the scheme of a request without TLS send the latter, MOSN and Envoy among them. `https` without TLS
+        is rejected (RFC 9110 section 7.4) unless the peer, which may terminate TLS, is trusted, or the listener is tolerant.
+        The scheme of the head stays that of the connection.
         """
         text = scheme.lower().decode("latin-1")
-        if text == self.scheme:
+        if text == self.scheme or text == "http":
             return True
-        return (text == "http" or text == "https") and (self._policy.trusts_peer or not self._policy.is_strict)
+        return text == "https" and (self._policy.trusts_peer or not self._policy.is_strict)
 
     def _normalize(self, head: HttpRequest, target: bytes) -> None:
         path = target

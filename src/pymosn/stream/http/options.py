@@ -11,17 +11,16 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.stream import ListenerFacts
-from pymosn.core.message import (
+from pymosn.core.forwarding import (
     CERT_ALWAYS_FORWARD_ONLY,
     CERT_APPEND_FORWARD,
     CERT_BY_TRUST,
     CERT_FORWARD_ONLY,
     CERT_SANITIZE,
     CERT_SANITIZE_SET,
-    CONNECT,
-    CONNECT_HERE,
     ForwardingOptions,
 )
+from pymosn.core.message import CONNECT, CONNECT_HERE
 from pymosn.core.overload import OverloadState
 from pymosn.core.uri import DECODE_SLASHES, KEEP_SLASHES, REFUSE_SLASHES, STRICT_PATHS, PathPolicy
 from pymosn.protocol.http.limits import HttpLimits

@@ -43,6 +43,7 @@ from pymosn.protocol.http2.response import ResponseHeads
 from pymosn.protocol.http2.writer import write_goaway, write_ping
 from pymosn.stream.http.websocket import accept_for, add_accept, without_key
 from pymosn.stream.http2.budget import CANCEL_RATE, CANCELS, RESET_COST, Allowance
+from pymosn.stream.http2.client_owner import NO_OWNER, ClientOwner
 from pymosn.stream.http2.codes import failure_of
 from pymosn.stream.http2.connection import Http2Connection
 from pymosn.stream.http2.options import ConnectionOptions
@@ -56,33 +57,6 @@ FALL_BACK: Final = "Http1"
 INITIAL_STREAMS: Final[i64] = 100
 #: The payload of a PING that follows a reset.
 RESET_PING: Final = b"is reset"
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class ClientOwner:
-    """Sees what concerns the pool of a connection."""
-
-    def on_free_stream(self) -> None:
-        """The connection may take more streams than before."""
-
-    def on_end(self) -> None:
-        """The connection takes no more streams; those that are open may finish."""
-
-    def on_worn(self) -> None:
-        """So many streams were cancelled that another connection should replace it."""
-
-    def on_lost(self) -> None:
-        """The connection is broken, and its streams are about to be reset."""
-
-    def on_idle_too_long(self) -> None:
-        """The connection has had no stream for its idle timeout."""
-
-    def on_http1(self) -> None:
-        """The host demands HTTP/1.1 for all requests."""
-
-
-#: The owner of a connection that is gone.
-NO_OWNER: Final = ClientOwner()
 
 
 class ClientConnection(Http2Connection):

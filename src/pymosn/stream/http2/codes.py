@@ -25,6 +25,7 @@ from pymosn.core.failure import (
     PING_FLOOD,
     PRIORITY_FLOOD,
     REFUSED_STREAM,
+    REQUEST_TIMEOUT,
     RESET_FLOOD,
     SETTINGS_FLOOD,
     TUNNEL_IDLE,
@@ -55,6 +56,7 @@ _CODES: Final[dict[Failure, i64]] = {
     EMPTY_DATA_FLOOD: frames.ENHANCE_YOUR_CALM,
     UNREAD_REPLIES: frames.ENHANCE_YOUR_CALM,
     HEADS_FULL: frames.ENHANCE_YOUR_CALM,
+    REQUEST_TIMEOUT: frames.ENHANCE_YOUR_CALM,  # a head that is never complete holds up the whole connection
     CLIENT_GONE: frames.CANCEL,
     CLIENT_WRITE_TIMEOUT: frames.CANCEL,
     TUNNEL_IDLE: frames.CANCEL,

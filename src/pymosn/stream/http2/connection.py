@@ -135,6 +135,7 @@ class Http2Connection(LivingConnection):
         """The connection is gone: resets all streams with `failure`."""
         self._held = None
         self.empty_queue()
+        self.unsent = 0
         streams = self.streams
         self.streams = {}
         for stream in streams.values():

@@ -18,7 +18,8 @@ from pymosn.api.stream import PoolTarget, RequestSender, ResponseReceiver
 from pymosn.core.clock import Clock
 from pymosn.core.failure import CLOSED_BY_PEER, CLOSED_LOCALLY, HTTP1_HOST, IDLE_TIMEOUT, RESET_BEFORE_RESPONSE, Failure
 from pymosn.protocol.http.limits import RESPONSE_LIMITS
-from pymosn.stream.http2.client import FALL_BACK, INITIAL_STREAMS, PROTOCOL, ClientConnection, ClientOwner
+from pymosn.stream.http2.client import FALL_BACK, INITIAL_STREAMS, PROTOCOL, ClientConnection
+from pymosn.stream.http2.client_owner import ClientOwner
 from pymosn.stream.http2.options import CONNECTION_WINDOW, ConnectionOptions
 from pymosn.stream.shared import SharedConnection, SharedPool
 

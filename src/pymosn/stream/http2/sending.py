@@ -5,8 +5,9 @@ is in a queue while its own window is open. `_pump` takes the streams of the que
 gets the same share of the connection's window and of the socket. A stream whose window is closed is not in the queue; a
 WINDOW_UPDATE puts it there again.
 
-The source of a stream's content is paused when more than STREAM_MARK bytes of it wait, or any while the socket is full;
-and resumed when less than half of that is left.
+The source of a stream's content is paused when more than STREAM_MARK bytes of it wait, or any while the socket is full or
+CONNECTION_MARK bytes of all streams wait. It is resumed when less than half of STREAM_MARK is left, and under these
+conditions none. So what a peer makes us hold is limited, and no stream waits for what another one has left unsent.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from pymosn.stream.http2.stream import NO_RECEIVER, Http2Stream
 
 #: Bytes of a stream that may wait before its source is paused.
 STREAM_MARK: Final[i64] = 64 * 1024
+#: Bytes of all streams of a connection that may wait before each source is paused by the first byte that waits.
+CONNECTION_MARK: Final[i64] = 1024 * 1024
 #: Frames that may be written while the peer does not read: each of them answers one of its own. A header block counts as one
 #: more for each LARGE bytes of it.
 MAX_UNREAD: Final[i64] = 1000
@@ -57,6 +60,8 @@ class SendingConnection:
         self.peer = PeerSettings()
         #: Bytes that may be sent on all streams together.
         self.send_window: i64 = 65535
+        #: Bytes that wait on all streams together.
+        self.unsent: i64 = 0
         #: DATA frames sent whole, or large enough, for the budget of the frames that answer them.
         self.data_sent: i64 = 0
         # Frames written while the socket is full.
@@ -114,9 +119,10 @@ class SendingConnection:
             return
         if size > 0:
             stream.add(data)
+            self.unsent += size
         self._enqueue(stream)
         self._pump()
-        if stream.unsent > (0 if self.is_full else STREAM_MARK) and not stream.is_source_paused:
+        if stream.unsent > (0 if self._is_short() else STREAM_MARK) and not stream.is_source_paused:
             stream.is_source_paused = True
             stream.receiver.on_writable(False)
 
@@ -175,6 +181,7 @@ class SendingConnection:
         """Removes a stream on which nothing more is sent; what waits is dropped."""
         stream.is_closed = True
         stream.local_ended = True
+        self.unsent -= stream.unsent
         stream.drop()
         self.streams.pop(int(stream.id), None)
         self.on_stream_end(stream)
@@ -220,6 +227,10 @@ class SendingConnection:
             self._pump()
             for stream in list(self.streams.values()):
                 self._tell_drained(stream)  # also one whose last bytes have filled the socket
+
+    def _is_short(self) -> bool:
+        """Whether nothing should wait to be sent."""
+        return self.is_full or self.unsent > CONNECTION_MARK
 
     def _room(self, stream: Http2Stream) -> i64:
         """The size of the DATA frame that may be written now; 0 if others wait."""
@@ -291,6 +302,7 @@ class SendingConnection:
             return
         if unsent > 0:
             data = stream.take(size)
+            self.unsent -= size
             is_last = stream.is_ending() and not stream.has_trailers()
             out = self.writer()
             write_header(out, size, DATA, END_STREAM if is_last else 0, i64(stream.id))
@@ -312,7 +324,9 @@ class SendingConnection:
 
     def _tell_drained(self, stream: Http2Stream) -> None:
         """Resumes the stream's source if it is paused and little waits."""
-        if stream.is_source_paused and stream.unsent <= STREAM_MARK // 2 and not self.is_full:
+        if not stream.is_source_paused or self.is_full:
+            return
+        if stream.unsent <= (0 if self._is_short() else STREAM_MARK // 2):
             stream.is_source_paused = False
             stream.receiver.on_writable(True)
 

@@ -17,9 +17,9 @@ from mypy_extensions import i32, i64
 
 from pymosn.api.grpc import GrpcRequest
 from pymosn.api.http import HttpRequest
-from pymosn.api.network import STOP, Connection
+from pymosn.api.network import Connection
 from pymosn.api.protocol import ProtocolError
-from pymosn.api.stream import ServerStreams, StreamHandler
+from pymosn.api.stream import StreamHandler
 from pymosn.core.chunks import append_chunk
 from pymosn.core.failure import (
     BODY_TOO_LARGE,
@@ -47,7 +47,6 @@ from pymosn.core.failure import (
     UNKNOWN_PROTOCOL,
     Failure,
 )
-from pymosn.core.headers import headers_from
 from pymosn.core.message import UNKNOWN_LENGTH
 from pymosn.core.timers import NEVER
 from pymosn.protocol.http2 import frames
@@ -59,7 +58,7 @@ from pymosn.stream.http2.budget import LASTING
 from pymosn.stream.http2.connection import Http2Connection
 from pymosn.stream.http2.options import Http2Options
 from pymosn.stream.http2.sending import BY_PEER, BY_US
-from pymosn.stream.http2.server_stream import Http2ServerStream, NoStream
+from pymosn.stream.http2.server_stream import Http2ServerStream, NoRequest, NoStream
 from pymosn.stream.http2.stream import Http2Stream
 
 #: Grace period in seconds for starting responses after the client half-closed; see `stream.http1.server`. From then on it
@@ -438,44 +437,4 @@ class ServerConnection(Http2Connection):
     def _record(self, failure: Failure, detail: str) -> None:
         """Makes an exchange for something that is not a request, so that it is counted and logged."""
         receiver = self._handler.new_stream(NoStream(self.connection))
-        receiver.on_refused(_NoRequest(detail), failure)
-
-
-class _NoRequest(HttpRequest):
-    """The request of an exchange that records an error of the connection."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(headers_from(None))
-        self._detail = detail
-
-    def describe(self, protocol: str) -> str:
-        return f"{protocol} {self._detail}"
-
-
-class Http2Server(ServerStreams):
-    """Passes the events of a downstream connection on to its server half."""
-
-    def __init__(self, handler: StreamHandler, options: Http2Options) -> None:
-        self._server = ServerConnection(handler, options)
-
-    def on_connection(self, connection: Connection) -> None:
-        self._server.open(connection)
-
-    def on_data(self, data: bytes) -> bool:
-        self._server.on_bytes(data)
-        return STOP
-
-    def on_eof(self) -> None:
-        self._server.on_eof()
-
-    def on_writable(self, writable: bool) -> None:
-        self._server.set_full(not writable)
-
-    def on_idle(self) -> None:
-        self._server.on_alarm()
-
-    def on_drain(self) -> None:
-        self._server.shut_down()
-
-    def on_close(self, failure: Failure) -> None:
-        self._server.on_lost(failure)
+        receiver.on_refused(NoRequest(detail), failure)

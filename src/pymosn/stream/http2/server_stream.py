@@ -6,10 +6,11 @@ from typing import Final
 
 from mypy_extensions import i64, mypyc_attr
 
+from pymosn.api.http import HttpRequest
 from pymosn.api.network import Connection
 from pymosn.api.stream import ResponseSender
 from pymosn.core.failure import Failure
-from pymosn.core.headers import Headers
+from pymosn.core.headers import Headers, headers_from
 from pymosn.core.message import ResponseHead
 from pymosn.protocol.http2.frames import INTERNAL_ERROR, PROTOCOL_ERROR
 from pymosn.stream.http.websocket import remove_accept
@@ -124,3 +125,14 @@ class NoStream(ResponseSender):
 
     def release(self) -> None:
         pass
+
+
+class NoRequest(HttpRequest):
+    """The request of an exchange that records an error of the connection."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(headers_from(None))
+        self._detail = detail
+
+    def describe(self, protocol: str) -> str:
+        return f"{protocol} {self._detail}"

@@ -1,0 +1,32 @@
+"""How a listening socket ends: when it closes, the kernel resets the connections that nobody has accepted yet."""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+import struct
+from contextlib import suppress
+from typing import Final
+
+#: The option of Linux's asm-generic/socket.h that attaches a program of classic BPF; Python has no name for it.
+SO_ATTACH_FILTER: Final = 26
+#: Drops segments with the flag SYN, in byte 13 of the TCP header, and keeps all others.
+NO_SYN: Final = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+
+
+def accept_last(sock: socket.socket) -> list[socket.socket]:
+    """Accepts what waits at a non-blocking socket that is closed next.
+
+    Clients that connect meanwhile get no answer, and try again after a second, when the socket is closed. Otherwise some
+    would connect between the last `accept` and the end.
+    """
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in NO_SYN))
+        with suppress(OSError):  # a kernel without it
+            sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(NO_SYN), ctypes.addressof(program)))
+    accepted: list[socket.socket] = []
+    try:
+        while True:
+            accepted.append(sock.accept()[0])
+    except OSError:
+        return accepted  # the backlog is empty
