@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster as ClusterMessage
 from envoy.config.core.v3.base_pb2 import Node
-from pymosn.control.xds.bootstrap import NO_EXTRA, Bootstrap, read_bootstrap
-from pymosn.control.xds.cache import Cache, cache_path
 from tests.kit import Lines
 
 from pymosn.config.schema import MosnConfig, Server
+from pymosn.control.xds.bootstrap import NO_EXTRA, Bootstrap, read_bootstrap
+from pymosn.control.xds.cache import Cache, cache_path
 from pymosn.control.xds.convert.kinds import Item
 from pymosn.control.xds.types import CLUSTER, SECRET, Resource
 from pymosn.control.xds.warming import Entry
