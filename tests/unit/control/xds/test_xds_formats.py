@@ -8,7 +8,7 @@ from tests.kit.xds_messages import view_of
 from pymosn.config.schema import AccessLog
 from pymosn.config.schema.http_chain import Comparison, LogCondition, LogFilter, LogHeader
 from pymosn.control.xds.convert.access_logs import DEFAULT, read_access_logs
-from pymosn.control.xds.convert.formats import translate
+from pymosn.control.xds.convert.formats import translate, translate_value
 from pymosn.control.xds.convert.ports import disabled_ports
 from pymosn.control.xds.convert.view import Report
 from pymosn.filters.settings import StringMatch
@@ -60,6 +60,34 @@ def test_unknown_commands_are_reported() -> None:
     found, report = translated("%NO_SUCH_COMMAND% %DYNAMIC_METADATA(a:b)%")
     assert found == "- -"
     assert len(report.warnings) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "sent", "answered"),
+    [
+        ("%REQ(:path)%", "%request_uri%", "%path_now%"),
+        ("%REQ(x-a?:path):9%", "%request_header_x-a|request_uri:9%", "%request_header_x-a|path_now:9%"),
+        ("a%%b", "a%percent%b", "a%percent%b"),
+        ("%PROTOCOL%", "%protocol_envoy%", "%protocol_envoy%"),
+        ("plain", "plain", "plain"),
+    ],
+)
+def test_values_of_header_fields(text: str, sent: str, answered: str) -> None:
+    view, report = view_of("envoy.config.listener.v3.Listener", {})
+    assert translate_value(text, view, "value", of_request=True) == sent
+    assert translate_value(text, view, "value", of_request=False) == answered
+    assert not report.faults
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["%NO_SUCH%", "%DYNAMIC_METADATA(a:b)%", "5 % of", "%START_TIME(%Y)%", "%REQ(a!b)%", "%DOWNSTREAM_LOCAL_URI_SAN%"],
+)
+def test_what_is_unknown_in_a_header_field_is_a_fault(text: str) -> None:
+    view, report = view_of("envoy.config.listener.v3.Listener", {})
+    translate_value(text, view, "value", of_request=True)
+    assert [fault.path for fault in report.faults] == ["value"]
+    assert not report.warnings
 
 
 def test_the_default_format_has_no_unknown_command() -> None:

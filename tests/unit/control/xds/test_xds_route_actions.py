@@ -353,6 +353,20 @@ def test_faults_of_a_whole_table() -> None:
     assert convert({"virtualHosts": [{"name": "a"}]})[1].text().startswith("virtual_hosts[0].domains: must not be empty")
 
 
+def test_values_with_variables_are_those_before_the_path_is_rewritten() -> None:
+    changes = {
+        name: [header("x-path", "%REQ(:path)% %REQ(x-a?x-b)%")] for name in ("requestHeadersToAdd", "responseHeadersToAdd")
+    }
+    source = one_host({**forward({"prefix": "/a"}, prefixRewrite="/b"), **changes})
+    found = ask(source, "/a?q", [("x-b", "b")])
+    assert found.sent().headers.get("x-path") == "/a?q b"
+    assert found.answered([]) == [("x-path", "/b?q b")]
+    source = one_host({**forward(), "requestHeadersToAdd": [header("x-none", "%REQ(x-none)%")]})
+    assert ask(source).sent().headers.get("x-none") is None
+    report = convert(one_host({**forward(), "requestHeadersToAdd": [header("x", "%NO_SUCH%")]}))[1]
+    assert "virtual_hosts[0].routes[0].request_headers_to_add[0].header.value: %NO_SUCH%" in report.text()
+
+
 def test_descriptors_of_rate_limits_are_settings_of_the_filter() -> None:
     def limits(name: str) -> list[Json]:
         return [{"actions": [{"genericKey": {"descriptorValue": name}}]}]

@@ -11,7 +11,6 @@ import pytest
 from tests.unit.control.xds.xds_routes import ask, convert
 
 from pymosn.config.schema import RouterConfiguration
-from pymosn.control.xds.convert.route_headers import NO_VARIABLES
 
 TABLES: list[dict[str, Any]] = json.loads((Path(__file__).parents[3] / "fixtures" / "xds" / "routes.json").read_text())
 #: Types inside an `Any` of the recordings; reading JSON needs them.
@@ -25,15 +24,9 @@ for module in (
 
 
 def converted(table: dict[str, Any]) -> RouterConfiguration:
-    made, report = convert(without_variables(table))
+    made, report = convert(table)
     assert not report.faults, report.text()
     return made
-
-
-def without_variables(table: dict[str, Any]) -> dict[str, Any]:
-    """The table without the one value with a variable."""
-    changed: dict[str, Any] = json.loads(json.dumps(table).replace("%REQ(:path)%", "path"))
-    return changed
 
 
 @pytest.mark.parametrize("table", TABLES, ids=[table["name"] for table in TABLES])
@@ -42,13 +35,8 @@ def test_every_field_is_understood(table: dict[str, Any]) -> None:
     assert len(made.virtual_hosts) == len(table["virtual_hosts"])
 
 
-def test_variables_in_values_are_not_built_yet() -> None:
-    texts = [convert(table)[1].text() for table in TABLES]
-    assert sum(NO_VARIABLES in text for text in texts) == 1
-
-
 def test_routes_of_istio() -> None:
-    table = without_variables(next(table for table in TABLES if "weighted_clusters" in json.dumps(table)))
+    table = next(table for table in TABLES if "weighted_clusters" in json.dumps(table))
     host = table["virtual_hosts"][0]["domains"][0]
     found = ask(table, f"//{host}:26080/re/ab/c?q", scheme="https")
     assert found.host == table["virtual_hosts"][0]["name"]

@@ -1,7 +1,7 @@
 """Envoy's format strings (`%REQ(:METHOD)%`) -> ours, with variables (`%request_method%`).
 
-What is unknown becomes `-`, with a warning: a format decides nothing. Literal percent signs and backslashes before a
-variable become variables, too, because our formats have no escapes for them.
+In a log, what is unknown becomes `-`, with a warning: it decides nothing. In a header field, which hosts may rely on, it is a
+fault. Literal percent signs and backslashes before a variable become variables, too: our formats have no escapes for them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from pymosn.api.variables import is_known
 from pymosn.control.xds.convert.view import View
 
 _COMMAND: Final = re.compile(r"%%|%([A-Z0-9_]+)(?:\(((?:[^()]|\([^()]*\))*)\))?(?::(\d+))?%")
@@ -77,44 +78,110 @@ _PSEUDO: Final[Mapping[str, str]] = {
 _SERVICE_TIME: Final = "x-envoy-upstream-service-time"
 
 
+#: Names of variables that may be in the value of a header field.
+_USABLE: Final = re.compile(r"[A-Za-z0-9_.:|-]+")
+
+
 def translate(text: str, view: View, name: str) -> str:
-    """A format of Envoy as one of ours. What is unknown is `-`, with a warning at the field `name` of `view`."""
-    out: list[str] = []
-    end = 0
-    for match in _COMMAND.finditer(text):
-        out.append(_literal(text[end : match.start()], view, name, before_variable=True))
-        out.append(_command(match, view, name))
-        end = match.end()
-    out.append(_literal(text[end:], view, name, before_variable=False))
-    return "".join(out)
+    """The format of a log. What is unknown is `-`, with a warning at the field `name` of `view`."""
+    return _Translation(view, name).text(text)
 
 
-def _literal(text: str, view: View, name: str, *, before_variable: bool) -> str:
-    if "%" in text:
-        view.warn(name, f"invalid format {text.strip()!r}: it has a single percent sign")
-    found = text.replace("\\%", "%backslash%%percent%").replace("%", "%percent%") if "%" in text else text
-    if before_variable and found.endswith("\\"):
-        found = found[:-1] + "%backslash%"
-    return found
+def translate_value(text: str, view: View, name: str, *, of_request: bool) -> str:
+    """The value of a header field. What is unknown is a fault at the field `name` of `view`.
+
+    `of_request`: of a request, whose fields are set before its path is rewritten, as in Envoy.
+    """
+    return _ValueTranslation(view, name, of_request).text(text)
 
 
-def _command(match: re.Match[str], view: View, name: str) -> str:
-    command, argument, longest = match.group(1), match.group(2), match.group(3)
-    if command is None:
-        return "%percent%"
-    if command == "ENVIRONMENT":
-        return _literal(os.environ.get(argument or "", "-"), view, name, before_variable=True)
-    if command == "HOSTNAME":
-        return os.uname().nodename
-    variable = _variable(command, argument)
-    if command == "START_TIME" and argument:
-        variable = "start_time_seconds" if argument == "%s" else "start_time_utc"
-        if argument != "%s":
-            view.warn(name, f"%START_TIME({argument})%: times are logged in ISO 8601")
-    if not variable:
-        view.warn(name, f"%{command}% is not available; it is logged as -")
-        return "-"
-    return f"%{variable}{f':{longest}' if longest and variable not in ('start_time_utc', 'start_time_seconds') else ''}%"
+class _Translation:
+    """Translates the text of one field."""
+
+    #: What a variable of the environment is that is not set.
+    missing = "-"
+
+    def __init__(self, view: View, name: str) -> None:
+        self._view = view
+        self._name = name
+
+    def text(self, text: str) -> str:
+        """The whole format."""
+        out: list[str] = []
+        end = 0
+        for match in _COMMAND.finditer(text):
+            out.append(self._literal(text[end : match.start()], before_variable=True))
+            out.append(self._command(match))
+            end = match.end()
+        out.append(self._literal(text[end:], before_variable=False))
+        return "".join(out)
+
+    def report(self, message: str) -> None:
+        """Part of the text has no effect, or another one."""
+        self._view.warn(self._name, message)
+
+    def report_unknown(self, command: str) -> None:
+        """A command is not known."""
+        self.report(f"%{command}% is not available; it is logged as -")
+
+    def report_time(self, argument: str) -> None:
+        """The format of a time is not known."""
+        self.report(f"%START_TIME({argument})%: times are logged in ISO 8601")
+
+    def variable(self, command: str, argument: str | None) -> str:
+        """The name of our variable; empty for none."""
+        return _variable(command, argument)
+
+    def _literal(self, text: str, *, before_variable: bool) -> str:
+        if "%" in text:
+            self.report(f"invalid format {text.strip()!r}: it has a single percent sign")
+        found = text.replace("\\%", "%backslash%%percent%").replace("%", "%percent%") if "%" in text else text
+        if before_variable and found.endswith("\\"):
+            found = found[:-1] + "%backslash%"
+        return found
+
+    def _command(self, match: re.Match[str]) -> str:
+        command, argument, longest = match.group(1), match.group(2), match.group(3)
+        if command is None:
+            return "%percent%"
+        if command == "ENVIRONMENT":
+            return self._literal(os.environ.get(argument or "", self.missing), before_variable=True)
+        if command == "HOSTNAME":
+            return os.uname().nodename
+        variable = self.variable(command, argument)
+        if command == "START_TIME" and argument:
+            variable = "start_time_seconds" if argument == "%s" else "start_time_utc"
+            if argument != "%s":
+                self.report_time(argument)
+        if not variable:
+            self.report_unknown(command)
+            return "-"
+        return f"%{variable}{f':{longest}' if longest and variable not in ('start_time_utc', 'start_time_seconds') else ''}%"
+
+
+class _ValueTranslation(_Translation):
+    """Translates the value of a header field."""
+
+    missing = ""
+
+    def __init__(self, view: View, name: str, of_request: bool) -> None:
+        super().__init__(view, name)
+        self._of_request = of_request
+
+    def report(self, message: str) -> None:
+        self._view.fault(self._name, message)
+
+    def report_unknown(self, command: str) -> None:
+        self.report(f"%{command}% is not available in the value of a header field")
+
+    def report_time(self, argument: str) -> None:
+        self.report(f"%START_TIME({argument})%: the format is not supported; expected none or %s")
+
+    def variable(self, command: str, argument: str | None) -> str:
+        found = _variable(command, argument)
+        if self._of_request:
+            found = "|".join("request_uri" if part == "path_now" else part for part in found.split("|"))
+        return found if _USABLE.fullmatch(found) and is_known(found) else ""
 
 
 def _variable(command: str, argument: str | None) -> str:

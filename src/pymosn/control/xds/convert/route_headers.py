@@ -6,11 +6,11 @@ from typing import Final
 
 from pymosn.config.schema.router import HeaderChanges, HeaderPair, HeaderToAdd
 from pymosn.control.xds.convert import values
+from pymosn.control.xds.convert.formats import translate_value
 from pymosn.control.xds.convert.view import View
 from pymosn.core.headers import HeaderError, encode_name
 from pymosn.routing.changes import HeaderAction
 
-NO_VARIABLES: Final = "variables in values are not supported yet"
 _ACTIONS: Final = ("APPEND_IF_EXISTS_OR_ADD", "ADD_IF_ABSENT", "OVERWRITE_IF_EXISTS_OR_ADD", "OVERWRITE_IF_EXISTS")
 
 
@@ -24,7 +24,7 @@ def read_changes(view: View, made: HeaderChanges) -> None:
 
 def additions(view: View, name: str) -> list[HeaderToAdd]:
     """The fields that are added or set."""
-    return [_addition(item) for item in view.items(name)]
+    return [_addition(item, of_request=name.startswith("request")) for item in view.items(name)]
 
 
 def removals(view: View, name: str) -> list[str]:
@@ -41,9 +41,9 @@ def removals(view: View, name: str) -> list[str]:
     return names
 
 
-def _addition(view: View) -> HeaderToAdd:
+def _addition(view: View, *, of_request: bool) -> HeaderToAdd:
     option = values.header_option(view)
-    value = _text(option.value, view)
+    value = translate_value(option.value, view, "header.value", of_request=of_request)
     if option.action not in _ACTIONS:
         view.fault("append_action", f"unknown action {option.action}")
     if option.name.lower() == "host":
@@ -55,10 +55,3 @@ def _addition(view: View) -> HeaderToAdd:
             view.fault("header", str(error))
     header = HeaderPair(key=option.name, value=value)
     return HeaderToAdd(header=header, append_action=option.action, keep_empty_value=option.keeps_empty)  # type: ignore[arg-type]
-
-
-def _text(value: str, view: View) -> str:
-    if "%" not in value:
-        return value
-    view.fault("header.value", NO_VARIABLES)
-    return ""
