@@ -1,7 +1,7 @@
 """Envoy's format strings (`%REQ(:METHOD)%`) -> ours, with variables (`%request_method%`).
 
-In a log, what is unknown becomes `-`, with a warning: it decides nothing. In a header field, which hosts may rely on, it is a
-fault. Literal percent signs and backslashes before a variable become variables, too: our formats have no escapes for them.
+In a log, what is unknown becomes `-`, with a warning: it decides nothing. In a header field, which hosts may rely on, it is
+a fault. Literal percent signs and backslashes before a variable become variables, too: our formats have no escapes for them.
 """
 
 from __future__ import annotations
