@@ -26,10 +26,11 @@ TOKEN_TIME: Final = 5.0
 
 
 class Power(enum.Enum):
-    """What a call can do: read, switch logs that exist, or change configuration, filters and processes."""
+    """What a call can do: read, switch logs that exist, take the process out of service, or change anything."""
 
     READ = "reads"
     LOG = "switches logs"
+    DRAIN = "drains or ends the process"
     CHANGE = "changes"
 
 
@@ -53,7 +54,9 @@ class TcpDoor(Door):
 
     def __init__(self, admin: Admin, config_dir: str, is_loopback: Callable[[], bool], log: Log) -> None:
         """`config_dir`: the directory of relative paths. `is_loopback`: whether the socket is bound to such an address."""
-        self._open: Final = admin.allow_changes_without_token
+        free = {Power.LOG} | ({Power.DRAIN} if admin.allow_drain_without_token else set())
+        # What clients on the same machine may do without a token, besides reading.
+        self._free: Final = set(Power) if admin.allow_changes_without_token else free
         self._token_path: Final = token_path(admin, config_dir) if admin.token_file else ""
         self._names: Final = frozenset(name.lower().removesuffix(".") for name in admin.allowed_hosts)
         self._is_loopback = is_loopback
@@ -72,7 +75,7 @@ class TcpDoor(Door):
     async def rejection(self, power: Power, headers: Headers) -> Response | None:
         if power is Power.READ:
             return None
-        if self._is_loopback() and (self._open or power is Power.LOG):
+        if self._is_loopback() and power in self._free:
             return None
         if not self._token_path:
             text = f"this call {power.value}, but this port only reads: use the unix socket (admin.socket) or a token"

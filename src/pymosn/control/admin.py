@@ -1,4 +1,4 @@
-"""The admin API: MOSN's paths and responses (key reference section 15), and some that only pymosn has.
+"""The admin API: MOSN's paths and responses (key reference section 15), Envoy's, and some that only pymosn has.
 
 Each module of the API exports `routes(plane, ...)`: its calls, each with its power (`access.py`). `create_app` combines
 them, and `/` lists all their paths. GET never changes anything. Differences from MOSN, all for safety: changes need proof
@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from pymosn.control import log_levels, process_calls, process_views, statistics, updates, views
 from pymosn.control.access import UNIX_DOOR, Door, Power
+from pymosn.control.envoy import calls as envoy
 from pymosn.control.guard import Guard
 from pymosn.control.handlers import page
 from pymosn.control.plane import ControlPlane
@@ -45,7 +46,10 @@ def create_app(
         *log_levels.routes(plane),
         *views.routes(plane),
         *updates.routes(plane, stream_filters),
+        *envoy.routes(plane),
     ]
-    index = "".join(sorted(f"{call.path}{' changes' if call.power is Power.CHANGE else ''}\n" for call in calls))
+    index = "".join(
+        sorted(f"{call.path}{' changes' if call.power in (Power.DRAIN, Power.CHANGE) else ''}\n" for call in calls)
+    )
     calls.append(page("/", lambda: f"/\n{index}"))
     return Guard({call.path: call for call in calls}, door, log or Log())

@@ -11,6 +11,7 @@ from pymosn.config.diagnostics import Diagnostic, Places
 from pymosn.config.dump import dump
 from pymosn.config.schema import MosnConfig
 from pymosn.control.certificates import CertificateView
+from pymosn.control.envoy.facts import Facts
 from pymosn.core.counters import GroupData
 from pymosn.filters.settings import Block
 
@@ -211,3 +212,36 @@ class ControlPlane(Protocol):
 
     def workers(self) -> list[WorkerInfo]:
         """The live workers."""
+
+    # ---- what Envoy's views need
+
+    def started(self) -> float:
+        """When the process started, in seconds since 1970."""
+
+    def bootstrap(self) -> dict[str, Any]:
+        """The sections of xDS as Envoy's bootstrap. It contains secrets and must not be shown."""
+        config = self.current()
+        sections = {key: getattr(config, key) for key in ("node", "static_resources", "dynamic_resources")}
+        found = {key: value for key, value in sections.items() if isinstance(value, dict)}
+        endpoint = None if config.admin is None else config.admin.endpoint()
+        if endpoint is not None:
+            found["admin"] = {"address": {"socket_address": {"address": endpoint[0], "port_value": endpoint[1]}}}
+        return found
+
+    def facts(self, with_resources: bool = True) -> Facts:
+        """What was received by xDS; without the resources it costs little."""
+        return Facts()
+
+    def is_draining(self) -> bool:
+        """Whether clients are asked to go to another server."""
+        return False
+
+    def drain_listeners(self, inbound_only: bool, is_graceful: bool, stays: bool) -> None:
+        """Drains the listeners; only those of type `ingress` with `inbound_only`.
+
+        Graceful: all connections are asked to finish, new ones are served once, for `graceful_timeout`; then, unless
+        `stays`, the listeners are closed. Otherwise they are closed at once, and their connections asked to finish.
+        """
+
+    def set_failing(self, is_failing: bool) -> None:
+        """Fails readiness and asks all clients to go, or no longer."""

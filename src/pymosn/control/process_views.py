@@ -34,14 +34,16 @@ async def _live(plane: ControlPlane, request: Request) -> Response:
 
 
 async def _ready(plane: ControlPlane, request: Request) -> Response:
-    """For readiness probes: it has started, is not draining, and has a worker that serves."""
+    """For readiness probes: it has started, is not draining, has a worker that serves, and the first resources of xDS."""
     stage = plane.state()
     if stage < RUNNING:
         reason = "starting"
-    elif stage > RUNNING:
+    elif stage > RUNNING or plane.is_draining():
         reason = "draining"
     elif not any(worker["state"] == "running" for worker in plane.workers()):
         reason = "no worker is running"
+    elif plane.facts(with_resources=False).is_initializing():
+        reason = "waiting for the first resources of xDS"
     else:
         return PlainTextResponse("ready\n")
     return PlainTextResponse(f"not ready: {reason}\n", 503)

@@ -4,7 +4,7 @@ import contextlib
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from pymosn.api.network import join_address
@@ -185,6 +185,13 @@ class ListenerSockets:
         for sockets in self._sockets.values():
             close_all(sockets)
         self._sockets.clear()
+
+    def close_some(self, names: Collection[str]) -> None:
+        """Closes this process's copies of the sockets of these listeners, which stay configured."""
+        gone = [sock for name in names for sock in self._sockets.pop(name, [])]
+        if gone:
+            self.on_change(self._sockets)
+            close_all(gone)
 
     def addresses(self) -> dict[str, str]:
         """The actual address of each listener, which differs from the configured one if the port is 0 or the host a name."""

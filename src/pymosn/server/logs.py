@@ -1,10 +1,19 @@
 """The paths of the proxy's logs, and opening them in one process, supervisor or worker."""
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 from pymosn.config.schema import MosnConfig
+from pymosn.core.log import WARN
 from pymosn.observe.logs import LogSet
 from pymosn.observe.process_log import LEVELS
+from pymosn.server import messages
+from pymosn.server.messages import LogCommand
+
+if TYPE_CHECKING:
+    from pymosn.assembly.worker import WorkerRuntime
 
 
 def open_logs(config: MosnConfig, base_dir: str, ceiling: str | None = None) -> LogSet:
@@ -32,3 +41,17 @@ def event_logs(config: MosnConfig) -> list[str]:
     """The paths of the logs of health checks, which the supervisor opens when it writes the first line."""
     checks = [cluster.health_check for cluster in config.cluster_manager.clusters]
     return [check.event_log_path for check in checks if check is not None and check.event_log_path]
+
+
+def execute_log_command(runtime: WorkerRuntime, command: LogCommand | messages.ReopenLogs) -> None:
+    """Changes the logs of a worker. One that it does not have is reported in the process log."""
+    try:
+        match command:
+            case messages.SetLogLevel():
+                runtime.logs.set_level(command.path, command.level)
+            case messages.SwitchLog():
+                runtime.logs.switch(command.path, command.enabled)
+            case messages.ReopenLogs():
+                runtime.reopen_logs()
+    except (KeyError, ValueError) as error:
+        runtime.log.write(WARN, f"ignored log command: {error}")

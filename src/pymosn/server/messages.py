@@ -134,6 +134,16 @@ class ReopenLogs(Message, frozen=True):
     """Reopen all log files after they were renamed."""
 
 
+class SetDrain(Message, frozen=True):
+    """Drain these listeners while the worker keeps running, and close those; by name, and all of them each time.
+
+    Sent to each worker, also to later ones. A listener that is not drained any more serves as before.
+    """
+
+    drained: list[str]
+    closed: list[str]
+
+
 class Drain(Message, frozen=True):
     """Stop accepting on one group of listeners and let their connections finish; answered with `Drained`."""
 
@@ -245,6 +255,7 @@ Command = (
     | ReopenLogs
     | GetStats
     | TraceAllocations
+    | SetDrain
     | Drain
     | Stop
 )

@@ -43,6 +43,7 @@ from pymosn.observe.logs import LogSet
 from pymosn.observe.roller import parse_roller
 from pymosn.server.background import BackgroundTasks
 from pymosn.server.changes import Changes
+from pymosn.server.draining import Draining
 from pymosn.server.families import Families
 from pymosn.server.file_watch import CertificateWatch
 from pymosn.server.filter_files import FilterFiles
@@ -113,8 +114,10 @@ class Supervisor:
         self._rotation = Rotation(self._tls_files, self._changes, self._tasks.begin, self._log, loop.call_later)
         policy = parse_roller(options.config.servers[0].global_log_roller)
         self._rolling = LogRolling(options.config, options.base_dir, policy, self._reopen_logs, clock, self._log)
+        self._draining = Draining(self._fleet.send, sockets.listeners.close_some, loop.call_later, self._log)
         stop = self._signals.request
         self._plane = SupervisorPlane(self._changes, self._fleet, self._health, self._logs, self._rolling.paths, stop)
+        self._plane.draining = self._draining
         loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
 
@@ -140,6 +143,7 @@ class Supervisor:
                 self._log,
             ),
             self._ticket_keys,
+            self._draining,
             self._workers,
             CertificateWatch(self._tls_files, lambda: self._changes.material, self._rotation.on_edit, self._log),
             self._rotation,
@@ -211,8 +215,8 @@ class Supervisor:
         health = [(HostHealth(cluster, hosts), ()) for cluster, hosts in self._health.unhealthy().items()]
         configure = [(command, ()) for command in self._changes.configure(worker_id)]
         guard = (Guard(), self._guardian.descriptors())
-        tickets = (self._ticket_keys.command(), ())
-        return [guard, *self._sockets.listeners.handover(worker_id), *configure, tickets, *health]
+        tickets, drain = (self._ticket_keys.command(), ()), (self._draining.command(), ())
+        return [guard, *self._sockets.listeners.handover(worker_id), *configure, tickets, drain, *health]
 
     def _on_deaf(self, loop: asyncio.AbstractEventLoop, worker_id: int, listener: str) -> None:
         """Called in the guardian's thread."""

@@ -12,6 +12,7 @@ from pymosn.config.check.clusters import is_original
 from pymosn.config.dump import dump
 from pymosn.config.schema import Cluster, Host, MosnConfig, StreamFilter
 from pymosn.control.certificates import CertificateView, metric_groups
+from pymosn.control.envoy.facts import Facts
 from pymosn.control.health import HealthChecks
 from pymosn.control.plane import (
     STARTING,
@@ -28,6 +29,7 @@ from pymosn.core.counters import GroupData
 from pymosn.filters.settings import Block
 from pymosn.observe.logs import LogSet
 from pymosn.server.changes import Changes
+from pymosn.server.draining import Draining
 from pymosn.server.fleet import Fleet
 from pymosn.server.messages import SetLogLevel, SwitchLog
 from pymosn.version import VERSION
@@ -43,6 +45,7 @@ class XdsView(Protocol):
     """What the service of xDS shows."""
 
     def view(self) -> dict[str, Any]: ...
+    def facts(self, with_resources: bool) -> Facts: ...
     def metrics(self) -> list[GroupData]: ...
 
 
@@ -69,6 +72,9 @@ class SupervisorPlane(ControlPlane):
         self._logs = logs
         self._log_paths = log_paths
         self._stop = stop
+        self._started = time.time()
+        #: Drains listeners while the process runs.
+        self.draining: Draining | None = None
         #: The service of xDS, if there is one.
         self.xds_service: XdsView | None = None
 
@@ -197,6 +203,23 @@ class SupervisorPlane(ControlPlane):
         xds = [] if self.xds_service is None else self.xds_service.metrics()
         certificates = metric_groups(await asyncio.to_thread(self._changes.certificates), time.time())
         return [*await self._fleet.stats(), *self._health.metrics.snapshot(), *certificates, *xds]
+
+    def started(self) -> float:
+        return self._started
+
+    def facts(self, with_resources: bool = True) -> Facts:
+        return Facts() if self.xds_service is None else self.xds_service.facts(with_resources)
+
+    def is_draining(self) -> bool:
+        return self.draining is not None and self.draining.is_active
+
+    def drain_listeners(self, inbound_only: bool, is_graceful: bool, stays: bool) -> None:
+        if self.draining is not None:
+            self.draining.drain(inbound_only, is_graceful, stays)
+
+    def set_failing(self, is_failing: bool) -> None:
+        if self.draining is not None:
+            self.draining.set_failing(is_failing)
 
     def log_levels(self) -> dict[str, str]:
         return self._logs.levels()

@@ -24,7 +24,7 @@ from pymosn.assembly.worker import Draft, WorkerRuntime
 from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.core.errors import describe, with_traceback
 from pymosn.core.foreign import raise_if_cancelled
-from pymosn.core.log import ERROR, WARN
+from pymosn.core.log import ERROR
 from pymosn.core.redaction import redacted_text
 from pymosn.network.listener import Listener
 from pymosn.observe.destination import report_to_stderr
@@ -32,8 +32,8 @@ from pymosn.server import messages
 from pymosn.server.background import BackgroundTasks
 from pymosn.server.channel import Channel
 from pymosn.server.handover import HandoverReceiver, join_siblings
-from pymosn.server.logs import open_logs
-from pymosn.server.messages import Command, LogCommand
+from pymosn.server.logs import execute_log_command, open_logs
+from pymosn.server.messages import Command
 from pymosn.server.overload import OverloadManager
 from pymosn.server.probes import ProbeReceiver
 from pymosn.server.resources import GarbageCollection, keep_freed, raise_open_file_limit, settle, trace_allocations
@@ -42,6 +42,7 @@ from pymosn.server.standard_streams import secure
 from pymosn.server.stats_report import StatsReport
 from pymosn.server.watchdog import Frame, Watchdog, record_start
 from pymosn.server.worker_children import MARK, end_with_supervisor, keep_sockets
+from pymosn.server.worker_drain import DrainMode
 
 #: Seconds between two periodic reports of the metrics.
 STATS_PERIOD: Final = 1.0
@@ -73,6 +74,7 @@ class Worker:
         self._handover: HandoverReceiver | None = None
         self._probes: ProbeReceiver | None = None
         self._is_stopping = False
+        self._drain_mode = DrainMode()
         # The directories that relative paths of filters and of logs start from.
         self._folders = ("", "")
         self._checked: tuple[int, Draft] | None = None
@@ -124,10 +126,12 @@ class Worker:
                 self._tasks.begin(self._trace(runtime, command))
             case messages.SetTicketSecret():
                 runtime.set_ticket_secret(command.secret)
+            case messages.SetDrain():
+                self._drain_mode.set(command, runtime.listeners)
             case messages.Drain():
                 self._tasks.begin(self._drain(runtime, command.group))
             case messages.SetLogLevel() | messages.SwitchLog() | messages.ReopenLogs():
-                _execute_log_command(runtime, command)
+                execute_log_command(runtime, command)
             case _:
                 self._execute_change(runtime, command)
 
@@ -180,6 +184,7 @@ class Worker:
             sock = self._sockets.pop(listener.name, None)
             if sock is not None:
                 await listener.start(sock)
+        self._drain_mode.apply(runtime.listeners)
         runtime.note_addresses()
 
     def _execute_change(self, runtime: WorkerRuntime, command: Command) -> None:
@@ -403,19 +408,6 @@ class Worker:
             self._runtime.log.write(ERROR, line, "mosn.proxy.panic")
         else:
             report_to_stderr(redacted_text(line))
-
-
-def _execute_log_command(runtime: WorkerRuntime, command: LogCommand | messages.ReopenLogs) -> None:
-    try:
-        match command:
-            case messages.SetLogLevel():
-                runtime.logs.set_level(command.path, command.level)
-            case messages.SwitchLog():
-                runtime.logs.switch(command.path, command.enabled)
-            case messages.ReopenLogs():
-                runtime.reopen_logs()
-    except (KeyError, ValueError) as error:
-        runtime.log.write(WARN, f"ignored log command: {error}")
 
 
 def run(descriptor: int, stacks: int) -> int:

@@ -143,6 +143,9 @@ class FakePlane(ControlPlane):
             raise KeyError(f"no log at {path!r}")
         self.switched.append((path, enabled))
 
+    def started(self) -> float:
+        return 1796032800.0
+
     def features(self) -> dict[str, bool]:
         return {"auto_config": False, "XdsMtlsEnable": True}
 

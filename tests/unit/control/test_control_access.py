@@ -14,7 +14,8 @@ from pymosn.control.access import TcpDoor
 from pymosn.control.admin import create_app
 
 TOKEN = "correct-horse-battery-staple"
-LOG_CALLS = {f"/api/v1/{name}" for name in ("update_loglevel", "enable_log", "disable_log", "disbale_log")}
+LOG_CALLS = {f"/api/v1/{name}" for name in ("update_loglevel", "enable_log", "disable_log", "disbale_log")} | {"/logging"}
+DRAIN_CALLS = {"/drain_listeners", "/healthcheck/fail", "/healthcheck/ok", "/quitquitquit"}
 READING_POSTS = {"/api/v1/explain"}
 
 
@@ -86,7 +87,7 @@ def test_the_token_allows_everything(token_file: Path, is_loopback: bool) -> Non
     port = Port(is_loopback, token_file=str(token_file))
     for path in port.posts():
         assert port.post(path, TOKEN).status in (200, 202, 400, 409), path
-    assert port.plane.stops == [False]
+    assert sorted(port.plane.stops) == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -182,3 +183,11 @@ def test_no_spelling_gets_past(path: str, method: str) -> None:
     body = b'{"type": "cluster", "config": {"name": "x"}}'
     assert port.ask(method, path, body).status in (403, 404, 405)
     assert port.plane.last.source == "start"
+
+
+def test_istios_agent_may_drain_on_loopback_without_a_token_and_no_more() -> None:
+    def allowed(port: Port) -> set[str]:
+        return {path for path in port.posts() if port.post(path).status not in (401, 403)}
+
+    assert allowed(Port(allow_drain_without_token=True)) == LOG_CALLS | READING_POSTS | DRAIN_CALLS
+    assert allowed(Port(is_loopback=False, allow_drain_without_token=True)) == READING_POSTS

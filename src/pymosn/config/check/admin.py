@@ -9,6 +9,7 @@ from pymosn.config.schema.top import Admin
 
 _ADDRESS: Final = "admin.address.socket_address.address"
 _OPEN: Final = "admin.allow_changes_without_token"
+_DRAIN: Final = "admin.allow_drain_without_token"
 
 
 def check_admin(admin: Admin, report: Diagnostics) -> None:
@@ -34,6 +35,8 @@ def _check_reach(admin: Admin, host: str, report: Diagnostics) -> None:
         report.error(_OPEN, message)
     elif admin.allow_changes_without_token and admin.token_file:
         report.warning(_OPEN, "token_file has no effect: changes are allowed without it")
+    if admin.allow_drain_without_token and not local:
+        report.warning(_DRAIN, "has no effect: the admin port is not on a loopback address", host)
     if not local:
         changes = "changes need the token, which is sent unencrypted" if admin.token_file else "it rejects changes"
         message = f"not a loopback address: all clients of this port may read the configuration; {changes}"

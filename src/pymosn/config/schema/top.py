@@ -31,6 +31,10 @@ class Admin(Block, kw_only=True):
     allow_changes_without_token: Annotated[bool, own("changes over TCP by anybody who reaches the port; loopback only")] = (
         False
     )
+    allow_drain_without_token: Annotated[
+        bool,
+        own("drain_listeners, healthcheck, quitquitquit over TCP without a token, as Istio's agent does; loopback only"),
+    ] = False
     allowed_hosts: Annotated[list[str], own("names that `Host` may have, besides IP addresses and localhost")] = []
     allowed_folders: Annotated[
         list[str],

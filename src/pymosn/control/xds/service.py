@@ -7,6 +7,8 @@ from typing import Any
 
 from pymosn.config.schema import MosnConfig
 from pymosn.config.sds import ADS
+from pymosn.control.envoy.facts import Facts
+from pymosn.control.envoy.received import facts_of
 from pymosn.control.service import Service
 from pymosn.control.xds.bootstrap import Address, Bootstrap, Source, read_bootstrap
 from pymosn.control.xds.cache import Cache, cache_path
@@ -192,6 +194,11 @@ class XdsService(Service):
             "last_error": state.apply_fault,
             "cache": {"path": self._cache.path, "error": self._cache.fault, "restored": self._restored},
         }
+
+    def facts(self, with_resources: bool) -> Facts:
+        """For Envoy's views."""
+        statuses = [client.status() for client in self._clients.values()]
+        return facts_of(self.state, statuses, self._bootstrap.ads is not None, with_resources)
 
     def metrics(self) -> list[GroupData]:
         """Counters and gauges, with MOSN's type and label."""

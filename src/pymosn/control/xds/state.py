@@ -106,6 +106,8 @@ class State:
         self.plan = Plan(Layer(), [], {}, [], None)
         # Removals that are not obeyed yet: type and name -> the time at which they are.
         self.guarded: dict[tuple[str, str], float] = {}
+        # Active clusters and listeners whose next version waits.
+        self.replaced: dict[tuple[str, str], Entry] = {}
         self._absent: set[tuple[str, str]] = set()
         self._timed_out: set[Owner] = set()
         self._due: asyncio.Event = asyncio.Event()
@@ -140,6 +142,8 @@ class State:
             if why:
                 rejected[name] = why
                 continue
+            if kind in (CLUSTER, LISTENER) and self.is_active(kind, name):
+                self.replaced[kind, name] = entries[name]
             entries[name] = entry
             faults.pop(name, None)
             self._absent.discard((kind, name))
@@ -265,10 +269,28 @@ class State:
             self._log.write(WARN, f"xDS: nothing could be activated, next attempt in {RETRY:g} s: {result.message}")
             return RETRY
         self.applied += 1
+        self.replaced = {key: entry for key, entry in self.replaced.items() if self._is_waiting(*key)}
         self.on_wants(self.wants())
         self.on_applied()
         ends = [*self.guarded.values(), *([] if plan.wake_at is None else [plan.wake_at])]
         return max(0.0, min(ends) - self._now()) if ends else None
+
+    def is_active(self, kind: str, name: str) -> bool:
+        """Whether the newest accepted version of a resource is active; false if it waits, or could not be activated."""
+        entry, owner_kind = self.store[kind].get(name), _KIND_OF.get(kind)
+        if entry is None or owner_kind is None:
+            return entry is not None
+        owner = Owner(owner_kind, name)
+        if kind == ROUTES:
+            return self._target.layer.tables.get(name) is entry.item.block
+        return owner not in self.unusable and self._planner.active_item(owner) is entry.item
+
+    def _is_waiting(self, kind: str, name: str) -> bool:
+        return name in self.store[kind] and not self.is_active(kind, name)
+
+    def missing_secrets(self) -> Mapping[SecretKey, list[str]]:
+        """The secrets that are not there, and the names of what needs them."""
+        return self._target.merged.missing
 
     def _without_unusable(self, layer: Layer) -> Layer:
         """The layer without the blocks that could not be activated: their last good state stays."""
