@@ -12,6 +12,8 @@ from typing import Final
 SO_ATTACH_FILTER: Final = 26
 #: Drops segments with the flag SYN, in byte 13 of the TCP header, and keeps all others.
 NO_SYN: Final = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+# In memory for good, since the kernel gets its address: compiled, a local variable is freed after its last use, before the call.
+_PROGRAM: Final = ctypes.create_string_buffer(b"".join([struct.pack("HBBI", *step) for step in NO_SYN]))
 
 
 def accept_last(sock: socket.socket) -> list[socket.socket]:
@@ -21,9 +23,9 @@ def accept_last(sock: socket.socket) -> list[socket.socket]:
     would connect between the last `accept` and the end.
     """
     if sock.family in (socket.AF_INET, socket.AF_INET6):
-        program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in NO_SYN))
         with suppress(OSError):  # a kernel without it
-            sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(NO_SYN), ctypes.addressof(program)))
+            address = struct.pack("HP", len(NO_SYN), ctypes.addressof(_PROGRAM))
+            sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, address)
     accepted: list[socket.socket] = []
     try:
         while True:
