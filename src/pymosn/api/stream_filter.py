@@ -51,8 +51,9 @@ class ClusterClient:
     ) -> ClientResponse:
         """Sends a request and waits for the complete response: at most `limit` bytes within `timeout` seconds.
 
-        Raises ClientError if there is none; a response with an error status is returned. Raises HeaderError for a path or
-        fields that cannot be sent, and RefusedPath for a path with a dot segment, which answers 400 unless it is caught.
+        Raises ClientError if there is none; a response with an error status is returned. A request with the content type of
+        gRPC goes to the host in HTTP/2, and is a call: its status is in the response's trailers. Raises HeaderError for a
+        path or fields that cannot be sent, and RefusedPath for a path with a dot segment, which answers 400 unless caught.
         """
         raise NotImplementedError
 
@@ -74,10 +75,12 @@ class ClusterClient:
 class ClientResponse:
     """A cluster's response to a filter's request."""
 
-    def __init__(self, status: int, headers: Headers, body: bytes) -> None:
+    def __init__(self, status: int, headers: Headers, body: bytes, trailers: Headers | None = None) -> None:
         self.status = status
         self.headers = headers
         self.body = body
+        #: Those after the body; None if there were none.
+        self.trailers = trailers
 
     @property
     def text(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -37,13 +38,40 @@ def entry_points_of(group: str) -> list[EntryPoint]:
     return list(entry_points(group=group))
 
 
+#: The connection filters that pymosn has itself, by their name: the module and the class.
+SHIPPED_CONNECTION_FILTERS: Final = {
+    "rbac": ("pymosn.filters.connection.rbac", "RbacConnectionFilter"),
+    "external_authz": ("pymosn.filters.connection.external_authz", "ExternalAuthzConnectionFilter"),
+}
+
+
+def connection_filters() -> list[str]:
+    """The names of all connection filters that are not in files."""
+    return sorted({*SHIPPED_CONNECTION_FILTERS, *installed(CONNECTION_FILTERS)})
+
+
+def class_fault(text: str) -> str:
+    """Why `package.module:Class` cannot name a class of an installed package; empty if it can. Imports nothing of it."""
+    module, colon, name = text.partition(":")
+    parts = module.split(".")
+    if not colon or not name.isidentifier() or not all(part.isidentifier() for part in parts):
+        return f"expected package.module:Class, got {text!r}"
+    from importlib.metadata import packages_distributions  # 3 MB: only for configurations that need it
+
+    if parts[0] not in packages_distributions():
+        return f"no installed package has the module {module!r}"
+    return ""
+
+
 def installed(group: str) -> list[str]:
     """The names in an entry-point group."""
     return sorted({point.name for point in entry_points_of(group)})
 
 
 def load_installed(name: str, config: dict[str, object]) -> StreamFilter:
-    """Creates the filter that an installed package offers as `name`. Raises FilterLoadError."""
+    """Creates the filter that an installed package offers as `name`, or has as `package.module:Class`. FilterLoadError."""
+    if ":" in name:
+        return _make(_installed_class(name), name, config)
     return _make(*_installed(FILTERS, "stream", name), config)
 
 
@@ -52,8 +80,26 @@ def load_installed_connection_filter(name: str, config: dict[str, object]) -> Lo
     return _make_shared(*_installed(CONNECTION_FILTERS, "connection", name), config)
 
 
+def _installed_class(text: str) -> object:
+    """The class `package.module:Class` of an installed package. Raises FilterLoadError."""
+    fault = class_fault(text)
+    if fault:
+        raise FilterLoadError(fault)
+    module, _, name = text.partition(":")
+    try:
+        found: object = getattr(import_module(module), name)
+    except BaseException as error:  # a package may call `sys.exit`
+        raise FilterLoadError(f"cannot load {text}: {describe(error)}") from error
+    wrap_registry(calling_registrations)
+    return found
+
+
 def _installed(group: str, what: str, name: str) -> tuple[object, str]:
     """What a package offers, and where it comes from. Raises FilterLoadError."""
+    if group == CONNECTION_FILTERS and name in SHIPPED_CONNECTION_FILTERS:
+        module, kind = SHIPPED_CONNECTION_FILTERS[name]
+        shipped: object = getattr(import_module(module), kind)
+        return shipped, name
     for point in entry_points_of(group):
         if point.name == name:
             try:

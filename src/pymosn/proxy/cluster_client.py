@@ -8,12 +8,13 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from pymosn.api.grpc import GrpcRequest, is_grpc
 from pymosn.api.http import HttpRequest
 from pymosn.api.stream import RequestSender
 from pymosn.api.stream_filter import ClientError, ClientResponse, ClusterClient, Fields
 from pymosn.api.upstream import Selection
 from pymosn.core.failure import PROTOCOL_MISMATCH, RESET_BEFORE_RESPONSE, RESPONSE_TOO_LARGE, Failure
-from pymosn.core.headers import headers_from
+from pymosn.core.headers import Headers, headers_from
 from pymosn.core.message import NoBodySource, RequestHead, ResponseHead
 from pymosn.core.uri import PathPolicy
 from pymosn.proxy.attempts import UNASKED_ATTEMPTS, UNPROCESSED
@@ -25,6 +26,8 @@ from pymosn.upstream.cluster_host import ClusterHost
 
 #: The protocol of clusters without a choice of their own.
 PROTOCOL: Final = "Http1"
+#: The protocol of gRPC calls.
+CALLS: Final = "Http2"
 #: A filter may ask about a path that its listener accepts with `//` in it.
 _PATHS: Final = NoBodySource(PathPolicy(merges_slashes=False))
 
@@ -73,13 +76,14 @@ class RuntimeClusterClient(ClusterClient):
         data = body.encode() if isinstance(body, str) else body
         deadline = runtime.clock.tick() + timeout
         selection = Selection()
+        wanted = CALLS if _is_call(headers) else ""
         tries = 0
         fresh = False
         while True:
             cluster = runtime.clusters.get(self._name)
             if cluster is None:
                 raise ClientError("cluster_unknown", self._name)
-            protocol = cluster.way_out.protocol("", PROTOCOL)
+            protocol = cluster.way_out.protocol(wanted, PROTOCOL)
             if cluster.way_out.translates(protocol, PROTOCOL):
                 raise ClientError(PROTOCOL_MISMATCH.reason, f"cluster {self._name} is for {protocol}")
             host = _choose(cluster, selection)
@@ -107,7 +111,10 @@ def _choose(cluster: Cluster, selection: Selection) -> ClusterHost:
 
 def _head(method: str, path: str, headers: Fields | None, length: int, host: ClusterHost) -> RequestHead:
     """The head of a request. Raises HeaderError for invalid fields, RefusedPath for a path with dot segments."""
-    head = HttpRequest()
+    head: HttpRequest = HttpRequest()
+    if _is_call(headers):
+        head = GrpcRequest(head.headers)
+        head.accepts_trailers = True
     head.method = method
     bare, question, query = path.partition("?")
     head.body_source = _PATHS
@@ -120,6 +127,15 @@ def _head(method: str, path: str, headers: Fields | None, length: int, host: Clu
     if length or method in ("POST", "PUT", "PATCH"):
         head.set_length(length)
     return head
+
+
+def _is_call(headers: Fields | None) -> bool:
+    """Whether the fields are those of a gRPC call."""
+    fields = headers if isinstance(headers, list) else list((headers or {}).items())
+    for name, value in fields:
+        if name.lower() == "content-type":
+            return is_grpc(value.encode("utf-8", "replace"))
+    return False
 
 
 class Call(InternalRequest):
@@ -176,10 +192,15 @@ class Call(InternalRequest):
             return
         self._pieces.append(data)
 
+    def on_trailers(self, trailers: Headers) -> None:
+        if self._response is not None:
+            self._response.trailers = trailers
+        super().on_trailers(trailers)
+
     def on_whole(self) -> None:
         head = self._response
         assert head is not None
-        self._end_wait(ClientResponse(int(head.status), head.headers, b"".join(self._pieces)))
+        self._end_wait(ClientResponse(int(head.status), head.headers, b"".join(self._pieces), head.trailers))
 
     def on_failed(self, failure: Failure) -> None:
         self._failure = failure

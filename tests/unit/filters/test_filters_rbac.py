@@ -149,10 +149,11 @@ def test_log_only_logs() -> None:
 @pytest.mark.parametrize(
     ("permissions", "principals", "path"),
     [
-        ([{"metadata": {}}], ANY, ".permissions[0]"),
-        ([{"requested_server_name": {"exact": "a"}}], ANY, ".permissions[0]"),
-        (ANY, [{"metadata": {}}], ".principals[0]"),
-        (ANY, [{"metadata": {"filter": "istio_authn"}}], ".principals[0]"),
+        ([{"metadata": {}}], ANY, ".permissions[0].metadata.filter"),
+        ([{"matcher": {}}], ANY, ".permissions[0]"),
+        (ANY, [{"filter_state": {"key": "other", "string_match": {"exact": "a"}}}], ".principals[0].filter_state.key"),
+        (ANY, [{"metadata": {"filter": "a", "path": [{"key": "b"}]}}], ".principals[0].metadata"),
+        (ANY, [{"metadata": {"filter": "istio_authn"}}], ".principals[0].metadata.path"),
         ([], ANY, ".permissions"),
         ([{"header": {"name": "a", "exact_match": "b", "prefix_match": "c"}}], ANY, ".permissions[0].header.prefix_match"),
         ([{"header": {"name": "a", "treat_missing": True}}], ANY, ".permissions[0].header.treat_missing"),

@@ -63,6 +63,7 @@ def test_each_is_registered_everywhere() -> None:
     assert {name for name in SHIPPED if spec_of(name).route} == {
         *("api_key_auth", "ext_authz", "fault", "json_edit", "transcoder"),
         *("local_rate_limit", "payload_limit", "redis_rate_limit", "token_budget"),
+        *("cors", "external_authz", "jwt_authn", "ratelimit", "rbac"),
     }
 
 
@@ -89,9 +90,9 @@ def test_each_is_registered_everywhere() -> None:
         ("api_key_auth", "{keyz: []}", "9:16", 'did you mean "keys"?'),
         ("redis_rate_limit", "{requests: 1, url: 'redis://a/b'}", "9:34", "url: the database must be a number"),
         ("token_budget", "{tokens: 1, header: x, reserve_default: 1}", "9:55", "reserve_default: only valid with `reserve`"),
-        ("rbac", "{rules: {policies: {a: {permissions: [{metadata: {}}]}}}}", "9:", "metadata: unknown or unsupported key"),
+        ("rbac", "{rules: {policies: {a: {permissions: [{matcher: {}}]}}}}", "9:", "matcher: unknown or unsupported key"),
         ("rbac", "{rules: {actoin: DENY}}", "9:24", 'did you mean "action"?'),
-        ("jwt_authn", "{providers: {a: {payloadInMetadata: x}}}", "9:32", "payloadInMetadata: unknown or unsupported key"),
+        ("jwt_authn", "{providers: {a: {fromCookies: x}}}", "9:32", "fromCookies: unknown or unsupported key"),
         (
             "jwt_authn",
             "{providers: {a: {remoteJwks: {httpUri: {uri: 'http://a/b', cluster: nope}}}}}",

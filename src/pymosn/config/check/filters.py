@@ -33,7 +33,7 @@ from pymosn.core.address_ranges import address_range, port_ranges
 from pymosn.core.headers import is_token
 from pymosn.core.server_names import server_name_pattern
 from pymosn.filters.errors import FilterConfigError, problems_of
-from pymosn.filters.loading import CONNECTION_FILTERS, installed
+from pymosn.filters.loading import class_fault, connection_filters
 from pymosn.filters.spec import RouteSpec
 from pymosn.filters.stream.shipped import FROM_FILES, SHIPPED, is_from_file, route_spec, spec_of
 
@@ -92,7 +92,7 @@ def _check_python(config: PythonConfig, path: str, report: Diagnostics) -> None:
     if config.name:
         if config.path or config.class_:
             report.error(f"{path}.name", "an installed filter has neither `path` nor `class`", config.name)
-        elif config.name not in (known := installed(CONNECTION_FILTERS)):
+        elif config.name not in (known := connection_filters()):
             report.error(f"{path}.name", "no installed package offers a network filter of that name", config.name, known)
         return
     if not config.path:
@@ -238,6 +238,9 @@ def _check_stream_filters(filters: list[StreamFilter], path: str, report: Diagno
                 )
         elif name in extra:
             continue
+        elif ":" in name:
+            if fault := class_fault(name):
+                report.error(f"{inner}.type", fault, name)
         elif name in NO_OP_STREAM_FILTERS:
             report.warning(inner, "MOSN has no such filter either; skipped", name)
         elif not name:

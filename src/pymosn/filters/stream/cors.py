@@ -9,34 +9,52 @@ import msgspec
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.headers import Headers, headers_from, is_token, to_bytes
+from pymosn.filters.errors import FilterConfigError
 from pymosn.filters.settings import Block, Duration, own
-from pymosn.filters.spec import FilterSpec
+from pymosn.filters.spec import FilterSpec, RouteSpec
 from pymosn.filters.stream.problems import Problems
 from pymosn.filters.stream.vary import add_vary
 
+NAME: Final = "cors"
+_ANSWERED: Final = "cors answered"
 
-class Settings(Block, kw_only=True):
-    """`cors`: which pages of other origins may use the upstream."""
+
+class PolicySettings(Block, kw_only=True):
+    """Which pages of other origins may use the upstream."""
 
     allow_origins: Annotated[list[str], own("`https://app.example`, exactly; `*` is every origin")] = []
     allow_origin_regexes: Annotated[list[str], own("RE2, for the whole origin")] = []
     allow_methods: Annotated[list[str], own("")] = msgspec.field(default_factory=lambda: ["GET", "HEAD", "POST"])
     allow_headers: Annotated[list[str], own("request headers in addition to those that are always allowed")] = []
     expose_headers: Annotated[list[str], own("response headers that pages may read")] = []
-    max_age: Annotated[Duration, own("how long a browser remembers the answer to a preflight request")] = 600.0
+    max_age: Annotated[
+        Duration | None, own("how long a browser remembers the answer to a preflight request; null: up to the browser")
+    ] = 600.0
     allow_credentials: Annotated[bool, own("cookies and the like; not with the origin `*`")] = False
+    forward_other_preflights: Annotated[
+        bool, own("preflight requests of other origins go to the upstream, instead of 403")
+    ] = False
 
 
-class CorsFilter(StreamFilter):
-    """Answers preflight requests, and adds the CORS headers to all other responses.
+class Settings(PolicySettings, kw_only=True):
+    """`cors`: which pages of other origins may use the upstream."""
 
-    Cost per request: one header lookup; without an Origin header only Vary is added to the response.
-    """
+    only_routes: Annotated[
+        bool, own("no policy here: it applies to routes with a policy of their own (`per_filter_config.cors`)")
+    ] = False
 
-    protocols: ClassVar[tuple[str, ...]] = ("Http1", "Http2")
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
+class RouteSettings(PolicySettings, kw_only=True):
+    """`per_filter_config.cors`: the policy of a route, instead of the filter's."""
+
+    enabled: Annotated[bool, own("false: no policy for this route")] = True
+
+
+class Policy:
+    """Checked settings."""
+
+    def __init__(self, settings: PolicySettings) -> None:
+        """Raises FilterConfigError."""
         problems = Problems()
         has_origins = settings.allow_origins or settings.allow_origin_regexes
         problems.require(has_origins, ".allow_origins", "must not be empty; use * to allow every origin")
@@ -53,46 +71,41 @@ class CorsFilter(StreamFilter):
         self._methods = ", ".join(settings.allow_methods)
         self._headers = ", ".join(settings.allow_headers)
         self._exposed = ", ".join(settings.expose_headers)
-        self._max_age = str(int(settings.max_age))
+        self._max_age = "" if settings.max_age is None else str(int(settings.max_age))
+        self._forwards = settings.forward_other_preflights
         for i, method in enumerate(settings.allow_methods):
-            problems.require(is_token(to_bytes(method)), f".allow_methods[{i}]", f"not a request method: {method!r}")
-        problems.headers(".allow_headers", settings.allow_headers)
-        problems.headers(".expose_headers", settings.expose_headers)
+            is_method = is_token(to_bytes(method))
+            problems.require(is_method, f".allow_methods[{i}]", f"not a request method: {method!r}")
+        problems.headers(".allow_headers", [name for name in settings.allow_headers if name != "*"])
+        problems.headers(".expose_headers", [name for name in settings.expose_headers if name != "*"])
         problems.end()
 
-    def on_request(self, exchange: Exchange) -> Reply | None:
-        request = exchange.request
-        origin = request.headers.joined("origin")
-        if origin is None or request.raw_method != b"OPTIONS" or "access-control-request-method" not in request.headers:
-            return None
-        if not self._allows(origin):
-            self.context.counter("denied").value += 1
-            return Reply(403, b"", [("vary", "Origin")])
+    def preflight(self, exchange: Exchange, origin: str) -> Reply | None:
+        """The answer to a preflight request; None if it is for the upstream."""
+        if not self.allows(origin):
+            return None if self._forwards else Reply(403, b"", [("vary", "Origin")])
         headers = headers_from(None)
-        self._mark(headers, origin)
-        headers.set("access-control-allow-methods", self._methods)
-        if self._headers or request.headers.get("access-control-request-headers", ""):
+        self.mark(headers, origin)
+        if self._methods:
+            headers.set("access-control-allow-methods", self._methods)
+        if self._headers or exchange.request.headers.get("access-control-request-headers", ""):
             headers.set("access-control-allow-headers", self._headers)
-        headers.set("access-control-max-age", self._max_age)
+        if self._max_age:
+            headers.set("access-control-max-age", self._max_age)
         return Reply(204, b"", headers.items())
 
-    def on_response(self, exchange: Exchange) -> None:
-        response = exchange.response
-        assert response is not None
-        received = exchange.received_headers
-        if exchange.request.raw_method == b"OPTIONS" and "access-control-request-method" in received:
-            return  # the reply of `on_request`, or not a browser's preflight request
-        origin = received.joined("origin")
+    def apply(self, headers: Headers, origin: str | None) -> None:
+        """Adds the headers of a response to a request from `origin`; those of the upstream are removed."""
         for name in ("access-control-allow-origin", "access-control-allow-credentials", "access-control-expose-headers"):
-            response.headers.remove(name)
-        if origin is not None and self._allows(origin):
-            self._mark(response.headers, origin)
+            headers.remove(name)
+        if origin is not None and self.allows(origin):
+            self.mark(headers, origin)
             if self._exposed:
-                response.headers.set("access-control-expose-headers", self._exposed)
+                headers.set("access-control-expose-headers", self._exposed)
         elif not self._any:
-            add_vary(response.headers, "Origin")
+            add_vary(headers, "Origin")
 
-    def _allows(self, origin: str) -> bool:
+    def allows(self, origin: str) -> bool:
         """Whether the value of Origin is one allowed origin; browsers send neither several nor a list."""
         if "," in origin:
             return False
@@ -101,7 +114,7 @@ class CorsFilter(StreamFilter):
         text = origin.encode("utf-8", "surrogateescape")
         return any(regex.found_in(text) for regex in self._regexes)
 
-    def _mark(self, headers: Headers, origin: str) -> None:
+    def mark(self, headers: Headers, origin: str) -> None:
         headers.set("access-control-allow-origin", "*" if self._any else origin)
         if not self._any:
             add_vary(headers, "Origin")
@@ -109,4 +122,59 @@ class CorsFilter(StreamFilter):
             headers.set("access-control-allow-credentials", "true")
 
 
-SPEC: Final = FilterSpec("cors", Settings, CorsFilter, "pymosn's own", guards=True)
+class CorsFilter(StreamFilter):
+    """Answers preflight requests, and adds the CORS headers to all other responses.
+
+    Cost per request: one header lookup; without an Origin header only Vary is added to the response.
+    """
+
+    protocols: ClassVar[tuple[str, ...]] = ("Http1", "Http2")
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._policy: Policy | None = None
+        if not settings.only_routes:
+            self._policy = Policy(settings)
+        elif settings.allow_origins or settings.allow_origin_regexes:
+            raise FilterConfigError([(".only_routes", "not valid together with a policy")])
+
+    def on_request(self, exchange: Exchange) -> Reply | None:
+        return None if self._policy is None else self._preflight(exchange, self._policy)
+
+    def on_route(self, exchange: Exchange) -> Reply | None:
+        of_route = exchange.route_config(NAME)
+        return self._preflight(exchange, of_route) if isinstance(of_route, Policy) else None
+
+    def _preflight(self, exchange: Exchange, policy: Policy) -> Reply | None:
+        request = exchange.request
+        origin = request.headers.joined("origin")
+        if origin is None or request.raw_method != b"OPTIONS" or "access-control-request-method" not in request.headers:
+            return None
+        reply = policy.preflight(exchange, origin)
+        if reply is not None:
+            exchange.state[_ANSWERED] = True
+            if reply.status == 403:
+                self.context.counter("denied").value += 1
+        return reply
+
+    def on_response(self, exchange: Exchange) -> None:
+        response = exchange.response
+        assert response is not None
+        of_route = exchange.route_config(NAME)
+        policy = of_route if of_route is not None else self._policy
+        if not isinstance(policy, Policy) or _ANSWERED in exchange.state:
+            return
+        received = exchange.received_headers
+        if exchange.request.raw_method == b"OPTIONS" and "access-control-request-method" in received:
+            return  # not a browser's preflight request
+        policy.apply(response.headers, received.joined("origin"))
+
+
+def _of_route(settings: RouteSettings) -> object:
+    """The policy of a route, or another object for a route without one."""
+    return Policy(settings) if settings.enabled else NAME
+
+
+SPEC: Final = FilterSpec(
+    NAME, Settings, CorsFilter, "pymosn's own; also of a route", route=RouteSpec(RouteSettings, _of_route), guards=True
+)

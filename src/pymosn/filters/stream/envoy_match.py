@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from pymosn.api.exchange import Exchange
+from pymosn.api.record import NO_REQUEST
 from pymosn.core.headers import to_bytes, to_text
 from pymosn.filters.stream.problems import Problems
 from pymosn.routing.table import split_port
@@ -142,6 +143,7 @@ def header_test(source: EnvoyObject) -> Condition:
         if name == "host":
             name = ":authority"
         inverts = source.take("invert_match", bool, False)
+        counts_missing = source.take("treat_missing_header_as_empty", bool, False)
         if not name.startswith(":"):
             source.problems.header(f"{source.path}.name", name)
             unseen = f"{name} is removed before filters see a request, so that no condition on it could match"
@@ -153,14 +155,14 @@ def header_test(source: EnvoyObject) -> Condition:
         expected = source.take("present_match", bool, True) is not inverts
         test = None if has_presence else _value_test(source, name == ":authority")
     if test is None:
-        return lambda exchange, _: bool(_values(exchange, name)) is expected
-    return partial(_has_value, name, test, inverts)
+        return lambda exchange, _: (counts_missing or bool(header_values(exchange, name))) is expected
+    return partial(_has_value, name, test, inverts, counts_missing)
 
 
-def _has_value(name: str, test: Test, inverts: bool, exchange: Exchange, any_reading: bool) -> bool:
-    values = _values(exchange, name)
+def _has_value(name: str, test: Test, inverts: bool, counts_missing: bool, exchange: Exchange, any_reading: bool) -> bool:
+    values = header_values(exchange, name)
     if not values:
-        return False
+        return counts_missing and test("") is not inverts
     if any_reading is not inverts:
         return any(map(test, _possible_readings(values, name))) is not inverts
     return all(map(test, _joined_too(values, name))) is not inverts
@@ -210,8 +212,11 @@ def _integer(text: str) -> int | None:
     return int(text) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
 
 
-def _values(exchange: Exchange, name: str) -> list[str]:
+def header_values(exchange: Exchange, name: str) -> list[str]:
+    """The values of a header in lower case, or of `:method`, `:authority` or `:path`."""
     request = exchange.request
+    if request is NO_REQUEST:  # of a connection
+        return []
     if name.startswith(":"):
         if name == ":method":
             return [request.method]

@@ -8,11 +8,12 @@ from collections.abc import Awaitable
 from typing import Annotated, Final
 
 from pymosn.api.exchange import Exchange, Reply
+from pymosn.api.grpc import to_http_status
 from pymosn.api.routing import RouteMatcher
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.failure import FAULT_INJECTED
 from pymosn.filters.header_matches import header_matcher
-from pymosn.filters.settings import Block, Duration, HeaderMatch, Percent, works
+from pymosn.filters.settings import Block, Duration, HeaderMatch, Share, own, works
 from pymosn.filters.spec import FilterSpec, RouteSpec
 from pymosn.filters.stream.problems import Problems
 from pymosn.routing.regex import PatternError
@@ -23,15 +24,18 @@ NAME: Final = "fault"
 class Delay(Block, kw_only=True):
     """A delay for some of the requests."""
 
-    percentage: Percent = 0
+    percentage: Annotated[Share, works("with decimals; in MOSN only whole numbers")] = 0.0
     fixed_delay: Duration = 0.0
 
 
 class Abort(Block, kw_only=True):
     """An error for some of the requests."""
 
-    percentage: Percent = 0
+    percentage: Annotated[Share, works("with decimals; in MOSN only whole numbers")] = 0.0
     status: int = 0
+    grpc_status: Annotated[
+        int | None, own("instead of `status`: other requests get the HTTP status that corresponds to it")
+    ] = None
 
 
 class Settings(Block, kw_only=True):
@@ -44,7 +48,7 @@ class Settings(Block, kw_only=True):
 
 
 class Faults:
-    """Faults and the requests that get them; percentages are whole numbers, `delay` is in seconds."""
+    """Faults and the requests that get them; `delay` is in seconds."""
 
     def __init__(self, settings: Settings) -> None:
         """Raises FilterConfigError."""
@@ -62,10 +66,16 @@ class Faults:
                 problems.add(path, str(error))
         delay, abort = settings.delay or Delay(), settings.abort or Abort()
         self.delay = delay.fixed_delay
-        self.delay_percentage = delay.percentage if delay.fixed_delay else 0
+        self.delay_percentage = delay.percentage if delay.fixed_delay else 0.0
         self.status = abort.status
+        self.headers: list[tuple[str, str]] = []
         self.abort_percentage = abort.percentage
-        if self.abort_percentage:
+        if abort.grpc_status is not None:
+            problems.require(not abort.status, ".abort.status", "not valid together with grpc_status")
+            problems.require(1 <= abort.grpc_status <= 16, ".abort.grpc_status", "must be a gRPC status from 1 to 16")
+            self.status = to_http_status(abort.grpc_status)
+            self.headers = [("grpc-status", str(abort.grpc_status))]
+        elif self.abort_percentage:
             problems.status(".abort.status", self.status)
         problems.end()
 
@@ -82,8 +92,8 @@ def cluster_of(exchange: Exchange) -> str:
     return exchange.cluster_name if choices is None or choices.cluster is None else choices.cluster
 
 
-def _drawn(percentage: int) -> bool:
-    return percentage > 0 and random.randrange(100) < percentage
+def _drawn(percentage: float) -> bool:
+    return percentage > 0 and random.random() * 100 < percentage
 
 
 class FaultFilter(StreamFilter):
@@ -116,7 +126,7 @@ class FaultFilter(StreamFilter):
             return None
         self.context.counter("aborted").value += 1
         exchange.failure = FAULT_INJECTED
-        return Reply(faults.status)
+        return Reply(faults.status, b"", faults.headers if exchange.request.has_call_status else None)
 
 
 DIFFERENCES: Final = (("DelayInjected", "a response flag", "the counter `delayed`; the exchange is not a failure"),)

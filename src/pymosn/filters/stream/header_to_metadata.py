@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.stream_filter import StreamFilter
-from pymosn.filters.settings import Block
+from pymosn.filters.settings import Block, own
 from pymosn.filters.spec import FilterSpec
+from pymosn.filters.stream.dynamic_metadata import note_metadata
 from pymosn.filters.stream.problems import Problems
+
+#: The namespace of labels of hosts.
+LABELS: Final = "envoy.lb"
 
 
 class Label(Block, kw_only=True):
@@ -16,6 +20,9 @@ class Label(Block, kw_only=True):
 
     key: str = ""
     value: str = ""
+    namespace: Annotated[
+        str, own("note it as dynamic metadata of this namespace, which rbac reads; a label only with `envoy.lb`")
+    ] = ""
 
 
 class Rule(Block, kw_only=True):
@@ -56,7 +63,10 @@ class HeaderToMetadataFilter(StreamFilter):
             label = rule.on_header_missing if value is None else rule.on_header_present
             text = "" if label is None else label.value or value
             if label is not None and text:
-                labels[label.key] = text
+                if label.namespace:
+                    note_metadata(exchange, label.namespace, {label.key: text})
+                if label.namespace in ("", LABELS):
+                    labels[label.key] = text
             if rule.remove and value is not None:
                 headers.remove(rule.header)
         if labels:

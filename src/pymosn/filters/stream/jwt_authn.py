@@ -1,3 +1,4 @@
+# ruff: noqa: N815 - attribute names are Envoy's keys
 """`jwt_authn`: requires tokens signed by known issuers, by Envoy's rules (key reference section 13)."""
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from typing import Annotated, Final
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.failure import UNAUTHORIZED
-from pymosn.filters.settings import AnyMap, EnvoyBlock, works
-from pymosn.filters.spec import FilterSpec
+from pymosn.core.message import RequestHead
+from pymosn.filters.settings import AnyMap, EnvoyBlock, own, works
+from pymosn.filters.spec import FilterSpec, RouteSpec
 from pymosn.filters.stream.credentials import TokenSource, remove_claims
 from pymosn.filters.stream.envoy_match import EnvoyObject, never, regex_test
 from pymosn.filters.stream.jwt_keys import UnknownKey
@@ -29,8 +31,9 @@ PathTest = Callable[[str], bool]
 class JwtRule(EnvoyBlock, kw_only=True):
     """The requirement for requests to some paths."""
 
-    match: Annotated[AnyMap, works("`prefix`, `path` or `safeRegex`, and `caseSensitive`")] = {}
+    match: Annotated[AnyMap, works("`prefix`, `path`, `pathSeparatedPrefix` or `safeRegex`, and `caseSensitive`")] = {}
     requires: Annotated[AnyMap | None, works(f"{_REQUIREMENTS}; without it a token is not required")] = None
+    requirementName: Annotated[str, works("instead of `requires`: one of `requirementMap`")] = ""
 
 
 class Settings(EnvoyBlock, kw_only=True):
@@ -38,6 +41,19 @@ class Settings(EnvoyBlock, kw_only=True):
 
     providers: dict[str, JwtProvider] = {}
     rules: list[JwtRule] = []
+    requirementMap: Annotated[dict[str, AnyMap], works("requirements by name, for rules and routes")] = {}
+    bypassCorsPreflight: Annotated[bool, works("preflight requests of browsers need no token")] = False
+    stripFailureResponse: Annotated[bool, works("denials have no reason")] = False
+    before_routing: Annotated[
+        bool, own("verify before the route is selected, so that it can depend on headers with claims")
+    ] = False
+
+
+class RouteSettings(EnvoyBlock, kw_only=True):
+    """`per_filter_config.jwt_authn`: instead of the rules."""
+
+    disabled: Annotated[bool, works("requests of this route need no token")] = False
+    requirementName: Annotated[str, works("one of `requirementMap`")] = ""
 
 
 class JwtAuthnFilter(StreamFilter):
@@ -58,24 +74,60 @@ class JwtAuthnFilter(StreamFilter):
         }
         problems.end()
         self._rules: list[tuple[PathTest, Requirement | None]] = []
+        names = list(self._providers)
+        self._named = {
+            name: read_requirement(value, f".requirementMap.{name}", names, problems)
+            for name, value in settings.requirementMap.items()
+        }
         for i, rule in enumerate(settings.rules):
             path = f".rules[{i}]"
             requirement = None
             if rule.requires is not None:
-                requirement = read_requirement(rule.requires, f"{path}.requires", list(self._providers), problems)
+                problems.require(not rule.requirementName, f"{path}.requirementName", "not valid together with requires")
+                requirement = read_requirement(rule.requires, f"{path}.requires", names, problems)
+            elif rule.requirementName:
+                requirement = self._named.get(rule.requirementName)
+                problems.require(requirement, f"{path}.requirementName", f"not in requirementMap: {rule.requirementName!r}")
             self._rules.append((_path_test(rule.match, f"{path}.match", problems), requirement))
         problems.end()
+        self._settings = settings
 
-    def on_request(self, exchange: Exchange) -> None:
-        # Already here, for later filters that judge in this phase, such as rbac: it may only come from a verified token.
-        headers = exchange.request.headers
-        for provider in self._providers.values():
-            if provider.payload_header:
-                remove_claims(headers, provider.payload_header)
+    def on_request(self, exchange: Exchange) -> Reply | Awaitable[Reply | None] | None:
+        self._remove_claims(exchange)
+        return self._apply_rules(exchange) if self._settings.before_routing else None
 
     def on_route(self, exchange: Exchange) -> Reply | Awaitable[Reply | None] | None:
-        self.on_request(exchange)  # it may have been set since
-        path = exchange.request.path or "/"  # RPC calls have none
+        of_route = exchange.route_config(NAME)
+        if isinstance(of_route, RouteSettings):
+            self._remove_claims(exchange)
+            return self._apply_route(exchange, of_route)
+        if self._settings.before_routing:
+            return None
+        self._remove_claims(exchange)  # they may have been set since
+        return self._apply_rules(exchange)
+
+    def _remove_claims(self, exchange: Exchange) -> None:
+        # Already in `on_request`, for later filters that judge in that phase, such as rbac: they only come from tokens.
+        headers = exchange.request.headers
+        for provider in self._providers.values():
+            for name in provider.own_headers:
+                remove_claims(headers, name)
+
+    def _apply_route(self, exchange: Exchange, settings: RouteSettings) -> Reply | Awaitable[Reply | None] | None:
+        if settings.disabled:
+            return None
+        requirement = self._named.get(settings.requirementName)
+        if requirement is None:
+            exchange.failure = UNAUTHORIZED
+            exchange.failure_detail = f"unknown requirement {settings.requirementName!r} of the route"
+            return Reply(403)
+        return self._require(exchange, requirement)
+
+    def _apply_rules(self, exchange: Exchange) -> Reply | Awaitable[Reply | None] | None:
+        request = exchange.request
+        if self._settings.bypassCorsPreflight and _is_preflight(request):
+            return None
+        path = request.path or "/"  # RPC calls have none
         for matches, requirement in self._rules:
             if matches(path):
                 return None if requirement is None else self._require(exchange, requirement)
@@ -113,6 +165,8 @@ class JwtAuthnFilter(StreamFilter):
         self.context.counter("denied").value += 1
         exchange.failure = UNAUTHORIZED
         exchange.failure_detail = outcome.text
+        if self._settings.stripFailureResponse:
+            return Reply(401)
         challenge = "Bearer" if outcome.status == MISSING else 'Bearer error="invalid_token"'
         return Reply(401, outcome.text, {"www-authenticate": challenge})
 
@@ -161,6 +215,15 @@ class _Check:
             self.exchange.state[NAME] = {name: token.claims for name, (_, token) in self._valid.items()}
 
 
+def _is_preflight(request: RequestHead) -> bool:
+    headers = request.headers
+    return (
+        request.raw_method == b"OPTIONS"
+        and bool(headers.get("origin", ""))
+        and bool(headers.get("access-control-request-method", ""))
+    )
+
+
 def _path_test(value: object, path: str, problems: Problems) -> PathTest:
     """A RouteMatch; only its conditions on the path are supported."""
     with EnvoyObject(value, path, problems) as source:
@@ -171,6 +234,9 @@ def _path_test(value: object, path: str, problems: Problems) -> PathTest:
         if "path" in source:
             exact = fold(source.take("path", str, "/"))
             return lambda text: fold(text) == exact
+        if "path_separated_prefix" in source:
+            start = fold(source.take("path_separated_prefix", str, "/"))
+            return lambda text: fold(text) == start or fold(text).startswith(f"{start}/")
         if "safe_regex" in source:
             return regex_test(source.inner("safe_regex"))
         problems.add(path, "expected one of prefix, path, safeRegex")
@@ -193,5 +259,6 @@ DIFFERENCES: Final = (
         "the set is fetched again, at most every two seconds",
     ),
 )
-_NOTE: Final = "needs the extra pymosn[jwt]"
-SPEC: Final = FilterSpec(NAME, Settings, JwtAuthnFilter, _NOTE, DIFFERENCES, clusters=_clusters, guards=True)
+_NOTE: Final = "needs the extra pymosn[jwt]; also of a route"
+_ROUTE: Final = RouteSpec(RouteSettings, lambda settings: settings)
+SPEC: Final = FilterSpec(NAME, Settings, JwtAuthnFilter, _NOTE, DIFFERENCES, _ROUTE, clusters=_clusters, guards=True)

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Final, NamedTuple
+import base64
+from contextlib import suppress
+from typing import Annotated, Any, Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
@@ -12,10 +14,13 @@ import msgspec
 from pymosn.api.exchange import Exchange
 from pymosn.api.stream_filter import ClientError, FilterContext
 from pymosn.core.headers import HeaderError, to_bytes
+from pymosn.core.json_text import write_json
 from pymosn.core.log import WARN
 from pymosn.core.uri import is_host
-from pymosn.filters.settings import Duration, EnvoyBlock, Unsigned, works
+from pymosn.filters.settings import AnyMap, Duration, EnvoyBlock, Unsigned, works
 from pymosn.filters.stream.credentials import TokenSource, note_header
+from pymosn.filters.stream.dynamic_metadata import note_metadata
+from pymosn.filters.stream.envoy_match import EnvoyObject, Test, text_test
 from pymosn.filters.stream.jwt_keys import KeySet, UnknownKey
 from pymosn.filters.stream.jwt_token import Token, TokenError
 from pymosn.filters.stream.problems import Problems
@@ -26,6 +31,8 @@ CACHE_TIME: Final = 600.0
 FETCH_PAUSE: Final = 2.0
 #: Default allowed clock skew in seconds.
 SKEW: Final = 60.0
+#: The namespace of claims in the dynamic metadata.
+NAMESPACE: Final = "envoy.filters.http.jwt_authn"
 
 
 class InlineJwks(EnvoyBlock, kw_only=True):
@@ -56,6 +63,19 @@ class JwtHeader(EnvoyBlock, kw_only=True):
     valuePrefix: str = ""
 
 
+class ClaimHeader(EnvoyBlock, kw_only=True):
+    """A header that gets a claim."""
+
+    headerName: str = ""
+    claimName: Annotated[str, works("dots separate the keys of nested claims")] = ""
+
+
+class NormalizedPayload(EnvoyBlock, kw_only=True):
+    """How the claims in the dynamic metadata differ from those in the token."""
+
+    spaceDelimitedClaims: Annotated[list[str], works("texts that become lists")] = []
+
+
 class JwtProvider(EnvoyBlock, kw_only=True):
     """An issuer of tokens, their audience, and where they are in a request."""
 
@@ -67,7 +87,16 @@ class JwtProvider(EnvoyBlock, kw_only=True):
     fromHeaders: list[JwtHeader] = []
     fromParams: list[str] = []
     forwardPayloadHeader: Annotated[str, works("base64url of the claims; the client's own header is removed")] = ""
+    padForwardPayloadHeader: Annotated[bool, works("with `=` at the end of the base64url")] = False
     clockSkewSeconds: Annotated[Unsigned, works("0: 60")] = 0
+    subjects: Annotated[AnyMap | None, works("a condition on `sub`, as a StringMatcher")] = None
+    requireExpiration: Annotated[bool, works("tokens without `exp` are invalid")] = False
+    maxLifetime: Annotated[Duration, works("of `exp` from now on; 0: no limit")] = 0.0
+    payloadInMetadata: Annotated[
+        str, works("key of the claims in the dynamic metadata `envoy.filters.http.jwt_authn`, where rbac finds them")
+    ] = ""
+    normalizePayloadInMetadata: NormalizedPayload | None = None
+    claimToHeaders: Annotated[list[ClaimHeader], works("the client's own headers are removed")] = []
 
 
 def _split(uri: str, path: str, problems: Problems) -> tuple[str, str]:
@@ -91,6 +120,19 @@ class Found(NamedTuple):
     is_ambiguous: bool
 
 
+def claim_text(claims: dict[str, Any], name: str) -> str | None:
+    """A claim as the value of a header: objects and arrays as JSON in base64url; None without the claim."""
+    value: Any = claims
+    for key in name.split(".") if name not in claims else [name]:
+        value = value.get(key) if isinstance(value, dict) else None
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = write_json(value)
+    return (base64.urlsafe_b64encode(text) if isinstance(value, (dict, list)) else text).decode()
+
+
 class Provider:
     """A provider, with the keys that this worker has."""
 
@@ -102,6 +144,16 @@ class Provider:
         self.payload_header = config.forwardPayloadHeader
         if self.payload_header:
             problems.changed_header(f"{path}.forwardPayloadHeader", self.payload_header)
+        self._subject: Test | None = None
+        if config.subjects is not None:
+            self._subject = text_test(EnvoyObject(config.subjects, f"{path}.subjects", problems))
+        for i, claim in enumerate(config.claimToHeaders):
+            problems.changed_header(f"{path}.claimToHeaders[{i}].headerName", claim.headerName)
+            problems.require(claim.claimName, f"{path}.claimToHeaders[{i}].claimName", "the name of the claim is missing")
+        #: The headers that only this provider may set.
+        self.own_headers = [claim.headerName for claim in config.claimToHeaders]
+        if self.payload_header:
+            self.own_headers.append(self.payload_header)
         sources = [TokenSource("", entry.name, entry.valuePrefix) for entry in config.fromHeaders]
         for i, entry in enumerate(config.fromHeaders):
             problems.changed_header(f"{path}.fromHeaders[{i}].name", entry.name)
@@ -159,7 +211,20 @@ class Provider:
         given = claims.get("aud", [])
         if expected and expected.isdisjoint([given] if isinstance(given, str) else given):
             raise TokenError("Audiences in Jwt are not allowed")
+        self._check_demands(claims, now)
         return token
+
+    def _check_demands(self, claims: dict[str, Any], now: float) -> None:
+        """The demands on the subject and on the lifetime. Raises TokenError."""
+        config = self._config
+        subject = claims.get("sub", "")
+        if self._subject is not None and not (isinstance(subject, str) and self._subject(subject)):
+            raise TokenError("Jwt subject is not allowed")
+        if "exp" not in claims:
+            if config.requireExpiration or config.maxLifetime:
+                raise TokenError("Jwt has no expiration")
+        elif config.maxLifetime and claims["exp"] - now > config.maxLifetime:
+            raise TokenError("Jwt lives too long")
 
     def accept(self, exchange: Exchange, source: TokenSource, token: Token) -> None:
         """Removes a valid token from the request or forwards it, and adds the claims."""
@@ -167,7 +232,22 @@ class Provider:
         if not self._config.forward:
             source.remove(exchange)
         if self.payload_header:
-            exchange.request.headers.set(self.payload_header, token.payload)
+            padding = "=" * (-len(token.payload) % 4) if self._config.padForwardPayloadHeader else ""
+            exchange.request.headers.set(self.payload_header, token.payload + padding)
+        for claim in self._config.claimToHeaders:
+            value = claim_text(token.claims, claim.claimName)
+            if value is not None:
+                with suppress(HeaderError):  # a text that no header may have
+                    exchange.request.headers.set(claim.headerName, value)
+        if self._config.payloadInMetadata:
+            note_metadata(exchange, NAMESPACE, {self._config.payloadInMetadata: self._normalized(token.claims)})
+
+    def _normalized(self, claims: dict[str, Any]) -> dict[str, Any]:
+        rules = self._config.normalizePayloadInMetadata
+        if rules is None:
+            return claims
+        changed = {name: claims[name].split() for name in rules.spaceDelimitedClaims if isinstance(claims.get(name), str)}
+        return {**claims, **changed}
 
     @property
     def is_remote(self) -> bool:

@@ -12,7 +12,7 @@ _MODULES: Final = (
     *("python", "fault", "payload_limit", "gzip", "mirror", "header_to_metadata", "ip_access", "flow_control"),
     *("transcoder", "dubbo_stream", "jwt_authn", "rbac", "cors", "ext_authz", "local_rate_limit"),
     *("api_key_auth", "redis_rate_limit", "token_budget", "response_cache", "json_edit", "grpc_metric"),
-    *("grpc_web", "grpc_json_transcoder"),
+    *("grpc_web", "grpc_json_transcoder", "external_authz", "ratelimit", "health_check"),
 )
 
 #: Modules by the filter's name. They are imported only where configured: memory is counted per worker.

@@ -1,0 +1,1 @@
+"""The connection filters that pymosn has itself: `{"type": "python", "config": {"name": ..., "config": ...}}`."""
