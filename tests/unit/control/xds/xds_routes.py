@@ -14,7 +14,7 @@ from pymosn.api.network import Connection
 from pymosn.api.routing import Route
 from pymosn.assembly.routes import build_table
 from pymosn.config.schema import RouterConfiguration
-from pymosn.control.xds.convert.route_filters import RouteSettings
+from pymosn.control.xds.convert.route_settings import RouteSettings
 from pymosn.control.xds.convert.routes import convert_routes
 from pymosn.control.xds.convert.view import Report, View
 from pymosn.core.headers import HttpHeaders

@@ -8,6 +8,10 @@ from typing import Final
 
 #: Why limits of what is kept of a body do not matter.
 _KEPT: Final = "what is kept of a body for retries and copies has a limit of its own"
+#: Why keys of the run-time layer do not matter.
+_RUNTIME: Final = "there is no run-time layer that overrides values"
+#: Why parameters of compression do not matter.
+_COMPRESSION: Final = "how well responses are compressed"
 
 
 def _in(package: str, fields: Mapping[str, str]) -> dict[str, str]:
@@ -145,6 +149,67 @@ HARMLESS: Final[Mapping[str, str]] = {
         },
     ),
     **_in(
+        "envoy.extensions.filters.http",
+        {
+            "compressor.v3.Compressor.ResponseDirectionConfig.remove_accept_encoding_header": "hosts may compress, too",
+            "compressor.v3.Compressor.ResponseDirectionConfig.status_header_enabled": "a header for debugging",
+            "compressor.v3.Compressor.choose_first": "the client's weights decide",
+            "ext_authz.v3.ExtAuthz.bootstrap_metadata_labels_key": "labels of the proxy for the service",
+            "ext_authz.v3.ExtAuthz.charge_cluster_response_stats": "statistics",
+            "ext_authz.v3.ExtAuthz.deny_at_disable": "the filter is always enabled",
+            "ext_authz.v3.ExtAuthz.emit_filter_state_stats": "statistics",
+            "ext_authz.v3.ExtAuthz.filter_metadata": "for statistics",
+            "ext_authz.v3.ExtAuthz.stat_prefix": "names Envoy's statistics",
+            "ext_authz.v3.ExtAuthz.validate_mutations": "what a service adds is always checked",
+            "fault.v3.HTTPFault.abort_grpc_status_runtime": _RUNTIME,
+            "fault.v3.HTTPFault.abort_http_status_runtime": _RUNTIME,
+            "fault.v3.HTTPFault.abort_percent_runtime": _RUNTIME,
+            "fault.v3.HTTPFault.delay_duration_runtime": _RUNTIME,
+            "fault.v3.HTTPFault.delay_percent_runtime": _RUNTIME,
+            "fault.v3.HTTPFault.disable_downstream_cluster_stats": "statistics",
+            "fault.v3.HTTPFault.filter_metadata": "for statistics",
+            "fault.v3.HTTPFault.max_active_faults_runtime": _RUNTIME,
+            "fault.v3.HTTPFault.response_rate_limit_percent_runtime": _RUNTIME,
+            "grpc_json_transcoder.v3.GrpcJsonTranscoder.convert_grpc_status": "errors are always converted",
+            "header_to_metadata.v3.Config.stat_prefix": "names Envoy's statistics",
+            "jwt_authn.v3.JwtAuthentication.stat_prefix": "names Envoy's statistics",
+            "jwt_authn.v3.JwtProvider.jwt_cache_config": "valid tokens are always remembered",
+            "jwt_authn.v3.RemoteJwks.async_fetch": "keys are fetched when a token needs them",
+            "jwt_authn.v3.RemoteJwks.retry_policy": "after a failure keys are fetched again for the next token",
+            "local_ratelimit.v3.LocalRateLimit.max_dynamic_descriptors": "descriptors without values are rejected",
+            "local_ratelimit.v3.LocalRateLimit.stat_prefix": "names Envoy's statistics",
+            "ratelimit.v3.RateLimit.stat_prefix": "names Envoy's statistics",
+            "rbac.v3.RBAC.rules_stat_prefix": "names Envoy's statistics",
+            "rbac.v3.RBAC.track_per_rule_stats": "statistics",
+            "router.v3.Router.dynamic_stats": "statistics",
+            "router.v3.Router.respect_expected_rq_timeout": "the header is not trusted",
+            "router.v3.Router.start_child_span": "traces",
+            "router.v3.Router.suppress_grpc_request_failure_code_stats": "statistics",
+            "router.v3.Router.upstream_log": "logs of attempts",
+            "router.v3.Router.upstream_log_options": "logs of attempts",
+        },
+    ),
+    **_in(
+        "envoy.extensions",
+        {
+            "compression.gzip.compressor.v3.Gzip.chunk_size": _COMPRESSION,
+            "compression.gzip.compressor.v3.Gzip.compression_strategy": _COMPRESSION,
+            "compression.gzip.compressor.v3.Gzip.memory_level": _COMPRESSION,
+            "compression.gzip.compressor.v3.Gzip.window_bits": _COMPRESSION,
+            "compression.brotli.compressor.v3.Brotli.chunk_size": _COMPRESSION,
+            "compression.brotli.compressor.v3.Brotli.input_block_bits": _COMPRESSION,
+            "compression.brotli.compressor.v3.Brotli.quality": _COMPRESSION,
+            "compression.brotli.compressor.v3.Brotli.window_bits": _COMPRESSION,
+            "compression.zstd.compressor.v3.Zstd.chunk_size": _COMPRESSION,
+            "compression.zstd.compressor.v3.Zstd.compression_level": _COMPRESSION,
+            "compression.zstd.compressor.v3.Zstd.strategy": _COMPRESSION,
+            "filters.network.ext_authz.v3.ExtAuthz.stat_prefix": "names Envoy's statistics",
+            "filters.network.ext_authz.v3.ExtAuthz.include_tls_session": "the name in TLS is always sent",
+            "filters.network.rbac.v3.RBAC.delay_deny": "connections are reset at once",
+            "filters.network.rbac.v3.RBAC.stat_prefix": "names Envoy's statistics",
+        },
+    ),
+    **_in(
         "envoy.extensions.transport_sockets.tls.v3",
         {
             "CertificateValidationContext.watched_directory": "changed files are always noticed",
@@ -217,7 +282,7 @@ HARMLESS: Final[Mapping[str, str]] = {
             "access_log_options": "exchanges are logged when they end",
             "add_proxy_protocol_connection_state": "no such state exists",
             "append_local_overload": "an informational header",
-            "delayed_close_timeout": "connections are closed as docs/http1.md says",
+            "delayed_close_timeout": "connections are closed as in docs/http1.md",
             "drain_timeout": "`graceful_timeout` holds",
             "flush_access_log_on_new_request": "exchanges are logged when they end",
             "http1_safe_max_connection_duration": "of a limit that is for HTTP/2 only",

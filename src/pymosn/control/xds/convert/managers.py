@@ -13,9 +13,9 @@ from pymosn.config.schema.network_filters import (
     WeightedStreamCluster,
 )
 from pymosn.control.xds.convert.access_logs import read_access_logs
-from pymosn.control.xds.convert.filters import READERS, convert_http_filter
+from pymosn.control.xds.convert.filters import LEFT_OUT, READERS, convert_http_filter
 from pymosn.control.xds.convert.http_settings import read_settings
-from pymosn.control.xds.convert.messages import type_of
+from pymosn.control.xds.convert.messages import UnknownTypeError, packed_type
 from pymosn.control.xds.convert.sources import Source, read_source
 from pymosn.control.xds.convert.view import View
 
@@ -121,8 +121,8 @@ def _read_filters(view: View) -> list[StreamFilter]:
                 if not item.has("config_discovery"):
                     item.fault("typed_config", f"missing: the filter {name!r} has none")
                 continue
-            kind = type_of(item.message.typed_config.type_url)
-            if is_optional and kind not in READERS and not _guards(kind, name) and "TypedStruct" not in kind:
+            kind = _type_in(item)
+            if is_optional and kind not in READERS and kind not in LEFT_OUT and not _guards(kind, name):
                 item.value("typed_config")
                 item.warn("typed_config", f"{kind} is not supported; the filter is optional, and left out")
                 continue
@@ -131,6 +131,14 @@ def _read_filters(view: View) -> list[StreamFilter]:
             if made is not None:
                 found.append(made)
     return found
+
+
+def _type_in(view: View) -> str:
+    """The type of the filter; empty if it cannot be read, which unpacking it then reports."""
+    try:
+        return packed_type(view.message.typed_config)
+    except UnknownTypeError:
+        return ""
 
 
 def _guards(kind: str, name: str) -> bool:

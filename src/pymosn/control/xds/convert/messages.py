@@ -20,8 +20,44 @@ _LISTENER: Final = _EXTENSIONS + "filters.listener."
 _POLICY: Final = _EXTENSIONS + "load_balancing_policies."
 _DNS: Final = _EXTENSIONS + "network.dns_resolver."
 
+#: Filters, by their names without the packages that all have.
+_FILTERS: Final[Mapping[str, Mapping[str, str]]] = {
+    _HTTP: {
+        "buffer.v3.Buffer": "buffer.v3.buffer_pb2",
+        "buffer.v3.BufferPerRoute": "buffer.v3.buffer_pb2",
+        "compressor.v3.Compressor": "compressor.v3.compressor_pb2",
+        "cors.v3.Cors": "cors.v3.cors_pb2",
+        "cors.v3.CorsPolicy": "cors.v3.cors_pb2",
+        "ext_authz.v3.ExtAuthz": "ext_authz.v3.ext_authz_pb2",
+        "ext_authz.v3.ExtAuthzPerRoute": "ext_authz.v3.ext_authz_pb2",
+        "fault.v3.HTTPFault": "fault.v3.fault_pb2",
+        "grpc_json_transcoder.v3.GrpcJsonTranscoder": "grpc_json_transcoder.v3.transcoder_pb2",
+        "grpc_stats.v3.FilterConfig": "grpc_stats.v3.config_pb2",
+        "grpc_web.v3.GrpcWeb": "grpc_web.v3.grpc_web_pb2",
+        "header_to_metadata.v3.Config": "header_to_metadata.v3.header_to_metadata_pb2",
+        "health_check.v3.HealthCheck": "health_check.v3.health_check_pb2",
+        "jwt_authn.v3.JwtAuthentication": "jwt_authn.v3.config_pb2",
+        "jwt_authn.v3.PerRouteConfig": "jwt_authn.v3.config_pb2",
+        "local_ratelimit.v3.LocalRateLimit": "local_ratelimit.v3.local_rate_limit_pb2",
+        "ratelimit.v3.RateLimit": "ratelimit.v3.rate_limit_pb2",
+        "rbac.v3.RBAC": "rbac.v3.rbac_pb2",
+        "rbac.v3.RBACPerRoute": "rbac.v3.rbac_pb2",
+    },
+    _NETWORK: {
+        "ext_authz.v3.ExtAuthz": "ext_authz.v3.ext_authz_pb2",
+        "rbac.v3.RBAC": "rbac.v3.rbac_pb2",
+    },
+}
+_OWN: Final = "pymosn.control.xds.convert.own_types"
+
 #: Full name of a type -> the module that has it. A converter adds the types that it reads.
 MODULES: Final[Mapping[str, str]] = {
+    **{package + name: package + module for package, found in _FILTERS.items() for name, module in found.items()},
+    "envoy.tcp.metadataexchange.config.MetadataExchange": _OWN,
+    "io.istio.http.peer_metadata.Config": _OWN,
+    "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig": _OWN,
+    "pymosn.python.v1.Filter": _OWN,
+    "stats.PluginConfig": _OWN,
     "envoy.config.cluster.v3.Cluster": "envoy.config.cluster.v3.cluster_pb2",
     "envoy.config.endpoint.v3.ClusterLoadAssignment": "envoy.config.endpoint.v3.endpoint_pb2",
     "envoy.config.listener.v3.Listener": "envoy.config.listener.v3.listener_pb2",
@@ -60,6 +96,9 @@ MODULES: Final[Mapping[str, str]] = {
     _LISTENER + "tls_inspector.v3.TlsInspector": _LISTENER + "tls_inspector.v3.tls_inspector_pb2",
     _EXTENSIONS + "retry.host.previous_hosts.v3.PreviousHostsPredicate": _EXTENSIONS
     + "retry.host.previous_hosts.v3.previous_hosts_pb2",
+    _EXTENSIONS + "compression.brotli.compressor.v3.Brotli": _EXTENSIONS + "compression.brotli.compressor.v3.brotli_pb2",
+    _EXTENSIONS + "compression.gzip.compressor.v3.Gzip": _EXTENSIONS + "compression.gzip.compressor.v3.gzip_pb2",
+    _EXTENSIONS + "compression.zstd.compressor.v3.Zstd": _EXTENSIONS + "compression.zstd.compressor.v3.zstd_pb2",
     _EXTENSIONS + "transport_sockets.tls.v3.UpstreamTlsContext": _EXTENSIONS + "transport_sockets.tls.v3.tls_pb2",
     _EXTENSIONS + "transport_sockets.tls.v3.DownstreamTlsContext": _EXTENSIONS + "transport_sockets.tls.v3.tls_pb2",
     _EXTENSIONS + "transport_sockets.tls.v3.SPIFFECertValidatorConfig": _EXTENSIONS
@@ -82,6 +121,14 @@ class UnknownTypeError(ValueError):
 def type_of(url: str) -> str:
     """The full name of the type in a type URL."""
     return url.rpartition("/")[2]
+
+
+def packed_type(packed: Any) -> str:
+    """The full name of the type of the message in an `Any`, also within a `TypedStruct`. UnknownTypeError."""
+    name = type_of(packed.type_url)
+    if name not in _TYPED_STRUCTS:
+        return name
+    return type_of(str(_parsed(name, _TYPED_STRUCTS[name], packed.value).type_url))
 
 
 def unpack(packed: Any) -> Message:

@@ -24,7 +24,8 @@ from pymosn.config.schema.router import (
 )
 from pymosn.control.xds.convert import route_headers, values
 from pymosn.control.xds.convert.labels import read_labels
-from pymosn.control.xds.convert.route_filters import SettingsReader, filter_settings
+from pymosn.control.xds.convert.route_filters import filter_settings
+from pymosn.control.xds.convert.route_settings import SettingsReader
 from pymosn.control.xds.convert.view import View
 from pymosn.routing.retries import CONDITIONS, STATUS_CODES, condition_names
 

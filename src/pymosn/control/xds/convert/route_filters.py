@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Final
 
+from pymosn.control.xds.convert.filters import ROUTE_READERS as READERS
 from pymosn.control.xds.convert.messages import type_of
+from pymosn.control.xds.convert.route_settings import RouteSettings, SettingsReader
 from pymosn.control.xds.convert.view import View
 
 #: Wraps settings, to mark them as optional or to disable the filter.
 FILTER_CONFIG: Final = "envoy.config.route.v3.FilterConfig"
 #: Parts of the names of filters that guard something. Their settings are never left out, even if they are optional.
 _GUARDS: Final = ("rbac", "jwt", "authz", "oauth", "csrf", "ratelimit", "rate_limit", "auth")
-
-
-class RouteSettings(NamedTuple):
-    """The settings of a filter for a route: its name in `stream_filters`, and the JSON of its settings."""
-
-    name: str
-    value: dict[str, Any]
-
-
-#: Reads the settings in a message; None if they have no effect.
-SettingsReader = Callable[[View], RouteSettings | None]
-
-#: Full name of a type -> its reader.
-READERS: Final[Mapping[str, SettingsReader]] = {}
 
 
 def filter_settings(view: View, name: str, readers: Mapping[str, SettingsReader] = READERS) -> dict[str, Any]:

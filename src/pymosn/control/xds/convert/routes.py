@@ -11,9 +11,11 @@ from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import Redirect, Route, RouteMatch, RouterConfiguration, VirtualHost
 from pymosn.config.schema.router import DirectResponse, MirrorPolicy, RetryPolicy
 from pymosn.control.xds.convert import route_actions, route_headers, values
-from pymosn.control.xds.convert.route_filters import READERS, SettingsReader, filter_settings
+from pymosn.control.xds.convert.filters import ROUTE_READERS as READERS
+from pymosn.control.xds.convert.route_filters import filter_settings
 from pymosn.control.xds.convert.route_matches import route_match
 from pymosn.control.xds.convert.route_rates import RATE_LIMIT, rate_limits
+from pymosn.control.xds.convert.route_settings import SettingsReader
 from pymosn.control.xds.convert.view import View
 from pymosn.filters.settings import HeaderMatch, StringMatch
 

@@ -1,6 +1,6 @@
 """TLS contexts of listeners and clusters -> `TlsContext`.
 
-Envoy verifies only what it is told to: without a CA nothing, and the name of a host only if names are listed. The converted
+Envoy verifies only what is configured: without a CA nothing, and the name of a host only if names are listed. The converted
 contexts say the same in our keys, with a warning where a host is not verified. Secrets of a control plane (SDS) stay
 references (`sds_source`), which `secrets.completed` resolves.
 """

@@ -169,6 +169,10 @@ class View:
             return []
         return [View(item, f"{self.at(name)}[{i}]", self.report) for i, item in enumerate(self.values(name))]
 
+    def entry(self, name: str, key: str, message: Message) -> View:
+        """A message of a map that `table` has returned."""
+        return View(message, f"{self.at(name)}[{key}]", self.report)
+
     def typed(self, name: str) -> View | None:
         """The message in an `Any`; None if it is not set, or, with a fault, of an unknown type."""
         if not self.has(name):

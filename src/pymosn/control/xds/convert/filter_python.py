@@ -1,0 +1,32 @@
+"""`pymosn.python.v1.Filter` -> a stream filter in Python, of an installed package."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf import json_format
+
+from pymosn.config.schema import StreamFilter
+from pymosn.control.xds.convert.view import View
+from pymosn.filters.loading import FILTERS, class_fault, installed
+
+
+def python_filter(view: View) -> StreamFilter | None:
+    """A filter by its class, `package.module:Class`, or by the name that its package offers it under.
+
+    Never a file: what a control plane can start is only what the machine's owner has installed.
+    """
+    with view:
+        class_, name = view.value("class"), view.value("name")
+        config: dict[str, Any] = {}
+        if view.has("config"):
+            config = json_format.MessageToDict(view.value("config"))
+        if bool(class_) is bool(name):
+            view.fault("", "needs either class or name")
+        elif class_:
+            fault = class_fault(class_)
+            if fault:
+                view.fault("class", fault)
+        elif name not in installed(FILTERS):
+            view.fault("name", f"no installed package offers a stream filter {name!r}")
+        return StreamFilter(type=class_ or name, config=config)

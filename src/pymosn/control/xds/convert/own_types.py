@@ -1,0 +1,108 @@
+"""Types of messages that the package with Envoy's does not have: Istio's, and ours for filters in Python.
+
+They are in a pool of their own, so that they cannot clash with other definitions of the same names. Istio's are those of
+istio/proxy and istio/api; of what is ignored only the form matters.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from google.protobuf import descriptor_pool, duration_pb2, message_factory, struct_pb2
+from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.message import Message
+
+_STRUCT: Final = ".google.protobuf.Struct"
+_DURATION: Final = ".google.protobuf.Duration"
+_KINDS: Final = {
+    "string": FieldDescriptorProto.TYPE_STRING,
+    "bool": FieldDescriptorProto.TYPE_BOOL,
+    "int32": FieldDescriptorProto.TYPE_INT32,
+}
+_POOL: Final = descriptor_pool.DescriptorPool()
+for _known in (struct_pb2, duration_pb2):
+    _POOL.AddSerializedFile(_known.DESCRIPTOR.serialized_pb)
+
+
+def _define(package: str, messages: dict[str, dict[str, tuple[int, str]]]) -> None:
+    """Adds messages: name -> fields, each with its number and type; `*` before the type: repeated."""
+    file = FileDescriptorProto(name=f"pymosn/{package}.proto", package=package, syntax="proto3")
+    file.dependency.extend(["google/protobuf/struct.proto", "google/protobuf/duration.proto"])
+    for name, fields in messages.items():
+        found = file.message_type.add(name=name)
+        for field, (number, kind) in fields.items():
+            _add_field(found, field, number, kind)
+    _POOL.AddSerializedFile(file.SerializeToString())
+
+
+def _add_field(found: DescriptorProto, name: str, number: int, kind: str) -> None:
+    is_repeated = kind.startswith("*")
+    kind = kind.removeprefix("*")
+    label = FieldDescriptorProto.LABEL_REPEATED if is_repeated else FieldDescriptorProto.LABEL_OPTIONAL
+    field = found.field.add(name=name, number=number, label=label)
+    if kind in _KINDS:
+        field.type = _KINDS[kind]
+    else:
+        field.type = FieldDescriptorProto.TYPE_MESSAGE
+        field.type_name = kind
+
+
+_define("pymosn.python.v1", {"Filter": {"class": (1, "string"), "name": (2, "string"), "config": (3, _STRUCT)}})
+_define(
+    "stats",
+    {
+        "DimensionsEntry": {"key": (1, "string"), "value": (2, "string")},
+        "MetricConfig": {
+            "dimensions": (1, "*.stats.DimensionsEntry"),
+            "name": (2, "string"),
+            "tags_to_remove": (3, "*string"),
+            "match": (4, "string"),
+            "drop": (5, "bool"),
+        },
+        "PluginConfig": {
+            "disable_host_header_fallback": (6, "bool"),
+            "tcp_reporting_duration": (7, _DURATION),
+            "metrics": (8, "*.stats.MetricConfig"),
+            "reporter": (9, "int32"),
+            "rotation_interval": (10, _DURATION),
+            "graceful_deletion_interval": (11, _DURATION),
+        },
+    },
+)
+_define(
+    "istio.envoy.config.filter.http.alpn.v2alpha1",
+    {
+        "AlpnOverride": {"upstream_protocol": (1, "int32"), "alpn_override": (2, "*string")},
+        "FilterConfig": {"alpn_override": (1, "*.istio.envoy.config.filter.http.alpn.v2alpha1.AlpnOverride")},
+    },
+)
+_define(
+    "io.istio.http.peer_metadata",
+    {
+        "Config": {
+            "downstream_discovery": (1, f"*{_STRUCT}"),
+            "upstream_discovery": (2, f"*{_STRUCT}"),
+            "downstream_propagation": (3, f"*{_STRUCT}"),
+            "upstream_propagation": (4, f"*{_STRUCT}"),
+            "shared_with_upstream": (5, "bool"),
+            "additional_labels": (6, "*string"),
+        }
+    },
+)
+_define(
+    "envoy.tcp.metadataexchange.config",
+    {"MetadataExchange": {"protocol": (1, "string"), "enable_discovery": (2, "bool"), "additional_labels": (3, "*string")}},
+)
+
+
+def _class_of(name: str) -> type[Message]:
+    found: type[Message] = message_factory.GetMessageClass(_POOL.FindMessageTypeByName(name))
+    return found
+
+
+#: A filter in Python: `class` of an installed package, as `package.module:Class`, or the `name` that a package offers.
+Filter = _class_of("pymosn.python.v1.Filter")
+PluginConfig = _class_of("stats.PluginConfig")
+FilterConfig = _class_of("istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig")
+Config = _class_of("io.istio.http.peer_metadata.Config")
+MetadataExchange = _class_of("envoy.tcp.metadataexchange.config.MetadataExchange")
