@@ -19,10 +19,14 @@ from pymosn.upstream.plan import EjectionPlan
 from pymosn.upstream.selection import draw
 
 
-class Ejector:
-    """The ejection rules of one cluster and its ejected hosts; it outlives the snapshots of the hosts, like `Limits`."""
+class Ejector(Alarm):
+    """The ejection rules of one cluster and its ejected hosts; it outlives the snapshots of the hosts, like `Limits`.
+
+    The alarm is the end of an interval.
+    """
 
     def __init__(self, wheel: TimerWheel) -> None:
+        super().__init__()
         self.is_on: bool = False
         #: Counts how often the rule was switched on: outcomes from before are forgotten.
         self.era: i64 = 0
@@ -42,14 +46,13 @@ class Ejector:
         self._watched: list[Outcomes] = []
         self._host_count: i64 = 0
         self._wheel = wheel
-        self._sweep = _Sweep(self)
 
     def activate(self, plan: EjectionPlan | None, host_count: i64) -> None:
         """Applies other rules, None for none, to a cluster of `host_count` hosts."""
         self._host_count = host_count
         if plan is None:
             self.is_on = False
-            self._wheel.clear(self._sweep)
+            self._wheel.clear(self)
             self._watched = []
             for outcomes in list(self.ejected):
                 outcomes.end()
@@ -85,11 +88,10 @@ class Ejector:
     def watch(self, outcomes: Outcomes) -> None:
         """Checks a host when the interval ends, which begins with the first request of any."""
         if not self._watched:
-            self._wheel.set(self._sweep, self.interval)
+            self._wheel.set(self, self.interval)
         self._watched.append(outcomes)
 
-    def sweep(self) -> None:
-        """Applies the rules for an interval that has ended."""
+    def on_alarm(self) -> None:
         watched = self._watched
         self._watched = []
         if self.is_on and self.sweeps:
@@ -136,17 +138,6 @@ def _least_rate(found: list[Outcomes], is_local: bool, factor: float) -> float:
         difference = outcomes.success_rate(is_local) - mean
         squares += difference * difference
     return mean - factor * math.sqrt(squares / float(len(found)))
-
-
-class _Sweep(Alarm):
-    """The end of an interval."""
-
-    def __init__(self, ejector: Ejector) -> None:
-        super().__init__()
-        self._ejector = ejector
-
-    def on_alarm(self) -> None:
-        self._ejector.sweep()
 
 
 class Outcomes(Alarm):

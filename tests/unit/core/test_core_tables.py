@@ -13,7 +13,8 @@ FAILURES = {name: value for name, value in vars(failure).items() if isinstance(v
 
 
 def test_reasons_are_unique_words() -> None:
-    reasons = [kind.reason for kind in FAILURES.values()]
+    # Such as CLUSTER_UNKNOWN_503: the same failure with another status.
+    reasons = [kind.reason for name, kind in FAILURES.items() if not name.endswith(f"_{kind.status}")]
     assert len(set(reasons)) == len(reasons)
     assert all(reason.replace("_", "").isalnum() and reason == reason.lower() for reason in reasons)
 
