@@ -27,9 +27,8 @@ class PolicySettings(Block, kw_only=True):
     allow_methods: Annotated[list[str], own("")] = msgspec.field(default_factory=lambda: ["GET", "HEAD", "POST"])
     allow_headers: Annotated[list[str], own("request headers in addition to those that are always allowed")] = []
     expose_headers: Annotated[list[str], own("response headers that pages may read")] = []
-    max_age: Annotated[
-        Duration | None, own("how long a browser remembers the answer to a preflight request; null: up to the browser")
-    ] = 600.0
+    max_age: Annotated[Duration, own("how long a browser remembers the answer to a preflight request")] = 600.0
+    without_max_age: Annotated[bool, own("instead of `max_age`: up to the browser")] = False
     allow_credentials: Annotated[bool, own("cookies and the like; not with the origin `*`")] = False
     forward_other_preflights: Annotated[
         bool, own("preflight requests of other origins go to the upstream, instead of 403")
@@ -71,7 +70,7 @@ class Policy:
         self._methods = ", ".join(settings.allow_methods)
         self._headers = ", ".join(settings.allow_headers)
         self._exposed = ", ".join(settings.expose_headers)
-        self._max_age = "" if settings.max_age is None else str(int(settings.max_age))
+        self._max_age = "" if settings.without_max_age else str(int(settings.max_age))
         self._forwards = settings.forward_other_preflights
         for i, method in enumerate(settings.allow_methods):
             is_method = is_token(to_bytes(method))

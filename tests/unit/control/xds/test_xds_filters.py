@@ -290,10 +290,11 @@ def test_what_is_not_supported_is_rejected_with_its_path(name: str, value: dict[
 
 def test_filters_in_python() -> None:
     name = "pymosn.python.v1.Filter"
-    view, report = view_of(name, {"class": "msgspec.json:Decoder", "config": {"a": [1, "b"]}})
+    view, report = view_of(name, {"class": "msgspec.json:Decoder", "config": {"a": [1, 1.5, "b"]}})
     made = convert_http_filter(view)
     assert made is not None
-    assert (made.type, made.config, faults(report)) == ("msgspec.json:Decoder", {"a": [1.0, "b"]}, [])
+    assert (made.type, made.config, faults(report)) == ("msgspec.json:Decoder", {"a": [1, 1.5, "b"]}, [])
+    assert type(made.config["a"][0]) is int
     for value, text in (
         ({}, "needs either class or name"),
         ({"class": "a:B", "name": "c"}, "needs either class or name"),

@@ -154,7 +154,7 @@ def cors_policy(view: View) -> RouteSettings:
             "allow_methods": _names(view.value("allow_methods")),
             "allow_headers": _names(view.value("allow_headers")),
             "expose_headers": _names(view.value("expose_headers")),
-            "max_age": f"{age}s" if age else None,
+            **({"max_age": f"{age}s"} if age else {"without_max_age": True}),
             "allow_credentials": bool(view.wrapped("allow_credentials")),
             "forward_other_preflights": forwards is None or forwards,
         }

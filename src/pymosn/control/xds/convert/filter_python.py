@@ -20,7 +20,7 @@ def python_filter(view: View) -> StreamFilter | None:
         class_, name = view.value("class"), view.value("name")
         config: dict[str, Any] = {}
         if view.has("config"):
-            config = json_format.MessageToDict(view.value("config"))
+            config = _with_integers(json_format.MessageToDict(view.value("config")))
         if bool(class_) is bool(name):
             view.fault("", "needs either class or name")
         elif class_:
@@ -30,3 +30,12 @@ def python_filter(view: View) -> StreamFilter | None:
         elif name not in installed(FILTERS):
             view.fault("name", f"no installed package offers a stream filter {name!r}")
         return StreamFilter(type=class_ or name, config=config)
+
+
+def _with_integers(value: Any) -> Any:
+    """A JSON value whose numbers are all floats, as in a Struct: those without a fraction become integers."""
+    if isinstance(value, dict):
+        return {key: _with_integers(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_integers(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
