@@ -1,7 +1,8 @@
-"""The `pymosn` command; also `python -m pymosn`."""
+"""The commands `pymosn`, also `python -m pymosn`, and `pymosn-envoy`."""
 
 import os
 import signal
+import sys
 from types import FrameType
 
 
@@ -21,6 +22,12 @@ def run() -> None:
 
     signal.signal(signal.SIGINT, before)
     run_command()
+
+
+def run_envoy() -> None:
+    """Runs the command `envoy`: for programs that start Envoy and pass nothing but its flags."""
+    sys.argv.insert(1, "envoy")
+    run()
 
 
 def _exit(number: int, frame: FrameType | None) -> None:

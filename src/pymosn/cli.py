@@ -15,6 +15,8 @@ from pymosn.kit.certs import certs
 from pymosn.kit.commands import COMMANDS, fail, json_text
 from pymosn.observe.process_log import CEILINGS
 from pymosn.server import standard_streams
+from pymosn.server.envoy_flags import Flags, envoy_flags, warnings_of
+from pymosn.server.envoy_source import OVERLAY, EnvoySource, discard_folder, own_folder
 from pymosn.server.run_options import BAD_CONFIGURATION, OTHER_FAULT, ConfigSource, RunOptions, StartError
 from pymosn.server.shutdown import LATER_SIGNALS
 from pymosn.server.tls_files import check_tls_files
@@ -61,7 +63,7 @@ def main() -> None:
 
 
 def run_command() -> None:
-    """The `pymosn` program. If its output cannot be written, all commands but `start` fail."""
+    """The `pymosn` program. If its output cannot be written, all commands but those that serve fail."""
     outputs = standard_streams.secure()
     code: int | str | None = 0
     try:
@@ -70,7 +72,7 @@ def run_command() -> None:
         code = end.code
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    if not code and sys.argv[1:2] != ["start"] and any(output.is_lost for output in outputs):
+    if not code and sys.argv[1:2] not in (["start"], ["envoy"]) and any(output.is_lost for output in outputs):
         code = OTHER_FAULT
     sys.exit(code)
 
@@ -130,12 +132,60 @@ def start(path: str | None, workers: int | None, strict: bool, log_level: str | 
 
     Without a configuration, runs MOSN's two-hop HTTP example with a small demo upstream.
     """
-    # Log rotation and reloads may come at any time; the supervisor unblocks them when it can handle them.
-    signal.pthread_sigmask(signal.SIG_BLOCK, LATER_SIGNALS)
+    _block_signals()
     for name, value in mosn_flags.items():
         if value:
             click.echo(f"pymosn: warning: --{name.replace('_', '-')} has no effect in this version", err=True)
-    source = ConfigSource(path, strict)
+    _run(ConfigSource(path, strict), workers, log_level)
+
+
+@main.command(name="envoy")
+@envoy_flags
+def run_bootstrap(
+    path: str | None,
+    overlay: str,
+    mode: str,
+    concurrency: int | None,
+    drain_strategy: str,
+    show_version: bool,
+    **flags: Any,
+) -> None:
+    """Run a bootstrap of Envoy, with Envoy's flags, for Istio's agent and other programs that start Envoy.
+
+    The command `pymosn-envoy` is the same, for those that pass nothing but flags.
+    """
+    if show_version:
+        click.echo(f"pymosn-envoy  version: {VERSION} ({build()})")
+        return
+    if path is None and not overlay:
+        raise click.UsageError("at least one of --config-path and --config-yaml is required")
+    names = Flags._fields
+    for text in warnings_of({key: value for key, value in flags.items() if key not in names}, drain_strategy):
+        click.echo(f"pymosn: warning: {text}", err=True)
+    given = Flags(workers=concurrency, **{key: value for key, value in flags.items() if key in names})
+    folder = own_folder(path)
+    try:
+        source = EnvoySource(path=path or OVERLAY, overlay=overlay, flags=given, folder=folder)
+        if mode == "serve":
+            _block_signals()
+            _run(source, None, "off" if given.log_level == "off" else None)
+            return
+        loaded = source.load()
+        _print_faults(loaded.faults)
+        if loaded.config is None:
+            sys.exit(BAD_CONFIGURATION)
+        click.echo(f"configuration '{source.name}' OK")
+    finally:
+        discard_folder(folder)
+
+
+def _block_signals() -> None:
+    """Log rotation and reloads may come at any time; the supervisor unblocks them when it can handle them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, LATER_SIGNALS)
+
+
+def _run(source: ConfigSource, workers: int | None, log_level: str | None) -> None:
+    """Runs the proxy in the foreground."""
     loaded = source.load()
     _print_faults(loaded.faults)
     if loaded.config is None:

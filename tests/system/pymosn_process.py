@@ -24,12 +24,14 @@ PATIENCE = 40.0
 
 
 class Pymosn:
-    """A running `pymosn start`. Its output is kept line by line."""
+    """A running `pymosn start`, or another `verb` that serves. Its output is kept line by line."""
 
-    def __init__(self, arguments: list[str], directory: Path, environment: dict[str, str], before: str = "") -> None:
+    def __init__(
+        self, arguments: list[str], directory: Path, environment: dict[str, str], before: str = "", verb: str = "start"
+    ) -> None:
         """`before`: a shell command, such as `ulimit -n 100`, that the process runs before it becomes pymosn."""
         limit = ["sh", "-c", f'{before} && exec "$0" "$@"'] if before else []
-        command = [*limit, sys.executable, "-m", "pymosn", "start", *arguments]
+        command = [*limit, sys.executable, "-m", "pymosn", verb, *arguments]
         self._run(command, directory, {**worker_environment(os.environ), **environment})
 
     def _run(self, command: list[str], directory: Path, environment: dict[str, str]) -> None:

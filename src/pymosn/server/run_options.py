@@ -58,12 +58,12 @@ class ConfigSource(msgspec.Struct, frozen=True):
         """Like `load`, without a limit of time: a file may be on a network mount that hangs."""
         filters = installed(FILTERS)
         if self.path is not None:
-            return _with_bootstrap(load_file(self.path, strict=self.strict, stream_filters=filters, pipe=self.pipe))
+            return with_bootstrap(load_file(self.path, strict=self.strict, stream_filters=filters, pipe=self.pipe))
         # Its `base_dir` is the current directory, so that `logs/` is created there and not next to it.
         return load_text(DEFAULT_CONFIG, DEFAULT_NAME, strict=self.strict, stream_filters=filters, config_dir="./conf")
 
 
-def _with_bootstrap(loaded: Loaded) -> Loaded:
+def with_bootstrap(loaded: Loaded) -> Loaded:
     """With the faults of the sections of xDS."""
     if loaded.config is None:
         return loaded

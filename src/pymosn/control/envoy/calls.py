@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from pymosn.control.access import Power
 from pymosn.control.envoy import statuses
+from pymosn.control.envoy.bootstrap_file import LEVELS
 from pymosn.control.envoy.facts import STATIC
 from pymosn.control.envoy.queries import NotFoundError, QueryError
 from pymosn.control.envoy.state import server_state
@@ -23,16 +24,7 @@ from pymosn.control.plane import RUNNING, ControlPlane
 from pymosn.control.xds.types import CLUSTER
 from pymosn.observe.totals import sum_of, with_global
 
-#: Envoy's levels -> ours.
-_LEVELS: Final = {
-    "trace": "TRACE",
-    "debug": "DEBUG",
-    "info": "INFO",
-    "warning": "WARN",
-    "warn": "WARN",
-    "error": "ERROR",
-    "critical": "FATAL",
-}
+#: Our levels -> Envoy's.
 _NAMES: Final = {
     "TRACE": "trace",
     "DEBUG": "debug",
@@ -196,10 +188,10 @@ async def _logging(plane: ControlPlane, request: Request) -> Response:
     for path, level in wanted.items():
         if path not in plane.log_levels():
             return PlainTextResponse(f"error: there is no logger {path!r}; known: {known}\n", 400)
-        if level not in _LEVELS:
-            return PlainTextResponse(f"error: unknown level {level!r}; one of {', '.join(_LEVELS)}\n", 400)
+        if level not in LEVELS:
+            return PlainTextResponse(f"error: unknown level {level!r}; one of {', '.join(LEVELS)}\n", 400)
     for path, level in wanted.items():
-        await plane.set_log_level(path, _LEVELS[level])
+        await plane.set_log_level(path, LEVELS[level])
     lines = [f"  {path}: {_NAMES.get(level, level.lower())}\n" for path, level in plane.log_levels().items()]
     return PlainTextResponse("active loggers:\n" + "".join(lines))
 

@@ -1,4 +1,4 @@
-"""What the supervisor's state of xDS tells Envoy's views."""
+"""The state of xDS in the supervisor, as Envoy's views need it."""
 
 from __future__ import annotations
 
