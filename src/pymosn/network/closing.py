@@ -12,7 +12,7 @@ from typing import Final
 SO_ATTACH_FILTER: Final = 26
 #: Drops segments with the flag SYN, in byte 13 of the TCP header, and keeps all others.
 NO_SYN: Final = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
-# In memory for good, since the kernel gets its address: compiled, a local variable is freed after its last use, before the call.
+# In memory for good: compiled, a local variable is freed after its last use, before the call in which the kernel reads it.
 _PROGRAM: Final = ctypes.create_string_buffer(b"".join([struct.pack("HBBI", *step) for step in NO_SYN]))
 
 
