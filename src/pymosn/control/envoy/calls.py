@@ -16,7 +16,7 @@ from pymosn.control.access import Power
 from pymosn.control.envoy import statuses
 from pymosn.control.envoy.bootstrap_file import LEVELS
 from pymosn.control.envoy.facts import STATIC
-from pymosn.control.envoy.queries import NotFoundError, QueryError
+from pymosn.control.envoy.queries import NotFoundError, QueryError, with_names
 from pymosn.control.envoy.state import server_state
 from pymosn.control.envoy.stats import Process, Stat, as_json, as_lines, as_prometheus, envoy_stats, selected
 from pymosn.control.handlers import Call, Handler, get, json_response, log_call
@@ -147,15 +147,16 @@ async def _config_dump(plane: ControlPlane, request: Request) -> Response:
 
 
 async def _clusters(plane: ControlPlane, request: Request) -> Response:
-    """The live clusters with their hosts; `?format=json`."""
+    """The live clusters with their hosts; `?format=json`, `?filter=` (a regular expression) for some of them."""
     views = await plane.live_clusters()
+    pattern = request.query_params.get("filter", "")
     clusters = {cluster.name: cluster for cluster in plane.current().cluster_manager.clusters}
 
     def shown() -> Any:
         resources = plane.facts().resources
         added = {one.name for one in resources if one.type_url == CLUSTER and one.stage != STATIC}
         write = statuses.clusters_json if request.query_params.get("format") == "json" else statuses.clusters_text
-        return write(views, clusters, added)
+        return write(with_names(views, pattern), clusters, added)
 
     return await _answered(shown)
 
@@ -197,12 +198,10 @@ async def _logging(plane: ControlPlane, request: Request) -> Response:
 
 
 async def _drain_listeners(plane: ControlPlane, request: Request) -> Response:
-    """`?graceful`: clients are asked to go first; `&skip_exit`: the listeners stay open. `?inboundonly`."""
+    """`?graceful`: clients are asked to go first; `?skip_exit`: the listeners are never closed. `?inboundonly`."""
     query = request.query_params
-    is_graceful = "graceful" in query
-    if "skip_exit" in query and not is_graceful:
-        return PlainTextResponse("skip_exit requires graceful\n", 400)
-    plane.drain_listeners("inboundonly" in query, is_graceful, "skip_exit" in query)
+    stays = "skip_exit" in query
+    plane.drain_listeners("inboundonly" in query, stays or "graceful" in query, stays)
     return PlainTextResponse("OK\n")
 
 

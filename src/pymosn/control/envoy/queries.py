@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pymosn.control.plane import ClusterView
 from pymosn.core.regex import PatternError, compiled
 
 Json = dict[str, Any]
@@ -57,6 +58,17 @@ def selected(configs: list[Json], resource: str = "", mask: str = "", name_regex
     if not found and configs and not resource:
         raise QueryError(f"FieldMask {mask} could not be successfully used: no config has such a field")
     return found
+
+
+def with_names(clusters: list[ClusterView], pattern: str) -> list[ClusterView]:
+    """The clusters of which a part of the name matches a regular expression. QueryError."""
+    if not pattern:
+        return clusters
+    try:
+        regex = compiled(pattern)
+    except PatternError as error:
+        raise QueryError(f"Invalid re2 regex: {error}") from None
+    return [cluster for cluster in clusters if regex.search(cluster["name"].encode()) is not None]
 
 
 def _of(configs: list[Json], resource: str) -> list[Json]:

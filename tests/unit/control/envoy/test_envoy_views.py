@@ -154,6 +154,8 @@ def test_clusters_as_text_and_json(client: AsgiClient) -> None:
     assert "c::10.0.0.1:80::health_flags::/failed_active_hc" in lines
     assert "c::10.0.0.2:80::health_flags::/failed_active_hc/failed_outlier_check" in lines
     assert "c::10.0.0.1:80::rq_total::9" in lines
+    assert {line.partition("::")[0] for line in client.get("/clusters?filter=^cl").text.splitlines()} == {"clientCluster"}
+    assert client.get("/clusters?filter=(").status == 400
     found = json_format.ParseDict(client.get("/clusters?format=json").json(), clusters_pb2.Clusters())
     first = found.cluster_statuses[0]
     assert (first.name, found.cluster_statuses[1].added_via_api) == ("c", True)
@@ -258,6 +260,7 @@ def test_states(client: AsgiClient, plane: EnvoyPlane, change: Any, state: str, 
         ("", (False, False, False)),
         ("?graceful", (False, True, False)),
         ("?graceful&skip_exit", (False, True, True)),
+        ("?skip_exit", (False, True, True)),
         ("?inboundonly&graceful", (True, True, False)),
         ("?inboundonly", (True, False, False)),
     ],
@@ -268,7 +271,6 @@ def test_draining(client: AsgiClient, plane: EnvoyPlane, query: str, drain: tupl
 
 
 def test_changes_are_posts(client: AsgiClient, plane: EnvoyPlane) -> None:
-    assert client.post("/drain_listeners?skip_exit").status == 400
     for path in ("/drain_listeners", "/healthcheck/fail", "/healthcheck/ok", "/quitquitquit", "/logging"):
         assert client.get(path).status == 405
     assert plane.drains == []
