@@ -7,11 +7,14 @@ import pytest
 from tests.kit.xds_messages import message_of, view_of
 
 from pymosn.config.schema.network_filters import PythonFilter
-from pymosn.control.xds.convert.filters import LEFT_OUT, READERS, ROUTE_READERS, convert_http_filter
-from pymosn.control.xds.convert.messages import MODULES
+from pymosn.config.typed import typed
+from pymosn.control.xds.convert.filters import DISABLED, LEFT_OUT, READERS, ROUTE_READERS, convert_http_filter
+from pymosn.control.xds.convert.messages import MODULES, load_types
 from pymosn.control.xds.convert.network_filters import READERS as NETWORK_READERS
 from pymosn.control.xds.convert.network_filters import convert_network_filter
+from pymosn.control.xds.convert.route_filters import filter_settings
 from pymosn.control.xds.convert.view import Report, View
+from pymosn.filters.stream.shipped import spec_of
 
 HTTP = "envoy.extensions.filters.http."
 NETWORK = "envoy.extensions.filters.network."
@@ -216,6 +219,37 @@ def test_settings_of_routes() -> None:
     assert route("fault.v3.HTTPFault", {"abort": {"http_status": 418, "percentage": {"numerator": 1}}})[0] == "fault"
     assert route("buffer.v3.BufferPerRoute", {"disabled": True})[1] == {"max_entity_size": 0}
     assert route("local_ratelimit.v3.LocalRateLimit", {"stat_prefix": "x"})[1] == {"unlimited": True}
+
+
+def of_table(configs: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What becomes of `typed_per_filter_config`."""
+    view, report = view_of("envoy.config.route.v3.RouteConfiguration", {"name": "r", "typed_per_filter_config": configs})
+    with view:
+        view.value("name")
+        made = filter_settings(view, "typed_per_filter_config")
+    return made, faults(report)
+
+
+def test_filters_are_disabled_by_their_usual_names() -> None:
+    disabled = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
+    for name, settings in DISABLED.items():
+        assert of_table({name: disabled}) == ({settings.name: settings.value}, [])
+        route = spec_of(settings.name).route
+        assert route is not None
+        route.make(typed(settings.value, route.settings))
+    path = "typed_per_filter_config[mine].disabled"
+    assert of_table({"mine": disabled}) == ({}, [f"{path}: this filter cannot be disabled for a route"])
+
+
+def test_settings_of_routes_in_a_typed_struct() -> None:
+    value = {"stat_prefix": "x", "token_bucket": {"max_tokens": 4, "fill_interval": "60s"}}
+    value |= {"filter_enabled": ALWAYS, "filter_enforced": ALWAYS}
+    wrapped = {"@type": "type.googleapis.com/udpa.type.v1.TypedStruct", "value": value}
+    wrapped["type_url"] = f"type.googleapis.com/{HTTP}local_ratelimit.v3.LocalRateLimit"
+    load_types(wrapped)
+    made, found = of_table({"envoy.filters.http.local_ratelimit": wrapped})
+    assert found == []
+    assert (made["local_rate_limit"]["requests"], made["local_rate_limit"]["burst"]) == (1, 4)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Final
 from pymosn.config.schema import StreamFilter
 from pymosn.control.xds.convert import filter_access, filter_content, filter_traffic
 from pymosn.control.xds.convert.filter_python import python_filter
-from pymosn.control.xds.convert.route_settings import SettingsReader
+from pymosn.control.xds.convert.route_settings import RouteSettings, SettingsReader
 from pymosn.control.xds.convert.view import View
 
 #: The stream filter for a message; None if it needs none.
@@ -72,6 +72,16 @@ ROUTE_READERS: Final[Mapping[str, SettingsReader]] = {
     _HTTP + "jwt_authn.v3.PerRouteConfig": filter_access.route_jwt,
     _HTTP + "local_ratelimit.v3.LocalRateLimit": filter_traffic.route_local_rate_limit,
     _HTTP + "rbac.v3.RBACPerRoute": filter_access.route_rbac,
+}
+#: The usual name of a filter -> settings of a route with which it has no effect.
+DISABLED: Final[Mapping[str, RouteSettings]] = {
+    "envoy.filters.http.buffer": RouteSettings("payload_limit", {"max_entity_size": 0}),
+    "envoy.filters.http.cors": RouteSettings("cors", {"enabled": False}),
+    "envoy.filters.http.ext_authz": RouteSettings("external_authz", {"disabled": True}),
+    "envoy.filters.http.fault": RouteSettings("fault", {}),
+    "envoy.filters.http.jwt_authn": RouteSettings("jwt_authn", {"disabled": True}),
+    "envoy.filters.http.local_ratelimit": RouteSettings("local_rate_limit", {"unlimited": True}),
+    "envoy.filters.http.rbac": RouteSettings("rbac", {}),
 }
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from pymosn.control.xds.convert.filters import DISABLED
 from pymosn.control.xds.convert.filters import ROUTE_READERS as READERS
-from pymosn.control.xds.convert.messages import type_of
+from pymosn.control.xds.convert.messages import UnknownTypeError, packed_type
 from pymosn.control.xds.convert.route_settings import RouteSettings, SettingsReader
 from pymosn.control.xds.convert.view import View
 
@@ -20,19 +21,29 @@ def filter_settings(view: View, name: str, readers: Mapping[str, SettingsReader]
     """The `per_filter_config` for a map `name` from names of filters to their settings as `Any`."""
     made: dict[str, Any] = {}
     for key, packed in sorted(view.table(name).items()):
-        settings = _settings(view, packed, f"{name}[{key}]", readers)
+        settings = _settings(view, packed, f"{name}[{key}]", readers, disabled=DISABLED.get(key))
         if settings is not None:
             made[settings.name] = settings.value
     return made
 
 
 def _settings(
-    view: View, packed: Any, name: str, readers: Mapping[str, SettingsReader], is_optional: bool = False
+    view: View,
+    packed: Any,
+    name: str,
+    readers: Mapping[str, SettingsReader],
+    is_optional: bool = False,
+    disabled: RouteSettings | None = None,
 ) -> RouteSettings | None:
-    kind = type_of(packed.type_url)
+    """`disabled`: settings with which the filter has no effect; None if it cannot be disabled."""
+    try:
+        kind = packed_type(packed)
+    except UnknownTypeError as error:
+        view.fault(name, str(error))
+        return None
     if kind == FILTER_CONFIG:
         wrapper = view.unpacked(packed, name)
-        return None if wrapper is None else _wrapped(wrapper, readers)
+        return None if wrapper is None else _wrapped(wrapper, readers, disabled)
     reader = readers.get(kind)
     if reader is None:
         if is_optional and not any(word in kind.lower() for word in _GUARDS):
@@ -44,11 +55,15 @@ def _settings(
     return None if inner is None else reader(inner)
 
 
-def _wrapped(view: View, readers: Mapping[str, SettingsReader]) -> RouteSettings | None:
+def _wrapped(view: View, readers: Mapping[str, SettingsReader], disabled: RouteSettings | None) -> RouteSettings | None:
     with view:
         is_optional = view.value("is_optional")
         if view.value("disabled"):
-            view.fault("disabled", "a filter cannot be disabled for a route")
+            if disabled is None:
+                view.fault("disabled", "this filter cannot be disabled for a route")
+            elif view.has("config"):
+                view.fault("config", "not valid together with disabled")
+            return disabled
         if not view.has("config"):
             return None
         return _settings(view, view.value("config"), "config", readers, is_optional)
