@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
-from tests.kit import Start
+from tests.kit import GET, Start
 from tests.kit.h2_end import Stream
 from tests.kit.h2_peers import H2Client, H2Upstream, h2_client, h2_upstream, request
 from tests.kit.talk import Talk
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
+from pymosn.api.stream_filter import FilterContext
 from pymosn.core.failure import CONNECT_REFUSED
-from pymosn.core.log import WARN
+from pymosn.core.log import WARN, Log
+from pymosn.filters.stream.grpc_call import CallError, call
 from pymosn.protocol.http2 import frames
+from pymosn.proxy.cluster_client import ClusterClients
 from pymosn.routing.actions import Forward, ForwardOptions, RetryPolicy
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.retries import conditions_of
@@ -273,3 +276,47 @@ def test_a_client_that_leaves_gets_no_trailers(start: Start) -> None:
     upstream.settle()
     assert (stream.trailers, got.code) == (None, frames.CANCEL)
     assert talk.reasons() == ["client_gone"]
+
+
+class Calls(StreamFilter):
+    """Calls a service by gRPC before each request."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+
+    async def on_request(self, exchange: Exchange) -> Reply:
+        try:
+            answer = await call(self.clusters["other"], "/pkg.Echo/Say", b"hi", 5.0, "say.example", [("x-key", "k")])
+        except CallError as error:
+            return Reply(503, str(error))
+        return Reply(200, answer)
+
+
+@pytest.mark.parametrize(
+    ("trailers", "body", "expected"),
+    [
+        ([(b"grpc-status", b"0")], MESSAGE, b"hi"),
+        ([(b"grpc-status", b"7"), (b"grpc-message", b"no%20way")], b"", b"gRPC status 7: no way"),
+        ([(b"x-end", b"1")], MESSAGE, b"no gRPC status"),
+        ([(b"grpc-status", b"0")], MESSAGE * 2, b"2 messages in the response, expected one"),
+        ([(b"grpc-status", b"0")], MESSAGE[:-1], b"0 messages in the response, expected one"),
+    ],
+)
+def test_a_filter_calls_a_service(start: Start, trailers: list[tuple[bytes, bytes]], body: bytes, expected: bytes) -> None:
+    filter_ = Calls()
+    talk = start(filters={"calls": filter_})
+    filter_.context = FilterContext("calls", Log(), ClusterClients(talk.runtime))
+    client = talk.connect()
+    client.sends(GET)
+    upstream = h2_upstream(talk.expect_dial("10.0.1.1:80"))
+    stream = upstream.takes_stream()
+    assert (stream.fields[b":path"], stream.fields[b":authority"], stream.data) == (
+        b"/pkg.Echo/Say",
+        b"say.example",
+        MESSAGE,
+    )
+    assert (stream.fields[b"te"], stream.fields[b"x-key"]) == (b"trailers", b"k")
+    assert stream.fields[b"grpc-timeout"].endswith(b"u")
+    upstream.responds(stream, 200, HEAD, body, end=False)
+    upstream.sends_trailers(stream, trailers)
+    assert client.takes().partition(b"\r\n\r\n")[2] == expected
