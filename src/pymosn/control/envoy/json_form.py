@@ -19,6 +19,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from udpa.annotations import sensitive_pb2
 
+from pymosn.control.xds.convert.messages import MODULES
 from pymosn.core.redaction import redacted_text
 from pymosn.core.secrets import is_credential
 
@@ -71,9 +72,16 @@ def _field(field: FieldDescriptor, value: Any, hidden: bool, depth: int) -> Any:
     if kind is not None and kind.GetOptions().map_entry:
         item = kind.fields_by_name["value"]
         return {_key(key): _value(item, value[key], hidden, depth) for key in sorted(value)}
+    if field.is_repeated and kind is not None and _is_own_entry(kind):
+        return {item.key: item.value for item in value}
     if field.is_repeated:
         return [_value(field, item, hidden, depth) for item in value]
     return _value(field, value, hidden, depth)
+
+
+def _is_own_entry(kind: Descriptor) -> bool:
+    """Whether it is an entry of a map in one of `convert/own_types.py`, which are repeated messages on the wire."""
+    return bool(kind.file.name.startswith("pymosn/")) and bool(kind.name.endswith("Entry"))
 
 
 def _key(key: Any) -> str:
@@ -133,8 +141,10 @@ def _is_sensitive(field: FieldDescriptor) -> bool:
 
 @lru_cache(4096)
 def message_type(name: str) -> type[Message] | None:
-    """The class of a message of xds-protos or a well-known one, which is imported now; None if there is none."""
+    """The class of a message of xds-protos, of ours, or a well-known one, imported now; None if there is none."""
     found = _loaded(name)
+    if found is None and name in MODULES:
+        found = getattr(import_module(MODULES[name]), name.rpartition(".")[2])
     package, _, _ = name.rpartition(".")
     if found is None and _PACKAGE.fullmatch(package):
         try:

@@ -56,7 +56,7 @@ def test_types_inside_types_are_unpacked_and_loaded_when_they_are_needed() -> No
 def test_an_unknown_type_and_a_damaged_message_are_shown_as_base64() -> None:
     from envoy.config.core.v3.extension_pb2 import TypedExtensionConfig
 
-    for url, body in (("type.googleapis.com/stats.PluginConfig", b"\x30\x01"), (CLUSTER, b"\xff")):
+    for url, body in (("type.googleapis.com/some.other.Config", b"\x30\x01"), (CLUSTER, b"\xff")):
         message = TypedExtensionConfig(name="a", typed_config=any_pb2.Any(type_url=url, value=body))
         assert message_form(message)["typed_config"] == {"@type": url, "value": base64.b64encode(body).decode()}
 
@@ -66,6 +66,12 @@ def test_an_unknown_type_and_a_damaged_message_are_shown_as_base64() -> None:
 )
 def test_names_of_types_import_nothing_else(name: str) -> None:
     assert message_type(name) is None
+
+
+def test_types_of_istio_are_shown_as_istio_writes_them() -> None:
+    body = base64.b64decode("QiYKFAoEaG9zdBIMcmVxdWVzdC5ob3N0Eg5yZXF1ZXN0c190b3RhbA==")  # received from istiod 1.31
+    metrics = [{"dimensions": {"host": "request.host"}, "name": "requests_total"}]
+    assert packed_form("stats.PluginConfig", body) == {"@type": PREFIX + "stats.PluginConfig", "metrics": metrics}
 
 
 def test_structs_of_types_that_are_not_here_keep_their_content() -> None:
