@@ -2,7 +2,9 @@
 
 import http.client
 import json
+import os
 import re
+import signal
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -71,8 +73,8 @@ class Agent:
         self.control = XdsServer(f"unix:{proxy}/XDS")
         self.process: Pymosn | None = None
 
-    def start(self) -> Pymosn:
-        self.process = Pymosn(FLAGS, self.folder, {}, verb="envoy")
+    def start(self, *flags: str) -> Pymosn:
+        self.process = Pymosn([*FLAGS, *flags], self.folder, {}, verb="envoy")
         return self.process
 
     def end(self) -> None:
@@ -94,6 +96,10 @@ class Agent:
         status, text = self.ask(f"/stats?usedonly&filter={quote(pattern)}")
         assert status == 200
         return {name: int(value) for name, value in (line.split(": ") for line in text.splitlines())}
+
+    def running(self) -> list[dict[str, Any]]:
+        """The workers that serve."""
+        return [one for one in json.loads(self.ask("/api/v1/workers")[1]) if one["state"] == "running"]
 
     def is_ready(self) -> bool:
         """The rules of the agent's probe."""
@@ -232,3 +238,23 @@ def test_a_failing_health_check_is_undone(agent: Agent, upstream: Upstream) -> N
     assert agent.ask("/healthcheck/ok", "POST") == (200, "OK\n")
     assert eventually(lambda: not last_of(agent.inbound))
     assert agent.is_ready()
+
+
+def test_after_the_drain_time_the_listeners_are_closed_also_those_that_came_later(agent: Agent, upstream: Upstream) -> None:
+    agent.control.set(cluster("out", upstream.port), listener("in", agent.inbound, "out"))
+    agent.control.start()
+    proxy = agent.start("--drain-time-s", "0.5")
+    proxy.wait_for(READY)
+    assert eventually(lambda: agent.ask("/a", port=agent.inbound)[0] == 200)
+    (worker,) = proxy.worker_pids()
+    assert agent.ask("/drain_listeners?graceful", "POST") == (200, "OK\n")
+    proxy.wait_for("drained; the listeners are closed")
+    assert eventually(lambda: agent.ask("/a", port=agent.inbound) == (0, ""))
+    agent.control.set(listener("later", agent.outbound, "out"))
+    assert eventually(lambda: "later::" in agent.ask("/listeners")[1])
+    assert eventually(lambda: agent.ask("/a", port=agent.outbound) == (0, ""))
+    # A worker that is replaced does not open them again.
+    os.kill(worker, signal.SIGKILL)
+    assert eventually(lambda: [one["pid"] for one in agent.running()] not in ([], [worker]))
+    assert agent.ask("/a", port=agent.inbound) == (0, "")
+    assert proxy.process.poll() is None
