@@ -1,5 +1,7 @@
 """Envoy's admin API: what istioctl and Istio's agent read from it."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -293,3 +295,21 @@ def test_levels_of_logs(client: AsgiClient, plane: EnvoyPlane) -> None:
         answer = client.post(f"/logging?{query}")
         assert (answer.status, answer.text.startswith("error: ")) == (400, True)
     assert plane.levels == {PATH: "DEBUG"}
+
+
+def test_without_the_extra_a_dump_is_not_available(client: AsgiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pymosn.control.envoy.calls.find_spec", lambda name: None)
+    answer = client.get("/config_dump")
+    assert (answer.status, "pip install 'pymosn[xds]'" in answer.text) == (501, True)
+    assert client.get("/clusters?format=json").status == 200
+    assert client.get("/stats").status == 200
+
+
+def test_the_messages_of_xds_are_imported_only_for_a_dump() -> None:
+    """They take tens of megabytes, and a process without xDS must start without the extra."""
+    code = (
+        "import sys, pymosn.cli, pymosn.server.supervisor\n"
+        "print([name for name in sys.modules if name.partition('.')[0] in ('google', 'envoy', 'grpc', 'udpa')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "[]\n"
