@@ -165,9 +165,10 @@ def decode(data: bytes, parts: Parts) -> PackedConfig:
 
 def only_hosts_differ(before: PackedConfig, after: PackedConfig) -> bool:
     """Whether two configurations differ in nothing but hosts of clusters."""
-    if before.clusters.keys() != after.clusters.keys() or any(
-        packed.head != before.clusters[name].head for name, packed in after.clusters.items()
-    ):
+    if before.clusters.keys() != after.clusters.keys():
+        return False
+    changed = [(old, new) for name, new in after.clusters.items() if (old := before.clusters[name]) is not new]
+    if any(old.head != new.head for old, new in changed):
         return False
     others = (after.tables, after.reach, after.sources, after.material, after.rest)
     return others == (before.tables, before.reach, before.sources, before.material, before.rest)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final
 
 from pymosn.assembly.clusters import tls_match_of
 from pymosn.assembly.tls import Resolve, client_settings
 from pymosn.config.schema import Cluster, Host, MosnConfig
-from pymosn.config.schema.cluster import HealthCheck
+from pymosn.config.schema.cluster import ClusterManager, HealthCheck
 from pymosn.config.tls_contexts import cluster_tls
 from pymosn.control.probe import Probe, Prober, TlsProbe, UnexpectedAnswer, http_settings
 from pymosn.control.service import Service
@@ -39,6 +39,8 @@ MAX_PROBES: Final = 500
 #: Seconds for which changes are collected into one report, and the maximum number of hosts in one.
 REPORT_PAUSE: Final = 0.02
 MAX_REPORTED: Final = 200
+
+_NO_TLS: Final[Mapping[str, TlsProbe]] = {}
 
 
 class HostState:
@@ -69,6 +71,7 @@ class HealthChecks(Service):
     """
 
     name = "health checks"
+    follows_hosts = True
 
     def __init__(
         self,
@@ -91,8 +94,11 @@ class HealthChecks(Service):
         self._find = find
         self._sleep = sleep
         self._chance = chance
-        self._checks: dict[Key, HealthCheck] = {}
-        self._tls: dict[Key, TlsProbe] = {}
+        # The clusters that are checked, by name; their checks and probes by address; and the name of their counters.
+        self._clusters: dict[str, Cluster] = {}
+        self._checks: dict[str, dict[str, HealthCheck]] = {}
+        self._tls: dict[str, dict[str, TlsProbe]] = {}
+        self._services: dict[str, str] = {}
         # The PROXY protocol header of checks, by cluster.
         self._prefaces: dict[str, bytes] = {}
         self._states: dict[Key, HostState] = {}
@@ -105,38 +111,66 @@ class HealthChecks(Service):
         self._report: asyncio.TimerHandle | None = None
 
     def follow(self, config: MosnConfig) -> None:
-        """Checks exactly the hosts of `config` from now on; hosts that remain keep their state."""
-        wanted: dict[Key, HealthCheck] = {}
-        self._tls = {}
-        self._prefaces = {}
-        for cluster in config.cluster_manager.clusters:
-            check = active_check(cluster)
-            if check is None:
-                continue
+        """Checks exactly the hosts of `config` from now on; hosts that remain keep their state.
+
+        Clusters are compared by identity, so that a change costs what it changes. Those with TLS are always prepared again,
+        because the files that they name may have changed.
+        """
+        manager = config.cluster_manager
+        wanted = {cluster.name: cluster for cluster in manager.clusters if active_check(cluster) is not None}
+        changed = [name for name in self._clusters if name not in wanted]
+        for name, cluster in wanted.items():
+            if self._clusters.get(name) is not cluster or cluster.tls_matches or cluster_tls(cluster, manager) is not None:
+                changed.append(name)
+        if not changed:
+            return
+        self._prober.forget()
+        for name in changed:
+            self._replace(name, wanted.get(name), manager)
+        services = {self._services[name] for name in changed if name in self._services}
+        for name in changed:
+            if name in wanted:
+                self._services[name] = _service_name(wanted[name])
+                services.add(self._services[name])
+            else:
+                self._services.pop(name, None)
+        self._clusters = wanted
+        self._count_healthy(services)
+
+    def _replace(self, name: str, cluster: Cluster | None, manager: ClusterManager) -> None:
+        """Checks the hosts of a cluster as it is now; None: it has no checks any more."""
+        wanted: dict[str, HealthCheck] = {}
+        tls: dict[str, TlsProbe] = {}
+        self._prefaces.pop(name, None)
+        check = None if cluster is None else active_check(cluster)
+        if cluster is not None and check is not None:
             if cluster.proxy_protocol:
-                self._prefaces[cluster.name] = local_header(cluster.proxy_protocol)
-            context = cluster_tls(cluster, config.cluster_manager)
+                self._prefaces[name] = local_header(cluster.proxy_protocol)
+            context = cluster_tls(cluster, manager)
             found = [client_settings(one, self._find) for one in (context, *(m.tls_context for m in cluster.tls_matches))]
             default = ClientSettings(TlsSettings()) if is_https(check) else None
             for host in cluster.hosts:
                 if host.skip_health_check:
                     continue
-                wanted[cluster.name, host.address] = check
+                wanted[host.address] = check
                 settings = found[tls_match_of(cluster, host) + 1] or default
                 if settings is not None and (not host.tls_disable or is_https(check)):
-                    self._tls[cluster.name, host.address] = _tls_probe(settings, host)
-        self._prober.forget()
-        for key in [key for key, check in self._checks.items() if wanted.get(key) != check]:
-            self._tasks.pop(key).cancel()
-            del self._checks[key]
-            if key not in wanted and not self._states.pop(key).is_healthy:
-                self._tell(*key, True)  # unchecked hosts are healthy
-        for key, check in wanted.items():
-            if key not in self._checks:
-                self._checks[key] = check
-                self._states.setdefault(key, HostState())
-                self._tasks[key] = asyncio.get_running_loop().create_task(self._watch(key, check))
-        self._count_healthy()
+                    tls[host.address] = _tls_probe(settings, host)
+        before = self._checks.get(name, {})
+        for address, old in before.items():
+            if wanted.get(address) != old:
+                self._tasks.pop((name, address)).cancel()
+                if address not in wanted and not self._states.pop((name, address)).is_healthy:
+                    self._tell(name, address, True)  # unchecked hosts are healthy
+        for address, new in wanted.items():
+            if before.get(address) != new:
+                self._states.setdefault((name, address), HostState())
+                self._tasks[name, address] = asyncio.get_running_loop().create_task(self._watch((name, address), new))
+        for kept, value in ((self._checks, wanted), (self._tls, tls)):
+            if value:
+                kept[name] = value  # type: ignore[assignment]
+            else:
+                kept.pop(name, None)
 
     def unhealthy(self) -> dict[str, dict[str, bool]]:
         """The unhealthy hosts, in the form of `messages.HostHealth`: cluster -> address -> False."""
@@ -178,7 +212,8 @@ class HealthChecks(Service):
         group.counter("attempt").value += 1
         try:
             async with self._slots:
-                passed = await self._probe(address, check, self._tls.get(key), self._prefaces.get(cluster, b""))
+                tls = self._tls.get(cluster, _NO_TLS).get(address)
+                passed = await self._probe(address, check, tls, self._prefaces.get(cluster, b""))
             why = "" if passed else "unexpected response"
         except UnexpectedAnswer as error:
             passed, why = False, reason(error)
@@ -215,14 +250,20 @@ class HealthChecks(Service):
                 self._on_change(cluster, dict(states[start : start + MAX_REPORTED]))
 
     def _group(self, cluster: str, check: HealthCheck) -> MetricGroup:
-        return self.metrics.group("healthcheck", ("service", check.service_name or cluster))
+        return self._counters(check.service_name or cluster)
 
-    def _count_healthy(self) -> None:
-        for (cluster, _), check in self._checks.items():
-            self._group(cluster, check).gauge("healty").value = 0  # MOSN's spelling
-        for key, check in self._checks.items():
-            if self._states[key].is_healthy:
-                self._group(key[0], check).gauge("healty").value += 1
+    def _counters(self, service: str) -> MetricGroup:
+        return self.metrics.group("healthcheck", ("service", service))
+
+    def _count_healthy(self, services: Collection[str]) -> None:
+        """Counts the healthy hosts of these counters, which several clusters may share."""
+        healthy = dict.fromkeys(services, 0)
+        for name, checks in self._checks.items():
+            service = self._services[name]
+            if service in healthy:
+                healthy[service] += sum(self._states[name, address].is_healthy for address in checks)
+        for service, count in healthy.items():
+            self._counters(service).gauge("healty").value = count  # MOSN's spelling
 
     def _record(self, check: HealthCheck, address: str, healthy: bool, passed: bool, changed: bool) -> None:
         path = check.event_log_path
@@ -247,6 +288,12 @@ def is_https(check: HealthCheck) -> bool:
     """Whether a check asks by HTTPS, whatever the cluster speaks."""
     settings = http_settings(check)
     return settings is not None and settings.scheme.lower() == "https"
+
+
+def _service_name(cluster: Cluster) -> str:
+    """The name of the counters of a cluster's checks."""
+    check = active_check(cluster)
+    return (check.service_name if check is not None else "") or cluster.name
 
 
 def _tls_probe(settings: ClientSettings, host: Host) -> TlsProbe:

@@ -8,10 +8,12 @@ from pymosn.config.schema import MosnConfig
 class Service:
     """One part of the supervisor: started once, given each active configuration, stopped once.
 
-    `name` appears in error messages.
+    `name` appears in error messages. `follows_hosts`: whether it also has to follow a configuration in which nothing but
+    hosts of clusters differs, which are the most frequent changes.
     """
 
     name: str
+    follows_hosts: bool = False
 
     async def start(self) -> None:
         """Starts it. Raise to prevent the start of the process: then it and all services before it are stopped."""

@@ -28,7 +28,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from msgspec.structs import replace
 
@@ -62,6 +62,14 @@ PREPARE_TIME: Final = 30.0
 ACTIVATE_TIME: Final = 10.0
 #: Seconds for reading the configuration file.
 RELOAD_TIME: Final = 10.0
+#: Clusters whose hosts are sent to the workers before the event loop does something else.
+SLICE: Final = 50
+
+
+class FollowAll(Protocol):
+    """See `Services.follow`."""
+
+    def __call__(self, config: MosnConfig, only_hosts: bool = False) -> None: ...
 
 
 class _Reads(NamedTuple):
@@ -98,7 +106,7 @@ class Changes(Service):
         filter_files: FilterFiles,
         tls_files: TlsFiles,
         discovery: Discovery,
-        follow_all: Callable[[MosnConfig], None],
+        follow_all: FollowAll,
         log: Log,
         services: Callable[[], list[tuple[str, int]]] = list,
     ) -> None:
@@ -214,11 +222,12 @@ class Changes(Service):
     async def apply_layer(self, layer: Layer) -> LayerResult:
         """Activates what xDS adds now, instead of what it added before."""
         async with self._lock:
-            merged = self._merger.merge(self.own, layer)
+            # In threads, as everything that takes time in proportion to the size of the configuration.
+            merged = await asyncio.to_thread(self._merger.merge, self.own, layer)
             if merged.config is self.config:
                 self.layer, self.merged = layer, merged
                 return LayerResult(True, {}, "")
-            if differs_in_hosts_only(self.layer, layer) and await self._change_hosts(layer, merged):
+            if await asyncio.to_thread(differs_in_hosts_only, self.layer, layer) and await self._change_hosts(layer, merged):
                 return LayerResult(True, {}, "")
             tried = await self._try(self.own, layer, _Reads(), may_send_hosts=True)
             message = "; ".join(error.text() for error in tried.errors)
@@ -235,8 +244,8 @@ class Changes(Service):
         if not only_hosts_differ(before, packed):
             return False
         self.layer = layer
-        self._activate(merged, packed, has_other_files=False)
-        self._send_hosts(before, packed)
+        self._activate(merged, packed, only_hosts=True)
+        await self._send_hosts(before, packed)
         return True
 
     async def _try(self, own: MosnConfig, layer: Layer, reads: _Reads, *, may_send_hosts: bool = False) -> _Tried:
@@ -244,7 +253,7 @@ class Changes(Service):
         rejected: dict[Owner, str] = {}
         while True:
             self._attempt += 1
-            merged = self._merger.merge(own, layer)
+            merged = await asyncio.to_thread(self._merger.merge, own, layer)
             sources, found = await self._read_filters(merged.config, reads.filters)
             material, more = await self._read_tls(merged.config, reads.tls, reads.tls_read)
             new = [fault for fault in more if fault not in self._tls_faults]
@@ -309,17 +318,21 @@ class Changes(Service):
             before = self._packed
             expanded = self._discovery.expand(self.config)
             packed = await asyncio.to_thread(self._packer.pack, expanded, self._sources, self.material)
-            self._activate(self.merged, packed)
-            self._send_hosts(before, packed)
+            self._activate(self.merged, packed, only_hosts=True)
+            await self._send_hosts(before, packed)
 
-    def _send_hosts(self, before: PackedConfig, after: PackedConfig) -> None:
+    async def _send_hosts(self, before: PackedConfig, after: PackedConfig) -> None:
         """Sends the workers the clusters that have changed."""
+        sent = 0
         for name, packed in after.clusters.items():
             old = before.clusters.get(name)
             if packed is not old and packed != old:
                 parts = {digest: after.parts[digest] for digest in (packed.head, *packed.hosts)}
                 for command in [*_part_commands(parts, before.parts), SetHosts(name, packed)]:
                     self._fleet.send(command)
+                sent += 1
+                if not sent % SLICE:
+                    await asyncio.sleep(0)
 
     def reject_all(self) -> None:
         """Rejects all changes from now on, because the process is shutting down."""
@@ -362,10 +375,11 @@ class Changes(Service):
         packed = await asyncio.to_thread(self._packer.pack, self._discovery.expand(config), sources, material)
         before = self._packed
         if may_send_hosts and only_hosts_differ(before, packed):
-            self._activate(merged, packed)
-            self._send_hosts(before, packed)
+            self._activate(merged, packed, only_hosts=True)
+            await self._send_hosts(before, packed)
             return [], True
-        check = [*_part_commands(packed.parts, self._packed.parts), Check(change, encode(packed))]
+        encoded = await asyncio.to_thread(encode, packed)
+        check = [*_part_commands(packed.parts, self._packed.parts), Check(change, encoded)]
         errors = await self._fleet.check(change, check, PREPARE_TIME)
         if not errors:
             errors = self._bind(merged)
@@ -406,18 +420,18 @@ class Changes(Service):
             for name, line in zip(self._listeners.faulty, lines, strict=True)
         ]
 
-    def _activate(self, merged: Merged, packed: PackedConfig, *, has_other_files: bool = True) -> None:
+    def _activate(self, merged: Merged, packed: PackedConfig, *, only_hosts: bool = False) -> None:
         config = merged.config
         self.merged = merged
         self.own = merged.own
         self.config = config
-        if has_other_files:
+        if not only_hosts:
             folders = Folders(self._options.config_dir, self._options.base_dir)
             self._log_files |= {path.real for path in named_paths(config, folders) if path.role == LOG}
         self._discovery.follow(config)
         self.effective = self._discovery.expand(config)
         self._packed = packed
-        self._follow_all(self.effective)
+        self._follow_all(self.effective, only_hosts)
 
 
 def _files(places: Places) -> set[str]:

@@ -56,6 +56,9 @@ STABLE_TIME: Final = 5.0
 FIRST_DELAY: Final = 0.5
 LONGEST_DELAY: Final = 30.0
 
+#: Commands that are sent to a worker before the event loop does something else: a configuration has thousands of parts.
+SLICE: Final = 200
+
 Spawn = Callable[[int, WorkerReceiver], WorkerHandle]
 CallLater = Callable[..., object]
 
@@ -261,7 +264,10 @@ class Fleet(WorkerReceiver):
         timeout: float,
     ) -> list[Diagnostic]:
         for worker in asked:
-            self._send_all(worker, commands)
+            for i, (command, descriptors) in enumerate(commands(worker.worker_id), 1):
+                worker.send(command, descriptors)
+                if not i % SLICE:
+                    await asyncio.sleep(0)
         await self._wait_for_each(asked, answered, change, timeout)
         errors: list[Diagnostic] = []
         for worker in asked:

@@ -29,11 +29,15 @@ class Services:
                     self._follow(service, self._config)
             yield
 
-    def follow(self, config: MosnConfig) -> None:
-        """Gives a new configuration to all running services, and to later ones when they have started."""
+    def follow(self, config: MosnConfig, only_hosts: bool = False) -> None:
+        """Gives a new configuration to all running services, and to later ones when they have started.
+
+        `only_hosts`: nothing but hosts of clusters differs.
+        """
         self._config = config
         for service in self._running:
-            self._follow(service, config)
+            if service.follows_hosts or not only_hosts:
+                self._follow(service, config)
 
     def _follow(self, service: Service, config: MosnConfig) -> None:
         try:

@@ -128,10 +128,13 @@ class Stage:
         self.log = Lines()
         self.tls_files = TlsFiles(options.config, config_dir)
         files = FilterFiles("."), self.tls_files
-        self.changes = Changes(options, self.fleet, self.listeners, *files, discovery, self.followed.append, self.log)
+        self.changes = Changes(options, self.fleet, self.listeners, *files, discovery, self._follow, self.log)
         self.fleet.start()
         for worker in list(self.workers):
             self.fleet.on_report(worker, Ready(1))
+
+    def _follow(self, config: MosnConfig, only_hosts: bool = False) -> None:
+        self.followed.append(config)
 
     def _spawn(self, worker_id: int, receiver: WorkerReceiver) -> WorkerHandle:
         answer = self._answers[worker_id - 1] if len(self.workers) < len(self._answers) else willing

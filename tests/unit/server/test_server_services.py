@@ -80,3 +80,23 @@ def test_a_service_that_cannot_follow_is_named_and_does_not_affect_others() -> N
     events, lines = asyncio.run(scenario())
     assert events == ["start a", "start b", "follow a", "follow b", "stop b", "stop a"]
     assert lines == ["a cannot follow the new configuration: OSError: a fails"]
+
+
+def test_other_hosts_alone_are_for_services_that_follow_hosts() -> None:
+    class Follower(Service):
+        def __init__(self, name: str, follows_hosts: bool) -> None:
+            self.name = name
+            self.follows_hosts = follows_hosts
+            self.count = 0
+
+        def follow(self, config: MosnConfig) -> None:
+            self.count += 1
+
+    async def scenario() -> None:
+        services, some, every = Services(Log()), Follower("a", False), Follower("b", True)
+        async with services.running([some, every]):
+            services.follow(MosnConfig())
+            services.follow(MosnConfig(), only_hosts=True)
+        assert (some.count, every.count) == (1, 2)
+
+    asyncio.run(scenario())

@@ -26,6 +26,9 @@ from pymosn.core.log import ERROR, INFO, WARN, Log
 #: Order in which the types of one stream are asked for and applied.
 _ORDER: Final = {type_url: i for i, type_url in enumerate(SHORT)}
 
+#: Bytes from which on a response is decoded in a thread.
+LARGE: Final = 256 * 1024
+
 IDLE: Final = "idle"  # nothing is subscribed
 CONNECTING: Final = "connecting"
 CONNECTED: Final = "connected"
@@ -236,7 +239,10 @@ class XdsClient:
         while True:
             data = await stream.read()
             try:
-                response = decode(data, self._options.is_delta)
+                if len(data) < LARGE:
+                    response = decode(data, self._options.is_delta)
+                else:
+                    response = await asyncio.to_thread(decode, data, self._options.is_delta)
             except InvalidMessage as error:
                 raise StreamEnded(f"invalid response: {error}") from None
             del data

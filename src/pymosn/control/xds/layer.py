@@ -71,8 +71,17 @@ def differs_in_hosts_only(before: Layer, after: Layer) -> bool:
         return False
     if (before.listeners, before.tables) != (after.listeners, after.tables):
         return False
-    changed = [(before.clusters[name], new) for name, new in after.clusters.items() if new is not before.clusters[name]]
+    changed = [(old, new) for name, new in after.clusters.items() if (old := before.clusters[name]) is not new]
     return all(replace(old, hosts=[]) == replace(new, hosts=[]) for old, new in changed)
+
+
+def _exchanged(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str] | None:
+    """The names of the items that are other objects than before; None if names were added or removed."""
+    if before is after:
+        return []
+    if before.keys() != after.keys():
+        return None
+    return [name for name, item in after.items() if item is not before[name]]
 
 
 class Merged(NamedTuple):
@@ -118,11 +127,16 @@ class Merger:
         self._filled: dict[int, tuple[object, tuple[Any, ...], object]] = {}
         self._last: tuple[MosnConfig, Layer, Merged] | None = None
         self._missing: dict[SecretKey, list[str]] = {}
+        # Kind -> name -> index; filled when it is needed, and the same as long as only blocks are exchanged.
+        self._indexes: dict[str, dict[str, int]] = {}
 
     def merge(self, own: MosnConfig, layer: Layer) -> Merged:
         """`own`: the configuration of the file, with the changes of the admin API."""
         if self._last is not None and self._last[0] is own and self._last[1] is layer:
             return self._last[2]
+        again = self._again(own, layer)
+        if again is not None:
+            return again
         kept, self._filled = self._filled, {}
         self._missing = {}
         server, manager = own.servers[0], own.cluster_manager
@@ -145,7 +159,48 @@ class Merger:
             )
         merged = Merged(own, config, shadowed, self._missing)
         self._last = own, layer, merged
+        self._indexes = {}
         return merged
+
+    def _again(self, own: MosnConfig, layer: Layer) -> Merged | None:
+        """Joins a layer in which only the blocks of some tables and clusters differ from the last one; None if more does."""
+        if self._last is None or self._last[0] is not own or self._last[2].shadowed:
+            return None
+        before, merged = self._last[1:]
+        if before.secrets is not layer.secrets or before.listeners is not layer.listeners:
+            return None
+        clusters, tables = _exchanged(before.clusters, layer.clusters), _exchanged(before.tables, layer.tables)
+        if clusters is None or tables is None:
+            return None
+        blocks = [block for name in clusters for block in (before.clusters[name], layer.clusters[name])]
+        if any(key not in layer.secrets for block in blocks for key in _needed(block, False)):
+            return None
+        config, server, manager = merged.config, merged.config.servers[0], merged.config.cluster_manager
+        if tables:
+            routers = list(server.routers)
+            for name in tables:
+                routers[self._index(merged, TABLE, name)] = layer.tables[name]
+            config = replace(config, servers=[replace(server, routers=routers)])
+        if clusters:
+            items = list(manager.clusters)
+            for name in clusters:
+                items[self._index(merged, CLUSTER, name)] = self._with_secrets(
+                    layer.clusters[name], layer.secrets, self._filled, False
+                )
+                self._filled.pop(id(before.clusters[name]), None)
+            config = replace(config, cluster_manager=replace(manager, clusters=items))
+        found = Merged(own, config, merged.shadowed, merged.missing)
+        self._last = own, layer, found
+        return found
+
+    def _index(self, merged: Merged, kind: str, name: str) -> int:
+        """The index of an item of xDS among all of its kind."""
+        if kind not in self._indexes:
+            first = len(_items(merged.own, kind))
+            _, name_of = next(one for one in _KINDS.values() if one[0] == kind)
+            items = _items(merged.config, kind)
+            self._indexes[kind] = {name_of(items[i]): i for i in range(first, len(items))}
+        return self._indexes[kind][name]
 
     def _joined(self, kind: str, own: list[T], layer: Layer, hidden: set[Owner], kept: dict[int, Any]) -> list[T]:
         """The items of the file, then those of the layer; the same list if that changes nothing."""

@@ -12,14 +12,16 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol
 
+from pymosn.config.schema import MosnConfig
 from pymosn.config.sds import ADS, SecretKey, SecretTexts
 from pymosn.control.xds.accepting import Accepted, Acceptor, address_of
-from pymosn.control.xds.convert.kinds import Convert
+from pymosn.control.xds.convert.kinds import Convert, Need
 from pymosn.control.xds.layer import CLUSTER as CLUSTER_ITEM
 from pymosn.control.xds.layer import LISTENER as LISTENER_ITEM
 from pymosn.control.xds.layer import TABLE, Layer, Merged, Owner, needed_secrets
 from pymosn.control.xds.types import (
     CLUSTER,
+    ENDPOINTS,
     LISTENER,
     ROUTES,
     SECRET,
@@ -40,7 +42,12 @@ RETRY: Final = 5.0
 GUARDED: Final = 10
 GRACE: Final = 30.0
 
+#: Seconds after which a secret counts as missing.
+SECRET_TIME: Final = 15.0
+
 _KIND_OF: Final = {CLUSTER: CLUSTER_ITEM, LISTENER: LISTENER_ITEM, ROUTES: TABLE}
+#: Types of which a change of one resource does not concern others.
+_PLANNED_ALONE: Final = frozenset({CLUSTER, ENDPOINTS, ROUTES})
 
 #: Source -> type URL -> name -> seconds of initial_fetch_timeout.
 Wants = dict[str, dict[str, dict[str, float]]]
@@ -110,6 +117,16 @@ class State:
         self.replaced: dict[tuple[str, str], Entry] = {}
         self._absent: set[tuple[str, str]] = set()
         self._timed_out: set[Owner] = set()
+        # What has changed since the last plan, by type and name; None: everything has to be planned.
+        self._changed: set[tuple[str, str]] | None = None
+        # The secrets of the last plan; the same object as long as none changes.
+        self._planned_secrets: dict[SecretKey, SecretTexts] = {}
+        # What clusters and listeners need, by type and name, added up when it has changed, or the file has.
+        self._needs: dict[tuple[str, str], tuple[Need, ...]] = {}
+        self._are_needs_new = True
+        self._needs_own: MosnConfig | None = None
+        # The listener that binds an address.
+        self._bound: dict[tuple[str, str], str] = {}
         self._due: asyncio.Event = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.on_wants: Callable[[Wants], None] = lambda wants: None
@@ -122,6 +139,8 @@ class State:
         update = Update(kind, "static", [Resource(name, "static", body)])
         accepted = self._acceptor.accept(update, {}, self._now())
         self.static[kind].update(accepted.entries)
+        for key, entry in accepted.entries.items():
+            self._note_needs(kind, key, entry)
         return accepted.rejected.get(name, "")
 
     async def accept(self, update: Update, source: str = ADS) -> Rejected:
@@ -132,19 +151,20 @@ class State:
         accepted = await asyncio.to_thread(self._acceptor.accept, update, entries, self._now())
         removed = self._removals(update, accepted)
         for name in removed:
-            entries.pop(name, None)
+            self._remove(kind, name)
             faults.pop(name, None)
             self.warnings[kind].pop(name, None)
-            self.secrets.pop(SecretKey(source, name), None)
+            if kind == SECRET:
+                self.secrets.pop(SecretKey(source, name), None)
+        if removed or update.absent:
+            self._changed = None
         rejected = dict(accepted.rejected)
         for name, entry in accepted.entries.items():
             why = self._conflict(name, entry) if kind == LISTENER else ""
             if why:
                 rejected[name] = why
                 continue
-            if kind in (CLUSTER, LISTENER) and self.is_active(kind, name):
-                self.replaced[kind, name] = entries[name]
-            entries[name] = entry
+            self._add(kind, name, entry)
             faults.pop(name, None)
             self._absent.discard((kind, name))
             self.guarded.pop((kind, name), None)
@@ -162,8 +182,40 @@ class State:
             self._log.write(WARN, f"xDS: {SHORT.get(kind, kind)} {name} is rejected: {why}")
         if accepted.entries or removed or update.absent:
             self._due.set()
-        self.on_wants(self.wants())
+        self._tell_wants()
         return rejected
+
+    def _add(self, kind: str, name: str, entry: Entry) -> None:
+        entries = self.store[kind]
+        if self._changed is not None:
+            if name in entries and kind in _PLANNED_ALONE:
+                self._changed.add((kind, name))
+            else:
+                self._changed = None
+        before = entries.get(name)
+        if kind in (CLUSTER, LISTENER) and before is not None and self.is_active(kind, name):
+            self.replaced[kind, name] = before
+        if kind == LISTENER and before is not None:
+            self._free(before)
+        entries[name] = entry
+        address = address_of(entry.item.block)
+        if address is not None:
+            self._bound[address] = name
+        if name not in self.static.get(kind, ()):
+            self._note_needs(kind, name, entry)
+
+    def _remove(self, kind: str, name: str) -> None:
+        self._changed = None
+        entry = self.store[kind].pop(name, None)
+        if entry is not None and kind == LISTENER:
+            self._free(entry)
+        if name not in self.static.get(kind, ()) and self._needs.pop((kind, name), ()):
+            self._are_needs_new = True
+
+    def _free(self, listener: Entry) -> None:
+        address = address_of(listener.item.block)
+        if address is not None and self._bound.get(address) == listener.item.name:
+            del self._bound[address]
 
     def _removals(self, update: Update, accepted: Accepted) -> list[str]:
         """The names that are removed now."""
@@ -186,11 +238,10 @@ class State:
     def _conflict(self, name: str, entry: Entry) -> str:
         """Why a listener cannot be next to the others."""
         address = address_of(entry.item.block)
-        if address is None:
-            return ""
-        others = {key: other.item.block for key, other in self._all(LISTENER).items() if key != name}
-        found = next((key for key, other in others.items() if address_of(other) == address), None)
-        return "" if found is None else f"address: {address[1]} is the address of listener {found}"
+        found = None if address is None else self._bound.get(address)
+        if found is None and address is not None:
+            found = next((k for k, one in self.static[LISTENER].items() if address_of(one.item.block) == address), None)
+        return "" if found in (None, name) else f"address: {address[1]} is the address of listener {found}"  # type: ignore[index]
 
     # ---- subscriptions
 
@@ -199,26 +250,36 @@ class State:
         found: Wants = {}
         if self._is_wildcard:
             found[ADS] = {CLUSTER: {"*": 15.0}, LISTENER: {"*": 15.0}}
-        for kind in (CLUSTER, LISTENER):
-            for entry in self._all(kind).values():
-                for need in entry.item.needs:
-                    names = found.setdefault(need.source, {}).setdefault(need.type_url, {})
-                    names[need.name] = max(names.get(need.name, 0.0), need.timeout)
-        for key in self._wanted_secrets():
-            found.setdefault(key.source, {}).setdefault(SECRET, {})[key.name] = 15.0
+        for needs in self._needs.values():
+            for need in needs:
+                names = found.setdefault(need.source, {}).setdefault(need.type_url, {})
+                names[need.name] = max(names.get(need.name, 0.0), need.timeout)
+        own = self._target.merged.own
+        for item in (*own.servers[0].listeners, *own.cluster_manager.clusters):
+            for key in needed_secrets(item, in_file=True):
+                found.setdefault(key.source, {}).setdefault(SECRET, {})[key.name] = SECRET_TIME
         return found
+
+    def _note_needs(self, kind: str, name: str, entry: Entry) -> None:
+        if kind not in (CLUSTER, LISTENER):
+            return
+        secrets = (Need(SECRET, key.name, key.source, SECRET_TIME) for key in needed_secrets(entry.item.block))
+        needs = (*entry.item.needs, *secrets)
+        if needs != self._needs.get((kind, name), ()):
+            self._needs[kind, name] = needs
+            self._are_needs_new = True
+
+    def _tell_wants(self) -> None:
+        """Reports what has to be subscribed, if that may have changed."""
+        own = self._target.merged.own
+        if self._are_needs_new or own is not self._needs_own:
+            self._are_needs_new, self._needs_own = False, own
+            self.on_wants(self.wants())
 
     def _all(self, kind: str) -> dict[str, Entry]:
         """The resources of a type, with static ones."""
         static = self.static.get(kind)
         return {**self.store[kind], **static} if static else self.store[kind]
-
-    def _wanted_secrets(self) -> set[SecretKey]:
-        blocks = [entry.item.block for kind in (CLUSTER, LISTENER) for entry in self._all(kind).values()]
-        keys = {key for block in blocks for key in needed_secrets(block)}
-        own = self._target.merged.own
-        items = [*own.servers[0].listeners, *own.cluster_manager.clusters]
-        return keys | {key for item in items for key in needed_secrets(item, in_file=True)}
 
     # ---- activating
 
@@ -226,7 +287,8 @@ class State:
         """Begins to activate what has been accepted."""
         self._task = asyncio.get_running_loop().create_task(self._run())
         self._due.set()
-        self.on_wants(self.wants())
+        self._are_needs_new = True
+        self._tell_wants()
 
     async def stop(self) -> None:
         """Stops; what is active stays."""
@@ -249,17 +311,9 @@ class State:
         now = self._now()
         for kind, name in [key for key, until in self.guarded.items() if until <= now]:
             del self.guarded[kind, name]
-            self.store[kind].pop(name, None)
+            self._remove(kind, name)
         target = self._target
-        own = [cluster.name for cluster in target.merged.own.cluster_manager.clusters]
-        self.plan = plan = self._planner.plan(
-            {kind: self._all(kind) for kind in self.store},
-            target.layer,
-            dict(self.secrets),
-            now,
-            absent=self._absent,
-            own=own,
-        )
+        self.plan = plan = await self._plan(now)
         self._note_timeouts(plan)
         result = await target.apply_layer(self._without_unusable(plan.layer))
         self.apply_fault = "" if result.applied else result.message
@@ -270,7 +324,7 @@ class State:
             return RETRY
         self.applied += 1
         self.replaced = {key: entry for key, entry in self.replaced.items() if self._is_waiting(*key)}
-        self.on_wants(self.wants())
+        self._tell_wants()
         self.on_applied()
         ends = [*self.guarded.values(), *([] if plan.wake_at is None else [plan.wake_at])]
         return max(0.0, min(ends) - self._now()) if ends else None
@@ -291,6 +345,21 @@ class State:
     def missing_secrets(self) -> Mapping[SecretKey, list[str]]:
         """The secrets that are not there, and the names of what needs them."""
         return self._target.merged.missing
+
+    async def _plan(self, now: float) -> Plan:
+        """What may be active now. A plan of everything is made in a thread, of copies: it takes a while for thousands."""
+        changed, self._changed = self._changed, set()
+        live, store = self._target.layer, {kind: self._all(kind) for kind in self.store}
+        if changed is not None:
+            plan = self._planner.plan_again(store, live, now, changed, self._absent)
+            if plan is not None:
+                return plan
+        if self._planned_secrets != self.secrets:
+            self._planned_secrets = dict(self.secrets)
+        own = [cluster.name for cluster in self._target.merged.own.cluster_manager.clusters]
+        copies = {kind: dict(entries) for kind, entries in store.items()}
+        absent = set(self._absent)
+        return await asyncio.to_thread(self._planner.plan, copies, live, self._planned_secrets, now, absent=absent, own=own)
 
     def _without_unusable(self, layer: Layer) -> Layer:
         """The layer without the blocks that could not be activated: their last good state stays."""

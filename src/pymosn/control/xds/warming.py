@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from pymosn.assembly.routes import clusters_of
@@ -62,6 +62,15 @@ class Plan(NamedTuple):
     wake_at: float | None
 
 
+class _Last(NamedTuple):
+    """The last plan. `inline`: the tables of listeners; `users`: endpoints -> clusters; `own`: the clusters of the file."""
+
+    plan: Plan
+    inline: frozenset[str]
+    users: Mapping[str, list[str]]
+    own: frozenset[str]
+
+
 class Planner:
     """Makes plans one after the other; remembers blocks, so that what has not changed stays the same object."""
 
@@ -71,6 +80,8 @@ class Planner:
         # The item of each active block, to tell an update from what is active already.
         self._active: dict[Owner, Item] = {}
         self._held: dict[str, float] = {}
+        # The last plan with all its tables, and the clusters that use some endpoints; see `plan_again`.
+        self._last: _Last | None = None
 
     def plan(
         self,
@@ -95,7 +106,54 @@ class Planner:
         ends = [wait.until for wait in run.waits if wait.until is not None]
         ends += [since + HELD_TIME for since in self._held.values()]
         layer = Layer(listeners, tables, clusters, secrets)
-        return Plan(layer, run.waits, dict(self._held), run.timeouts, min(ends, default=None))
+        plan = Plan(layer, run.waits, dict(self._held), run.timeouts, min(ends, default=None))
+        users: dict[str, list[str]] = {}
+        for name, entry in store.get(CLUSTER_TYPE, {}).items():
+            for need in entry.item.needs:
+                users.setdefault(need.name, []).append(name)
+        self._last = _Last(plan, frozenset(inline), users, frozenset(own))
+        return plan
+
+    def plan_again(
+        self,
+        store: Store,
+        live: Layer,
+        now: float,
+        changed: Collection[tuple[str, str]],
+        absent: Collection[tuple[str, str]] = (),
+    ) -> Plan | None:
+        """The plan after changes of some clusters, endpoints or tables that exist already; None if all has to be planned.
+
+        It costs what has changed, but for copies of the dictionaries. Secrets must be the same as in the last plan.
+        """
+        last = self._last
+        if last is None or live is not last.plan.layer or last.plan.waits or last.plan.held or last.plan.timeouts:
+            return None
+        clusters: dict[str, None] = {}
+        tables: list[str] = []
+        for kind, name in changed:
+            if kind == ENDPOINTS and name in store[ENDPOINTS]:
+                clusters.update(dict.fromkeys(last.users.get(name, ())))
+            elif kind == CLUSTER_TYPE and name in live.clusters and name in store[CLUSTER_TYPE]:
+                clusters[name] = None
+            elif kind == ROUTES and name in live.tables and name in store[ROUTES] and name not in last.inline:
+                tables.append(name)
+            else:
+                return None
+        run = _Run(self, store, live, last.plan.layer.secrets, now, absent)
+        for name in clusters:
+            needs = store[CLUSTER_TYPE][name].item.needs
+            if any(name not in last.users.get(need.name, ()) for need in needs):
+                return None
+        found = run.clusters(clusters, dict(live.clusters)) if clusters else live.clusters
+        known = {*found, *last.own} if tables else ()
+        made = run.tables(known, tables, dict(live.tables)) if tables else live.tables
+        if run.waits or run.timeouts or len(found) != len(live.clusters) or len(made) != len(live.tables):
+            return None
+        plan = Plan(live._replace(clusters=found, tables=made), [], {}, [], None)
+        self._active.update(run.active)
+        self._last = last._replace(plan=plan)
+        return plan
 
     def _hold(
         self,
@@ -165,11 +223,12 @@ class _Run:
         self.timeouts: list[Owner] = []
         self.active: dict[Owner, Item] = {}
 
-    def clusters(self) -> dict[str, Cluster]:
-        """The clusters, without those that were removed."""
-        found: dict[str, Cluster] = {}
-        assignments = self.store.get(ENDPOINTS, {})
-        for name, entry in self.store.get(CLUSTER_TYPE, {}).items():
+    def clusters(self, names: Iterable[str] | None = None, found: dict[str, Cluster] | None = None) -> dict[str, Cluster]:
+        """The clusters, without those that were removed; or only those of `names`, added to those in `found`."""
+        found = {} if found is None else found
+        assignments, entries = self.store.get(ENDPOINTS, {}), self.store.get(CLUSTER_TYPE, {})
+        for name in entries if names is None else names:
+            entry = entries[name]
             owner, endpoints = Owner(CLUSTER, name), None
             for need in entry.item.needs:
                 assignment = assignments.get(need.name)
@@ -179,10 +238,17 @@ class _Run:
             self._choose(owner, entry, lacks, block, found)
         return found
 
-    def tables(self, clusters: Collection[str]) -> dict[str, RouterConfiguration]:
-        """All tables that may be active, whether a listener uses them or not."""
-        found: dict[str, RouterConfiguration] = {}
-        for name, entry in self.store.get(ROUTES, {}).items():
+    def tables(
+        self,
+        clusters: Collection[str],
+        names: Iterable[str] | None = None,
+        found: dict[str, RouterConfiguration] | None = None,
+    ) -> dict[str, RouterConfiguration]:
+        """All tables that may be active, whether a listener uses them or not; or only those of `names`, added to `found`."""
+        found = {} if found is None else found
+        entries = self.store.get(ROUTES, {})
+        for name in entries if names is None else names:
+            entry = entries[name]
             owner = Owner(TABLE, name)
             before = self.live.tables.get(name)
             known = self.planner.named(owner, before) if before is not None else frozenset()
