@@ -476,3 +476,16 @@ def test_a_drain_while_a_connection_is_undecided(start: Start) -> None:
     client.sends(b"\x00")
     upstream = talk.expect_dial()
     upstream.receives(b"G\x00")
+
+
+def test_a_connection_ends_when_it_is_old_whatever_it_does(start: Start) -> None:
+    talk = start(tcp={"max_duration": 10.0})
+    client = talk.connect()
+    upstream = talk.expect_dial()
+    talk.advance(9.0)
+    upstream.sends(b"late")
+    client.receives(b"late")
+    talk.advance(1.1)
+    assert client.is_closed()
+    assert upstream.is_reset()
+    assert talk.reasons() == ["max_connection_age"]

@@ -121,3 +121,27 @@ def test_the_function_alone() -> None:
     assert head.forwarded_ip(1) == "", "the codec has seen no such field"
     head.has_forwarded_for = True
     assert [head.forwarded_ip(hops) for hops in (1, 2, 3)] == ["2.2.2.2", "1.1.1.1", ""]
+
+
+def test_a_client_that_has_not_come_through_the_proxies_is_believed_where_all_are(start: Start) -> None:
+    """In a mesh X-Forwarded-For may be missing, and what sidecars say about each other must not get lost."""
+    seen = Seen()
+    http1 = http_options(policy=http1_policy(trusts_peer=True))
+    talk = start(
+        trusted_hops=1,
+        trusts_peer=True,
+        trusts_all=True,
+        adds_proto=True,
+        http1=http1,
+        filters={"seen": seen},
+        routes=forward(),
+    )
+    peer, upstream = talk.opening(b"GET / HTTP/1.1\r\nHost: a\r\nx-envoy-attempt-count: 1\r\nx-forwarded-host: b\r\n\r\n")
+    upstream.receives(
+        b"GET / HTTP/1.1\r\nHost: a\r\nx-envoy-attempt-count: 1\r\nx-forwarded-host: b\r\nx-forwarded-proto: http\r\n\r\n"
+    )
+    assert seen.addresses[:1] == [PEER]
+    upstream.sends(OK)
+    peer.receives(OK)
+    peer.sends(b"GET / HTTP/1.1\r\nHost: a\r\nx-forwarded-for: 9.9.9.9\r\nx-forwarded-proto: https\r\n\r\n")
+    upstream.receives(b"GET / HTTP/1.1\r\nHost: a\r\nx-forwarded-for: 9.9.9.9\r\nx-forwarded-proto: https\r\n\r\n")

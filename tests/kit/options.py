@@ -58,6 +58,7 @@ def http_options(
     body_timeout: float = 60.0,
     body_min_rate: float = 100.0,
     max_requests: int = 0,
+    max_age: float = 0.0,
     overload: OverloadState | None = None,
     upgrades: frozenset[bytes] = _WEBSOCKET,
     connect: bytes = b"",
@@ -71,6 +72,7 @@ def http_options(
         body_timeout=body_timeout,
         body_min_rate=body_min_rate,
         max_requests=max_requests,
+        max_age=max_age,
         overload=OverloadState() if overload is None else overload,
         upgrades=upgrades,
         connect=connect,
@@ -115,6 +117,8 @@ def proxy_options(
     trusts_peer: bool = False,
     trusted_hops: int = 0,
     client_cert: int = int(CERT_BY_TRUST),
+    trusts_all: bool = False,
+    adds_proto: bool = False,
     paths: PathPolicy = STRICT_PATHS,
     rules: dict[str, HttpRules] | None = None,
 ) -> ProxyOptions:
@@ -133,6 +137,8 @@ def proxy_options(
             trusts_peer=trusts_peer,
             trusted_hops=trusted_hops,
             client_cert=client_cert,
+            trusts_all=trusts_all,
+            adds_proto=adds_proto,
         ),
         reason_header=reason_header,
         stream_idle_timeout=stream_idle_timeout,
@@ -155,6 +161,7 @@ def tcp_options(
     idle_timeout: float = 90.0,
     connect_attempts: int = 0,
     connect_timeout: float = 0.0,
+    max_duration: float = 0.0,
     draw: Callable[[], float] = random.random,
 ) -> TcpOptions:
     """Options of a `tcp_proxy` network filter. `cluster` or `weighted`: the clusters of all connections."""
@@ -167,6 +174,7 @@ def tcp_options(
         idle_timeout=idle_timeout,
         connect_attempts=connect_attempts,
         connect_timeout=connect_timeout,
+        max_duration=max_duration,
         draw=draw,
     )
 

@@ -115,6 +115,8 @@ class Talk:
         trusts_peer: bool = False,
         trusted_hops: int = 0,
         client_cert: int = int(CERT_BY_TRUST),
+        trusts_all: bool = False,
+        adds_proto: bool = False,
         stream_idle_timeout: float = 300.0,
         tunnel_idle_timeout: float = 600.0,
         detection_timeout: float = 15.0,
@@ -184,6 +186,8 @@ class Talk:
             tunnel_idle_timeout=tunnel_idle_timeout,
             trusted_hops=trusted_hops,
             client_cert=client_cert,
+            trusts_all=trusts_all,
+            adds_proto=adds_proto,
             detection_timeout=detection_timeout,
             paths=STRICT_PATHS if http1 is None or http1.policy is STRICT else http1.policy,
         )

@@ -36,23 +36,28 @@ def _checked(result: int) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-class Namespaces:
-    """The three namespaces, until `close`."""
+class NamedNamespaces:
+    """Namespaces with names, until `close`. The calling thread is moved into the last one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *names: str) -> None:
         """Raises Unavailable."""
         for program in ("ip", "iptables", "ip6tables"):
             if shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is None:
                 raise Unavailable(f"the program {program} is not installed")
         self._fds = {"": _current()}
         try:
-            for name in (CLIENT, ORIGIN, PROXY):
+            for name in names:
                 _checked(_libc.unshare(CLONE_NEWNET))
                 self._fds[name] = _current()
             self._connect()
+            for name in names:
+                self.run(name, "ip link set lo up")
         except (OSError, subprocess.CalledProcessError) as error:
             self.close()
             raise Unavailable(str(error)) from error
+
+    def _connect(self) -> None:
+        """Adds the links between them."""
 
     def close(self) -> None:
         """Returns the thread to its own namespace."""
@@ -68,31 +73,6 @@ class Namespaces:
         fd = self._fds[name]
         words = ["nsenter", f"--net=/proc/self/fd/{fd}", *command.split()]
         return subprocess.run(words, check=True, capture_output=True, text=True, pass_fds=[fd]).stdout
-
-    def _connect(self) -> None:
-        for number, name in ((1, CLIENT), (2, ORIGIN)):
-            fd = self._fds[name]
-            words = f"ip link add to_{name} type veth peer name eth0 netns /proc/self/fd/{fd}".split()
-            subprocess.run(words, check=True, capture_output=True, pass_fds=[fd])
-            self._address(PROXY, f"to_{name}", number, 2)
-            self._address(name, "eth0", number, 1)
-        self.run(CLIENT, "ip route add default via 10.77.1.2")
-        self.run(CLIENT, "ip -6 route add default via fd77:1::2")
-        self.run(ORIGIN, f"ip address add {V4}/32 dev lo")
-        self.run(ORIGIN, f"ip -6 address add {V6}/128 dev lo nodad")
-        for name in self._fds:
-            if name:
-                self.run(name, "ip link set lo up")
-
-    def _address(self, name: str, device: str, network: int, host: int) -> None:
-        self.run(name, f"ip address add 10.77.{network}.{host}/24 dev {device}")
-        self.run(name, f"ip -6 address add fd77:{network}::{host}/64 dev {device} nodad")
-        self.run(name, f"ip link set {device} up")
-
-    def route_to_origin(self, table: str = "main") -> None:
-        """Gives the proxy a route to the origin's addresses, in one of its routing tables."""
-        self.run(PROXY, f"ip route add 198.51.100.0/24 via 10.77.2.1 table {table}")
-        self.run(PROXY, f"ip -6 route add 2001:db8::/32 via fd77:2::1 table {table}")
 
     def call(self, name: str, action: Callable[[], Result]) -> Result:
         """Calls `action` in a thread in that namespace. The sockets that it opens stay there."""
@@ -112,6 +92,40 @@ class Namespaces:
         if errors:
             raise errors[0]
         return results[0]
+
+    def _link(self, name: str, device: str) -> None:
+        """A link from `device` of the calling thread's namespace to `eth0` of `name`."""
+        fd = self._fds[name]
+        words = f"ip link add {device} type veth peer name eth0 netns /proc/self/fd/{fd}".split()
+        subprocess.run(words, check=True, capture_output=True, pass_fds=[fd])
+
+
+class Namespaces(NamedNamespaces):
+    """The client, the proxy and the origin."""
+
+    def __init__(self) -> None:
+        """Raises Unavailable."""
+        super().__init__(CLIENT, ORIGIN, PROXY)
+
+    def _connect(self) -> None:
+        for number, name in ((1, CLIENT), (2, ORIGIN)):
+            self._link(name, f"to_{name}")
+            self._address(PROXY, f"to_{name}", number, 2)
+            self._address(name, "eth0", number, 1)
+        self.run(CLIENT, "ip route add default via 10.77.1.2")
+        self.run(CLIENT, "ip -6 route add default via fd77:1::2")
+        self.run(ORIGIN, f"ip address add {V4}/32 dev lo")
+        self.run(ORIGIN, f"ip -6 address add {V6}/128 dev lo nodad")
+
+    def _address(self, name: str, device: str, network: int, host: int) -> None:
+        self.run(name, f"ip address add 10.77.{network}.{host}/24 dev {device}")
+        self.run(name, f"ip -6 address add fd77:{network}::{host}/64 dev {device} nodad")
+        self.run(name, f"ip link set {device} up")
+
+    def route_to_origin(self, table: str = "main") -> None:
+        """Gives the proxy a route to the origin's addresses, in one of its routing tables."""
+        self.run(PROXY, f"ip route add 198.51.100.0/24 via 10.77.2.1 table {table}")
+        self.run(PROXY, f"ip -6 route add 2001:db8::/32 via fd77:2::1 table {table}")
 
     def listen(self, address: str, port: int) -> socket.socket:
         """A socket that listens in the origin's namespace."""

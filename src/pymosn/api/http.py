@@ -184,6 +184,8 @@ class HttpRequest(RequestHead):
                 if len(self.connection_lines) == 0:
                     self.connection_lines = self._client_lines(remote_ip)
                 lines = self.connection_lines if len(lines) == 0 else lines + self.connection_lines
+        elif options.adds_proto and not self.has_forwarded_proto:
+            lines += b"x-forwarded-proto: " + self.scheme.encode() + b"\r\n"
         if options.x_request_id and not self.has_request_id:
             id_line = ids.next_line()
             lines = id_line if len(lines) == 0 else lines + id_line
@@ -211,7 +213,7 @@ class HttpRequest(RequestHead):
     def adopt_forwarded(self, options: ForwardingOptions) -> str:
         hops = options.trusted_hops
         address = self.forwarded_ip(hops) if hops > 0 else ""
-        if hops > 0 and not address:
+        if hops > 0 and not address and not options.trusts_all:
             self._drop_claims()
         elif self.has_forwarded_proto:
             self._adopt_scheme(hops)

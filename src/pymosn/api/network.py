@@ -181,6 +181,9 @@ class NetworkFilterFactory:
 class FilterChainFactory:
     """Makes the network filters of each accepted connection."""
 
+    #: Whether the listener no longer has this chain: its connections are to be drained.
+    is_gone: bool = False
+
     def create(self) -> list[NetworkFilter]:
         """The filters of one new connection, in order."""
         raise NotImplementedError

@@ -46,15 +46,18 @@ class ListenerChains:
             inspection=inspection_of(config),
         )
 
-    def take_over(self, before: ListenerChains) -> None:
+    def take_over(self, before: ListenerChains) -> list[Chain]:
         """Lets open connections of the chains in `before` use the options of these chains for their next exchange.
 
         Chains correspond by their names or conditions, or if there is only one. Connections of a chain that is gone keep its
-        options, except for the stream filters: those of the listener are used.
+        options, except for the stream filters: those of the listener are used. Returns those chains.
         """
         kept: list[Chain] = []
+        found: list[Chain] = []
         for chain in self.chains:
             old = self._same(chain, before.chains)
+            if old is not None:
+                found.append(old)
             new, live = proxy_of(chain.factory), None if old is None else proxy_of(old.factory)
             if old is not None and old not in kept and live is not None and new is not None:
                 kept.append(old)
@@ -64,13 +67,19 @@ class ListenerChains:
                 else:
                     chain.factory = live
         self._replace_filters([chain for chain in before.chains if chain not in kept])
+        gone = [chain for chain in before.chains if chain not in found]
+        for chain in gone:
+            chain.factory.is_gone = True
+        return gone
 
     def _same(self, chain: Chain, live: list[Chain]) -> Chain | None:
         """The chain that corresponds to `chain`; None if there is none."""
         if len(self.chains) == len(live) == 1:
             return live[0]
-        named = next((old for old in live if old.name == chain.name), None)
-        return named or next((old for old in live if old.conditions == chain.conditions), None)
+        # One that begins or ceases to terminate TLS is another one: its clients have not met what is demanded now.
+        alike = [old for old in live if (old.contexts is None) == (chain.contexts is None)]
+        named = next((old for old in alike if old.name == chain.name), None)
+        return named or next((old for old in alike if old.conditions == chain.conditions), None)
 
     def _replace_filters(self, gone: list[Chain]) -> None:
         """Gives the chains that are gone the present stream filters, because theirs are about to be stopped."""

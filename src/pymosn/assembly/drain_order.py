@@ -31,7 +31,7 @@ def drain_order(
     targets: dict[int, set[int]] = {}
     for i, listener in enumerate(server.listeners):
         targets[i] = {other for name in _clusters_of(listener, clusters_of) for other in reach.get(name, ())}
-        targets[i] = (targets[i] | (handed_over if listener.use_original_dst else set())) - {i}
+        targets[i] = (targets[i] | (handed_over if listener.hands_over() else set())) - {i}
     groups: list[list[Listener]] = []
     left = set(targets)
     while left:

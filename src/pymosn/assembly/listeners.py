@@ -112,8 +112,11 @@ class BuiltListener(msgspec.Struct, eq=False):
         """The stream filters of the listener, and of the proxies that have their own."""
         return [self.filters, *[chain for chain in self.proxy_filters if chain is not None]]
 
-    def activate(self) -> None:
-        """Makes the configuration live: for new connections, and for the next exchange of each open one."""
+    def activate(self) -> Listener | None:
+        """Makes the configuration live: for new connections, and for the next exchange of each open one.
+
+        Returns an owner for the open connections of chains that are gone, which are to be drained; None if there are none.
+        """
         self.listener.max_connections = self.max_connections
         self.listener.write_timeout = self.config.write_timeout
         self.listener.write_min_rate = float(self.config.write_min_rate)
@@ -121,12 +124,16 @@ class BuiltListener(msgspec.Struct, eq=False):
         if isinstance(self.listener, DatagramListener):
             if self.sessions is not None:
                 self.listener.sessions = self.sessions
-            return
+            return None
+        left: Listener | None = None
         if self.before is not None:
-            self.chains.take_over(self.before)
+            gone = self.chains.take_over(self.before)
+            are_all = len(gone) == len(self.before.chains)
+            left = self.listener.part_with([chain.factory for chain in gone], are_all=are_all) if gone else None
             self.before = None
         self.listener.factory = self.chains.factory()
         self.listener.keepalive = tcp_keepalive(self.config.tcp_keepalive)
+        return left
 
 
 class WorkerNetwork:
@@ -409,7 +416,7 @@ def original_dst(config: ListenerConfig) -> OriginalDst | None:
         return None
     default = {"type": config.use_original_dst}
     method = next((entry.config for entry in config.listener_filters if entry.type == "original_dst"), default)
-    return OriginalDst(method.get("type") == "tproxy", bool(method.get("fallback_to_local")))
+    return OriginalDst(method.get("type") == "tproxy", bool(method.get("fallback_to_local")), config.hand_over)
 
 
 def _socket(listener: ListenerConfig) -> tuple[str, str, bool, bool]:

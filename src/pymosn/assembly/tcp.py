@@ -25,6 +25,7 @@ def tcp_options(
         idle_timeout=tcp.idle_timeout / 1e9 if tcp.idle_timeout > 0 else config.idle_timeout(),
         connect_attempts=tcp.max_connect_attempts,
         connect_timeout=tcp.connect_timeout,
+        max_duration=tcp.max_connection_duration,
     )
 
 

@@ -196,7 +196,9 @@ class WorkerRuntime:
         self._network.gate.source_limit = self.share.of(limits.max_handshakes_per_source)
         self.runtime.overload.max_head_bytes = limits.max_head_bytes
         for built in made.listeners:
-            built.activate()
+            left = built.activate()
+            if left is not None:
+                self.retired.listeners.append(left)
         self._network.activate_addresses(made.listeners)
         return [listener for listener in self.listeners if listener not in before]
 

@@ -20,13 +20,21 @@ CERT_FORWARD_ONLY: Final[i64] = 4
 #: Forwarded unchanged.
 CERT_ALWAYS_FORWARD_ONLY: Final[i64] = 5
 
+#: Pairs of an element of that header besides `By` and `Hash`, as bits.
+CERT_HAS_SUBJECT: Final[i64] = 1
+CERT_HAS_URI: Final[i64] = 2
+CERT_HAS_DNS: Final[i64] = 4
+CERT_HAS_PEM: Final[i64] = 8
+
 
 class ForwardingOptions:
     """What a listener adds to requests about the client. Immutable; shared by all connections.
 
     `x_forwarded`: X-Forwarded-For and -Proto. `x_request_id`: X-Request-Id. `trusts_peer`: believe and forward what the
     client says about itself, and the timeouts that it set. `trusted_hops`: how many proxies before this one are trusted.
-    `client_cert`: a constant CERT_* above, for X-Forwarded-Client-Cert.
+    `trusts_all`: also what clients say that have not come through that many. `adds_proto`: X-Forwarded-Proto is added to
+    requests without it, even without `x_forwarded`.
+    `client_cert`: a constant CERT_* above, for X-Forwarded-Client-Cert. `cert_pairs`: a sum of CERT_HAS_*.
     """
 
     def __init__(
@@ -36,10 +44,16 @@ class ForwardingOptions:
         x_request_id: bool,
         trusts_peer: bool,
         trusted_hops: i64,
+        trusts_all: bool = False,
+        adds_proto: bool = False,
         client_cert: i64 = CERT_BY_TRUST,
+        cert_pairs: i64 = CERT_HAS_SUBJECT + CERT_HAS_URI + CERT_HAS_DNS,
     ) -> None:
         self.x_forwarded = x_forwarded
         self.x_request_id = x_request_id
         self.trusts_peer = trusts_peer or trusted_hops > 0
         self.trusted_hops: i64 = trusted_hops
+        self.trusts_all = trusts_all
+        self.adds_proto = adds_proto or x_forwarded
         self.client_cert: i64 = client_cert
+        self.cert_pairs: i64 = cert_pairs

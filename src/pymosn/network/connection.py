@@ -39,7 +39,7 @@ from typing import Any, Final, cast
 
 from mypy_extensions import i16, i32, i64, mypyc_attr
 
-from pymosn.api.network import NetworkFilter
+from pymosn.api.network import FilterChainFactory, NetworkFilter
 from pymosn.core.addresses import unmapped
 from pymosn.core.clock import Clock
 from pymosn.core.failure import CLIENT_WRITE_TIMEOUT, CLOSED_BY_PEER, Failure
@@ -139,6 +139,8 @@ class TcpConnection(TransportUser):
         self.id = connection_id
         self._filter: NetworkFilter = filters[0]
         self._rest: list[NetworkFilter] | None = filters[1:] if len(filters) > 1 else None
+        #: What has made its filters, on a listener with several chains; None before, and on others.
+        self.chain: FilterChainFactory | None = None
         self._owner = owner
         self._clock = clock
         self._wheel = wheel
@@ -183,6 +185,10 @@ class TcpConnection(TransportUser):
         """Changes owner and filters, before any filter has been called."""
         self._owner = owner
         self.replace_filters(filters)
+
+    def move_to(self, owner: ConnectionOwner) -> None:
+        """Changes the owner of an open connection."""
+        self._owner = owner
 
     def start_tls(self, tls: TlsTransport, data: bytes) -> None:
         """Begins the handshake of a client that has sent `data`; the filters get no bytes until it is complete."""

@@ -299,6 +299,9 @@ class FirstBytesReader(NetworkFilter):
             return
         self._leave_gate()
         connection = accepted.connection
+        if accepted.factory is not None and isinstance(connection, TcpConnection):
+            connection.chain = accepted.factory
+            self._is_draining = self._is_draining or accepted.factory.is_gone
         connection.set_idle(0.0)
         connection.replace_filters(filters)
         for network_filter in filters:

@@ -229,6 +229,28 @@ class Listener(Acceptor):
                 report("a connection cannot be drained", error)
                 connection.abort(INTERNAL_ERROR)
 
+    def part_with(self, chains: list[FilterChainFactory], *, are_all: bool) -> Listener | None:
+        """Moves the open connections of `chains`, which are gone, to a listener without a socket, which can be drained.
+
+        `are_all`: also those that have no chain. None if there are no such connections.
+        """
+        leaving = [
+            connection
+            for connection in self._connections
+            if (are_all if connection.chain is None else connection.chain in chains)
+        ]
+        if not leaving:
+            return None
+        other = Listener(
+            self.name, self.address, self.factory, self.stats, self._ids, self._clock, self._wheel, self._admission
+        )
+        other.write_timeout, other.write_min_rate = self.write_timeout, self.write_min_rate
+        for connection in leaving:
+            self._connections.discard(connection)
+            other._connections.add(connection)
+            connection.move_to(other)
+        return other
+
     def abort_all(self) -> None:
         """Aborts all open connections, and those that open later: what they would need is about to be closed."""
         self._is_aborting = True
@@ -259,7 +281,9 @@ class Listener(Acceptor):
             return self
         ip, port = found
         connection.original_destination = join_address(ip, port)
-        target = self.directory.find(ip, port, original) if self.directory is not None else None
+        if self.directory is None or not original.hands_over:
+            return self
+        target = self.directory.find(ip, port, original)
         return self if target is None else target
 
     def register(self, connection: TcpConnection) -> bool:

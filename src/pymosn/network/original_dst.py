@@ -36,7 +36,11 @@ def redirected_from(sock: Any) -> tuple[str, int] | None:
 class OriginalDst:
     """How a listener finds the original destination, and the listener for it when no one has exactly that address."""
 
-    def __init__(self, is_transparent: bool = False, fallback_to_local: bool = False) -> None:
-        """`is_transparent`: by TPROXY, not REDIRECT. `fallback_to_local`: the one on 127.0.0.1, not the one on 0.0.0.0."""
+    def __init__(self, is_transparent: bool = False, fallback_to_local: bool = False, hands_over: bool = True) -> None:
+        """`is_transparent`: by TPROXY, not REDIRECT. `fallback_to_local`: the one on 127.0.0.1, not the one on 0.0.0.0.
+
+        `hands_over`: that listener gets the connection; otherwise the destination is only noted.
+        """
         self.is_transparent = is_transparent
+        self.hands_over = hands_over
         self.fallback_to_local = fallback_to_local

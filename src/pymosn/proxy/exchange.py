@@ -99,9 +99,9 @@ class ExchangeDriver(DispatchOwner):
             tls = exchange.connection.tls
             if forwarding.trusts_peer:
                 exchange.forwarded_ip = head.adopt_forwarded(forwarding)
-                head.adopt_certificate(forwarding.client_cert, forwarded_element(tls))
+                head.adopt_certificate(forwarding.client_cert, forwarded_element(tls, forwarding.cert_pairs))
             elif tls is not None:
-                head.adopt_certificate(forwarding.client_cert, forwarded_element(tls))
+                head.adopt_certificate(forwarding.client_cert, forwarded_element(tls, forwarding.cert_pairs))
             if self.runtime.overload.level >= SHED:
                 self.fail(OVERLOADED, "")
                 return

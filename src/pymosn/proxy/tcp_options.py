@@ -27,13 +27,14 @@ class TcpOptions:
         idle_timeout: float,
         connect_attempts: i64,
         connect_timeout: float = 0.0,
+        max_duration: float = 0.0,
         draw: Callable[[], float] = random.random,
     ) -> None:
         """`target`: of all connections; if it has no cluster, the first matching one of `routes` decides.
 
         `idle_timeout`: seconds without a byte from either side; 0 means none. `connect_attempts`: 0 means one per host and
-        at most three, as in MOSN. `connect_timeout`: seconds for all attempts together; 0 means no limit. `draw`: a random
-        number from 0 to below 1, for weights.
+        at most three, as in MOSN. `connect_timeout`: seconds for all attempts together; `max_duration`: seconds of a whole
+        connection; 0 means no limit. `draw`: a random number from 0 to below 1, for weights.
         """
         self.listener_name = listener_name
         self.target = target
@@ -43,6 +44,7 @@ class TcpOptions:
         self.idle_timeout = idle_timeout
         self.connect_attempts: i64 = connect_attempts
         self.connect_timeout = connect_timeout
+        self.max_duration = max_duration
         self._draw = draw
 
     def cluster_for(self, connection: Connection) -> str:

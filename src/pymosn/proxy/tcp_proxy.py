@@ -42,6 +42,7 @@ from pymosn.core.log import WARN
 from pymosn.core.overload import SHED
 from pymosn.proxy.attempts import UNASKED_ATTEMPTS
 from pymosn.proxy.runtime import Runtime
+from pymosn.proxy.tcp_age import AgeLimit
 from pymosn.proxy.tcp_options import TcpOptions
 from pymosn.proxy.upstream_request import BROKEN
 from pymosn.routing.hashing import select_by_hash
@@ -51,8 +52,7 @@ from pymosn.upstream.original_dst import destination
 
 #: While more bytes than this are buffered for one side, the other side is not read.
 BUFFER_LIMIT: Final[i64] = 64 * 1024
-#: The protocol in the access log.
-PROTOCOL: Final = "tcp"
+PROTOCOL: Final = "tcp"  # in the access log
 
 
 class TcpProxyFactory(FilterChainFactory):
@@ -84,7 +84,7 @@ class TcpFallback(NetworkFilterFactory):
         return TcpProxy(self._runtime, self._options)
 
 
-#: The exchange of a `TcpProxy` before `on_connection`: shared, never written to.
+#: Before `on_connection`: shared, never written to.
 _NO_EXCHANGE: Final = Exchange(NO_CONNECTION)
 
 
@@ -106,14 +106,13 @@ class TcpProxy(NetworkFilter):
         self._cluster: Cluster | None = None
         self._selection = Selection()
         self._upstream: TcpUpstream | None = None
+        self._age: AgeLimit | None = None
         self._is_connected = False
         # Bytes that were read before the host was connected.
         self._held: list[bytes] = []
         self._client_ended = False
         self._upstream_ended = False
         self._is_over = False
-
-    # ---- a host
 
     def on_connection(self, connection: Connection) -> None:
         self._connection = connection
@@ -122,6 +121,8 @@ class TcpProxy(NetworkFilter):
         stats.tcp_total.value += 1
         stats.tcp_active.value += 1
         connection.pause_reading()
+        if self._options.max_duration > 0.0:
+            self._age = AgeLimit(connection, self._runtime.wheel, self._options.max_duration)
         if self._runtime.overload.level >= SHED:
             self.fail(OVERLOADED, "")
             return
@@ -225,11 +226,11 @@ class TcpProxy(NetworkFilter):
     def on_idle(self) -> None:
         if self._is_over:
             return
-        upstream = self._upstream
         if self._is_connected:
             self._exchange.failure = IDLE_TIMEOUT
             self._end()
         elif self._options.connect_timeout > 0.0:
+            upstream = self._upstream
             self.fail(CONNECT_TIMEOUT, f"no host within {self._options.connect_timeout:g} s")
             if upstream is not None:
                 upstream.leave(CONNECT_TIMEOUT)
@@ -339,6 +340,8 @@ class TcpProxy(NetworkFilter):
         exchange.finished = self._connection.now()
         self._held = []
         self._upstream = None
+        if self._age is not None:
+            self._age.clear()
         stats = self._options.stats
         stats.tcp_active.value -= 1
         if exchange.failure is not None:

@@ -36,6 +36,8 @@ from pymosn.upstream.plan import REPORTED_DEGRADED, REPORTED_UNHEALTHY, ClusterP
 from pymosn.upstream.selection import HealthVersion
 from pymosn.upstream.way_out import AUTO
 
+#: The ALPN names of HTTP.
+HTTP_ALPN: Final = ("h2", "http/1.1")
 #: Variants of TLS that a cluster remembers.
 MAX_OFFERS: Final = 64
 
@@ -234,7 +236,11 @@ class ClusterHost(Host):
         configured = transport.settings.tls.alpn
         if alpn in configured if needs_alpn else not configured:
             return peer
-        offered = (alpn,)
+        # Names of other protocols, such as Istio's, are agreements with the host, and are offered in any case.
+        others = [name for name in configured if name == alpn or name not in HTTP_ALPN]
+        if not others or (needs_alpn and alpn not in others):
+            others.append(alpn)
+        offered = tuple(others)
         if offered == configured:
             return peer
         if self._peers is None:

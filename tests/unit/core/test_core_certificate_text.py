@@ -14,6 +14,7 @@ from pymosn.api.exchange import Exchange
 from pymosn.api.network import Connection
 from pymosn.api.variables import LONGEST, TLS
 from pymosn.core.certificate_text import listed, safe_dn, safe_name, safe_uri
+from pymosn.core.forwarding import CERT_HAS_DNS, CERT_HAS_SUBJECT, CERT_HAS_URI
 from pymosn.observe.variables import getter
 
 HOSTILE = [
@@ -89,7 +90,7 @@ def elements(header: str) -> list[list[tuple[str, str]]]:
 
 def check_element(text: str) -> None:
     tls = tls_info(certificate(text, uris=[text, "spiffe://a/b"], dns_names=[text]))
-    element = forwarded_element(tls).decode("ascii")
+    element = forwarded_element(tls, CERT_HAS_SUBJECT + CERT_HAS_URI + CERT_HAS_DNS).decode("ascii")
     assert element.isprintable()
     assert len(element) <= MOST
     [pairs] = elements(element)

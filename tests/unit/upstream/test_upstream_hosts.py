@@ -430,6 +430,9 @@ def test_a_sick_subset_is_not_replaced_by_others() -> None:
         ((), "h2", True, ("h2",)),
         (("http/1.1",), "h2", True, ("h2",)),
         (("h2", "http/1.1"), "h2", True, ("h2", "http/1.1")),
+        (("istio",), "http/1.1", False, ("istio",)),
+        (("istio", "h2"), "http/1.1", False, ("istio",)),
+        (("istio",), "h2", True, ("istio", "h2")),
     ],
 )
 def test_what_is_offered_by_alpn(configured: tuple[str, ...], alpn: str, needs_alpn: bool, offered: tuple[str, ...]) -> None:

@@ -34,7 +34,7 @@ def check_server(
     _check_overload(server.overload, f"{path}.overload", report)
     names: dict[str, str] = {}
     addresses: dict[tuple[str, str], str] = {}
-    hands_over = any(listener.use_original_dst in ORIGINAL_DST for listener in server.listeners)
+    hands_over = any(listener.hands_over() for listener in server.listeners)
     tables = opened(server.router_tables(), clusters)
     for i, listener in enumerate(server.listeners):
         inner = f"{path}.listeners[{i}]"

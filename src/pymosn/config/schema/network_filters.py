@@ -12,6 +12,9 @@ from pymosn.filters.settings import AnyMap, Block, Duration, Percent, Positive, 
 PROTOCOLS: Final = ("Http1", "Http2", "bolt", "boltv2", "dubbo", "dubbo-thrift", "tars", "Auto", "X")
 
 
+ClientCertDetail = Literal["subject", "uri", "dns", "cert"]
+
+
 class Http1Settings(Block, kw_only=True):
     """`proxy.extend_config.Http1`: limits and behaviour of HTTP/1.1 on a listener. Sizes are bytes."""
 
@@ -24,6 +27,9 @@ class Http1Settings(Block, kw_only=True):
         Unsigned, own("bytes per second of a request body, on average over `body_timeout`; then 408")
     ] = 100
     max_requests_per_connection: Annotated[Unsigned, own("0 means no limit; the last response has `connection: close`")] = 0
+    max_connection_age: Annotated[
+        Duration, own("then the next response has `connection: close`, and an idle connection is closed; 0: no limit")
+    ] = 0.0
     stream_idle_timeout: Annotated[Duration, own("longest time without progress of an exchange; 0: no limit")] = 300.0
     upgrades: Annotated[list[str], own("allowed protocols of upgrades; other upgrade headers are ignored")] = msgspec.field(
         default_factory=lambda: ["websocket"]
@@ -33,13 +39,17 @@ class Http1Settings(Block, kw_only=True):
     ] = "off"
     tunnel_idle_timeout: Annotated[Duration, own("idle timeout of an upgraded connection or a CONNECT")] = 600.0
     x_forwarded: Annotated[bool, own("append X-Forwarded-For and set X-Forwarded-Proto")] = True
+    x_forwarded_proto: Annotated[bool, own("add X-Forwarded-Proto to requests without it, even without `x_forwarded`")] = (
+        False
+    )
     x_request_id: Annotated[bool, own("add X-Request-Id if the request has none")] = True
     reason_header: Annotated[bool, own("add the failure's reason word to local replies as x-pymosn-reason")] = False
     profile: Annotated[
         Literal["strict", "compatible"], own("compatible accepts the deviations in docs/http1.md, each with its risk")
     ] = "strict"
     trust_forwarded: Annotated[
-        bool, own("trust X-Forwarded-*, X-Real-IP, Forwarded, x-mosn-* and x-envoy-* of every client")
+        bool,
+        own("trust X-Forwarded-*, X-Real-IP, Forwarded, x-mosn-* and x-envoy-* of every client, whatever `trusted_hops` is"),
     ] = False
     trusted_hops: Annotated[
         Unsigned,
@@ -49,6 +59,9 @@ class Http1Settings(Block, kw_only=True):
         Literal["", "sanitize", "sanitize_set", "append_forward", "forward_only", "always_forward_only"],
         own("X-Forwarded-Client-Cert, see docs/http1.md; empty: sanitize_set, and trusted proxies' is kept and appended to"),
     ] = ""
+    client_cert_details: Annotated[
+        list[ClientCertDetail], own("its parts besides By and Hash; `cert`: the whole certificate")
+    ] = msgspec.field(default_factory=lambda: ["subject", "uri", "dns"])
     merge_slashes: Annotated[bool, own("merge consecutive slashes in a path")] = True
     encoded_slashes: Annotated[
         Literal["keep", "decode", "refuse"], own("handling of %2F in a path; refuse includes %5C")
@@ -104,6 +117,7 @@ class Http2Settings(Block, kw_only=True):
     connect: Annotated[str | None, _AS_HTTP1] = None
     tunnel_idle_timeout: Annotated[Duration | None, _AS_HTTP1] = None
     x_forwarded: Annotated[bool | None, _AS_HTTP1] = None
+    x_forwarded_proto: Annotated[bool | None, _AS_HTTP1] = None
     x_request_id: Annotated[bool | None, _AS_HTTP1] = None
     reason_header: Annotated[bool | None, _AS_HTTP1] = None
     profile: Annotated[Literal["strict", "compatible"] | None, _AS_HTTP1] = None
@@ -112,6 +126,7 @@ class Http2Settings(Block, kw_only=True):
     forward_client_cert: Annotated[
         Literal["", "sanitize", "sanitize_set", "append_forward", "forward_only", "always_forward_only"] | None, _AS_HTTP1
     ] = None
+    client_cert_details: Annotated[list[ClientCertDetail] | None, _AS_HTTP1] = None
     merge_slashes: Annotated[bool | None, _AS_HTTP1] = None
     encoded_slashes: Annotated[Literal["keep", "decode", "refuse"] | None, _AS_HTTP1] = None
     underscores_in_headers: Annotated[Literal["pass", "drop", "refuse"] | None, _AS_HTTP1] = None
@@ -255,6 +270,7 @@ class StreamProxyConfig(Block, kw_only=True):
     stat_prefix: Annotated[str, ignored("MOSN does not use it either")] = ""
     connect_timeout: Annotated[Duration, own("tcp_proxy: for all attempts together; 0: only the cluster's, for each")] = 0.0
     access_logs: Annotated[list[AccessLog] | None, own("tcp_proxy: instead of the listener's; `[]`: none")] = None
+    max_connection_duration: Annotated[Duration, own("tcp_proxy: then a connection is closed; 0: no limit")] = 0.0
     max_sessions: Annotated[
         Unsigned, own("udp_proxy: sessions of all clients together; further ones are dropped; 0: 65536")
     ] = 0

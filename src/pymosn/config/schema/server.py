@@ -134,6 +134,9 @@ class Listener(Block, kw_only=True):
         bool, ignored("every TCP or UDP listener has one SO_REUSEPORT socket per worker; a unix one is shared by all")
     ] = False
     use_original_dst: Annotated[str, works("redirect or tproxy, IPv4 and IPv6; see docs/operations.md")] = ""
+    hand_over: Annotated[
+        bool, own("give redirected connections to the listener of their destination; false: only note the destination")
+    ] = True
     inspector: Annotated[bool, works("TLS and plain text on one port")] = False
     refuse_misdirected: Annotated[
         bool, own("421 for hosts with other demands on client certificates, see docs/filter-chains.md; false: as in Envoy")
@@ -164,6 +167,10 @@ class Listener(Block, kw_only=True):
     filter_chains: Annotated[list[FilterChain], works("MOSN takes one; several must differ in `match`")] = []
     stream_filters: Annotated[list[StreamFilter], works("see the table of stream filters")] = []
     log_path: Annotated[str, ignored("MOSN does not use it either; see access_logs")] = ""
+
+    def hands_over(self) -> bool:
+        """Whether it gives redirected connections to other listeners."""
+        return self.hand_over and self.use_original_dst in ("redirect", "tproxy")
 
     def known_name(self) -> str:
         """The name under which the listener is known."""

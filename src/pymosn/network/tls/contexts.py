@@ -20,7 +20,7 @@ from pymosn.core.failure import (
 )
 from pymosn.core.server_names import wildcards_for
 from pymosn.network.tls.base import is_old, new_context
-from pymosn.network.tls.material import CA, CERTIFICATE, MemoryFile, TlsFault, load_ca, load_crl, names_of
+from pymosn.network.tls.material import CA, CERTIFICATE, MemoryFile, TlsFault, load_ca, load_crl, names_of, uris_in
 from pymosn.network.tls.names import DEFAULT_CIPHERS
 from pymosn.network.tls.openssl import openssl
 from pymosn.network.tls.sans import PeerRules
@@ -57,6 +57,8 @@ class ServerContext:
         self.weak = weak
         self.demand = demand
         self.names = names
+        #: URIs in its certificate.
+        self.own_uris = uris_in(settings.tls.certificate) if settings.tls.certificate else ()
         #: Whether clients need a valid certificate.
         self.needs_certificate = settings.verifies and settings.requires
         self._names = frozenset([name for name in (*names, settings.server_name.lower()) if name])

@@ -43,6 +43,7 @@ def server_facts(engine: Any, handshake: ServerHandshake) -> TlsInfo:
     settings = context.settings
     if settings.verifies or settings.requires:  # otherwise none was asked for
         info.certificate = certificate_of(engine, is_verified=settings.verifies)
+        info.own_uris = context.own_uris
     return info
 
 

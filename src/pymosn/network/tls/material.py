@@ -178,6 +178,11 @@ def names_of(certificate: bytes) -> tuple[str, ...]:
     return tuple(dict.fromkeys([name.lower() for name in names if name]))
 
 
+def uris_in(certificate: bytes) -> tuple[str, ...]:
+    """The URIs among the names of the first certificate in PEM text, such as its SPIFFE id."""
+    return tuple([value for key, value in decode(certificate).get("subjectAltName", ()) if key == "URI"])
+
+
 def _words(error: ssl.SSLError) -> str:
     """OpenSSL's reason in words."""
     return (reason_of(error) or "invalid PEM text").replace("_", " ").lower()

@@ -16,6 +16,10 @@ from pymosn.core.forwarding import (
     CERT_APPEND_FORWARD,
     CERT_BY_TRUST,
     CERT_FORWARD_ONLY,
+    CERT_HAS_DNS,
+    CERT_HAS_PEM,
+    CERT_HAS_SUBJECT,
+    CERT_HAS_URI,
     CERT_SANITIZE,
     CERT_SANITIZE_SET,
     ForwardingOptions,
@@ -42,6 +46,12 @@ _CLIENT_CERT: Final = {
     "forward_only": CERT_FORWARD_ONLY,
     "always_forward_only": CERT_ALWAYS_FORWARD_ONLY,
 }
+_CERT_PAIRS: Final = {
+    "subject": CERT_HAS_SUBJECT,
+    "uri": CERT_HAS_URI,
+    "dns": CERT_HAS_DNS,
+    "cert": CERT_HAS_PEM,
+}
 _CONNECT: Final = {"off": b"", "terminate": CONNECT_HERE, "forward": CONNECT}
 
 
@@ -66,6 +76,7 @@ class HttpOptions:
         body_timeout: float,
         body_min_rate: float,
         max_requests: i64,
+        max_age: float,
         overload: OverloadState,
         upgrades: frozenset[bytes],
         connect: bytes,
@@ -77,6 +88,7 @@ class HttpOptions:
         self.body_timeout = body_timeout
         self.body_min_rate = body_min_rate
         self.max_requests: i64 = max_requests
+        self.max_age = max_age
         self.overload = overload
         self.upgrades = upgrades
         self.connect = connect
@@ -96,6 +108,7 @@ def read_http_options(settings: Mapping[str, object], facts: ListenerFacts) -> H
         body_timeout=seconds(settings, "body_timeout"),
         body_min_rate=float(number(settings, "body_min_rate", "bytes per second", 0, MOST)),
         max_requests=number(settings, "max_requests_per_connection", "requests", 0, MOST),
+        max_age=seconds(settings, "max_connection_age"),
         overload=facts.overload,
         upgrades=frozenset([protocol.lower().encode() for protocol in texts(settings, "upgrades")]),
         connect=choice(settings, "connect", _CONNECT),
@@ -109,8 +122,17 @@ def forwarding_options(settings: Mapping[str, object]) -> ForwardingOptions:
         x_request_id=flag(settings, "x_request_id"),
         trusts_peer=_trusts_peer(settings),
         trusted_hops=number(settings, "trusted_hops", "hops", 0, MOST),
+        trusts_all=flag(settings, "trust_forwarded"),
+        adds_proto=flag(settings, "x_forwarded_proto"),
         client_cert=choice(settings, "forward_client_cert", _CLIENT_CERT),
+        cert_pairs=_pairs(settings),
     )
+
+
+def _pairs(settings: Mapping[str, object]) -> int:
+    """A sum of CERT_HAS_*."""
+    key = "client_cert_details"
+    return sum({choice({key: name}, key, _CERT_PAIRS) for name in texts(settings, key)})
 
 
 def path_policy(settings: Mapping[str, object]) -> PathPolicy:

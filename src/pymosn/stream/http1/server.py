@@ -54,6 +54,7 @@ from pymosn.core.failure import (
     Failure,
 )
 from pymosn.core.message import RequestHead
+from pymosn.core.timers import NEVER
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.stream.http.options import HttpOptions
 from pymosn.stream.http1.server_stream import Http1ServerStream, StreamOwner
@@ -87,13 +88,25 @@ class Http1Server(StreamOwner):
         #: Bytes of an incomplete head that are counted in the worker's overload state.
         self._head_size: i64 = 0
         self._requests: i64 = 0
+        # After which no further request is accepted.
+        self._age_end: float = NEVER
 
     # ---- called by the connection
 
     def on_connection(self, connection: Connection) -> None:
         self._connection = connection
         self._decoder.scheme = connection.scheme.encode()
-        connection.set_idle(self._options.idle_timeout)
+        if self._options.max_age > 0.0:
+            self._age_end = connection.now() + self._options.max_age
+        connection.set_idle(self._idle_time())
+
+    def _idle_time(self) -> float:
+        """Seconds for which the connection may wait for a request; 0: no limit."""
+        idle = self._options.idle_timeout
+        if self._age_end == NEVER:
+            return idle
+        left = max(self._age_end - self._connection.now(), DRAIN_GRACE)
+        return min(idle, left) if idle > 0.0 else left
 
     def on_data(self, data: bytes) -> bool:
         if self._reading == TUNNEL:
@@ -201,6 +214,8 @@ class Http1Server(StreamOwner):
         head.scheme = self._connection.scheme
         self._requests += 1
         if not decoder.keep_alive or self._requests == self._options.max_requests:
+            self.is_last = True
+        if self._age_end < NEVER and self._age_end <= self._connection.now():
             self.is_last = True
         if len(head.raw_tunnel) > 0:
             self._check_tunnel(head)
@@ -340,6 +355,6 @@ class Http1Server(StreamOwner):
             connection.close(CLOSED_LOCALLY)
         else:
             # `is_last` without `connection: close`: the worker began to drain after the response's head was sent.
-            connection.set_idle(DRAIN_GRACE if self.is_last else self._options.idle_timeout)
+            connection.set_idle(DRAIN_GRACE if self.is_last else self._idle_time())
             if self._is_paused and not self._is_full:
                 self._resume()

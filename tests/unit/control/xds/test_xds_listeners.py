@@ -100,11 +100,14 @@ def test_the_inbound_listener_of_a_sidecar() -> None:
     listener = converted.listener
     assert (listener.name, listener.address, listener.type) == ("virtualInbound", "0.0.0.0:15006", "ingress")
     assert (listener.bind_port, listener.use_original_dst) == (True, "redirect")
+    assert not listener.hand_over  # an outbound listener may have the same port
     assert not listener.refuse_misdirected  # or plain text of PERMISSIVE would get 421
     assert listener.listener_filters == [ListenerFilter(type="original_dst", config={"type": "redirect"})]
     assert listener.http_inspector
     assert (listener.tls_uninspected_ports, listener.http_uninspected_ports) == ("15006", "15006,26024-26025")
-    assert [chain.name for chain in listener.filter_chains][-2:] == ["virtualInbound", "virtualInbound#4"]
+    names = [chain.name for chain in listener.filter_chains][-2:]
+    assert all(name.startswith("virtualInbound#") for name in names)
+    assert len(set(names)) == 2
     first = listener.filter_chains[0]
     assert first.match == ChainMatch(
         transport_protocol="tls", application_protocols=["istio-http/1.1", "istio-h2"], destination_port=26021
@@ -112,8 +115,8 @@ def test_the_inbound_listener_of_a_sidecar() -> None:
     assert first.tls_context is not None
     assert not first.tls_context.alpn_required
     assert converted.routes == (("7070", Source(fetch_timeout=0.0)),)
-    assert [table.router_config_name for table in converted.tables] == ["virtualInbound/1/0"]
-    assert proxy_of(converted, 1).router_config_name == "virtualInbound/1/0"
+    assert [table.router_config_name for table in converted.tables] == ["virtualInbound/virtualInbound-catchall-http/0"]
+    assert proxy_of(converted, 1).router_config_name == converted.tables[0].router_config_name
 
 
 def test_the_outbound_listeners_of_a_sidecar() -> None:
@@ -163,6 +166,30 @@ def test_the_address_of_clients(keys: dict[str, Any], expected: tuple[int, bool,
     converted, _ = convert(listening(manager(**keys)))
     http = proxy_of(converted).extend_config.Http1
     assert (http.trusted_hops, http.trust_forwarded, http.x_forwarded) == expected
+
+
+@pytest.mark.parametrize(
+    ("details", "pairs"),
+    [
+        ({}, []),
+        ({"subject": True, "dns": True, "uri": True}, ["subject", "dns", "uri"]),
+        ({"subject": False, "cert": True, "uri": True}, ["cert", "uri"]),
+    ],
+)
+def test_the_parts_of_the_element_about_a_certificate(details: dict[str, Any], pairs: list[str]) -> None:
+    keys = {"forward_client_cert_details": "APPEND_FORWARD", "set_current_client_cert_details": details}
+    converted, report = convert(listening(manager(**keys)))
+    assert report.text() == ""
+    assert proxy_of(converted).extend_config.Http1.client_cert_details == pairs
+
+
+def test_limits_of_a_tcp_proxy() -> None:
+    policies = [{"source_ip": {}}]
+    converted, report = convert(listening(tcp(max_downstream_connection_duration="60s", hash_policy=policies)))
+    assert (report.text(), report.warnings) == ("", [])
+    [made] = converted.listener.filter_chains[0].filters
+    assert isinstance(made, TcpProxyFilter)
+    assert made.config.max_connection_duration == 60.0
 
 
 def test_settings_of_a_manager() -> None:
@@ -231,7 +258,8 @@ def test_an_inline_route_configuration() -> None:
     converted = convert_listener(view)
     assert report.text() == ""
     [table] = converted.tables
-    assert table.router_config_name == proxy_of(converted).router_config_name == "l/0/0"
+    assert table.router_config_name == proxy_of(converted).router_config_name
+    assert table.router_config_name.startswith("l/#")
     assert [host.domains for host in table.virtual_hosts] == [["*"]]
 
 

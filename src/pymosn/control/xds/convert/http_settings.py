@@ -50,12 +50,18 @@ def read_settings(view: View, settings: ProtocolSettings) -> float:
 
 
 def _read_addresses(view: View, http: Http1Settings) -> None:
-    """Who the client is. With `use_remote_address` the other end of the connection, or a proxy of a list before it."""
+    """Who the client is: by the entries of proxies in X-Forwarded-For that are trusted, or the other end of the connection.
+
+    With `use_remote_address` the connection's address is the last of those entries, and is appended for the next proxy;
+    clients that have not come through all of the trusted proxies are not believed. Without it the header is believed, and
+    forwarded unchanged.
+    """
     hops = view.value("xff_num_trusted_hops")
     is_edge = bool(view.wrapped("use_remote_address"))
     http.trusted_hops = hops if is_edge else hops + 1
     http.trust_forwarded = not is_edge
     http.x_forwarded = is_edge and not view.value("skip_xff_append")
+    http.x_forwarded_proto = True
 
 
 def _read_paths(view: View, http: Http1Settings) -> None:
@@ -71,13 +77,14 @@ def _read_paths(view: View, http: Http1Settings) -> None:
 def _read_certificates(view: View, http: Http1Settings) -> None:
     http.forward_client_cert = _CLIENT_CERT.get(view.enum("forward_client_cert_details"), "sanitize")  # type: ignore[assignment]
     details = view.inner("set_current_client_cert_details")
+    http.client_cert_details = []
     if details is not None:
         with details:
-            for name in ("subject", "dns", "uri"):  # always a part of the element
-                details.value(name)
-            for name in ("cert", "chain"):
-                if details.value(name):
-                    details.warn(name, "not forwarded: the element has the hash, subject and names of the certificate")
+            chosen = {"subject": bool(details.wrapped("subject"))}
+            chosen |= {name: bool(details.value(name)) for name in ("cert", "dns", "uri")}
+            http.client_cert_details = [name for name, is_chosen in chosen.items() if is_chosen]  # type: ignore[misc]
+            if details.value("chain"):
+                details.warn("chain", "not forwarded; `cert` is, the client's own certificate")
 
 
 def _read_upgrades(view: View, http: Http1Settings) -> None:
@@ -107,8 +114,7 @@ def _read_common(view: View, settings: ProtocolSettings) -> float:
         idle = inner.seconds("idle_timeout")
         age = inner.seconds("max_connection_duration")
         if age:
-            settings.Http2.max_connection_age = age
-            inner.warn("max_connection_duration", "enforced for HTTP/2 only")
+            settings.Http2.max_connection_age = http.max_connection_age = age
         count = inner.wrapped("max_headers_count")
         if count:
             http.max_header_count = count

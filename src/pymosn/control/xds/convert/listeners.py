@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Final, NamedTuple
 
 import msgspec
+from google.protobuf.message import Message
 
 from pymosn.config.schema import FilterChain, Listener, RouterConfiguration, TlsContext
 from pymosn.config.schema.network_filters import (
@@ -166,6 +168,8 @@ def _read_listener_filters(view: View, listener: Listener) -> None:
                 elif kind == "http_inspector.v3.HttpInspector":
                     listener.http_inspector, listener.http_uninspected_ports = True, ports
                 elif kind == "original_dst.v3.OriginalDst":
+                    # The filter only restores the address; `use_original_dst` of the listener also hands over.
+                    listener.hand_over = bool(listener.use_original_dst)
                     listener.use_original_dst = listener.use_original_dst or "redirect"
                     listener.listener_filters = [
                         ListenerFilter(type="original_dst", config={"type": listener.use_original_dst})
@@ -190,33 +194,42 @@ def _read_proxy_protocol(view: View, listener: Listener) -> None:
 
 
 def _read_chains(view: View, listener: Listener, routes: Routes) -> list[FilterChain]:
-    chains = [_chain(item, f"{listener.name}/{i}", routes) for i, item in enumerate(view.items("filter_chains"))]
+    items = view.items("filter_chains")
+    names = _names_of(items)
+    chains = [_chain(item, name, listener.name, routes) for item, name in zip(items, names, strict=True)]
     default = view.inner("default_filter_chain")
     if default is not None:
-        chain = _chain(default, f"{listener.name}/default", routes)
+        chain = _chain(default, str(default.message.name) or "default", listener.name, routes)
         if chain.match:
             view.fault("default_filter_chain.filter_chain_match", "the default chain has no conditions")
         chain.match, chain.is_default = "", True
         chains.append(chain)
     if not chains:
         view.fault("filter_chains", "missing: a listener needs a filter chain")
-    _make_names_unique(chains)
     return chains
 
 
-def _make_names_unique(chains: list[FilterChain]) -> None:
-    """Envoy's chains may share a name; ours get the index added."""
-    seen: set[str] = set()
-    for i, chain in enumerate(chains):
-        if chain.name in seen:
-            chain.name = f"{chain.name}#{i}"
-        if chain.name:
-            seen.add(chain.name)
+def _names_of(chains: list[View]) -> list[str]:
+    """The names of chains, each with a digest of its conditions if another one has the same, as Istio's may.
+
+    Open connections and tables belong to a chain by its name, so that it must not depend on the chain's position.
+    """
+    plain = [str(view.message.name) for view in chains]
+    return [
+        name if name and plain.count(name) == 1 else f"{name}#{_digest(view.message.filter_chain_match)}"
+        for name, view in zip(plain, chains, strict=True)
+    ]
 
 
-def _chain(view: View, name: str, routes: Routes) -> FilterChain:
+def _digest(message: Message) -> str:
+    return sha256(message.SerializeToString(deterministic=True)).hexdigest()[:8]
+
+
+def _chain(view: View, name: str, listener: str, routes: Routes) -> FilterChain:
+    """`name`: unique in the listener."""
     with view:
-        chain = FilterChain(name=view.value("name"))
+        view.value("name")
+        chain = FilterChain(name=name)
         match = view.inner("filter_chain_match")
         if match is not None:
             found = _match(match)
@@ -225,7 +238,7 @@ def _chain(view: View, name: str, routes: Routes) -> FilterChain:
         view.seconds("transport_socket_connect_timeout")  # `tls_handshake_timeout` has its default
         _read_transport(view, chain)
         for i, item in enumerate(view.items("filters")):
-            made = _network_filter(item, f"{name}/{i}", routes)
+            made = _network_filter(item, f"{listener}/{name}/{i}", routes)
             if made is not None:
                 chain.filters.append(made)
         if not chain.filters and not view.report.faults:

@@ -176,19 +176,27 @@ def read_tcp_proxy(view: View) -> TcpProxyFilter:
             view.fault("cluster", "expected cluster or weighted_clusters")
         for name in ("on_demand", "metadata_match", "tunneling_config", "proxy_protocol_tlvs"):
             view.refuse(name, "not supported")
-        if view.has("hash_policy"):
-            view.value("hash_policy")
-            view.warn("hash_policy", "has no effect: connections are balanced without a hash of their source")
+        _read_hash_policy(view)
         for name in ("downstream_idle_timeout", "upstream_idle_timeout"):
             if view.seconds(name):
                 view.warn(name, "not enforced; idle_timeout is")
-        if view.seconds("max_downstream_connection_duration"):
-            view.value("max_downstream_connection_duration_jitter_percentage")
-            view.warn("max_downstream_connection_duration", "not enforced; idle_timeout is")
+        tcp.max_connection_duration = view.seconds("max_downstream_connection_duration") or 0.0
         idle = view.seconds("idle_timeout")
         tcp.idle_timeout = int((3600.0 if idle is None else idle) * 1e9)
         tcp.max_connect_attempts = view.wrapped("max_connect_attempts") or 1
     return TcpProxyFilter(config=tcp)
+
+
+def _read_hash_policy(view: View) -> None:
+    """Balancers that hash do so by the client's IP address."""
+    for item in view.items("hash_policy"):
+        with item:
+            source = item.inner("source_ip")
+            if source is not None:
+                source.close()
+            elif item.has("filter_state"):
+                item.value("filter_state")
+                item.warn("filter_state", "has no effect: connections are hashed by the client's IP address")
 
 
 def _weighted(view: View) -> WeightedStreamCluster | None:
