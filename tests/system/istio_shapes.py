@@ -238,10 +238,12 @@ def _inspector(kind: str, config: str, *skipped: int) -> dict[str, Any]:
     return found
 
 
-def _listener(name: str, port: int, direction: str, chains: list[dict[str, Any]], **more: Any) -> Message:
+def _listener(
+    name: str, port: int, direction: str, chains: list[dict[str, Any]], host: str = "0.0.0.0", **more: Any
+) -> Message:
     value = {
         "name": name,
-        "address": {"socket_address": {"address": "0.0.0.0", "port_value": port}},
+        "address": {"socket_address": {"address": host, "port_value": port}},
         "traffic_direction": direction,
         "filter_chains": chains,
         "max_connections_to_accept_per_socket_event": 1,
@@ -339,6 +341,27 @@ def outbound_listener(port: int) -> Message:
         listener_filters_timeout="0s",
         continue_on_listener_filters_timeout=True,
     )
+
+
+def outbound_tcp_listener(host: str, address: str, port: int) -> Message:
+    """The listener without a socket of one TCP service."""
+    chains = [_chain("", [_tcp(outbound_name(host, port))])]
+    return _listener(f"{address}_{port}", port, "OUTBOUND", chains, host=address, bind_to_port=False)
+
+
+def rbac(*policies: tuple[str, dict[str, Any]], for_bytes: bool = False) -> dict[str, Any]:
+    """A filter that allows what one of the policies allows: a service account, and a permission. `for_bytes`: of TCP."""
+    found = {
+        f"ns[default]-policy[allow]-rule[{i}]": {
+            "permissions": [{"and_rules": {"rules": [permission]}}],
+            "principals": [{"and_ids": {"ids": [{"authenticated": {"principal_name": {"exact": identity(account)}}}]}}],
+        }
+        for i, (account, permission) in enumerate(policies)
+    }
+    kind = "network" if for_bytes else "http"
+    more = {"stat_prefix": "tcp."} if for_bytes else {}
+    config = {"@type": f"{_TYPES}extensions.filters.{kind}.rbac.v3.RBAC", "rules": {"policies": found}, **more}
+    return {"name": f"envoy.filters.{kind}.rbac", "typed_config": config}
 
 
 def table(port: int, *hosts: str) -> Message:

@@ -16,6 +16,8 @@ from istio_shapes import (
     identity,
     outbound,
     outbound_listener,
+    outbound_tcp_listener,
+    rbac,
     service,
     table,
     virtual_inbound,
@@ -109,7 +111,8 @@ def test_permissive_serves_plain_text_too_and_strict_refuses_it(mesh: Mesh) -> N
     assert not mesh.echo.xds.nacks(LISTENER)
 
 
-def test_other_ports_are_passed_through_and_the_own_ports_of_the_sidecar_are_not(mesh: Mesh) -> None:
+def serve_tcp(mesh: Mesh) -> None:
+    """The app `echo` also has a server of TCP, which sends the client's address and the first bytes."""
     listener = mesh.listen(ECHO, TCP)
 
     def serve() -> None:
@@ -120,6 +123,44 @@ def test_other_ports_are_passed_through_and_the_own_ports_of_the_sidecar_are_not
                     sock.sendall(peer[0].encode() + b":" + sock.recv(100))
 
     threading.Thread(target=serve, daemon=True).start()
+
+
+def says(mesh: Mesh, pod: str, address: str) -> bytes:
+    """What the TCP server answers to `hello`; empty if the connection ends."""
+    with contextlib.suppress(ConnectionError), mesh.connect(pod, address, TCP) as sock:
+        sock.sendall(b"hello\r\n")
+        return sock.recv(100)
+    return b""
+
+
+def test_access_by_the_identity_of_the_caller(mesh: Mesh) -> None:
+    serve_tcp(mesh)
+    mesh.sleep.xds.set(
+        outbound(ECHO, TCP),
+        endpoints(ECHO, TCP, ADDRESSES[ECHO], has_sidecar=True),
+        outbound_tcp_listener(ECHO, SERVICES, TCP),
+    )
+    assert eventually(lambda: says(mesh, SLEEP, SERVICES) == b"127.0.0.6:hello\r\n")
+    public = {"url_path": {"path": {"prefix": "/public"}}}
+    allowed = rbac((SLEEP, public), ("other", {"any": True}))
+    allowed_tcp = rbac((SLEEP, {"destination_port": TCP}), for_bytes=True)
+    mesh.echo.xds.set(virtual_inbound(HTTP, filters=[allowed], network_filters=[allowed_tcp]))
+    assert eventually(lambda: mesh.get(SLEEP, SERVICES, ECHO, "/private").status == 403)
+    assert mesh.get(SLEEP, SERVICES, ECHO, "/public/1").status == 200
+    # Without a certificate there is no identity, whatever is said.
+    said = "URI=spiffe://cluster.local/ns/default/sa/sleep"
+    assert mesh.get(LEGACY, ADDRESSES[ECHO], ECHO, "/public", x_forwarded_client_cert=said).status == 403
+    assert says(mesh, SLEEP, SERVICES) == b"127.0.0.6:hello\r\n"
+    assert says(mesh, LEGACY, ADDRESSES[ECHO]) == b""
+    nobody = rbac(("other", {"any": True}), for_bytes=True)
+    mesh.echo.xds.set(virtual_inbound(HTTP, filters=[rbac(("other", {"any": True}))], network_filters=[nobody]))
+    assert eventually(lambda: mesh.get(SLEEP, SERVICES, ECHO, "/public").status == 403)
+    assert says(mesh, SLEEP, SERVICES) == b""
+    assert not mesh.echo.xds.nacks(LISTENER)
+
+
+def test_other_ports_are_passed_through_and_the_own_ports_of_the_sidecar_are_not(mesh: Mesh) -> None:
+    serve_tcp(mesh)
     # From an app by PassthroughCluster, in plain text, and then by InboundPassthroughCluster from 127.0.0.6.
     for pod in (SLEEP, LEGACY):
         with mesh.connect(pod, ADDRESSES[ECHO], TCP) as sock:

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.tls import TlsInfo
+from pymosn.core.addresses import split_address
 from pymosn.core.counters import Counter
 from pymosn.core.failure import PROTOCOL_UNKNOWN, Failure
 from pymosn.core.frame_writer import FrameWriter
@@ -65,6 +66,12 @@ class Connection(Alarm):
         written.value += self.bytes_written - self._counted_written
         self._counted_read = self.bytes_read
         self._counted_written = self.bytes_written
+
+    def destination(self) -> tuple[str, int]:
+        """The IP address and port that the client connected to, before any redirect."""
+        if self.original_destination:
+            return split_address(self.original_destination)
+        return self.local_ip, int(self.local_port)
 
     def copy_facts(self, other: Connection) -> None:
         """Takes over what `on_connection` may ask about: id, addresses, and what TLS and the listener have found out."""
@@ -216,6 +223,8 @@ class Accepted:
         self.time_limit: float = 0.0
         #: How many bytes no step has consumed yet, when `FirstBytes.on_undecided` is called.
         self.waiting: i64 = 0
+        #: Whether those bytes can only be the beginning of plain text.
+        self.is_text: bool = False
         #: The reason when a step returns REFUSE, and what the client gets before the connection is closed, such as an alert;
         #: if this is empty, the connection is reset.
         self.failure: Failure = PROTOCOL_UNKNOWN

@@ -44,6 +44,8 @@ class ListenerChains:
             handshake_timeout=config.tls_handshake_timeout,
             idle_timeout=config.idle_timeout(),
             inspection=inspection_of(config),
+            inspection_timeout=config.inspection_timeout,
+            on_undecided=config.on_undecided,
         )
 
     def take_over(self, before: ListenerChains) -> list[Chain]:

@@ -51,6 +51,9 @@ from pymosn.protocol.tls.hello import ClientHello, is_tls, read_hello
 #: Seconds after which a silent connection gets the chain for plain text, if its server may have to speak first. Where TLS is
 #: terminated, the timeout of handshakes applies if it is shorter.
 SILENCE_TIME: Final = 15.0
+#: What happens to clients whose first bytes do not decide in time.
+CONTINUE: Final = "continue"
+CLOSE: Final = "close"
 _METHODS: Final = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"PATCH ", b"DELETE ", b"OPTIONS ", b"CONNECT ")
 _NOT_HTTPS: Final = b"This port expects HTTPS; the request was sent without TLS.\n"
 #: The reply to an HTTP request where only TLS is expected.
@@ -102,8 +105,17 @@ class Chain:
 class ChainStep(FirstBytes):
     """Chooses the chain of a connection, and its TLS context. The last step."""
 
-    def __init__(self, chains: list[Chain], stats: DownstreamStats, inspection: Inspection, *, inspector: bool) -> None:
-        """`inspector`: plain text is served where TLS is expected."""
+    def __init__(
+        self,
+        chains: list[Chain],
+        stats: DownstreamStats,
+        inspection: Inspection,
+        *,
+        inspector: bool,
+        on_undecided: str = "",
+    ) -> None:
+        """`inspector`: plain text is served where TLS is expected. `on_undecided`: see `FilterChains`."""
+        self._on_undecided = on_undecided
         self._inspection = inspection
         self._chains = chains
         self._table = ChainTable([chain.conditions for chain in chains])
@@ -133,12 +145,14 @@ class ChainStep(FirstBytes):
         return self._serve_tls(accepted, hello)
 
     def on_undecided(self, accepted: Accepted) -> i64:
+        if accepted.waiting > 0 and accepted.is_text and self._on_undecided == CONTINUE:
+            return self._serve_plain(accepted, b"")
         if accepted.waiting > 0:
             has_ended = accepted.failure is PROTOCOL_UNKNOWN
             accepted.failure = TLS_CLOSED_IN_HANDSHAKE if has_ended else TLS_HANDSHAKE_TIMEOUT
             return REFUSE
         chain = self._find(accepted.connection, PLAIN_TEXT, "", NONE)
-        if chain is None or not chain.speaks_first:
+        if chain is None or not chain.speaks_first or self._on_undecided == CLOSE:
             return REFUSE
         return self._serve_plain(accepted, b"")
 
@@ -151,6 +165,7 @@ class ChainStep(FirstBytes):
         if not self._reads_hello or not self._inspection.finds_http_on(port):
             return self._serve_plain(accepted, data)
         protocols = http_protocols(data)
+        accepted.is_text = protocols is None
         return MORE_BYTES if protocols is None else self._serve_plain(accepted, data, protocols)
 
     def _serve_plain(self, accepted: Accepted, data: bytes, protocols: tuple[str, ...] = NONE) -> i64:
@@ -232,12 +247,18 @@ class FilterChains(FilterChainFactory):
         handshake_timeout: float,
         idle_timeout: float,
         inspection: Inspection | None = None,
+        inspection_timeout: float = 0.0,
+        on_undecided: str = "",
     ) -> None:
         """`before`: the steps before the choice. `gate`: limits handshakes. `inspection`: None for TLS on all ports.
 
         `handshake_timeout`: seconds from accepting to the end of the handshake; also for what must be read to choose.
 
         `idle_timeout`: seconds for which a client of a plain-text chain may be silent at first. 0 disables them.
+
+        `inspection_timeout`: seconds until the chain must be known, instead; 0 for the others. `on_undecided`: what happens
+        then. CONTINUE: the chain for plain text of no known protocol, if what has come is no TLS. CLOSE. Empty: that chain
+        for silent clients whose servers may speak first.
         """
         self.chains = chains
         terminates = any(chain.contexts is not None for chain in chains)
@@ -245,11 +266,14 @@ class FilterChains(FilterChainFactory):
         speaks_first = may_be_plain and any(chain.speaks_first for chain in chains)
         silence = SILENCE_TIME if speaks_first else idle_timeout if may_be_plain else handshake_timeout
         self._plan = FirstBytesPlan(
-            [*before, ChainStep(chains, stats, inspection or Inspection(), inspector=inspector)],
+            [
+                *before,
+                ChainStep(chains, stats, inspection or Inspection(), inspector=inspector, on_undecided=on_undecided),
+            ],
             factory=self,
             stats=stats,
-            silence_timeout=silence,
-            timeout=handshake_timeout,
+            silence_timeout=inspection_timeout or silence,
+            timeout=inspection_timeout or handshake_timeout,
             serves_undecided=False,
             handshake_timeout=handshake_timeout if terminates else 0.0,
             gate=gate if terminates else None,

@@ -34,7 +34,7 @@ STATS = DownstreamStats(MetricGroup("downstream", (("listener", "l"),)))
 HTTP, OTHER = RejectAllFactory(STATS), RejectAllFactory(STATS)
 
 
-def step(inspection: Inspection) -> ChainStep:
+def step(inspection: Inspection, on_undecided: str = "") -> ChainStep:
     def chain(name: str, conditions: ChainConditions, factory: FilterChainFactory) -> Chain:
         return Chain(name, conditions, factory, None, speaks_http=False, speaks_first=True, reads_hello=False)
 
@@ -44,6 +44,7 @@ def step(inspection: Inspection) -> ChainStep:
         STATS,
         inspection,
         inspector=False,
+        on_undecided=on_undecided,
     )
 
 
@@ -94,3 +95,26 @@ def test_a_silent_client_gets_the_chain_whose_server_speaks_first() -> None:
     begun = accepted()
     begun.waiting = 3
     assert step(Inspection(finds_http=True)).on_undecided(begun) == REFUSE
+
+
+def test_undecided_plain_text_continues_where_that_is_configured() -> None:
+    chosen = step(Inspection(finds_http=True), "continue")
+    begun = accepted()
+    assert chosen.on_first_bytes(begun, b"PUT this there") == MORE_BYTES
+    begun.waiting = 14
+    assert chosen.on_undecided(begun) == DONE
+    assert begun.factory is OTHER
+    # The beginning of a ClientHello is no plain text.
+    hello = accepted()
+    assert chosen.on_first_bytes(hello, b"\x16\x03\x01\x01") == MORE_BYTES
+    hello.waiting = 4
+    assert chosen.on_undecided(hello) == REFUSE
+
+
+def test_undecided_clients_are_closed_where_that_is_configured() -> None:
+    chosen = step(Inspection(finds_http=True), "close")
+    assert chosen.on_undecided(accepted()) == REFUSE
+    begun = accepted()
+    assert chosen.on_first_bytes(begun, b"PUT") == MORE_BYTES
+    begun.waiting = 3
+    assert chosen.on_undecided(begun) == REFUSE

@@ -151,6 +151,13 @@ class Listener(Block, kw_only=True):
     tls_handshake_timeout: Annotated[Duration, own("from accepting a connection to the end of its handshake; 0: none")] = (
         10.0
     )
+    inspection_timeout: Annotated[
+        Duration, own("time for the first bytes that filter chains depend on; 0: `tls_handshake_timeout`, 15 s for silence")
+    ] = 0.0
+    on_undecided: Annotated[
+        Literal["", "continue", "close"],
+        own("then `continue` as plain text of no known protocol, or `close`; empty: continue after silence only"),
+    ] = ""
     proxy_protocol: Annotated[ProxyProtocol | None, own("read the PROXY protocol, version 1 and 2")] = None
     connection_idle_timeout: Annotated[
         Duration | None, works("exact, not MOSN's 15 s steps; 0 means never; default 90 s, for sessions of udp 5 s")

@@ -78,7 +78,7 @@ def source_of(connection: Connection, address: str, with_certificate: bool) -> b
 def destination_of(connection: Connection) -> bytes:
     """The peer that has received it."""
     uris = () if connection.tls is None else connection.tls.own_uris
-    return peer(connection.local_ip, connection.local_port, next(iter(uris), ""))
+    return peer(*connection.destination(), next(iter(uris), ""))
 
 
 def _session(tls: TlsInfo | None) -> bytes:

@@ -147,14 +147,14 @@ def _permission(value: object, path: str, problems: Problems) -> Condition:
     """A permission: a condition on the request."""
     with EnvoyObject(value, path, problems) as source:
         if "destination_ip" in source:
-            return _network_test(source.inner("destination_ip"), lambda exchange: exchange.connection.local_ip)
+            return _network_test(source.inner("destination_ip"), lambda exchange: exchange.connection.destination()[0])
         if "destination_port" in source:
             port = source.take("destination_port", int, -1)
-            return lambda exchange, _: exchange.connection.local_port == port
+            return lambda exchange, _: exchange.connection.destination()[1] == port
         if "destination_port_range" in source:
             with source.inner("destination_port_range") as limits:
                 start, end = limits.take("start", int, 0), limits.take("end", int, 0)
-            return lambda exchange, _: start <= exchange.connection.local_port < end
+            return lambda exchange, _: start <= exchange.connection.destination()[1] < end
         if "requested_server_name" in source:
             test = text_test(source.inner("requested_server_name"), folds=True)
             return lambda exchange, _: test(_server_name(exchange))

@@ -390,3 +390,19 @@ def test_a_converted_listener_passes_the_check_of_configurations() -> None:
     report = Diagnostics()
     check(config, report, ())
     assert [fault for fault in report.items if fault.severity == "error"] == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({}, (15.0, "close")),
+        ({"listener_filters_timeout": "0s", "continue_on_listener_filters_timeout": True}, (15.0, "continue")),
+        ({"listener_filters_timeout": "0.1s"}, (0.1, "close")),
+    ],
+)
+def test_the_time_for_listener_filters(keys: dict[str, Any], expected: tuple[float, str]) -> None:
+    converted, report = convert(listening(tcp(), **keys))
+    assert report.text() == ""
+    listener = converted.listener
+    assert (listener.inspection_timeout, listener.on_undecided) == expected
+    assert listener.tls_handshake_timeout == 10.0

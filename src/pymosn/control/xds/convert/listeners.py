@@ -23,6 +23,7 @@ from pymosn.control.xds.convert.tls import downstream_tls
 from pymosn.control.xds.convert.values import cidr
 from pymosn.control.xds.convert.view import View
 from pymosn.core.addresses import UNIX
+from pymosn.network.filter_chains import SILENCE_TIME
 
 _LISTENER: Final = "envoy.extensions.filters.listener."
 _DOWNSTREAM: Final = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
@@ -65,10 +66,9 @@ def convert_listener(view: View, convert_routes: RoutesConverter = convert_route
         view.refuse("udp_listener_config", "UDP listeners are not supported by xDS yet")
         listener.filter_chains = _read_chains(view, listener, routes)
         contexts = [context for chain in listener.filter_chains for context in chain.tls_contexts()]
-        timeouts = view.seconds("listener_filters_timeout")
-        view.value("continue_on_listener_filters_timeout")
-        if timeouts and any(chain.tls_contexts() for chain in listener.filter_chains):
-            listener.tls_handshake_timeout = max(timeouts, 0.1)
+        # 0 is no limit; but a client whose server speaks first is not kept waiting for ever.
+        listener.inspection_timeout = view.seconds("listener_filters_timeout") or SILENCE_TIME
+        listener.on_undecided = "continue" if view.value("continue_on_listener_filters_timeout") else "close"
         others = tuple(
             msgspec.structs.replace(listener, name=f"{listener.name}@{text}", address=text, network=network)
             for text, network in more
