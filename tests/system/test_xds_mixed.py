@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
+from envoy.config.listener.v3.listener_pb2 import Listener
+from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
 from process_fixtures import Start
 from pymosn_process import READY, Pymosn, Upstream, eventually, free_ports, get
-from tests.kit.xds_server import CLUSTER, ENDPOINTS, XdsServer
+from tests.kit.xds_server import CLUSTER, ENDPOINTS, LISTENER, XdsServer
 from tls_peers import config_of, listener_of, proxy_filter, table_of
 
 pytestmark = pytest.mark.once
@@ -172,3 +175,20 @@ def test_a_restart_without_a_control_plane_serves_from_the_cache(rig: Rig, upstr
     rig.control.start()
     rig.control.set(hosts("dynamic"))
     assert eventually(lambda: rig.status() in (502, 503))
+
+
+def test_a_listener_that_cannot_be_bound_is_reported_to_the_control_plane(rig: Rig) -> None:
+    rig.control.set(eds("dynamic"), hosts("dynamic", 2))
+    rig.start()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        message = Listener(name="taken")
+        address = message.address.socket_address
+        address.address, address.port_value = taken.getsockname()
+        proxy = TcpProxy(stat_prefix="x", cluster="dynamic")
+        message.filter_chains.add().filters.add(name="tcp").typed_config.Pack(proxy)
+        rig.control.set(message)
+        [nack, *_] = rig.control.wait(lambda: rig.control.nacks(LISTENER))
+    assert "taken: cannot be activated" in nack.message.error_detail.message
+    assert "taken" in rig.view()["types"]["lds"]["rejected"]

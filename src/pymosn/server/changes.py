@@ -28,15 +28,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
-from msgspec.structs import replace
-
-from pymosn.assembly.packed_config import PackedConfig, Parts, encode, only_hosts_differ
+from pymosn.assembly.packed_config import PackedConfig, encode, only_hosts_differ
 from pymosn.assembly.packer import Packer
 from pymosn.assembly.tls_material import TlsMaterial
 from pymosn.config.check.paths import LOG, Folders, Reserved, check_paths, named_paths
-from pymosn.config.diagnostics import Diagnostic, Places
+from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.schema import MosnConfig
 from pymosn.control.certificates import Used, used_certificates
 from pymosn.control.discovery import Discovery
@@ -46,12 +44,14 @@ from pymosn.control.threads import off_loop
 from pymosn.control.xds.layer import Layer, Merged, Merger, Owner, differs_in_hosts_only
 from pymosn.core.log import ERROR, INFO, WARN, Log
 from pymosn.filters.sources import Sources
+from pymosn.server.change_steps import FollowAll, Reads, Tried, files_of, only_at_start, part_commands
 from pymosn.server.filter_files import FilterFiles
 from pymosn.server.fleet import Fleet
+from pymosn.server.isolation import isolate
 from pymosn.server.layer_faults import LayerResult, faults_by_owner, shared_addresses
 from pymosn.server.listeners import ListenerSockets
 from pymosn.server.logs import process_log_path
-from pymosn.server.messages import Check, Command, Configure, Part, Prepare, Retire, SetHosts
+from pymosn.server.messages import Check, Command, Configure, Prepare, Retire, SetHosts
 from pymosn.server.pid_file import pid_path
 from pymosn.server.run_options import RunOptions, StartError
 from pymosn.server.sockets import close_all
@@ -64,29 +64,6 @@ ACTIVATE_TIME: Final = 10.0
 RELOAD_TIME: Final = 10.0
 #: Clusters whose hosts are sent to the workers before the event loop does something else.
 SLICE: Final = 50
-
-
-class FollowAll(Protocol):
-    """See `Services.follow`."""
-
-    def __call__(self, config: MosnConfig, only_hosts: bool = False) -> None: ...
-
-
-class _Reads(NamedTuple):
-    """What is read again: see `Changes.apply`."""
-
-    filters: bool = False
-    tls: bool = False
-    tls_read: TlsRead | None = None
-
-
-class _Tried(NamedTuple):
-    """`rejected`: items of xDS that kept their last state. `sent_hosts`: only hosts had changed."""
-
-    errors: list[Diagnostic]
-    warnings: list[Diagnostic]
-    rejected: dict[Owner, str]
-    sent_hosts: bool
 
 
 class Changes(Service):
@@ -143,7 +120,7 @@ class Changes(Service):
         #: The source of the active configuration's filters as it was last read from disk, whether it was activated or not.
         self.last_read = Sources()
         # Real paths of the files that the configuration was read from, of the pid file, and of all logs so far.
-        self._config_files = _files(options.places) | {os.path.realpath(pid_path(options.config, options.base_dir))}
+        self._config_files = files_of(options.places) | {os.path.realpath(pid_path(options.config, options.base_dir))}
         self._log_files = {os.path.realpath(process_log_path(options.config, options.base_dir))}
 
     async def start(self) -> None:
@@ -180,7 +157,7 @@ class Changes(Service):
         size, index = self._fleet.size, worker_id - 1
         folders = options.config_dir, options.base_dir
         last = Configure(encode(self._packed), *folders, size, options.log_ceiling, index, self._services())
-        return [*_part_commands(self._packed.parts, {}), last]
+        return [*part_commands(self._packed.parts, {}), last]
 
     async def apply(
         self,
@@ -202,10 +179,10 @@ class Changes(Service):
             faults = list(candidate.faults)
             applied = False
             if candidate.config is not None and all(fault.severity != "error" for fault in faults):
-                faults += _only_at_start(self.own, candidate.config)
+                faults += only_at_start(self.own, candidate.config)
                 errors = [] if candidate.is_trusted else self._path_errors(candidate.config)
                 if not errors:
-                    reads = _Reads(reads_filters, reads_tls, tls_read)
+                    reads = Reads(reads_filters, reads_tls, tls_read)
                     tried = await self._try(candidate.config, self.layer, reads)
                     faults += [warning.placed(candidate.places, self._options.source.name) for warning in tried.warnings]
                     errors = tried.errors
@@ -216,7 +193,7 @@ class Changes(Service):
             if applied:
                 self._places = candidate.places
             if candidate.is_trusted:
-                self._config_files |= _files(candidate.places)
+                self._config_files |= files_of(candidate.places)
             return self._note(source, applied, faults)
 
     async def apply_layer(self, layer: Layer) -> LayerResult:
@@ -229,12 +206,25 @@ class Changes(Service):
                 return LayerResult(True, {}, "")
             if await asyncio.to_thread(differs_in_hosts_only, self.layer, layer) and await self._change_hosts(layer, merged):
                 return LayerResult(True, {}, "")
-            tried = await self._try(self.own, layer, _Reads(), may_send_hosts=True)
-            message = "; ".join(error.text() for error in tried.errors)
+            tried = await self._try(self.own, layer, Reads(), may_send_hosts=True)
+            message = _text(tried.errors)
+            if message and not self._is_shutting_down:
+                # The faults name no item: it is found by activating parts.
+                rejected = await isolate(self.layer, layer, message, self._activate_part)
+                if rejected:
+                    tried, message = tried._replace(errors=[], rejected=rejected), ""
             if not tried.sent_hosts:
                 faults = [Diagnostic(message=f"{owner.kind} {owner.name}: {why}") for owner, why in tried.rejected.items()]
                 self._note("xDS", not tried.errors, [*tried.warnings, *faults, *tried.errors])
             return LayerResult(not tried.errors, tried.rejected, message)
+
+    async def _activate_part(self, layer: Layer) -> str:
+        """Activates a layer; returns why it, or an item of it, could not be. Empty if it was."""
+        if self._is_shutting_down:
+            return "the process is shutting down"
+        # What is active already would not be tried at all if it could be sent as hosts.
+        tried = await self._try(self.own, layer, Reads(), may_send_hosts=layer is not self.layer)
+        return _text(tried.errors) or "; ".join(tried.rejected.values())
 
     async def _change_hosts(self, layer: Layer, merged: Merged) -> bool:
         """Activates other hosts of clusters, which needs no reading or checking; false if more has changed."""
@@ -248,7 +238,7 @@ class Changes(Service):
         await self._send_hosts(before, packed)
         return True
 
-    async def _try(self, own: MosnConfig, layer: Layer, reads: _Reads, *, may_send_hosts: bool = False) -> _Tried:
+    async def _try(self, own: MosnConfig, layer: Layer, reads: Reads, *, may_send_hosts: bool = False) -> Tried:
         """Activates a configuration with a layer. Items of the layer that cannot be activated keep their last state."""
         rejected: dict[Owner, str] = {}
         while True:
@@ -270,7 +260,7 @@ class Changes(Service):
                 if not errors:
                     self.layer = layer
                     self._tls_faults = more if reads.tls else [*self._tls_faults, *new]
-                return _Tried(errors, warnings, rejected, sent_hosts)
+                return Tried(errors, warnings, rejected, sent_hosts)
             for owner, why in faults.items():
                 layer = layer.reverted(owner, self.layer if owner not in rejected else Layer())
                 rejected[owner] = why
@@ -328,7 +318,7 @@ class Changes(Service):
             old = before.clusters.get(name)
             if packed is not old and packed != old:
                 parts = {digest: after.parts[digest] for digest in (packed.head, *packed.hosts)}
-                for command in [*_part_commands(parts, before.parts), SetHosts(name, packed)]:
+                for command in [*part_commands(parts, before.parts), SetHosts(name, packed)]:
                     self._fleet.send(command)
                 sent += 1
                 if not sent % SLICE:
@@ -379,7 +369,7 @@ class Changes(Service):
             await self._send_hosts(before, packed)
             return [], True
         encoded = await asyncio.to_thread(encode, packed)
-        check = [*_part_commands(packed.parts, self._packed.parts), Check(change, encoded)]
+        check = [*part_commands(packed.parts, self._packed.parts), Check(change, encoded)]
         errors = await self._fleet.check(change, check, PREPARE_TIME)
         if not errors:
             errors = self._bind(merged)
@@ -434,25 +424,5 @@ class Changes(Service):
         self._follow_all(self.effective, only_hosts)
 
 
-def _files(places: Places) -> set[str]:
-    """The real paths of the files that a configuration was read from."""
-    return {os.path.realpath(file) for file in {place.file for place in places.values()} if file}
-
-
-def _part_commands(parts: Parts, known: Parts) -> list[Command]:
-    """The commands that send `parts` to workers that have those in `known`."""
-    return [Part(digest, content) for digest, content in parts.items() if digest not in known]
-
-
-def _only_at_start(old: MosnConfig, new: MosnConfig) -> list[Diagnostic]:
-    """A warning for each change that requires a restart."""
-    old_server, new_server = old.servers[0], new.servers[0]
-    keys = ("processor", "default_log_path", "default_log_level", "global_log_roller")
-    # The folders of the admin API take effect immediately.
-    admins = [None if admin is None else replace(admin, allowed_folders=[]) for admin in (old.admin, new.admin)]
-    changed = ["admin"] if admins[0] != admins[1] else []
-    once = ("pid", "user", "group", "umask", "dynamic_resources", "static_resources", "node", "xds_cache")
-    changed += [key for key in once if getattr(old, key) != getattr(new, key)]
-    changed += [f"servers[0].{key}" for key in keys if getattr(old_server, key) != getattr(new_server, key)]
-    text = "changed; takes effect after a restart"
-    return [Diagnostic(severity="warning", path=path, message=text) for path in changed]
+def _text(errors: Sequence[Diagnostic]) -> str:
+    return "; ".join(error.text() for error in errors)

@@ -786,3 +786,21 @@ def test_a_fault_of_no_item_rejects_the_whole_layer() -> None:
         assert "x" not in active_clusters(stage)
 
     asyncio.run(scenario())
+
+
+def test_an_item_with_a_fault_that_names_none_is_found() -> None:
+    def picky(command: Command) -> object:
+        if isinstance(command, Check) and "bad" in decode(command.config, {}).clusters:
+            return Checked(command.change, [FAULT])
+        return willing(command)
+
+    async def scenario() -> None:
+        stage = Stage(picky)
+        await stage.changes.start()
+        result = await stage.changes.apply_layer(added(x="127.0.0.1:1", bad="127.0.0.1:2", y="127.0.0.1:3"))
+        assert result.applied
+        assert list(result.rejected) == [Owner("cluster", "bad")]
+        assert "does not build" in result.rejected[Owner("cluster", "bad")]
+        assert sorted(active_clusters(stage)[-2:]) == ["x", "y"]
+
+    asyncio.run(scenario())

@@ -128,6 +128,12 @@ class XdsClient:
         """What the consumer has from an earlier run, name -> version; before `want`."""
         self._subscription(type_url).held.update(held)
 
+    def reject_late(self, type_url: str, faults: Rejected) -> None:
+        """See `Subscription.reject_late`."""
+        subscription = self._types.get(type_url)
+        if subscription is not None and subscription.reject_late(faults, self._now()):
+            self._send.set()
+
     def _subscription(self, type_url: str) -> Subscription:
         found = self._types.get(type_url)
         if found is None:

@@ -53,10 +53,14 @@ class Layer(NamedTuple):
 
     def reverted(self, owner: Owner, good: Layer) -> Layer:
         """With the item that `good` has; without it if that has none, or the same."""
-        mine, theirs = self.items(owner.kind), good.items(owner.kind).get(owner.name)
-        kept = {name: item for name, item in mine.items() if name != owner.name}
-        if theirs is not None and theirs is not mine.get(owner.name):
-            kept[owner.name] = theirs
+        theirs = good.items(owner.kind).get(owner.name)
+        return self.with_item(owner, None if theirs is self.items(owner.kind).get(owner.name) else theirs)
+
+    def with_item(self, owner: Owner, item: Any) -> Layer:
+        """With another item of this name; None: without one."""
+        kept = {name: one for name, one in self.items(owner.kind).items() if name != owner.name}
+        if item is not None:
+            kept[owner.name] = item
         match owner.kind:
             case "listener":
                 return self._replace(listeners=kept)

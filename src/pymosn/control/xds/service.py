@@ -76,6 +76,8 @@ class XdsService(Service):
         await self._restore()
         self.state.on_wants = self._subscribe
         self.state.on_applied = self._store_later
+        self.state.on_unusable = self._reject_late
+        self._target.on_rejected = self.state.on_rejected
         self.state.start()
 
     async def _restore(self) -> None:
@@ -108,6 +110,11 @@ class XdsService(Service):
             if client is not None:
                 client.want(key[1], names)
         self._wanted = wanted
+
+    def _reject_late(self, kind: str, faults: Rejected) -> None:
+        for (_, only), client in self._clients.items():
+            if only in ("", kind):
+                client.reject_late(kind, faults)
 
     def _client(self, source: str, kind: str) -> XdsClient | None:
         """The client of a source; None, with a line of the log, if it is not known."""
@@ -179,7 +186,7 @@ class XdsService(Service):
                     "version": state.versions.get(kind, ""),
                     "resources": {name: entry.version for name, entry in state.store[kind].items()},
                     "static": sorted(state.static.get(kind, ())),
-                    "rejected": dict(state.faults[kind]),
+                    "rejected": {**state.faults[kind], **state.unusable_resources(kind)},
                     "warnings": dict(state.warnings[kind]),
                 }
                 for kind, short in SHORT.items()

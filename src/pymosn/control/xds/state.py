@@ -46,6 +46,7 @@ GRACE: Final = 30.0
 SECRET_TIME: Final = 15.0
 
 _KIND_OF: Final = {CLUSTER: CLUSTER_ITEM, LISTENER: LISTENER_ITEM, ROUTES: TABLE}
+_TYPE_OF: Final = {kind: type_url for type_url, kind in _KIND_OF.items()}
 #: Types of which a change of one resource does not concern others.
 _PLANNED_ALONE: Final = frozenset({CLUSTER, ENDPOINTS, ROUTES})
 
@@ -69,6 +70,7 @@ class Target(Protocol):
 
     layer: Layer
     merged: Merged
+    on_rejected: Callable[[Mapping[Owner, str]], None]
 
     def apply_layer(self, layer: Layer) -> Awaitable[Result]:
         """Activates a layer."""
@@ -131,6 +133,8 @@ class State:
         self._task: asyncio.Task[None] | None = None
         self.on_wants: Callable[[Wants], None] = lambda wants: None
         self.on_applied: Callable[[], None] = lambda: None
+        # Called with a type, and names of accepted resources that cannot be activated, and why.
+        self.on_unusable: Callable[[str, Mapping[str, str]], None] = lambda kind, faults: None
 
     # ---- accepting
 
@@ -175,6 +179,9 @@ class State:
         self.warnings[kind].update(accepted.warnings)
         faults.update({**update.faults, **rejected})
         self.rejected += len(rejected)
+        if accepted.same and self.unusable:
+            # Sent again without a change: they still cannot be activated.
+            rejected |= {name: why for name, why in self.unusable_resources(kind).items() if name in accepted.same}
         if not rejected and not update.faults:
             self.versions[kind] = update.version
         self._absent.update((kind, name) for name in update.absent if name not in entries)
@@ -317,8 +324,7 @@ class State:
         self._note_timeouts(plan)
         result = await target.apply_layer(self._without_unusable(plan.layer))
         self.apply_fault = "" if result.applied else result.message
-        for owner, why in result.rejected.items():
-            self.unusable[owner] = why, plan.layer.items(owner.kind).get(owner.name)
+        self._note_unusable(result.rejected, plan.layer)
         if not result.applied:
             self._log.write(WARN, f"xDS: nothing could be activated, next attempt in {RETRY:g} s: {result.message}")
             return RETRY
@@ -345,6 +351,36 @@ class State:
     def missing_secrets(self) -> Mapping[SecretKey, list[str]]:
         """The secrets that are not there, and the names of what needs them."""
         return self._target.merged.missing
+
+    def on_rejected(self, faults: Mapping[Owner, str]) -> None:
+        """Items were found to be unusable by a change from elsewhere: they have their last good state again, or are gone."""
+        self._note_unusable(faults, self.plan.layer)
+        self._changed = None
+        self._due.set()
+
+    def _note_unusable(self, faults: Mapping[Owner, str], layer: Layer) -> None:
+        by_kind: dict[str, dict[str, str]] = {}
+        for owner, why in faults.items():
+            self.unusable[owner] = why, layer.items(owner.kind).get(owner.name)
+            kind, name = self.resource_of(owner)
+            if name not in self.static.get(kind, ()):
+                by_kind.setdefault(kind, {})[name] = _unusable_text(why)
+            self.rejected += 1
+        for kind, found in by_kind.items():
+            self.on_unusable(kind, found)
+
+    def resource_of(self, owner: Owner) -> tuple[str, str]:
+        """The type and name of the resource that an item is from: an inline table is from its listener."""
+        if owner.kind == TABLE and owner.name not in self.store[ROUTES]:
+            for name, entry in self._all(LISTENER).items():
+                if any(table.router_config_name == owner.name for table in entry.item.tables):
+                    return LISTENER, name
+        return _TYPE_OF[owner.kind], owner.name
+
+    def unusable_resources(self, kind: str) -> dict[str, str]:
+        """The resources of a type that were accepted but cannot be activated, and why."""
+        found = {self.resource_of(owner): _unusable_text(why) for owner, (why, _) in self.unusable.items()}
+        return {name: why for (one, name), why in found.items() if one == kind}
 
     async def _plan(self, now: float) -> Plan:
         """What may be active now. A plan of everything is made in a thread, of copies: it takes a while for thousands."""
@@ -376,3 +412,7 @@ class State:
                 lacks = "endpoints" if owner.kind == CLUSTER_ITEM else "table"
                 self._log.write(INFO, f"xDS: {owner.kind} {owner.name}: its {lacks} did not arrive in time")
         self._timed_out |= set(plan.timeouts)
+
+
+def _unusable_text(why: str) -> str:
+    return f"cannot be activated: {why}"

@@ -260,12 +260,30 @@ class Subscription:
             self._pacing.reset()
             self._answer = Answer(self.nonce, "", now)
             return
+        self._reject(now, self._pacing.delay(content_digest(update, self._carried)))
+
+    def _reject(self, now: float, delay: float) -> None:
+        """Prepares the NACK of the newest response."""
         error = joined(self._carried)
         self.nacks += 1
         self._nacks_in_row = self._nacks_in_row + 1
         self._nacked_at = now
         self.nack_reason = error
-        self._answer = Answer(self.nonce, error, now + self._pacing.delay(content_digest(update, self._carried)))
+        self._answer = Answer(self.nonce, error, now + delay)
+
+    def reject_late(self, faults: Rejected, now: float) -> bool:
+        """Resources that were accepted have turned out to be unusable; false if this concerns nothing that is subscribed.
+
+        The newest response is answered a second time, by a NACK, as requests with its nonce may be sent at any time. If
+        another response is being decided, its answer will have the faults.
+        """
+        mine = {name: fault for name, fault in faults.items() if self.covers(name)}
+        if not mine or not self.is_open or not self.nonce:
+            return False
+        self._carried.update(mine)
+        if not self.is_deciding:
+            self._reject(now, 0.0)
+        return True
 
     def _forget(self, name: str) -> None:
         self.held.pop(name, None)

@@ -396,6 +396,39 @@ def test_an_item_that_cannot_be_activated_is_not_tried_again_until_it_changes() 
     run(scenario())
 
 
+def test_what_cannot_be_activated_is_reported_to_the_control_plane_also_if_it_is_sent_again() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        reported: list[tuple[str, Mapping[str, str]]] = []
+        rig.state.on_unusable = lambda kind, faults: reported.append((kind, faults))
+        rig.target.unusable = {Owner("cluster", "a"): "does not build"}
+        fault = {"a": "cannot be activated: does not build"}
+        assert await rig.give(CLUSTER, static("a"), static("b")) == {}
+        assert reported == [(CLUSTER, fault)]
+        assert rig.state.unusable_resources(CLUSTER) == fault
+        assert await rig.give(CLUSTER, static("a"), static("b"), version="2") == fault
+        rig.target.unusable = {}
+        assert await rig.give(CLUSTER, static("a", "other"), version="3") == {}
+        assert rig.state.unusable_resources(CLUSTER) == {}
+
+    run(scenario())
+
+
+def test_what_a_change_from_elsewhere_finds_unusable_is_reported_and_not_tried_again() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        await rig.give(CLUSTER, static("a"), static("b"))
+        reported: list[tuple[str, Mapping[str, str]]] = []
+        rig.state.on_unusable = lambda kind, faults: reported.append((kind, faults))
+        rig.target.layer = rig.target.layer.with_item(Owner("cluster", "a"), None)
+        rig.state.on_rejected({Owner("cluster", "a"): "does not build"})
+        assert reported == [(CLUSTER, {"a": "cannot be activated: does not build"})]
+        await rig.after(1.0)
+        assert list(rig.clusters) == ["b"]
+
+    run(scenario())
+
+
 def test_a_change_that_fails_as_a_whole_is_tried_again() -> None:
     async def scenario() -> None:
         rig = Rig()

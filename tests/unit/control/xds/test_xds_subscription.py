@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 
@@ -582,3 +582,22 @@ def test_row_11_back_off_with_full_jitter() -> None:
     assert Backoff(lambda: 0.0).next() == 0.0
     half = Backoff(lambda: 0.5)
     assert [half.next() for _ in range(3)] == [0.25, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("make", [sotw, delta])
+def test_what_turns_out_to_be_unusable_is_rejected_with_the_last_nonce_or_the_next_answer(make: Callable[[], Rig]) -> None:
+    rig = make().want(all=0.0)
+    rig.open()
+    assert not rig.machine.reject_late({"a": "early"}, 0.0)  # no response yet
+    (ack,) = rig.answer("1", one("a"), one("b"))
+    assert ack.error == ""
+    assert rig.machine.reject_late({"a": "cannot be activated: port in use"}, rig.now)
+    (nack,) = rig.turn()
+    assert (nack.nonce, nack.error) == (ack.nonce, "a: cannot be activated: port in use")
+    assert rig.turn() == []  # once
+    rig.receive("2", one("b", "y"))
+    assert rig.machine.reject_late({"a": "still"}, rig.now)
+    (answer,) = rig.turn()
+    assert answer.nonce == rig.machine.nonce
+    assert answer.error == ("a: still" if make is delta else "")  # a full response without it has removed it
+    assert not sotw(ENDPOINTS).machine.reject_late({"a": "not subscribed"}, 0.0)

@@ -1,0 +1,62 @@
+"""Small parts of a change: see `changes.py`."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple, Protocol
+
+from msgspec.structs import replace
+
+from pymosn.assembly.packed_config import Parts
+from pymosn.config.diagnostics import Diagnostic, Places
+from pymosn.config.schema import MosnConfig
+from pymosn.control.xds.layer import Owner
+from pymosn.server.messages import Command, Part
+from pymosn.server.tls_files import TlsRead
+
+
+class FollowAll(Protocol):
+    """See `Services.follow`."""
+
+    def __call__(self, config: MosnConfig, only_hosts: bool = False) -> None: ...
+
+
+class Reads(NamedTuple):
+    """What is read again: see `Changes.apply`."""
+
+    filters: bool = False
+    tls: bool = False
+    tls_read: TlsRead | None = None
+
+
+class Tried(NamedTuple):
+    """`rejected`: items of xDS that kept their last state. `sent_hosts`: only hosts had changed."""
+
+    errors: list[Diagnostic]
+    warnings: list[Diagnostic]
+    rejected: dict[Owner, str]
+    sent_hosts: bool
+
+
+def files_of(places: Places) -> set[str]:
+    """The real paths of the files that a configuration was read from."""
+    return {os.path.realpath(file) for file in {place.file for place in places.values()} if file}
+
+
+def part_commands(parts: Parts, known: Parts) -> list[Command]:
+    """The commands that send `parts` to workers that have those in `known`."""
+    return [Part(digest, content) for digest, content in parts.items() if digest not in known]
+
+
+def only_at_start(old: MosnConfig, new: MosnConfig) -> list[Diagnostic]:
+    """A warning for each change that requires a restart."""
+    old_server, new_server = old.servers[0], new.servers[0]
+    keys = ("processor", "default_log_path", "default_log_level", "global_log_roller")
+    # The folders of the admin API take effect immediately.
+    admins = [None if admin is None else replace(admin, allowed_folders=[]) for admin in (old.admin, new.admin)]
+    changed = ["admin"] if admins[0] != admins[1] else []
+    once = ("pid", "user", "group", "umask", "dynamic_resources", "static_resources", "node", "xds_cache")
+    changed += [key for key in once if getattr(old, key) != getattr(new, key)]
+    changed += [f"servers[0].{key}" for key in keys if getattr(old_server, key) != getattr(new_server, key)]
+    text = "changed; takes effect after a restart"
+    return [Diagnostic(severity="warning", path=path, message=text) for path in changed]
