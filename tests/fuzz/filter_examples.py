@@ -258,10 +258,59 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
         }
         for defaults in (False, True)
     ],
+    "external_authz": [
+        {
+            "grpc": {"cluster": "auth", "authority": "auth.local", "metadata": {"x-b": "c"}},
+            "timeout": "200ms",
+            "failure_mode_allow": False,
+            "status_on_error": 503,
+            "allowed_headers": [{"prefix": "x-"}],
+            "disallowed_headers": [{"exact": "x-secret"}],
+            "max_request_bytes": 100,
+            "pack_as_bytes": True,
+            "metadata_namespaces": ["a"],
+        },
+        {
+            "http": {
+                "cluster": "auth",
+                "path_prefix": "/check",
+                "headers_to_add": {"x-b": "c"},
+                "upstream_headers": [{"exact": "x-user"}],
+                "client_headers": [{"safe_regex": {"regex": "loc.*"}}],
+            },
+            "failure_mode_allow": True,
+            "failure_mode_allow_header_add": True,
+        },
+    ],
+    "ratelimit": [
+        {
+            "grpc": {"cluster": "auth"},
+            "domain": "d",
+            "timeout": "20ms",
+            "rate_limits": [
+                {
+                    "actions": [
+                        {"request_headers": {"header_name": "x-a", "descriptor_key": "k", "skip_if_absent": True}},
+                        {"remote_address": {}},
+                        {"generic_key": {"descriptor_value": "v"}},
+                    ]
+                }
+            ],
+            "status": 429,
+            "response_headers": {"x-b": "c"},
+            "failure_mode_deny": deny,
+            "status_on_error": 500,
+        }
+        for deny in (False, True)
+    ],
+    "health_check": [{"headers": [{"name": ":path", "string_match": {"exact": "/health"}}]}],
 }
 #: `per_filter_config` of the filters whose routes have other settings than the listener.
 ROUTES: dict[str, dict[str, Any]] = {
     "ext_authz": {"disabled": True},
+    "external_authz": {"disabled": False, "context_extensions": {"a": "b"}, "without_body": True},
+    "jwt_authn": {"disabled": False, "requirementName": "a"},
+    "ratelimit": {"rate_limits": [{"stage": 0, "actions": [{"generic_key": {"descriptor_value": "v"}}]}]},
     "api_key_auth": {"disabled": False, "clients": ["a"]},
     "redis_rate_limit": {"requests": 5, "per": "1s", "key": "header", "header": "x-a", "disabled": False},
 }
