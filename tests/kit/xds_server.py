@@ -342,6 +342,8 @@ class XdsServer:
                 watch.last = ()
                 self._send_sotw(stream, type_url)
             return
+        if watch.version and not message.version_info:
+            watch.last = ()  # the client asks for everything again
         watch.version = message.version_info
         self._send_sotw(stream, type_url)
 

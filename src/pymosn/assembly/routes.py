@@ -62,6 +62,7 @@ def clusters_of(hosts: Iterable[HostConfig]) -> set[str]:
                 names.add(route.route.cluster_name)
                 names.update(target.cluster.name for target in route.route.weighted_clusters)
                 names.update(policy.cluster for policy in route.mirror_policies())
+    names.discard("")  # of routes with weighted clusters, for example
     return names
 
 

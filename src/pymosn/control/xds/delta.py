@@ -95,11 +95,14 @@ class DeltaSubscription(Subscription):
         if not is_due and not self._subscribe and not self._unsubscribe:
             return None
         answer = self._answered() if is_due else None
+        if answer is not None and answer.error:
+            # By itself: istiod ignores the names of a rejection.
+            return Request(self.type_url, answer.nonce, answer.error)
         unsubscribe = tuple(sorted(self._unsubscribe))
         # What is given up and wanted again takes two requests.
         subscribe = () if self._subscribe.keys() & self._unsubscribe.keys() else tuple(sorted(self._subscribe))
         self._unsubscribe.clear()
         if subscribe:
             self._subscribe.clear()
-        nonce, error = (answer.nonce, answer.error) if answer is not None else ("", "")
-        return Request(self.type_url, nonce, error, subscribe=subscribe, unsubscribe=unsubscribe)
+        nonce = answer.nonce if answer is not None else ""
+        return Request(self.type_url, nonce, subscribe=subscribe, unsubscribe=unsubscribe)

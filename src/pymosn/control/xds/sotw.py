@@ -24,6 +24,8 @@ class SotwSubscription(Subscription):
         super().__init__(type_url, chance, held)
         # The names of the last request on this stream.
         self._sent: tuple[str, ...] = ()
+        # The names that the server has certainly read: a request is ignored if a response is under way when it is sent.
+        self._read: tuple[str, ...] = ()
         # Whether this stream has had a request with names; an empty list means "none" after it, and "all" before it.
         self._has_named = False
         # Names that were given up since the last request.
@@ -33,7 +35,7 @@ class SotwSubscription(Subscription):
 
     def opened(self) -> None:
         super().opened()
-        self._sent = ()
+        self._sent = self._read = ()
         self._has_named = False
         self._dropped.clear()
 
@@ -71,22 +73,29 @@ class SotwSubscription(Subscription):
         if names is None:
             self._answered()
             return None
-        # Names that were given up and are wanted again: a server sends them only if it sees both.
         again = self._dropped & self.wanted.keys() & set(self._sent)
-        if again and len(again) < len(names):
-            return self._made(tuple(name for name in names if name not in again), self.version)
         is_due = self._answer is not None and self._answer.at <= now
         if not (is_due or names != self._sent or again or self._refetches):
             return None
+        if self._answer is not None and self._answer.error:
+            # istiod ignores the names of a rejection, so new ones have a request of their own.
+            error = self._answer.error
+            self._answered()
+            self._sent = self._read
+            return Request(self.type_url, self.nonce, error, self.version, self._read)
+        # Names that were given up and are wanted again: a server sends them only if it sees both.
+        if again and len(again) < len(names):
+            return self._made(tuple(name for name in names if name not in again), self.version)
         # Without a response on this stream, the server may compare versions only, as for the first request.
         is_unsure = not self.nonce and self.is_missing_any()
         return self._made(names, "" if self._refetches or again or is_unsure else self.version)
 
     def _made(self, names: tuple[str, ...], version: str) -> Request:
-        answer = self._answered()
+        if self._answered() is not None or not self.has_asked:
+            self._read = names
         self._dropped.clear()
         if not version:
             self._refetches = False
         self._sent = names
         self._has_named = self._has_named or bool(names)
-        return Request(self.type_url, self.nonce, answer.error if answer else "", version, names)
+        return Request(self.type_url, self.nonce, "", version, names)

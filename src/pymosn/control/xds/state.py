@@ -129,6 +129,8 @@ class State:
         self._needs_own: MosnConfig | None = None
         # The listener that binds an address.
         self._bound: dict[tuple[str, str], str] = {}
+        # Whether something may no longer be needed.
+        self._may_forget = False
         self._due: asyncio.Event = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.on_wants: Callable[[Wants], None] = lambda wants: None
@@ -170,6 +172,7 @@ class State:
                 continue
             self._add(kind, name, entry)
             faults.pop(name, None)
+            self.warnings[kind].pop(name, None)
             self._absent.discard((kind, name))
             self.guarded.pop((kind, name), None)
             if kind == SECRET:
@@ -177,6 +180,8 @@ class State:
         for field, count in accepted.ignored.items():
             self.ignored[field] = self.ignored.get(field, 0) + count
         self.warnings[kind].update(accepted.warnings)
+        # Once for each fault: some control planes send what was rejected again and again.
+        news = {name: why for name, why in rejected.items() if faults.get(name) != why}
         faults.update({**update.faults, **rejected})
         self.rejected += len(rejected)
         if accepted.same and self.unusable:
@@ -185,7 +190,7 @@ class State:
         if not rejected and not update.faults:
             self.versions[kind] = update.version
         self._absent.update((kind, name) for name in update.absent if name not in entries)
-        for name, why in rejected.items():
+        for name, why in news.items():
             self._log.write(WARN, f"xDS: {SHORT.get(kind, kind)} {name} is rejected: {why}")
         if accepted.entries or removed or update.absent:
             self._due.set()
@@ -217,7 +222,7 @@ class State:
         if entry is not None and kind == LISTENER:
             self._free(entry)
         if name not in self.static.get(kind, ()) and self._needs.pop((kind, name), ()):
-            self._are_needs_new = True
+            self._are_needs_new = self._may_forget = True
 
     def _free(self, listener: Entry) -> None:
         address = address_of(listener.item.block)
@@ -233,6 +238,8 @@ class State:
             gone += [name for name in held if name not in present and name not in gone]
             for name in present:
                 self.guarded.pop((kind, name), None)
+            for name in [name for name in self.faults[kind] if name not in present]:
+                del self.faults[kind][name]
         if update.is_first and kind in WILDCARD_TYPES and len(gone) >= GUARDED and len(gone) == len(held):
             until = self._now() + GRACE
             self.guarded |= {(kind, name): until for name in gone}
@@ -272,9 +279,11 @@ class State:
             return
         secrets = (Need(SECRET, key.name, key.source, SECRET_TIME) for key in needed_secrets(entry.item.block))
         needs = (*entry.item.needs, *secrets)
-        if needs != self._needs.get((kind, name), ()):
+        before = self._needs.get((kind, name), ())
+        if needs != before:
             self._needs[kind, name] = needs
             self._are_needs_new = True
+            self._may_forget = self._may_forget or before != ()
 
     def _tell_wants(self) -> None:
         """Reports what has to be subscribed, if that may have changed."""
@@ -329,6 +338,9 @@ class State:
             self._log.write(WARN, f"xDS: nothing could be activated, next attempt in {RETRY:g} s: {result.message}")
             return RETRY
         self.applied += 1
+        if self._may_forget:
+            self._forget()
+            self._may_forget = bool(plan.waits)
         self.replaced = {key: entry for key, entry in self.replaced.items() if self._is_waiting(*key)}
         self._tell_wants()
         self.on_applied()
@@ -396,6 +408,29 @@ class State:
         copies = {kind: dict(entries) for kind, entries in store.items()}
         absent = set(self._absent)
         return await asyncio.to_thread(self._planner.plan, copies, live, self._planned_secrets, now, absent=absent, own=own)
+
+    def _forget(self) -> None:
+        """Removes what neither the newest nor the active version of an item needs; it is not subscribed any more."""
+        needs = [need for found in self._needs.values() for need in found]
+        needs += [need for item in self._planner.active_items() for need in item.needs]
+        needed = {(need.type_url, need.name) for need in needs}
+        for kind in (ENDPOINTS, ROUTES):
+            for name in [name for name in self.store[kind] if (kind, name) not in needed]:
+                del self.store[kind][name]
+                self.faults[kind].pop(name, None)
+                self.warnings[kind].pop(name, None)
+        self._absent = {key for key in self._absent if key in needed}
+        if self.secrets:
+            self._forget_secrets({SecretKey(need.source, need.name) for need in needs if need.type_url == SECRET})
+
+    def _forget_secrets(self, wanted: set[SecretKey]) -> None:
+        layer, own = self._target.layer, self._target.merged.own
+        wanted |= {key for block in (*layer.listeners.values(), *layer.clusters.values()) for key in needed_secrets(block)}
+        items = [*own.servers[0].listeners, *own.cluster_manager.clusters]
+        wanted |= {key for item in items for key in needed_secrets(item, in_file=True)}
+        self.secrets = {key: texts for key, texts in self.secrets.items() if key in wanted}
+        names = {key.name for key in self.secrets}
+        self.store[SECRET] = {name: entry for name, entry in self.store[SECRET].items() if name in names}
 
     def _without_unusable(self, layer: Layer) -> Layer:
         """The layer without the blocks that could not be activated: their last good state stays."""

@@ -196,6 +196,10 @@ class Planner:
         self._blocks[name] = item, endpoints, made
         return made
 
+    def active_items(self) -> Collection[Item]:
+        """The items that the active blocks were made of."""
+        return self._active.values()
+
     def active_item(self, owner: Owner) -> Item | None:
         """The item that the active block of an owner was made of."""
         return self._active.get(owner)

@@ -354,6 +354,45 @@ def test_a_control_plane_that_has_just_restarted_does_not_remove_everything_at_o
     run(scenario())
 
 
+def test_what_nothing_needs_any_more_is_forgotten() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        await rig.give(CLUSTER, eds("a"), eds("b"), is_full=True)
+        await rig.give(ENDPOINTS, hosts("a", 1), hosts("b", 2))
+        await rig.give(LISTENER, listens("l", 80, "r1"), is_full=True)
+        await rig.give(ROUTES, routes("r1", "a"))
+        await rig.give(CLUSTER, eds("a"), is_full=True)
+        assert list(rig.state.store[ENDPOINTS]) == ["a"]
+        # The old version of the listener still uses its table.
+        await rig.give(LISTENER, listens("l", 80, "r2"), is_full=True)
+        assert list(rig.target.layer.tables) == list(rig.state.store[ROUTES]) == ["r1"]
+        await rig.give(ROUTES, routes("r2", "a"))
+        assert list(rig.target.layer.tables) == list(rig.state.store[ROUTES]) == ["r2"]
+        await rig.give(LISTENER, listens("l", 80, "tls"), is_full=True)
+        await rig.give(SECRET, secret(made.server()))
+        assert list(rig.state.store[ROUTES]) == []
+        assert len(rig.state.secrets) == 1
+        await rig.give(LISTENER, is_full=True)
+        assert rig.state.secrets == {}
+        assert rig.state.store[SECRET] == {}
+
+    run(scenario())
+
+
+def test_a_fault_is_logged_once() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        for _ in range(3):
+            await rig.give(CLUSTER, static("a", "invalid"))
+        assert sum("a is rejected" in line for line in rig.log.lines) == 1
+        await rig.give(CLUSTER, static("a", "good"))
+        await rig.give(CLUSTER, static("a", "invalid"))
+        assert sum("a is rejected" in line for line in rig.log.lines) == 2
+        assert rig.state.rejected == 4
+
+    run(scenario())
+
+
 def test_two_listeners_on_one_address() -> None:
     async def scenario() -> None:
         rig = Rig()
