@@ -86,8 +86,9 @@ interop: build                   ## against Dubbo, SOFARPC, TLS and HTTP/2 progr
 
 build: $(BUILT)/build-kind       ## compile the data path
 
-docs: $(VENV)/ready              ## regenerate docs/compatibility.md from the schema
+docs: $(VENV)/ready              ## regenerate the pages of keys and of fields of xDS
 	$(BIN)/python -m pymosn.config.compatibility --write
+	$(BIN)/python -m tests.xds_fields --write
 
 # The working tree stays interpreted: the package is compiled into a separate directory.
 # Only changed files are compiled again. build-kind is written last, so without it the build is incomplete.

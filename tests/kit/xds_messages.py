@@ -12,7 +12,7 @@ from pymosn.control.xds.convert.view import Report, View
 
 def message_of(name: str, value: dict[str, Any]) -> Message:
     """A message of a known type, such as `envoy.config.listener.v3.Listener`, from its JSON."""
-    _import_types(value)
+    import_types(value)
     return json_format.ParseDict(value, parse(name, b""))
 
 
@@ -22,14 +22,14 @@ def view_of(name: str, value: dict[str, Any]) -> tuple[View, Report]:
     return View(message_of(name, value), "", report), report
 
 
-def _import_types(value: object) -> None:
-    """Imports the modules of all types in an `Any`, which the parser must know."""
+def import_types(value: object) -> None:
+    """Imports the modules of all types in an `Any` of a message's JSON, which the parser must know."""
     if isinstance(value, dict):
         module = MODULES.get(type_of(str(value.get("@type", ""))))
         if module:
             import_module(module)
         for inner in value.values():
-            _import_types(inner)
+            import_types(inner)
     elif isinstance(value, list):
         for inner in value:
-            _import_types(inner)
+            import_types(inner)
