@@ -166,7 +166,7 @@ def test_paths_outside_the_folders(place: Place, change: Change) -> None:
     for path in paths:
         status, message = change(place, path)
         assert (path, status) == (path, 400)
-        assert "is outside the folders for changes through the admin API" in message
+        assert "is outside the folders that a change may name" in message
         assert place.files() == before
     assert change(place, str(place.conf / "new.sock"))[0] in (200, 400)
     if change is not with_event_log:  # which is created later, and is inside

@@ -56,6 +56,8 @@ def class_fault(text: str) -> str:
     parts = module.split(".")
     if not colon or not name.isidentifier() or not all(part.isidentifier() for part in parts):
         return f"expected package.module:Class, got {text!r}"
+    if "__main__" in parts:
+        return f"{module} is a program, which runs when it is imported"
     from importlib.metadata import packages_distributions  # 3 MB: only for configurations that need it
 
     if parts[0] not in packages_distributions():

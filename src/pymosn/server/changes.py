@@ -33,7 +33,6 @@ from typing import Final
 from pymosn.assembly.packed_config import PackedConfig, encode, only_hosts_differ
 from pymosn.assembly.packer import Packer
 from pymosn.assembly.tls_material import TlsMaterial
-from pymosn.config.check.paths import LOG, Folders, Reserved, check_paths, named_paths
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.schema import MosnConfig
 from pymosn.control.certificates import Used, used_certificates
@@ -44,6 +43,7 @@ from pymosn.control.threads import off_loop
 from pymosn.control.xds.layer import Layer, Merged, Merger, Owner, differs_in_hosts_only
 from pymosn.core.log import ERROR, INFO, WARN, Log
 from pymosn.filters.sources import Sources
+from pymosn.server.allowed_files import AllowedFiles
 from pymosn.server.change_steps import FollowAll, Reads, Tried, files_of, only_at_start, part_commands
 from pymosn.server.filter_files import FilterFiles
 from pymosn.server.fleet import Fleet
@@ -119,9 +119,10 @@ class Changes(Service):
         self._packed = self._packer.pack(options.config)
         #: The source of the active configuration's filters as it was last read from disk, whether it was activated or not.
         self.last_read = Sources()
-        # Real paths of the files that the configuration was read from, of the pid file, and of all logs so far.
-        self._config_files = files_of(options.places) | {os.path.realpath(pid_path(options.config, options.base_dir))}
-        self._log_files = {os.path.realpath(process_log_path(options.config, options.base_dir))}
+        folders, pid = (options.config_dir, options.base_dir), os.path.realpath(pid_path(options.config, options.base_dir))
+        self._files = AllowedFiles(
+            *folders, files_of(options.places) | {pid}, process_log_path(options.config, options.base_dir)
+        )
 
     async def start(self) -> None:
         """Resolves the names in the first configuration and activates it in this process.
@@ -180,7 +181,7 @@ class Changes(Service):
             applied = False
             if candidate.config is not None and all(fault.severity != "error" for fault in faults):
                 faults += only_at_start(self.own, candidate.config)
-                errors = [] if candidate.is_trusted else self._path_errors(candidate.config)
+                errors = [] if candidate.is_trusted else self._files.change_errors(self.own, candidate.config)
                 if not errors:
                     reads = Reads(reads_filters, reads_tls, tls_read)
                     tried = await self._try(candidate.config, self.layer, reads)
@@ -193,7 +194,7 @@ class Changes(Service):
             if applied:
                 self._places = candidate.places
             if candidate.is_trusted:
-                self._config_files |= files_of(candidate.places)
+                self._files.add_config_files(files_of(candidate.places))
             return self._note(source, applied, faults)
 
     async def apply_layer(self, layer: Layer) -> LayerResult:
@@ -328,11 +329,9 @@ class Changes(Service):
         """Rejects all changes from now on, because the process is shutting down."""
         self._is_shutting_down = True
 
-    def _path_errors(self, config: MosnConfig) -> list[Diagnostic]:
-        """The errors of files that a change through the admin API names."""
-        admin, options = self.config.admin, self._options
-        folders = Folders(options.config_dir, options.base_dir, admin.allowed_folders if admin is not None else ())
-        return check_paths(self.own, config, folders, Reserved(self._config_files, self._log_files))
+    def item_path_errors(self, item: MosnConfig) -> list[Diagnostic]:
+        """The errors of files that an item of xDS names. `item`: a configuration with nothing else. Called in threads."""
+        return self._files.item_errors(self.own, item)
 
     async def _read_filters(self, config: MosnConfig, reads_all: bool) -> tuple[Sources, list[Diagnostic]]:
         """The source of filters for a configuration, and the faults. `reads_all`: also of what is active."""
@@ -416,8 +415,7 @@ class Changes(Service):
         self.own = merged.own
         self.config = config
         if not only_hosts:
-            folders = Folders(self._options.config_dir, self._options.base_dir)
-            self._log_files |= {path.real for path in named_paths(config, folders) if path.role == LOG}
+            self._files.note_active(config)
         self._discovery.follow(config)
         self.effective = self._discovery.expand(config)
         self._packed = packed

@@ -117,4 +117,4 @@ def test_changes_may_only_name_files_in_allowed_folders(folder: Path) -> None:
     assert check_paths(before, after, folders, Reserved()) == []
     (fault,) = check_paths(before, config_of(load(folder, "proto_descriptor: /etc/shadow")), folders, Reserved())
     assert fault.path == "servers[0].listeners[0].stream_filters[0].config.proto_descriptor"
-    assert "is outside the folders for changes through the admin API" in fault.message
+    assert "is outside the folders that a change may name" in fault.message

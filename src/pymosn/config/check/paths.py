@@ -1,8 +1,8 @@
 """The paths in a configuration that are opened, created or executed, and which of them a change may name.
 
-Changes through the admin API may only name paths inside certain folders, and no path with two roles: whoever may change the
-configuration must not thereby be able to run code or overwrite files. Paths of the active configuration stay valid. The
-configuration file is the operator's own and is not limited.
+Changes through the admin API and control planes may only name paths inside certain folders, and no path with two roles:
+whoever may change the configuration must not thereby be able to run code or overwrite files. Paths of the active
+configuration stay valid. The configuration file is the operator's own and is not limited.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from pymosn.config.diagnostics import Diagnostic, Diagnostics, error_at
-from pymosn.config.schema import MosnConfig
+from pymosn.config.schema import Listener, MosnConfig
 from pymosn.config.schema.network_filters import PythonFilter
 from pymosn.config.tls_contexts import pem_texts, tls_contexts
 from pymosn.core.addresses import UNIX
@@ -34,6 +34,12 @@ _READ_BY_OTHERS: Final = (".py", ".pyc", ".pyo", ".pyw", ".pyd", ".pth", ".so", 
 _PYTHON: Final = ".py"
 _SYSTEM_RESOLVER: Final = "/etc/resolv.conf"
 
+#: Where systems have public CAs, and where Istio's agent and its injector put certificates: for control planes.
+TLS_FOLDERS: Final = (
+    *("/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/pki/ca-trust/extracted"),
+    *("/etc/certs", "/etc/istio", "/var/run/secrets/istio", "/var/run/secrets/workload-spiffe-credentials"),
+)
+
 
 class NamedPath(NamedTuple):
     """A path in a configuration. `where`: its path in MOSN's keys. `real`: without symbolic links and `..`."""
@@ -44,11 +50,15 @@ class NamedPath(NamedTuple):
 
 
 class Folders(NamedTuple):
-    """Where relative paths of filters start, the parent of `logs/`, and the operator's list `admin.allowed_folders`."""
+    """Where relative paths of filters start, the parent of `logs/`, and the operator's list `admin.allowed_folders`.
+
+    `of_tls`: more folders, only for certificates and keys.
+    """
 
     config_dir: str
     base_dir: str
     listed: Collection[str] = ()
+    of_tls: Collection[str] = ()
 
     @property
     def logs(self) -> str:
@@ -79,18 +89,8 @@ def _paths(config: MosnConfig, folders: Folders) -> Iterator[tuple[str, str, str
     """Role, path in MOSN's keys, and path of the file as it is configured."""
     for i, listener in enumerate(config.servers[0].listeners):
         path = f"servers[0].listeners[{i}]"
-        for j, log in enumerate(listener.access_logs):
-            target = log.log_path or listener.default_access_log(folders.base_dir)
-            if is_file(target):
-                yield LOG, f"{path}.access_logs[{j}].log_path" if log.log_path else f"{path}.name", target
-        for j, entry in enumerate(listener.stream_filters):
-            data = data_file(entry.type, entry.config)
-            if is_from_file(entry.type, entry.config):
-                file = os.path.join(folders.config_dir, str(entry.config.get("path", "")))
-                yield FILTER, f"{path}.stream_filters[{j}].config.path", file
-            elif data is not None:
-                keys, name = data
-                yield DATA, f"{path}.stream_filters[{j}].config.{keys.path}", os.path.join(folders.config_dir, name)
+        yield from _log_paths(listener, path, folders)
+        yield from _filter_paths(listener, path, folders)
         for j, chain in enumerate(listener.filter_chains):
             for k, filter in enumerate(chain.filters):
                 if isinstance(filter, PythonFilter) and not filter.config.name:
@@ -114,6 +114,28 @@ def _paths(config: MosnConfig, folders: Folders) -> Iterator[tuple[str, str, str
     for where, context in tls_contexts(config):
         if context.key_log:
             yield LOG, f"{where}.key_log", context.key_log
+
+
+def _log_paths(listener: Listener, path: str, folders: Folders) -> Iterator[tuple[str, str, str]]:
+    """The access logs of a listener and of its chains."""
+    for key, logs in listener.log_lists():
+        for i, log in enumerate(logs):
+            target = log.log_path or listener.default_access_log(folders.base_dir)
+            if is_file(target):
+                yield LOG, f"{path}.{key}[{i}].log_path" if log.log_path else f"{path}.name", target
+
+
+def _filter_paths(listener: Listener, path: str, folders: Folders) -> Iterator[tuple[str, str, str]]:
+    """The files of the stream filters of a listener and of its chains."""
+    for key, filters in listener.filter_lists():
+        for i, entry in enumerate(filters):
+            data = data_file(entry.type, entry.config)
+            if is_from_file(entry.type, entry.config):
+                file = os.path.join(folders.config_dir, str(entry.config.get("path", "")))
+                yield FILTER, f"{path}.{key}[{i}].config.path", file
+            elif data is not None:
+                keys, name = data
+                yield DATA, f"{path}.{key}[{i}].config.{keys.path}", os.path.join(folders.config_dir, name)
 
 
 def _all_paths(config: MosnConfig) -> Iterator[tuple[str, str, str]]:
@@ -163,10 +185,12 @@ def _outside(path: NamedPath, folders: Folders) -> str:
     if path.role == RESOLVER and path.real == os.path.realpath(_SYSTEM_RESOLVER):
         return ""
     allowed = folders.allowed()
+    if path.role == TLS:
+        allowed += [os.path.realpath(folder) for folder in folders.of_tls]
     if any(path.real != folder and os.path.commonpath((path.real, folder)) == folder for folder in allowed):
         return ""
     return (
-        f"{path.role}: {path.real} is outside the folders for changes through the admin API ({', '.join(allowed)}); "
+        f"{path.role}: {path.real} is outside the folders that a change may name ({', '.join(allowed)}); "
         "the configuration file can list more in admin.allowed_folders"
     )
 
@@ -174,7 +198,7 @@ def _outside(path: NamedPath, folders: Folders) -> str:
 def _filter_problem(real: str, logs: Iterable[str]) -> str:
     if _is_one_of(real, logs):
         return "the file is or was a log, and must not be executed"
-    return "" if real.lower().endswith(_PYTHON) else "a filter that is added through the admin API must be a .py file"
+    return "" if real.lower().endswith(_PYTHON) else "a filter that a change adds must be a .py file"
 
 
 def _log_problem(real: str, others: Iterable[str], folders: Folders) -> str:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from pymosn.assembly.tls_material import TlsMaterial
 from pymosn.config.check import check
-from pymosn.config.diagnostics import Diagnostics
+from pymosn.config.diagnostics import Diagnostic, Diagnostics
 from pymosn.config.schema import Cluster, Listener, MosnConfig, RouterConfiguration, Server, TlsContext
 from pymosn.config.schema.cluster import ClusterManager
 from pymosn.config.sds import SecretTexts
 from pymosn.config.tls_contexts import PEM_KEYS, PEM_MARK, tls_contexts
 from pymosn.control.certificates import certificates_in, find_faults, iso_time
+from pymosn.control.xds.convert.endpoints import ConvertedEndpoints
 from pymosn.control.xds.convert.kinds import Convert, Item
 from pymosn.control.xds.convert.messages import UnknownTypeError, parse, type_of
 from pymosn.control.xds.convert.view import Report, View
 from pymosn.control.xds.layer import path_in_item
 from pymosn.control.xds.types import Resource, Update
 from pymosn.control.xds.warming import Entry
+
+#: The errors of the files that a configuration names.
+PathErrors = Callable[[MosnConfig], Iterable[Diagnostic]]
 
 
 class Accepted(NamedTuple):
@@ -34,13 +38,17 @@ class Accepted(NamedTuple):
 
 
 class Acceptor:
-    """Converts by `kinds`: type URL -> converter."""
+    """Converts by `kinds`: type URL -> converter. `path_errors`: of the files that a configuration with one item names."""
 
-    def __init__(self, kinds: Mapping[str, Convert]) -> None:
+    def __init__(self, kinds: Mapping[str, Convert], path_errors: PathErrors) -> None:
         self._kinds = kinds
+        self._path_errors = path_errors
 
-    def accept(self, update: Update, held: Mapping[str, Entry], now: float) -> Accepted:
-        """The resources of an update. `held`: those that were accepted before. Takes long for thousands of resources."""
+    def accept(self, update: Update, held: Mapping[str, Entry], now: float, *, is_trusted: bool = False) -> Accepted:
+        """The resources of an update. `held`: those that were accepted before. Takes long for thousands of resources.
+
+        `is_trusted`: the operator's own, which may name any file.
+        """
         accepted = Accepted({}, set(), {}, {}, Counter())
         convert = self._kinds.get(update.type_url)
         for resource in update.resources:
@@ -50,7 +58,7 @@ class Acceptor:
             elif convert is None:
                 accepted.rejected[resource.name] = f"{type_of(update.type_url)} is not supported"
             else:
-                self._convert(convert, update.type_url, resource, before, now, accepted)
+                self._convert(convert, update.type_url, resource, before, now, accepted, is_trusted)
         return accepted
 
     def _convert(
@@ -61,6 +69,7 @@ class Acceptor:
         before: Entry | None,
         now: float,
         accepted: Accepted,
+        is_trusted: bool,
     ) -> None:
         report = Report()
         try:
@@ -72,6 +81,8 @@ class Acceptor:
             accepted.rejected[resource.name] = f"cannot be converted: {type(error).__name__}: {error}"
             return
         faults = report.text() or "; ".join(faults_of(item))
+        if not faults and not is_trusted:
+            faults = "; ".join(_placed(self._path_errors(naming(item))))
         if faults:
             accepted.rejected[resource.name] = faults
             return
@@ -86,24 +97,42 @@ class Acceptor:
 
 def faults_of(item: Item) -> list[str]:
     """What the checks of configuration files find in a converted resource, each with its path in our schema."""
-    block = item.block
-    if isinstance(block, SecretTexts):
-        return _secret_faults(block)
-    server = Server(routers=list(item.tables))
-    config = MosnConfig(servers=[server], dynamic_resources={}, static_resources={})
-    if isinstance(block, Cluster):
-        config.cluster_manager = ClusterManager(clusters=[block])
-    elif isinstance(block, Listener):
-        server.listeners = [block]
-    elif isinstance(block, RouterConfiguration):
-        server.routers = [block]
-    else:
+    if isinstance(item.block, SecretTexts):
+        return _secret_faults(item.block)
+    if not isinstance(item.block, Cluster | Listener | RouterConfiguration):
         return []
+    config = naming(item)
     report = Diagnostics()
     check(config, report)
     faults = [fault for fault in report.in_order() if fault.severity == "error"]
     if any(_is_complete(context) for _, context in tls_contexts(config)):
         faults += [fault for fault in find_faults(config, TlsMaterial(), time.time()) if fault.severity == "error"]
+    return _placed(faults)
+
+
+def naming(item: Item) -> MosnConfig:
+    """A configuration of one item. A cluster without a name has the hosts of an assignment, or the texts of a secret."""
+    block = item.block
+    server = Server(routers=list(item.tables))
+    config = MosnConfig(servers=[server], dynamic_resources={}, static_resources={})
+    clusters: list[Cluster] = []
+    if isinstance(block, Cluster):
+        clusters = [block]
+    elif isinstance(block, ConvertedEndpoints):
+        clusters = [Cluster(hosts=block.hosts)]
+    elif isinstance(block, SecretTexts):
+        texts = {key: getattr(block, key) for key in PEM_KEYS}
+        clusters = [Cluster(tls_context=TlsContext(status=True, **texts))]
+    elif isinstance(block, Listener):
+        server.listeners = [block]
+    elif isinstance(block, RouterConfiguration):
+        server.routers = [block]
+    config.cluster_manager = ClusterManager(clusters=clusters)
+    return config
+
+
+def _placed(faults: Iterable[Diagnostic]) -> list[str]:
+    """Faults as text, each with its path in the item."""
     return [f"{path_in_item(fault.path)}: {fault.message}".removeprefix(": ") for fault in faults]
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol
 
+from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.schema import MosnConfig
 from pymosn.config.sds import ADS, SecretKey, SecretTexts
 from pymosn.control.xds.accepting import Accepted, Acceptor, address_of
@@ -75,6 +76,9 @@ class Target(Protocol):
     def apply_layer(self, layer: Layer) -> Awaitable[Result]:
         """Activates a layer."""
 
+    def item_path_errors(self, item: MosnConfig) -> list[Diagnostic]:
+        """The errors of files that a configuration with one item names."""
+
 
 class State:
     """See the module. `on_wants` is called with what has to be subscribed, `on_applied` after each change."""
@@ -92,7 +96,7 @@ class State:
     ) -> None:
         """`is_wildcard`: whether all clusters and listeners are wanted. `pause`: seconds from an update to its change."""
         self._target = target
-        self._acceptor = Acceptor(kinds)
+        self._acceptor = Acceptor(kinds, target.item_path_errors)
         self._log = log
         self._is_wildcard = is_wildcard
         self._now = now
@@ -143,7 +147,7 @@ class State:
     def add_static(self, kind: str, name: str, body: bytes) -> str:
         """Adds a resource of `static_resources`; returns its faults."""
         update = Update(kind, "static", [Resource(name, "static", body)])
-        accepted = self._acceptor.accept(update, {}, self._now())
+        accepted = self._acceptor.accept(update, {}, self._now(), is_trusted=True)
         self.static[kind].update(accepted.entries)
         for key, entry in accepted.entries.items():
             self._note_needs(kind, key, entry)

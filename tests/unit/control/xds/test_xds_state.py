@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from tests.kit import Lines
 from tests.kit import certificates as made
 
+from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.schema import (
     Cluster,
     FilterChain,
@@ -103,6 +104,9 @@ class Target:
         self.unusable: dict[Owner, str] = {}
         self.fault = ""
         self.changes = 0
+
+    def item_path_errors(self, item: MosnConfig) -> list[Diagnostic]:
+        return []
 
     async def apply_layer(self, layer: Layer) -> Result:
         if self.fault:
