@@ -130,8 +130,7 @@ def test_a_client_that_has_not_come_through_the_proxies_is_believed_where_all_ar
     talk = start(
         trusted_hops=1,
         trusts_peer=True,
-        trusts_all=True,
-        adds_proto=True,
+        forwarding={"trusts_all": True, "adds_proto": True},
         http1=http1,
         filters={"seen": seen},
         routes=forward(),
@@ -140,7 +139,7 @@ def test_a_client_that_has_not_come_through_the_proxies_is_believed_where_all_ar
     upstream.receives(
         b"GET / HTTP/1.1\r\nHost: a\r\nx-envoy-attempt-count: 1\r\nx-forwarded-host: b\r\nx-forwarded-proto: http\r\n\r\n"
     )
-    assert seen.addresses[:1] == [PEER]
+    assert seen.addresses[:1] == [f"{PEER}:40000"]
     upstream.sends(OK)
     peer.receives(OK)
     peer.sends(b"GET / HTTP/1.1\r\nHost: a\r\nx-forwarded-for: 9.9.9.9\r\nx-forwarded-proto: https\r\n\r\n")

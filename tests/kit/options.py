@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from pymosn.api.exchange import AccessLog
@@ -117,8 +117,7 @@ def proxy_options(
     trusts_peer: bool = False,
     trusted_hops: int = 0,
     client_cert: int = int(CERT_BY_TRUST),
-    trusts_all: bool = False,
-    adds_proto: bool = False,
+    forwarding: Mapping[str, Any] | None = None,
     paths: PathPolicy = STRICT_PATHS,
     rules: dict[str, HttpRules] | None = None,
 ) -> ProxyOptions:
@@ -137,8 +136,7 @@ def proxy_options(
             trusts_peer=trusts_peer,
             trusted_hops=trusted_hops,
             client_cert=client_cert,
-            trusts_all=trusts_all,
-            adds_proto=adds_proto,
+            **(forwarding or {}),
         ),
         reason_header=reason_header,
         stream_idle_timeout=stream_idle_timeout,

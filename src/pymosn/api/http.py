@@ -151,6 +151,25 @@ class HttpRequest(RequestHead):
             raise HeaderError(f"not a host: {host!r}")
         self._put_host(host)
 
+    def simplify_host(self, options: ForwardingOptions, own_port: i64) -> None:
+        """Removes a port or a dot at the end of the name from the host, as the options say. CONNECT needs its port.
+
+        `own_port`: the port that the client connected to.
+        """
+        host = self.raw_host
+        if self.raw_method == CONNECT or not host:
+            return
+        name, colon, port = host.rpartition(b":")
+        if not colon or port.endswith(b"]"):
+            name, port = host, b""
+        if options.any_port or (options.own_port and port == b"%d" % own_port):
+            port = b""
+        if options.trailing_dot:
+            name = name.removesuffix(b".")
+        simple = name + b":" + port if port else name
+        if simple != host and simple:
+            self._put_host(simple)
+
     def _put_host(self, host: bytes) -> None:
         self.raw_host = host.lower()
         self.headers.remove_raw(b"host")
@@ -186,6 +205,9 @@ class HttpRequest(RequestHead):
                 lines = self.connection_lines if len(lines) == 0 else lines + self.connection_lines
         elif options.adds_proto and not self.has_forwarded_proto:
             lines += b"x-forwarded-proto: " + self.scheme.encode() + b"\r\n"
+        if options.replaces_request_id and self.has_request_id:
+            headers.remove_raw(b"x-request-id")
+            self.has_request_id = False
         if options.x_request_id and not self.has_request_id:
             id_line = ids.next_line()
             lines = id_line if len(lines) == 0 else lines + id_line

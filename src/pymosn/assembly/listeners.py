@@ -233,7 +233,7 @@ class ListenerBuilder(msgspec.Struct, eq=False):
         access_logs = self._access_logs(config, config.access_logs, f"{path}.access_logs")
         conditions = [chain_conditions(chain) for chain in config.filter_chains]
         contexts = [self._contexts(chain, f"{path}.filter_chains[{i}]") for i, chain in enumerate(config.filter_chains)]
-        demands = HostDemands(conditions, contexts, config.inspector)
+        demands = HostDemands(conditions, contexts, config.inspector, trusts_plain=not config.refuse_misdirected_plain)
         is_checked = config.refuse_misdirected and not demands.are_none()
         shared = _Shared(filters, proxies, stats, access_logs, demands if is_checked else None, path)
         chains = [

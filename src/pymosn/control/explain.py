@@ -15,6 +15,7 @@ import msgspec
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.grpc import TIMEOUT, GrpcRequest, is_grpc, of_failure, of_http_status
+from pymosn.api.http import HttpRequest
 from pymosn.api.network import Connection
 from pymosn.api.protocol import ProtocolError
 from pymosn.api.routing import Route
@@ -269,6 +270,8 @@ def _decode(question: Question, exchange: Exchange, protocol: str, http: Mapping
     forwarding = forwarding_options(http)
     if forwarding.trusts_peer:
         exchange.forwarded_ip = decoder.head.adopt_forwarded(forwarding)
+    if forwarding.changes_host and isinstance(exchange.request, HttpRequest):
+        exchange.request.simplify_host(forwarding, exchange.connection.destination()[1])
     return None
 
 

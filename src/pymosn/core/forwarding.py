@@ -33,7 +33,10 @@ class ForwardingOptions:
     `x_forwarded`: X-Forwarded-For and -Proto. `x_request_id`: X-Request-Id. `trusts_peer`: believe and forward what the
     client says about itself, and the timeouts that it set. `trusted_hops`: how many proxies before this one are trusted.
     `trusts_all`: also what clients say that have not come through that many. `adds_proto`: X-Forwarded-Proto is added to
-    requests without it, even without `x_forwarded`.
+    requests without it, even without `x_forwarded`. `replaces_request_id`: X-Request-Id of the client is not kept.
+
+    `server`: Server of responses, empty for that of the host; `keeps_server`: only of responses without it. `own_port`: a
+    port of Host that is the listener's is removed; `any_port`: every port; `trailing_dot`: a dot at the end of its name.
     `client_cert`: a constant CERT_* above, for X-Forwarded-Client-Cert. `cert_pairs`: a sum of CERT_HAS_*.
     """
 
@@ -46,6 +49,12 @@ class ForwardingOptions:
         trusted_hops: i64,
         trusts_all: bool = False,
         adds_proto: bool = False,
+        replaces_request_id: bool = False,
+        server: bytes = b"",
+        keeps_server: bool = False,
+        own_port: bool = False,
+        any_port: bool = False,
+        trailing_dot: bool = False,
         client_cert: i64 = CERT_BY_TRUST,
         cert_pairs: i64 = CERT_HAS_SUBJECT + CERT_HAS_URI + CERT_HAS_DNS,
     ) -> None:
@@ -55,5 +64,12 @@ class ForwardingOptions:
         self.trusted_hops: i64 = trusted_hops
         self.trusts_all = trusts_all
         self.adds_proto = adds_proto or x_forwarded
+        self.replaces_request_id = replaces_request_id
+        self.server = server
+        self.keeps_server = keeps_server
+        self.own_port = own_port
+        self.any_port = any_port
+        self.trailing_dot = trailing_dot
+        self.changes_host = own_port or any_port or trailing_dot
         self.client_cert: i64 = client_cert
         self.cert_pairs: i64 = cert_pairs

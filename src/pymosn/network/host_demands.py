@@ -18,11 +18,20 @@ from pymosn.network.tls.contexts import ServerContexts
 class HostDemands:
     """The demands of one listener. Immutable."""
 
-    def __init__(self, conditions: list[ChainConditions], contexts: list[ServerContexts | None], may_be_plain: bool) -> None:
+    def __init__(
+        self,
+        conditions: list[ChainConditions],
+        contexts: list[ServerContexts | None],
+        may_be_plain: bool,
+        *,
+        trusts_plain: bool = False,
+    ) -> None:
         """The two lists have one entry per chain; the contexts are None if the chain does not terminate TLS.
 
-        `may_be_plain`: chains with TLS serve plain text too (`inspector`).
+        `may_be_plain`: chains with TLS serve plain text too (`inspector`). `trusts_plain`: plain text that has a chain may
+        name any host, and without chains that are chosen by server names, so may all clients.
         """
+        self._trusts_plain = trusts_plain
         self._table = ChainTable(conditions)
         self._contexts = contexts
         demands = {b""} if may_be_plain else set()
@@ -32,10 +41,13 @@ class HostDemands:
             required += [False] if chain is None else [context.needs_certificate for context in chain.contexts]
         self._are_equal = len(demands) <= 1
         self._is_required = any(required)
+        self._has_names = any(entry.server_names for entry in conditions)
         self._is_always_required = all(required)
 
     def are_none(self) -> bool:
         """Whether every connection meets them: all have the same demand, and none needs a certificate."""
+        if self._trusts_plain and not self._has_names:
+            return True
         return self._are_equal and not self._is_required
 
     def are_met_by(self, connection: Connection) -> bool:
@@ -51,6 +63,8 @@ class HostDemands:
         True if a connection of this client that sends the host as its server name would meet the same demand. A request
         without a host, or for an IP address, must meet what is demanded without a server name, if anything is.
         """
+        if self._trusts_plain and connection.tls is None:
+            return True
         if not self.are_met_by(connection):
             return False
         if self._are_equal:

@@ -47,7 +47,7 @@ def route_request(owner: DispatchOwner) -> None:
         if target.route is not None:  # the cluster of a weighted route has changes and settings of its own
             route = target.route
             exchange.route = route
-    owner.changes_response = route.response_changes is not None
+    owner.changes_response = owner.changes_response or route.response_changes is not None
     filters = owner.options.filters.on_route
     if not filters or owner.passes(filters, ROUTE):
         _perform(owner, route)

@@ -102,6 +102,10 @@ class ExchangeDriver(DispatchOwner):
                 head.adopt_certificate(forwarding.client_cert, forwarded_element(tls, forwarding.cert_pairs))
             elif tls is not None:
                 head.adopt_certificate(forwarding.client_cert, forwarded_element(tls, forwarding.cert_pairs))
+            if isinstance(head, HttpRequest):
+                if forwarding.changes_host:
+                    head.simplify_host(forwarding, exchange.connection.destination()[1])
+                self.changes_response = len(forwarding.server) > 0
             if self.runtime.overload.level >= SHED:
                 self.fail(OVERLOADED, "")
                 return
@@ -282,7 +286,7 @@ class ExchangeDriver(DispatchOwner):
         exchange.response_received = self.runtime.clock.now
         if self.changes_response:
             try:
-                change_response(exchange, head.headers)
+                change_response(exchange, head.headers, self.options.forwarding)
             except UnreadableHeaders as error:
                 self.fail_unreadable(error, "route")
                 return
@@ -385,7 +389,7 @@ class ExchangeDriver(DispatchOwner):
             self.exchange.response = ResponseHead(status, headers)  # for `%response_code%`
             # A value may contain a header of a request that cannot be read: the reply is sent without it.
             with suppress(UnreadableHeaders):
-                change_response(self.exchange, headers)
+                change_response(self.exchange, headers, self.options.forwarding)
         request = self.exchange.request
         return (
             request.local_reply(status, headers, body) if failure is None else request.failure_reply(failure, headers, body)

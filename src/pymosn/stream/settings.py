@@ -40,6 +40,14 @@ def choice(settings: Mapping[str, object], key: str, words: Mapping[str, T]) -> 
     return words[found]
 
 
+def text(settings: Mapping[str, object], key: str) -> str:
+    """A string."""
+    found = _value(settings, key)
+    if not isinstance(found, str):
+        raise ValueError(f"{key} must be a string, not {found!r}")
+    return found
+
+
 def texts(settings: Mapping[str, object], key: str) -> list[str]:
     """A list of strings."""
     found = _value(settings, key)

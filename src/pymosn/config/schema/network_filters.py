@@ -12,6 +12,8 @@ from pymosn.filters.settings import AnyMap, Block, Duration, Percent, Positive, 
 PROTOCOLS: Final = ("Http1", "Http2", "bolt", "boltv2", "dubbo", "dubbo-thrift", "tars", "Auto", "X")
 
 
+HostPart = Literal["own_port", "any_port", "trailing_dot"]
+HeaderText = Annotated[str, msgspec.Meta(pattern=r"^[\x20-\x7e]*$")]
 ClientCertDetail = Literal["subject", "uri", "dns", "cert"]
 
 
@@ -43,6 +45,12 @@ class Http1Settings(Block, kw_only=True):
         False
     )
     x_request_id: Annotated[bool, own("add X-Request-Id if the request has none")] = True
+    replace_request_id: Annotated[bool, own("replace X-Request-Id of clients")] = False
+    server_header: Annotated[HeaderText, own("Server of responses, instead of the host's; empty: forwarded unchanged")] = ""
+    server_if_absent: Annotated[bool, own("only of responses without it")] = False
+    simplify_host: Annotated[
+        list[HostPart], own("removed from Host before routing: a port, if it is the listener's; any port; a dot at the end")
+    ] = []
     reason_header: Annotated[bool, own("add the failure's reason word to local replies as x-pymosn-reason")] = False
     profile: Annotated[
         Literal["strict", "compatible"], own("compatible accepts the deviations in docs/http1.md, each with its risk")
@@ -119,6 +127,10 @@ class Http2Settings(Block, kw_only=True):
     x_forwarded: Annotated[bool | None, _AS_HTTP1] = None
     x_forwarded_proto: Annotated[bool | None, _AS_HTTP1] = None
     x_request_id: Annotated[bool | None, _AS_HTTP1] = None
+    replace_request_id: Annotated[bool | None, _AS_HTTP1] = None
+    server_header: Annotated[HeaderText | None, _AS_HTTP1] = None
+    server_if_absent: Annotated[bool | None, _AS_HTTP1] = None
+    simplify_host: Annotated[list[HostPart] | None, _AS_HTTP1] = None
     reason_header: Annotated[bool | None, _AS_HTTP1] = None
     profile: Annotated[Literal["strict", "compatible"] | None, _AS_HTTP1] = None
     trust_forwarded: Annotated[bool | None, _AS_HTTP1] = None

@@ -141,6 +141,9 @@ class Listener(Block, kw_only=True):
     refuse_misdirected: Annotated[
         bool, own("421 for hosts with other demands on client certificates, see docs/filter-chains.md; false: as in Envoy")
     ] = True
+    refuse_misdirected_plain: Annotated[
+        bool, own("the same for plain text; false: its chain alone decides, as in a mesh that accepts plain text too")
+    ] = True
     http_inspector: Annotated[
         bool, own("find out the protocol of plain text, for `application_protocols` of filter chains")
     ] = False

@@ -29,7 +29,7 @@ from pymosn.core.overload import OverloadState
 from pymosn.core.uri import DECODE_SLASHES, KEEP_SLASHES, REFUSE_SLASHES, STRICT_PATHS, PathPolicy
 from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http.policy import DROP_UNDERSCORES, PASS_UNDERSCORES, REFUSE_UNDERSCORES, HttpPolicy
-from pymosn.stream.settings import choice, flag, number, seconds, texts
+from pymosn.stream.settings import choice, flag, number, seconds, text, texts
 
 #: The largest number of bytes, fields, requests or hops that may be set.
 MOST: Final = 2**63 - 1
@@ -52,6 +52,8 @@ _CERT_PAIRS: Final = {
     "dns": CERT_HAS_DNS,
     "cert": CERT_HAS_PEM,
 }
+#: Parts of Host that may be removed.
+_HOST_PARTS: Final = {"own_port": "own_port", "any_port": "any_port", "trailing_dot": "trailing_dot"}
 _CONNECT: Final = {"off": b"", "terminate": CONNECT_HERE, "forward": CONNECT}
 
 
@@ -116,7 +118,9 @@ def read_http_options(settings: Mapping[str, object], facts: ListenerFacts) -> H
 
 
 def forwarding_options(settings: Mapping[str, object]) -> ForwardingOptions:
-    """What a listener adds to requests about the client."""
+    """What a listener adds to requests about the client, and to responses about itself."""
+    key = "simplify_host"
+    removed = {choice({key: name}, key, _HOST_PARTS) for name in texts(settings, key)}
     return ForwardingOptions(
         x_forwarded=flag(settings, "x_forwarded"),
         x_request_id=flag(settings, "x_request_id"),
@@ -124,6 +128,12 @@ def forwarding_options(settings: Mapping[str, object]) -> ForwardingOptions:
         trusted_hops=number(settings, "trusted_hops", "hops", 0, MOST),
         trusts_all=flag(settings, "trust_forwarded"),
         adds_proto=flag(settings, "x_forwarded_proto"),
+        replaces_request_id=flag(settings, "replace_request_id"),
+        server=text(settings, "server_header").encode(),
+        keeps_server=flag(settings, "server_if_absent"),
+        own_port="own_port" in removed,
+        any_port="any_port" in removed,
+        trailing_dot="trailing_dot" in removed,
         client_cert=choice(settings, "forward_client_cert", _CLIENT_CERT),
         cert_pairs=_pairs(settings),
     )

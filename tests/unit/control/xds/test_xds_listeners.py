@@ -101,7 +101,8 @@ def test_the_inbound_listener_of_a_sidecar() -> None:
     assert (listener.name, listener.address, listener.type) == ("virtualInbound", "0.0.0.0:15006", "ingress")
     assert (listener.bind_port, listener.use_original_dst) == (True, "redirect")
     assert not listener.hand_over  # an outbound listener may have the same port
-    assert not listener.refuse_misdirected  # or plain text of PERMISSIVE would get 421
+    # Or plain text of PERMISSIVE would get 421.
+    assert (listener.refuse_misdirected, listener.refuse_misdirected_plain) == (True, False)
     assert listener.listener_filters == [ListenerFilter(type="original_dst", config={"type": "redirect"})]
     assert listener.http_inspector
     assert (listener.tls_uninspected_ports, listener.http_uninspected_ports) == ("15006", "15006,26024-26025")
@@ -181,6 +182,42 @@ def test_the_parts_of_the_element_about_a_certificate(details: dict[str, Any], p
     converted, report = convert(listening(manager(**keys)))
     assert report.text() == ""
     assert proxy_of(converted).extend_config.Http1.client_cert_details == pairs
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({}, ("pymosn", False)),
+        ({"server_name": "istio-envoy"}, ("istio-envoy", False)),
+        ({"server_name": "x", "server_header_transformation": "APPEND_IF_ABSENT"}, ("x", True)),
+        ({"server_name": "x", "server_header_transformation": "PASS_THROUGH"}, ("", False)),
+    ],
+)
+def test_the_server_header(keys: dict[str, Any], expected: tuple[str, bool]) -> None:
+    converted, report = convert(listening(manager(**keys)))
+    assert (report.text(), report.warnings) == ("", [])
+    http = proxy_of(converted).extend_config.Http1
+    assert (http.server_header, http.server_if_absent) == expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "is_replaced"),
+    [
+        ({}, False),
+        ({"use_remote_address": True}, True),
+        ({"use_remote_address": True, "preserve_external_request_id": True}, False),
+    ],
+)
+def test_ids_of_requests_from_outside(keys: dict[str, Any], is_replaced: bool) -> None:
+    converted, _ = convert(listening(manager(**keys)))
+    assert proxy_of(converted).extend_config.Http1.replace_request_id is is_replaced
+
+
+def test_parts_of_the_host_that_are_removed() -> None:
+    keys = {"strip_matching_host_port": True, "strip_trailing_host_dot": True}
+    converted, report = convert(listening(manager(**keys)))
+    assert report.text() == ""
+    assert proxy_of(converted).extend_config.Http1.simplify_host == ["own_port", "trailing_dot"]
 
 
 def test_limits_of_a_tcp_proxy() -> None:
@@ -362,7 +399,6 @@ LISTENER_FAULTS: list[tuple[dict[str, Any], str]] = [
     (listening(tcp(tunneling_config={"hostname": "x"})), "tunneling_config"),
     (listening(manager(scoped_routes={"name": "x"})), "scoped_routes"),
     (listening(manager(local_reply_config={})), "local_reply_config"),
-    (listening(manager(strip_any_host_port=True)), "strip_any_host_port"),
     (listening(manager(codec_type="HTTP3")), "codec_type"),
     (listening(manager(upgrade_configs=[{"upgrade_type": "h2c"}])), "upgrade_configs[0].upgrade_type"),
     (listening(manager(http_filters=[{"name": "x"}])), "http_filters[0].typed_config"),

@@ -40,6 +40,15 @@ def read_settings(view: View, settings: ProtocolSettings) -> float:
     _read_certificates(view, http)
     request_id = view.wrapped("generate_request_id")
     http.x_request_id = True if request_id is None else request_id
+    # Clients of the edge have no say about ids, unless that is asked for.
+    http.replace_request_id = bool(view.wrapped("use_remote_address")) and not view.value("preserve_external_request_id")
+    _read_server(view, http)
+    if view.value("strip_any_host_port"):
+        http.simplify_host.append("any_port")
+    if view.value("strip_matching_host_port"):
+        http.simplify_host.append("own_port")
+    if view.value("strip_trailing_host_dot"):
+        http.simplify_host.append("trailing_dot")
     _read_upgrades(view, http)
     idle_timeout = _read_common(view, settings)
     _read_http2(view, settings)
@@ -85,6 +94,14 @@ def _read_certificates(view: View, http: Http1Settings) -> None:
             http.client_cert_details = [name for name, is_chosen in chosen.items() if is_chosen]  # type: ignore[misc]
             if details.value("chain"):
                 details.warn("chain", "not forwarded; `cert` is, the client's own certificate")
+
+
+def _read_server(view: View, http: Http1Settings) -> None:
+    """Server of responses; Envoy's default name would be its own."""
+    name = view.value("server_name") or "pymosn"
+    how = view.enum("server_header_transformation")
+    if how != "PASS_THROUGH":
+        http.server_header, http.server_if_absent = name, how == "APPEND_IF_ABSENT"
 
 
 def _read_upgrades(view: View, http: Http1Settings) -> None:
@@ -158,3 +175,5 @@ def _read_http1(view: View) -> None:
         if view.has("allow_absolute_url") and not view.wrapped("allow_absolute_url"):
             view.warn("allow_absolute_url", "targets in absolute form are always served")
         view.refuse("send_fully_qualified_url", "of upstreams only")
+        if view.value("default_host_for_http_10"):
+            view.warn("default_host_for_http_10", "requests of HTTP/1.0 without a host have none; domains with * match them")

@@ -49,7 +49,7 @@ def convert_listener(view: View, convert_routes: RoutesConverter = convert_route
     """A `Listener`. `convert_routes`: makes the tables of inline RouteConfigurations."""
     with view:
         # Plain text beside mutual TLS (PERMISSIVE) is intended in a mesh: chains decide, not the names of hosts.
-        listener = Listener(bind_port=True, refuse_misdirected=False)
+        listener = Listener(bind_port=True, refuse_misdirected_plain=False)
         address = view.inner("address")
         if address is None:
             view.fault("address", "missing")

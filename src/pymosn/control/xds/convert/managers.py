@@ -71,8 +71,7 @@ def _refuse(view: View) -> None:
     """What would change who a client is, what a request means, or where it goes."""
     for name in (
         *("original_ip_detection_extensions", "early_header_mutation_extensions", "scheme_header_transformation"),
-        *("forward_client_cert_matcher", "strip_matching_host_port", "strip_any_host_port", "strip_trailing_host_dot"),
-        *("path_normalization_options", "local_reply_config", "http3_protocol_options"),
+        *("forward_client_cert_matcher", "path_normalization_options", "local_reply_config", "http3_protocol_options"),
     ):
         view.refuse(name, "not supported")
 
@@ -147,8 +146,6 @@ def _guards(kind: str, name: str) -> bool:
 
 
 def _read_request_id(view: View) -> None:
-    if view.value("preserve_external_request_id") is False and view.wrapped("use_remote_address"):
-        pass  # ids of clients are kept: they are only names
     inner = view.inner("request_id_extension")
     if inner is None:
         return

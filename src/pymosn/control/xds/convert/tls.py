@@ -89,6 +89,9 @@ def downstream_tls(view: View) -> list[TlsContext]:
         if not common.certificates:
             view.fault("common_tls_context.tls_certificates", "missing: a listener with TLS needs a certificate")
             return [context]
+        if len(common.certificates) > 1:
+            message = "of several with the client's name the first is used, whatever kinds of keys the client supports"
+            view.warn("common_tls_context.tls_certificates", message)
     return [msgspec.structs.replace(context, cert_chain=pair.chain, private_key=pair.key) for pair in common.certificates]
 
 
