@@ -415,11 +415,11 @@ def test_the_timeout_of_an_attempt_starts_when_the_request_is_complete(start: St
 
 
 def test_pauses_grow_and_differ() -> None:
-    assert [pause_before(RESET_BEFORE_RESPONSE, 1, hosts) for hosts in (1, 5)] == [0.0, 0.0]
+    assert [pause_before(None, RESET_BEFORE_RESPONSE, 1, hosts) for hosts in (1, 5)] == [0.0, 0.0]
     # Hosts that could not be connected to leave others to ask at once.
-    assert [pause_before(CONNECT_REFUSED, tries, 4) for tries in (1, 2, 3)] == [0.0, 0.0, 0.0]
+    assert [pause_before(None, CONNECT_REFUSED, tries, 4) for tries in (1, 2, 3)] == [0.0, 0.0, 0.0]
     for tries, longest in ((2, 0.025), (3, 0.05), (4, 0.1), (5, 0.2), (6, 0.25), (50, 0.25)):
-        pauses = [pause_before(RESET_BEFORE_RESPONSE, tries, 2) for _ in range(500)]
+        pauses = [pause_before(None, RESET_BEFORE_RESPONSE, tries, 2) for _ in range(500)]
         assert max(pauses) <= longest
         assert max(pauses) > longest * 0.9
         assert min(pauses) < longest * 0.1

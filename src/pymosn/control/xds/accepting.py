@@ -22,6 +22,7 @@ from pymosn.control.xds.convert.view import Report, View
 from pymosn.control.xds.layer import path_in_item
 from pymosn.control.xds.types import Resource, Update
 from pymosn.control.xds.warming import Entry
+from pymosn.core.errors import describe
 
 #: The errors of the files that a configuration names.
 PathErrors = Callable[[MosnConfig], Iterable[Diagnostic]]
@@ -78,7 +79,7 @@ class Acceptor:
             accepted.rejected[resource.name] = str(error)
             return
         except Exception as error:  # a fault of ours must cost one resource, not the stream
-            accepted.rejected[resource.name] = f"cannot be converted: {type(error).__name__}: {error}"
+            accepted.rejected[resource.name] = f"cannot be converted: {describe(error)}"
             return
         faults = report.text() or "; ".join(faults_of(item))
         if not faults and not is_trusted:
