@@ -1,5 +1,6 @@
 """The `pymosn` command. Exit codes: 0 success, 1 invalid configuration, 2 any other error."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
@@ -11,6 +12,7 @@ from msgspec import structs
 
 from pymosn.assembly.filters import check_filters
 from pymosn.config.diagnostics import Diagnostic
+from pymosn.control.xds.node import VARIABLES, flags_of
 from pymosn.kit.certs import certs
 from pymosn.kit.commands import COMMANDS, fail, json_text
 from pymosn.observe.process_log import CEILINGS
@@ -22,12 +24,16 @@ from pymosn.server.shutdown import LATER_SIGNALS
 from pymosn.server.tls_files import check_tls_files
 from pymosn.version import VERSION, build
 
-#: Flags of `mosn start` that are accepted without effect, for compatibility (key reference section 16).
-_UNUSED_FLAGS: Final = """
+#: Flags of `mosn start` about the node of control planes, and others that are accepted without effect, for compatibility
+#: (key reference section 16).
+_NODE_FLAGS: Final = """
     --service-cluster,-s --service-node,-n --service-type,-p --service-meta,-sm --service-lables,-sl --cluster-domain,-domain
-    --feature-gates,-f --pod-namespace,-pns --pod-name,-pn --pod-ip,-pi --drain-time-s --log-format,-lf
-    --component-log-level,-lc --local-address-ip-version --restart-epoch --parent-shutdown-time-s --max-obj-name-len
-    --concurrency --log-format-prefix-with-location --bootstrap-version --drain-strategy
+    --pod-namespace,-pns --pod-name,-pn --pod-ip,-pi
+"""
+_UNUSED_FLAGS: Final = """
+    --feature-gates,-f --drain-time-s --log-format,-lf --component-log-level,-lc --local-address-ip-version --restart-epoch
+    --parent-shutdown-time-s --max-obj-name-len --concurrency --log-format-prefix-with-location --bootstrap-version
+    --drain-strategy
 """
 
 _EXAMPLES: Final = """
@@ -50,8 +56,8 @@ _timeout_option = partial(
 
 
 def _mosn_flags(command: Command) -> Command:
-    """Adds MOSN's flags without effect, which are passed as keyword arguments."""
-    for names in reversed(_UNUSED_FLAGS.split()):
+    """Adds MOSN's flags, which are passed as keyword arguments."""
+    for names in reversed([*_NODE_FLAGS.split(), *_UNUSED_FLAGS.split()]):
         command = click.option(*names.split(","), multiple=True, hidden=True, metavar="TEXT")(command)
     return click.option("--disable-hot-restart", is_flag=True, hidden=True)(command)
 
@@ -134,9 +140,9 @@ def start(path: str | None, workers: int | None, strict: bool, log_level: str | 
     """
     _block_signals()
     for name, value in mosn_flags.items():
-        if value:
+        if value and name not in VARIABLES:
             click.echo(f"pymosn: warning: --{name.replace('_', '-')} has no effect in this version", err=True)
-    _run(ConfigSource(path, strict), workers, log_level)
+    _run(ConfigSource(path, strict, node=flags_of(mosn_flags, os.environ)), workers, log_level)
 
 
 @main.command(name="envoy")

@@ -13,7 +13,9 @@ from pymosn.config.load import Loaded, load_file, load_text
 from pymosn.config.schema import MosnConfig
 from pymosn.config.schema.server import MOST_WORKERS, count_of
 from pymosn.control.threads import within
-from pymosn.control.xds.bootstrap import read_bootstrap
+from pymosn.control.xds.bootstrap import is_needed, read_bootstrap
+from pymosn.control.xds.node import POD_LABELS, NodeError, NodeFlags, make_node
+from pymosn.core.files import read_regular
 from pymosn.filters.loading import FILTERS, installed
 from pymosn.server.capacity import fitting, too_small
 from pymosn.server.cgroups import cpus, memory_limit
@@ -23,17 +25,21 @@ BAD_CONFIGURATION: Final = 1
 OTHER_FAULT: Final = 2
 #: Seconds for reading and checking a configuration.
 LOAD_TIME: Final = 30.0
+#: Bytes of the labels of a pod.
+_MAX_LABELS: Final = 1024 * 1024
 
 
 class ConfigSource(msgspec.Struct, frozen=True):
     """A configuration file, or the built-in example if `path` is None. `strict`: treat unknown keys as errors.
 
-    `pipe`: the file may be an anonymous pipe, because it is read only once.
+    `pipe`: the file may be an anonymous pipe, because it is read only once. `node`: MOSN's flags for the node of control
+    planes, and what the environment says of it; None: only the configuration counts.
     """
 
     path: str | None
     strict: bool = False
     pipe: bool = False
+    node: NodeFlags | None = None
 
     @property
     def name(self) -> str:
@@ -58,9 +64,30 @@ class ConfigSource(msgspec.Struct, frozen=True):
         """Like `load`, without a limit of time: a file may be on a network mount that hangs."""
         filters = installed(FILTERS)
         if self.path is not None:
-            return with_bootstrap(load_file(self.path, strict=self.strict, stream_filters=filters, pipe=self.pipe))
+            loaded = load_file(self.path, strict=self.strict, stream_filters=filters, pipe=self.pipe)
+            return with_bootstrap(loaded if self.node is None else with_node(loaded, self.node))
         # Its `base_dir` is the current directory, so that `logs/` is created there and not next to it.
         return load_text(DEFAULT_CONFIG, DEFAULT_NAME, strict=self.strict, stream_filters=filters, config_dir="./conf")
+
+
+def with_node(loaded: Loaded, flags: NodeFlags) -> Loaded:
+    """With the node that flags and environment make of the configured one, if control planes are used."""
+    config = loaded.config
+    if config is None or not is_needed(config):
+        return loaded
+    try:
+        node = make_node(config.node if isinstance(config.node, dict) else {}, flags, os.environ, _pod_labels)
+    except NodeError as error:
+        return structs.replace(loaded, config=None, faults=[*loaded.faults, Diagnostic(path="node", message=str(error))])
+    return structs.replace(loaded, config=structs.replace(config, node=node))
+
+
+def _pod_labels() -> str:
+    """The labels of the pod; empty outside of Kubernetes."""
+    try:
+        return read_regular(POD_LABELS, _MAX_LABELS).decode("utf-8", "replace")
+    except (OSError, ValueError):
+        return ""
 
 
 def with_bootstrap(loaded: Loaded) -> Loaded:
@@ -68,7 +95,13 @@ def with_bootstrap(loaded: Loaded) -> Loaded:
     if loaded.config is None:
         return loaded
     name = loaded.places[""].file if "" in loaded.places else ""
-    faults = [fault.placed(loaded.places, name) for fault in read_bootstrap(loaded.config)[1]]
+    found, faults = read_bootstrap(loaded.config)
+    if found is not None:
+        # It imports the converters of all messages.
+        from pymosn.control.xds.static import static_faults
+
+        faults = [*faults, *static_faults(found)]
+    faults = [fault.placed(loaded.places, name) for fault in faults]
     is_bad = any(fault.severity == "error" for fault in faults)
     return structs.replace(loaded, faults=[*loaded.faults, *faults], config=None if is_bad else loaded.config)
 

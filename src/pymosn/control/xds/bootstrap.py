@@ -14,11 +14,14 @@ from typing import Any, Final, NamedTuple
 
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.schema import MosnConfig
+from pymosn.control.xds.node import FEATURES
 from pymosn.core.files import read_regular
 from pymosn.version import VERSION
 
 NO_EXTRA: Final = "xDS requires the optional dependency `xds`: pip install 'pymosn[xds]'"
 _ADS: Final = "dynamic_resources.ads_config"
+#: The fields of a TLS context of a control plane; gRPC negotiates the versions and protocols itself.
+_TLS_FIELDS: Final = ("tls_certificates", "validation_context", "tls_params", "alpn_protocols")
 _MAX_FILE: Final = 1024 * 1024
 
 
@@ -74,6 +77,8 @@ def read_bootstrap(config: MosnConfig) -> tuple[Bootstrap | None, list[Diagnosti
 class _Reader:
     def __init__(self) -> None:
         self.faults: list[Diagnostic] = []
+        # Why static clusters cannot be control planes.
+        self._unusable: dict[str, list[Diagnostic]] = {}
 
     def error(self, path: str, message: str) -> None:
         self.faults.append(Diagnostic(path=path, message=message))
@@ -92,7 +97,7 @@ class _Reader:
         if dynamic is None or static is None:
             return None
         servers = {
-            cluster.name: self._addresses(cluster, f"static_resources.clusters[{i}]")
+            cluster.name: self._server(cluster, f"static_resources.clusters[{i}]")
             for i, cluster in enumerate(static.clusters)
         }
         ads = self._ads(dynamic, servers)
@@ -129,8 +134,9 @@ class _Reader:
         except json_format.ParseError as error:
             self.error("node", str(error))
         node.user_agent_name = node.user_agent_name or "pymosn"
-        node.user_agent_version = node.user_agent_version or VERSION
-        node.client_features.extend(["xds.config.resource-in-sotw", "xds.config.supports-resource-ttl"])
+        if not node.HasField("user_agent_build_version"):
+            node.user_agent_version = node.user_agent_version or VERSION
+        node.client_features.extend(feature for feature in FEATURES if feature not in node.client_features)
         found: bytes = node.SerializeToString(deterministic=True)
         return found
 
@@ -156,12 +162,21 @@ class _Reader:
             name = service.envoy_grpc.cluster_name
             if name not in servers:
                 self.error(f"{path}.envoy_grpc.cluster_name", f"{name!r} is not among static_resources.clusters")
+            self.faults += self._unusable.get(name, [])
             addresses += servers.get(name, ())
         if not ads.grpc_services:
             self.error(f"{_ADS}.grpc_services", "missing: the control plane")
         elif not addresses and not self.faults:
             self.error(f"{_ADS}.grpc_services", "the cluster of the control plane has no addresses")
         return Source(tuple(addresses), kind == "DELTA_GRPC", ads.set_node_on_first_message_only)
+
+    def _server(self, cluster: Any, path: str) -> tuple[Address, ...]:
+        """The addresses of a static cluster; none, with errors if it is the ADS server, if it cannot be a control plane."""
+        before = len(self.faults)
+        found = self._addresses(cluster, path)
+        self._unusable[cluster.name] = self.faults[before:]
+        del self.faults[before:]
+        return () if self._unusable[cluster.name] else found
 
     def _addresses(self, cluster: Any, path: str) -> tuple[Address, ...]:
         """The addresses of a static cluster, if it is used as a control plane."""
@@ -191,7 +206,19 @@ class _Reader:
             self.error(f"{path}.transport_socket.typed_config", f"unknown type {socket.typed_config.type_url}")
             return Address("", has_tls=True)
         common = context.common_tls_context
+        for field, _ in common.ListFields():
+            if field.name not in _TLS_FIELDS:
+                self.error(f"{path}.{field.name}", "is not supported for the connection to a control plane; use files")
+        for field, _ in common.validation_context.ListFields():
+            if field.name != "trusted_ca":
+                what = "is not supported for the connection to a control plane; its certificate must be valid for `sni`"
+                self.error(f"{path}.validation_context.{field.name}", what)
         pairs = list(common.tls_certificates)
+        if len(pairs) > 1:
+            self.error(f"{path}.tls_certificates", "expected at most one")
+        for field in (field for pair in pairs for field, _ in pair.ListFields()):
+            if field.name not in ("certificate_chain", "private_key"):
+                self.error(f"{path}.tls_certificates[0].{field.name}", "is not supported here")
         validation = common.validation_context
         return Address(
             "",
@@ -204,6 +231,11 @@ class _Reader:
 
     def _pem(self, source: Any, path: str) -> str:
         """The PEM text of a DataSource."""
+        if source.environment_variable:
+            text = os.environ.get(source.environment_variable, "")
+            if not text:
+                self.error(path, f"the environment variable {source.environment_variable} is not set")
+            return text
         if source.filename:
             try:
                 return read_regular(source.filename, _MAX_FILE).decode("utf-8", "replace")

@@ -16,6 +16,7 @@ from pymosn.control.xds.client import Options, XdsClient
 from pymosn.control.xds.convert.kinds import KINDS
 from pymosn.control.xds.layer import Merged
 from pymosn.control.xds.state import State, Target, Wants
+from pymosn.control.xds.static import NO_CLUSTER
 from pymosn.control.xds.transport import Server, Tls, Transport
 from pymosn.control.xds.types import CLUSTER, LISTENER, SHORT, Rejected, Update
 from pymosn.core.counters import GroupData
@@ -23,8 +24,10 @@ from pymosn.core.log import INFO, WARN, Log
 
 #: Seconds from a change to its storage in the cache.
 CACHE_PAUSE = 1.0
-#: MOSN makes no cluster of this static one.
-_NO_CLUSTER = "zipkin"
+_MOSN_COUNTERS = (
+    (CLUSTER, "cds_update_success", "cds_update_reject"),
+    (LISTENER, "ls_update_success", "lds_update_reject"),
+)
 
 
 class _Inbox:
@@ -68,7 +71,7 @@ class XdsService(Service):
         self._bootstrap = found
         for kind, resources in ((CLUSTER, found.clusters), (LISTENER, found.listeners)):
             for name, body in resources:
-                if kind == CLUSTER and name == _NO_CLUSTER:
+                if kind == CLUSTER and name == NO_CLUSTER:
                     continue
                 why = self.state.add_static(kind, name, body)
                 if why:
@@ -211,6 +214,9 @@ class XdsService(Service):
         """Counters and gauges, with MOSN's type and label."""
         state = self.state
         counters = {"changes": state.applied, "rejected": state.rejected}
+        # MOSN's names, one of them with a spelling of its own.
+        for kind, success, reject in _MOSN_COUNTERS:
+            counters[success], counters[reject] = state.accepted.get(kind, 0), state.rejections.get(kind, 0)
         gauges = {f"{short}_resources": len(state.store[kind]) for kind, short in SHORT.items()}
         gauges |= {f"{short}_rejected": len(state.faults[kind]) for kind, short in SHORT.items()}
         gauges["waiting"] = len(state.plan.waits)

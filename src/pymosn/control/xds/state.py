@@ -114,6 +114,9 @@ class State:
         # Items that could not be activated: why, and the block.
         self.unusable: dict[Owner, tuple[str, object]] = {}
         self.apply_fault = ""
+        # How many resources were accepted, and rejected, by type.
+        self.accepted: dict[str, int] = {}
+        self.rejections: dict[str, int] = {}
         self.applied = 0
         self.rejected = 0
         self.plan = Plan(Layer(), [], {}, [], None)
@@ -188,6 +191,8 @@ class State:
         news = {name: why for name, why in rejected.items() if faults.get(name) != why}
         faults.update({**update.faults, **rejected})
         self.rejected += len(rejected)
+        self.accepted[kind] = self.accepted.get(kind, 0) + len(accepted.entries.keys() - rejected.keys())
+        self.rejections[kind] = self.rejections.get(kind, 0) + len(rejected)
         if accepted.same and self.unusable:
             # Sent again without a change: they still cannot be activated.
             rejected |= {name: why for name, why in self.unusable_resources(kind).items() if name in accepted.same}

@@ -1,5 +1,6 @@
 """The sections of xDS in a configuration, and the cache."""
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -14,8 +15,10 @@ from pymosn.config.schema import MosnConfig, Server
 from pymosn.control.xds.bootstrap import NO_EXTRA, Bootstrap, read_bootstrap
 from pymosn.control.xds.cache import Cache, cache_path
 from pymosn.control.xds.convert.kinds import Item
+from pymosn.control.xds.node import NodeFlags
 from pymosn.control.xds.types import CLUSTER, SECRET, Resource
 from pymosn.control.xds.warming import Entry
+from pymosn.server.run_options import ConfigSource
 
 END = {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 15010}}}}
 PIPE = {"endpoint": {"address": {"pipe": {"path": "./etc/istio/proxy/XDS"}}}}
@@ -130,3 +133,71 @@ def test_the_cache_can_be_switched_off() -> None:
     assert cache_path(MosnConfig(xds_cache="off"), "/base") == ""
     assert cache_path(MosnConfig(), "/base") == "/base/logs/xds_cache/resources.msgpack"
     assert cache_path(MosnConfig(xds_cache="/x"), "/base") == "/x/resources.msgpack"
+
+
+def test_a_static_cluster_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
+    bad = {**cluster(END), "connect_timeout": "-1s"}
+    config = {
+        "servers": [{"default_log_path": "stdout"}],
+        "static_resources": {"clusters": [bad]},
+        "dynamic_resources": {"ads_config": ads()},
+    }
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(config))
+    loaded = ConfigSource(str(path)).load_here()
+    assert loaded.config is None
+    assert [fault.path for fault in loaded.errors] == ["static_resources.clusters[0]"]
+    assert "connect_timeout" in loaded.errors[0].message
+
+
+def test_flags_make_the_node(tmp_path: Path) -> None:
+    config = {
+        "servers": [{"default_log_path": "stdout"}],
+        "node": {"id": "from-the-file", "metadata": {"A": "1"}},
+        "static_resources": {"clusters": [{**cluster(END), "connect_timeout": "1s"}]},
+        "dynamic_resources": {"ads_config": ads()},
+    }
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(config))
+    flags = NodeFlags(service_node="sidecar~1.2.3.4~p.n~d", service_cluster="s", service_meta=("B:2",))
+    loaded = ConfigSource(str(path), node=flags).load_here()
+    assert loaded.config is not None, loaded.faults
+    found, _ = read_bootstrap(loaded.config)
+    assert found is not None
+    node = Node.FromString(found.node)
+    assert (node.id, node.cluster, node.metadata["A"], node.metadata["B"]) == ("sidecar~1.2.3.4~p.n~d", "s", "1", "2")
+    assert node.user_agent_build_version.version.major_number >= 0
+    assert len(node.client_features) == len(set(node.client_features)) == 2
+    wrong = ConfigSource(str(path), node=NodeFlags(service_type="pilot")).load_here()
+    assert "--service-type" in wrong.errors[0].message
+
+
+@pytest.mark.parametrize(
+    ("context", "path"),
+    [
+        ({"tls_certificate_sds_secret_configs": [{"name": "x"}]}, "tls_certificate_sds_secret_configs"),
+        ({"validation_context_sds_secret_config": {"name": "x"}}, "validation_context_sds_secret_config"),
+        (
+            {"validation_context": {"match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": "a"}}]}},
+            "validation_context.match_typed_subject_alt_names",
+        ),
+        ({"tls_certificates": [{"private_key": {"environment_variable": "NOT_SET_AT_ALL"}}]}, "private_key"),
+    ],
+)
+def test_tls_to_a_control_plane_that_cannot_be_as_configured_is_an_error(context: dict[str, Any], path: str) -> None:
+    kind = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+    socket = {"name": "tls", "typed_config": {"@type": kind, "common_tls_context": context}}
+    found, faults = read({"clusters": [cluster(END, transport_socket=socket)]}, {"ads_config": ads()})
+    assert found is None
+    assert faults == [f"error static_resources.clusters[0].{path}"]
+
+
+def test_tls_that_a_control_plane_could_not_have_is_fine_for_other_static_clusters() -> None:
+    kind = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+    context = {"tls_certificate_sds_secret_configs": [{"name": "x"}]}
+    socket = {"name": "tls", "typed_config": {"@type": kind, "common_tls_context": context}}
+    other = {**cluster(END, transport_socket=socket), "name": "other"}
+    found, faults = read({"clusters": [cluster(END), other]}, {"ads_config": ads()})
+    assert faults == []
+    assert found is not None
+    assert found.servers["other"] == ()  # never without the TLS that it is meant to have
