@@ -158,8 +158,8 @@ class XdsServer:
     """A control plane on a loopback port, or at `address` such as `unix:/path`. A context manager that starts and stops it.
 
     `silent`: types that are never answered. `repeats_rejected`: a rejected response is sent again at once, as
-    go-control-plane does; istiod does not. `ttl`: seconds of every resource. `ignores_versions`: delta clients are sent
-    everything, whatever they have.
+    go-control-plane does; istiod does not. `is_empty`: it knows of no resource, as after a start. `ttl`: seconds of every
+    resource. `ignores_versions`: delta clients are sent everything, whatever they have.
     """
 
     def __init__(self, address: str = "127.0.0.1:0", tls: TlsFiles | None = None) -> None:
@@ -168,6 +168,7 @@ class XdsServer:
         self.silent: set[str] = set()
         self.repeats_rejected = False
         self.ignores_versions = False
+        self.is_empty = False
         self.ttl: float | None = None
         self.version = 0
         self._address = address
@@ -322,6 +323,9 @@ class XdsServer:
             for type_url in [one for one in stream.watches if one in types]:
                 (self._send_delta if stream.is_delta else self._send_sotw)(stream, type_url)
 
+    def _known(self, type_url: str) -> dict[str, tuple[any_pb2.Any, str]]:
+        return {} if self.is_empty else self._resources.get(type_url, {})
+
     # ---- state of the world
 
     def _on_sotw(self, stream: ServerStream, message: Any) -> None:
@@ -351,7 +355,7 @@ class XdsServer:
         if type_url in self.silent:
             return
         watch = stream.watches[type_url]
-        held = self._resources.get(type_url, {})
+        held = self._known(type_url)
         chosen = [name for name in held if watch.is_wildcard or name in watch.names]
         version = self._versions.get(type_url, "")
         state = (version, tuple(watch.names), tuple(chosen))
@@ -392,7 +396,7 @@ class XdsServer:
         if type_url in self.silent:
             return
         watch = stream.watches[type_url]
-        held = self._resources.get(type_url, {})
+        held = self._known(type_url)
         chosen = [name for name in held if watch.is_wildcard or name in watch.names]
         changed = [name for name in chosen if watch.sent.get(name) != held[name][1]]
         gone = [name for name in watch.sent if name not in held] + (missing or [])

@@ -9,30 +9,15 @@ from typing import Any
 
 import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
-from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
 from process_fixtures import Start
 from pymosn_process import READY, Pymosn, Upstream, eventually, free_ports, get
 from tests.kit.xds_server import CLUSTER, ENDPOINTS, LISTENER, XdsServer
 from tls_peers import config_of, listener_of, proxy_filter, table_of
+from xds_peers import eds, hosts, port_of
 
 pytestmark = pytest.mark.once
-
-
-def eds(name: str, **more: Any) -> Cluster:
-    message = Cluster(name=name, type=Cluster.EDS, **more)
-    message.eds_cluster_config.eds_config.ads.SetInParent()
-    return message
-
-
-def hosts(name: str, *ports: int) -> ClusterLoadAssignment:
-    message = ClusterLoadAssignment(cluster_name=name)
-    group = message.endpoints.add()
-    for port in ports:
-        address = group.lb_endpoints.add().endpoint.address.socket_address
-        address.address, address.port_value = "127.0.0.1", port
-    return message
 
 
 class Rig:
@@ -85,10 +70,6 @@ class Rig:
 def rig(start: Start) -> Iterator[Rig]:
     with XdsServer() as control:
         yield Rig(start, control)
-
-
-def port_of(upstream: Upstream) -> int:
-    return int(upstream.port)
 
 
 def test_a_cluster_from_xds_serves_is_emptied_and_filled_again(rig: Rig, upstream: Upstream) -> None:

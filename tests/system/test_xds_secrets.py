@@ -1,26 +1,17 @@
 """Secrets from a control plane (SDS) in the TLS contexts of a configuration file."""
 
-import json
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
-from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
 from process_fixtures import Start
 from pymosn_process import READY, Pymosn, eventually, free_ports
 from tests.kit.certificates import Issued, ca, issue, server
 from tests.kit.xds_server import CLUSTER, SECRET, TlsFiles, XdsServer
 from tls_peers import answer, config_of, context_for, exchange, listener_of, opened, proxy_filter, table_of
+from xds_peers import certificate, dynamic, view
 
 pytestmark = pytest.mark.once
-
-
-def certificate(name: str, issued: Issued, key: bytes = b"") -> Secret:
-    secret = Secret(name=name)
-    secret.tls_certificate.certificate_chain.inline_bytes = issued.certificate
-    secret.tls_certificate.private_key.inline_bytes = key or issued.key
-    return secret
 
 
 def source(control: XdsServer, name: str) -> dict[str, Any]:
@@ -39,11 +30,6 @@ def config_with(control: XdsServer, admin: int, *ports: int) -> dict[str, Any]:
         **config_of(listeners, [table_of("t", "served")]),
         "admin": {"address": {"socket_address": {"port_value": admin}}},
     }
-
-
-def view(admin: int) -> Any:
-    with urllib.request.urlopen(f"http://127.0.0.1:{admin}/api/v1/xds") as response:
-        return json.load(response)
 
 
 def serial(port: int) -> int:
@@ -95,31 +81,6 @@ def test_a_rotation_drops_no_connection_and_a_broken_pair_is_rejected(start: Sta
             assert serial(ports[0]) == number(second)
             assert exchange(old) == (200, b"served")
         proxy.wait_for("xDS: sds cert is rejected: ")
-
-
-def dynamic(control: XdsServer, admin: int, **cluster: Any) -> dict[str, Any]:
-    """A configuration in dynamic mode."""
-    address = {"socket_address": {"address": "127.0.0.1", "port_value": control.port}}
-    ends = [{"lb_endpoints": [{"endpoint": {"address": address}}]}]
-    static = {
-        "name": "xds_cluster",
-        "type": "STATIC",
-        "connect_timeout": "1s",
-        "load_assignment": {"cluster_name": "xds_cluster", "endpoints": ends},
-        **cluster,
-    }
-    ads = {
-        "api_type": "GRPC",
-        "refresh_delay": {"seconds": 3},
-        "grpc_services": [{"envoy_grpc": {"cluster_name": "xds_cluster"}}],
-    }
-    return {
-        "dynamic_resources": {"ads_config": ads, "cds_config": {"ads": {}}, "lds_config": {"ads": {}}},
-        "static_resources": {"clusters": [static]},
-        "node": {"id": "node-1", "cluster": "test", "unknown_to_envoy": 1},
-        "layered_runtime": {"layers": [{"name": "r", "rtds_layer": {"name": "r", "rtds_config": {"ads": {}}}}]},
-        "admin": {"address": {"socket_address": {"port_value": admin}}},
-    }
 
 
 def test_tls_to_the_control_plane_is_used_whenever_it_is_configured(start: Start, tmp_path: Path) -> None:
