@@ -32,7 +32,7 @@ def _settings(view: View) -> RouteSettings:
     with view:
         for name in [field.name for field, _ in view.message.ListFields()]:
             view.value(name)
-    return RouteSettings("test", {"type": view.type_name})
+    return RouteSettings(view.type_name.rpartition(".")[2], {"type": view.type_name})
 
 
 #: Readers of settings of filters, which are another file's.

@@ -83,7 +83,7 @@ def _resolvers(view: View | None) -> DnsResolvers | None:
 
 def _cares(view: View) -> DnsResolvers | None:
     """The settings of c-ares, as far as they decide what is asked; None without servers."""
-    servers = [address for item in view.items("resolvers") if (address := read_address(item, has_names=False))]
+    servers = [_server(item) for item in view.items("resolvers")]
     view.value("use_resolvers_as_fallback")
     timeout, tries = view.wrapped("query_timeout_seconds") or 0, view.wrapped("query_tries") or 0
     options = view.inner("dns_resolver_options")
@@ -91,7 +91,7 @@ def _cares(view: View) -> DnsResolvers | None:
         with options:
             options.value("use_tcp_for_dns_lookups")
             options.value("no_default_search_domain")
-    pairs = [split_address(server) for server in servers]
+    pairs = [server for server in servers if server is not None]
     ports = {port for _, port in pairs}
     if len(ports) > 1:
         view.fault("resolvers", "servers with different ports are not supported")
@@ -99,3 +99,15 @@ def _cares(view: View) -> DnsResolvers | None:
         return None
     hosts = [host.strip("[]") for host, _ in pairs]
     return DnsResolvers(servers=hosts, port=str(ports.pop()), timeout=timeout, attempts=tries)
+
+
+def _server(view: View) -> tuple[str, int] | None:
+    """IP address and port of a name server; None with a fault."""
+    address = read_address(view, has_names=False)
+    if not address:
+        return None
+    try:
+        return split_address(address)
+    except ValueError as error:
+        view.fault("", f"not the address of a name server: {error}")
+        return None

@@ -84,6 +84,17 @@ DISABLED: Final[Mapping[str, RouteSettings]] = {
     "envoy.filters.http.rbac": RouteSettings("rbac", {}),
 }
 
+#: Parts of the names of filters that guard something, or may run code that does.
+_GUARDS: Final = (
+    *("auth", "jwt", "rbac", "csrf", "ip_tagging", "credential", "ratelimit", "rate_limit", "ext_proc", "header_mutation"),
+    *("wasm", "lua", "golang", "dynamic_module", "composite"),
+)
+
+
+def guards(name: str) -> bool:
+    """Whether a filter of this name or type may guard something: it is never left out, even if it is optional."""
+    return any(word in name.lower() for word in _GUARDS)
+
 
 def convert_http_filter(view: View) -> StreamFilter | None:
     """The stream filter for a typed config; None if it needs none, or, with a fault, for an unknown type."""

@@ -13,7 +13,7 @@ from pymosn.config.schema.network_filters import (
     WeightedStreamCluster,
 )
 from pymosn.control.xds.convert.access_logs import read_access_logs
-from pymosn.control.xds.convert.filters import LEFT_OUT, READERS, convert_http_filter
+from pymosn.control.xds.convert.filters import LEFT_OUT, READERS, convert_http_filter, guards
 from pymosn.control.xds.convert.http_settings import read_settings
 from pymosn.control.xds.convert.messages import UnknownTypeError, packed_type
 from pymosn.control.xds.convert.sources import Source, read_source
@@ -23,12 +23,6 @@ MANAGER: Final = "envoy.extensions.filters.network.http_connection_manager.v3.Ht
 TCP_PROXY: Final = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 _UUID: Final = "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig"
 _PROTOCOLS: Final = {"AUTO": "Http1,Http2", "HTTP1": "Http1", "HTTP2": "Http2"}
-#: HTTP filters that restrict access: never left out, even if they are optional.
-_GUARDS: Final = (
-    *("rbac", "jwt_authn", "ext_authz", "oauth2", "csrf", "ip_tagging", "basic_auth", "api_key_auth", "ratelimit"),
-    *("local_ratelimit", "ext_proc", "wasm", "lua", "credential_injector"),
-)
-
 #: Makes the router table of a RouteConfiguration: of `routes.py`.
 RoutesConverter = Callable[[View, str], RouterConfiguration]
 
@@ -121,7 +115,7 @@ def _read_filters(view: View) -> list[StreamFilter]:
                     item.fault("typed_config", f"missing: the filter {name!r} has none")
                 continue
             kind = _type_in(item)
-            if is_optional and kind not in READERS and kind not in LEFT_OUT and not _guards(kind, name):
+            if is_optional and kind not in READERS and kind not in LEFT_OUT and not guards(f"{kind} {name}"):
                 item.value("typed_config")
                 item.warn("typed_config", f"{kind} is not supported; the filter is optional, and left out")
                 continue
@@ -138,11 +132,6 @@ def _type_in(view: View) -> str:
         return packed_type(view.message.typed_config)
     except UnknownTypeError:
         return ""
-
-
-def _guards(kind: str, name: str) -> bool:
-    """Whether a filter may restrict access, by its type or name."""
-    return any(word in kind.lower() or word in name.lower() for word in _GUARDS)
 
 
 def _read_request_id(view: View) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pymosn.control.xds.convert.filters import DISABLED
+from pymosn.control.xds.convert.filters import DISABLED, guards
 from pymosn.control.xds.convert.filters import ROUTE_READERS as READERS
 from pymosn.control.xds.convert.messages import UnknownTypeError, packed_type
 from pymosn.control.xds.convert.route_settings import RouteSettings, SettingsReader
@@ -13,8 +13,6 @@ from pymosn.control.xds.convert.view import View
 
 #: Wraps settings, to mark them as optional or to disable the filter.
 FILTER_CONFIG: Final = "envoy.config.route.v3.FilterConfig"
-#: Parts of the names of filters that guard something. Their settings are never left out, even if they are optional.
-_GUARDS: Final = ("rbac", "jwt", "authz", "oauth", "csrf", "ratelimit", "rate_limit", "auth")
 
 
 def filter_settings(view: View, name: str, readers: Mapping[str, SettingsReader] = READERS) -> dict[str, Any]:
@@ -22,8 +20,12 @@ def filter_settings(view: View, name: str, readers: Mapping[str, SettingsReader]
     made: dict[str, Any] = {}
     for key, packed in sorted(view.table(name).items()):
         settings = _settings(view, packed, f"{name}[{key}]", readers, disabled=DISABLED.get(key))
-        if settings is not None:
-            made[settings.name] = settings.value
+        if settings is None:
+            continue
+        if settings.name in made:
+            # Otherwise one of them would be lost, and with it perhaps a rule.
+            view.fault(f"{name}[{key}]", f"there are already settings of a filter {settings.name}")
+        made[settings.name] = settings.value
     return made
 
 
@@ -46,7 +48,7 @@ def _settings(
         return None if wrapper is None else _wrapped(wrapper, readers, disabled)
     reader = readers.get(kind)
     if reader is None:
-        if is_optional and not any(word in kind.lower() for word in _GUARDS):
+        if is_optional and not guards(kind):
             view.warn(name, f"left out: settings of type {kind} are not supported, and they are optional")
         else:
             view.fault(name, f"settings of type {kind or '(none)'} are not supported")

@@ -1,0 +1,55 @@
+"""Resources of a careless or hostile control plane that were accepted, or raised, once."""
+
+from typing import Any
+
+import pytest
+from tests.kit.xds_messages import view_of
+
+from pymosn.control.xds.convert.clusters import convert_cluster
+from pymosn.control.xds.convert.filters import guards
+from pymosn.control.xds.convert.routes import convert_routes
+
+HTTP = "type.googleapis.com/envoy.extensions.filters.http."
+
+
+def faults_of_table(settings: dict[str, Any]) -> list[str]:
+    host = {"name": "a", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "a"}}]}
+    table = {"name": "t", "virtual_hosts": [{**host, "typed_per_filter_config": settings}]}
+    view, report = view_of("envoy.config.route.v3.RouteConfiguration", table)
+    convert_routes(view, "t")
+    return [fault.text() for fault in report.faults]
+
+
+def test_rules_of_a_route_are_not_replaced_by_an_exemption_under_another_name() -> None:
+    deny = {"action": "DENY", "policies": {"p": {"permissions": [{"any": True}], "principals": [{"any": True}]}}}
+    rules = {"@type": f"{HTTP}rbac.v3.RBACPerRoute", "rbac": {"rules": deny}}
+    exemption = {"@type": f"{HTTP}rbac.v3.RBACPerRoute"}
+    assert faults_of_table({"a": rules}) == faults_of_table({"z": exemption}) == []
+    assert faults_of_table({"a": rules, "z": exemption}) == [
+        "virtual_hosts[0].typed_per_filter_config[z]: there are already settings of a filter rbac"
+    ]
+
+
+@pytest.mark.parametrize("address", [{"pipe": {"path": "/run/dns"}}, {"socket_address": {"address": "10.0.0.1"}}])
+def test_a_name_server_is_an_address_with_a_port(address: dict[str, Any]) -> None:
+    cares = "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig"
+    config = {"name": "c", "typed_config": {"@type": cares, "resolvers": [address]}}
+    view, report = view_of(
+        "envoy.config.cluster.v3.Cluster", {"name": "a", "type": "STRICT_DNS", "typed_dns_resolver_config": config}
+    )
+    convert_cluster(view)
+    assert any(fault.path.startswith("typed_dns_resolver_config.typed_config.resolvers[0]") for fault in report.faults)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "envoy.extensions.filters.http.rate_limit_quota.v3.RateLimitQuotaFilterConfig",
+        "envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
+        "envoy.extensions.filters.http.gcp_authn.v3.GcpAuthnFilterConfig",
+        "envoy.extensions.filters.http.composite.v3.Composite",
+        "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+    ],
+)
+def test_an_optional_filter_that_may_guard_is_not_left_out(name: str) -> None:
+    assert guards(name)
