@@ -265,6 +265,26 @@ def stop(path: str, now: bool, timeout: float) -> None:
     click.echo(f"pymosn: process {pid} has ended")
 
 
+@main.command(name="xds")
+@_config_option(required=True, envvar="MOSN_CONFIG", help="Configuration file the running process was started with.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_timeout_option(help="Seconds to wait for the answer.")
+def show_xds(path: str, as_json: bool, timeout: float) -> None:
+    """Show what a running pymosn has from its control planes: versions, rejected resources, and what waits.
+
+    The process is found by its admin socket.
+    """
+    loaded = ConfigSource(path).load()
+    from pymosn.control.xds.table import as_table
+    from pymosn.server.admin_client import CallError, view_of_running
+
+    try:
+        view = view_of_running(loaded.admin_socket, "/api/v1/xds", timeout)
+    except CallError as error:
+        fail(str(error))
+    click.echo(json_text(view) if as_json else as_table(view))
+
+
 @main.command(name="explain")
 @_config_option(required=True, envvar="MOSN_CONFIG", help="JSON or YAML.")
 @click.option("--header", "-H", "headers", multiple=True, metavar="'K: V'", help="Request header; repeatable.")

@@ -1,6 +1,7 @@
 """Mixed mode: listeners and routes of the file, clusters and endpoints from a scripted control plane."""
 
 import json
+import re
 import signal
 import socket
 import urllib.request
@@ -16,6 +17,9 @@ from pymosn_process import READY, Pymosn, Upstream, eventually, free_ports, get
 from tests.kit.xds_server import CLUSTER, ENDPOINTS, LISTENER, XdsServer
 from tls_peers import config_of, listener_of, proxy_filter, table_of
 from xds_peers import eds, hosts, port_of
+
+from pymosn.control.xds.table import as_table
+from pymosn.server.admin_client import view_of_running
 
 pytestmark = pytest.mark.once
 
@@ -173,3 +177,18 @@ def test_a_listener_that_cannot_be_bound_is_reported_to_the_control_plane(rig: R
         [nack, *_] = rig.control.wait(lambda: rig.control.nacks(LISTENER))
     assert "taken: cannot be activated" in nack.message.error_detail.message
     assert "taken" in rig.view()["types"]["lds"]["rejected"]
+
+
+def test_the_command_shows_versions_answers_and_reasons(rig: Rig) -> None:
+    bad = eds("bad")
+    bad.connect_timeout.seconds = -1
+    rig.control.set(eds("dynamic"), hosts("dynamic", 2), bad)
+    proxy = rig.start()
+    rig.control.wait(lambda: rig.control.nacks(CLUSTER))
+    assert eventually(lambda: bool(re.search(r"^eds +\S+ +1 +0 +\d+ s ago +-$", as_table(rig.view()), re.MULTILINE)))
+    view = rig.view()
+    text = as_table(view)
+    assert text.startswith("mode: mixed\nADS: ")
+    assert " connected for " in text
+    assert re.search(r"^cds bad is rejected: .*connect_timeout", text, re.MULTILINE)
+    assert view_of_running(proxy.admin_socket, "/api/v1/xds", 10.0)["types"] == view["types"]

@@ -41,6 +41,17 @@ def reload_running(path: str, config: str, timeout: float) -> ChangeResult:
         raise CallError(f"the process at {path} sent a response that is not a result of a change") from None
 
 
+def view_of_running(path: str, target: str, timeout: float) -> dict[str, Any]:
+    """An object that the admin API of the process at the socket `path` shows. `timeout`: seconds."""
+    with _Call(path, timeout) as call:
+        body = call.get(target)
+    with suppress(ValueError, RecursionError):
+        value = json.loads(body)
+        if isinstance(value, dict):
+            return value
+    raise CallError(f"the process at {path} sent a response that is not a view")
+
+
 def stop_running(path: str, config: str, now: bool, timeout: float) -> int:
     """Ends the process that serves the socket `path`, and waits until it is gone; returns its pid. Else as `reload_running`.
 
@@ -122,8 +133,15 @@ class _Call:
             return f"no access to {self._path}: only root and the user that pymosn runs as may use it"
         return f"cannot connect to {self._path}: {error.strerror or error}"
 
+    def get(self, target: str) -> bytes:
+        """Gets a resource."""
+        return self._exchange("GET", target, None, (200,))
+
     def post(self, target: str, value: dict[str, Any], expected: tuple[int, ...]) -> bytes:
         """Sends a request; returns the body of the response. CallError if its status is not `expected`."""
+        return self._exchange("POST", target, json.dumps(value), expected)
+
+    def _exchange(self, method: str, target: str, content: str | None, expected: tuple[int, ...]) -> bytes:
         connection = http.client.HTTPConnection("localhost", timeout=self._timeout)
         connection.sock = self._socket
         # The timeout of the socket is for each of its bytes; this one is for all of them.
@@ -132,7 +150,7 @@ class _Call:
         end.start()
         try:
             with suppress(BrokenPipeError):  # closed early; the response may still have arrived
-                connection.request("POST", target, json.dumps(value), {"content-type": "application/json"})
+                connection.request(method, target, content, {"content-type": "application/json"})
             response = connection.getresponse()
             body = response.read()
             if self._is_expired:
