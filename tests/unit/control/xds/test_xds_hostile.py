@@ -3,11 +3,16 @@
 from typing import Any
 
 import pytest
-from tests.kit.xds_messages import view_of
+from google.protobuf import json_format
+from google.protobuf.any_pb2 import Any as Any_
+from tests.kit.xds_messages import message_of, view_of
+from xds.type.v3.typed_struct_pb2 import TypedStruct
 
 from pymosn.control.xds.convert.clusters import convert_cluster
-from pymosn.control.xds.convert.filters import guards
+from pymosn.control.xds.convert.filters import convert_http_filter, guards
+from pymosn.control.xds.convert.messages import UnknownTypeError, unpack
 from pymosn.control.xds.convert.routes import convert_routes
+from pymosn.control.xds.convert.view import Report, View
 
 HTTP = "type.googleapis.com/envoy.extensions.filters.http."
 
@@ -53,3 +58,21 @@ def test_a_name_server_is_an_address_with_a_port(address: dict[str, Any]) -> Non
 )
 def test_an_optional_filter_that_may_guard_is_not_left_out(name: str) -> None:
     assert guards(name)
+
+
+def test_a_number_that_json_does_not_have() -> None:
+    message = message_of("pymosn.python.v1.Filter", {"class": "msgspec.json:Decoder", "config": {"a": 1}})
+    message.config.fields["a"].number_value = float("nan")  # type: ignore[attr-defined]
+    report = Report()
+    convert_http_filter(View(message, "", report))
+    assert [fault.text() for fault in report.faults] == ["config: has a number that is not finite"]
+
+
+def test_a_number_that_json_does_not_have_in_a_typed_struct() -> None:
+    inner = {"type_url": f"{HTTP}fault.v3.HTTPFault", "value": {"a": 1}}
+    struct = json_format.ParseDict(inner, TypedStruct())
+    struct.value.fields["a"].number_value = float("inf")
+    packed = Any_()
+    packed.Pack(struct)
+    with pytest.raises(UnknownTypeError, match="^invalid envoy"):
+        unpack(packed)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
-
-from google.protobuf import json_format
+from typing import Final
 
 from pymosn.config.schema import AccessLog
 from pymosn.config.schema.http_chain import Comparison, LogCondition, LogFilter, LogHeader
@@ -69,7 +67,7 @@ def _read_format(view: View, log: AccessLog) -> None:
     elif kind == "format":
         log.log_format = one_line(view.value(kind), view, kind)
     elif kind in ("json_format", "typed_json_format"):
-        log.json_format = json_members(_plain(view.value(kind)), view, kind)
+        log.json_format = json_members(view.struct(kind), view, kind)
     else:
         log.log_format = one_line(DEFAULT, view, "")
 
@@ -78,7 +76,7 @@ def _read_log_format(view: View, log: AccessLog) -> None:
     log.omit_empty = view.value("omit_empty_values")
     kind = view.which("format")
     if kind == "json_format":
-        log.json_format = json_members(_plain(view.value(kind)), view, kind)
+        log.json_format = json_members(view.struct(kind), view, kind)
         return
     log.omit_empty = False
     if kind == "text_format":
@@ -95,11 +93,6 @@ def _read_log_format(view: View, log: AccessLog) -> None:
             return
         text = source.value(how)
         log.log_format = one_line(text if isinstance(text, str) else text.decode("utf-8", "replace"), source, how)
-
-
-def _plain(struct: Any) -> dict[str, Any]:
-    found: dict[str, Any] = json_format.MessageToDict(struct)
-    return found
 
 
 def _filter(view: View) -> LogFilter:

@@ -6,7 +6,6 @@ import base64
 from collections.abc import Mapping
 from typing import Any, Final
 
-from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 
 from pymosn.config.diagnostics import Diagnostics
@@ -74,7 +73,7 @@ def _value(view: View, name: str, known: Known) -> Any:
     if inner.full_name == "google.protobuf.Duration":
         return f"{view.seconds(name) or 0.0:f}s"
     if inner.full_name == "google.protobuf.Struct":
-        return json_format.MessageToDict(view.value(name))
+        return view.struct(name)
     if field.is_repeated:
         return [as_json(item, known) for item in view.items(name)]
     found = view.inner(name)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf import json_format
-
 from pymosn.config.schema import StreamFilter
 from pymosn.control.xds.convert.view import View
 from pymosn.filters.loading import FILTERS, class_fault, installed
@@ -20,7 +18,7 @@ def python_filter(view: View) -> StreamFilter | None:
         class_, name = view.value("class"), view.value("name")
         config: dict[str, Any] = {}
         if view.has("config"):
-            config = _with_integers(json_format.MessageToDict(view.value("config")))
+            config = _with_integers(view.struct("config"))
         if bool(class_) is bool(name):
             view.fault("", "needs either class or name")
         elif class_:

@@ -140,7 +140,7 @@ def unpack(packed: Any) -> Message:
         message = _class(inner)()
         try:
             json_format.ParseDict(json_format.MessageToDict(struct.value), message)
-        except json_format.ParseError as error:
+        except (json_format.ParseError, ValueError) as error:  # ValueError: of numbers that JSON does not have
             raise UnknownTypeError(f"invalid {inner}: {error}") from None
         return message
     return parse(name, packed.value)

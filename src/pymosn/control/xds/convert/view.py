@@ -11,6 +11,7 @@ from collections import Counter
 from types import TracebackType
 from typing import Any, Final, NamedTuple
 
+from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -136,6 +137,15 @@ class View:
         """A map from strings to scalars or messages."""
         self._mark(name)
         return dict(getattr(self.message, name))
+
+    def struct(self, name: str) -> dict[str, Any]:
+        """A `Struct` as JSON; a number that JSON does not have is a fault."""
+        try:
+            found: dict[str, Any] = json_format.MessageToDict(self.value(name))
+        except ValueError:
+            self.fault(name, "has a number that is not finite")
+            return {}
+        return found
 
     def enum(self, name: str) -> str:
         """The name of an enumeration's value; its number as text if it is unknown."""
