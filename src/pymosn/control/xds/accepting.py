@@ -73,6 +73,10 @@ class Acceptor:
         is_trusted: bool,
     ) -> None:
         report = Report()
+        if not resource.name.isprintable():
+            # It is in logs, file names, metrics and headers.
+            accepted.rejected[resource.name] = "the name has a character that cannot be printed"
+            return
         try:
             item = convert(View(parse(type_of(type_url), resource.body), "", report))
         except UnknownTypeError as error:

@@ -74,5 +74,5 @@ def test_a_number_that_json_does_not_have_in_a_typed_struct() -> None:
     struct.value.fields["a"].number_value = float("inf")
     packed = Any_()
     packed.Pack(struct)
-    with pytest.raises(UnknownTypeError, match="^invalid envoy"):
+    with pytest.raises(UnknownTypeError, match=r"^invalid envoy"):
         unpack(packed)

@@ -154,3 +154,11 @@ def test_files_of_a_manager_are_those_of_a_change(rig: Rig) -> None:
 @pytest.mark.parametrize("class_", ["pytest.__main__:Filter", "pip.__main__.x:Filter"])
 def test_a_program_is_no_filter(class_: str) -> None:
     assert "is a program" in class_fault(class_)
+
+
+@pytest.mark.parametrize("name", ["a\nERROR forged", "a\x1b[2J", "a\r", "\u2028"])
+def test_a_name_forges_no_line_of_a_log(name: str) -> None:
+    acceptor = Acceptor(KINDS, lambda item: [])
+    body = message_of(NAMES[CLUSTER], {"name": name, "type": "STATIC"}).SerializeToString()
+    accepted = acceptor.accept(Update(CLUSTER, "1", [Resource(name, "1", body)]), {}, 0.0)
+    assert accepted.rejected == {name: "the name has a character that cannot be printed"}
