@@ -76,3 +76,12 @@ def test_a_number_that_json_does_not_have_in_a_typed_struct() -> None:
     packed.Pack(struct)
     with pytest.raises(UnknownTypeError, match=r"^invalid envoy"):
         unpack(packed)
+
+
+@pytest.mark.parametrize("key", ["host_redirect", "path_redirect", "prefix_rewrite"])
+def test_a_redirect_splits_no_head(key: str) -> None:
+    host = {"name": "a", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "redirect": {key: "/a\r\nx: y"}}]}
+    view, report = view_of("envoy.config.route.v3.RouteConfiguration", {"name": "t", "virtual_hosts": [host]})
+    convert_routes(view, "t")
+    where = f"virtual_hosts[0].routes[0].redirect.{key}"
+    assert f"{where}: must not contain CR, LF or NUL" in [fault.text() for fault in report.faults]

@@ -88,7 +88,7 @@ def _read_times(view: View, made: RouteAction) -> None:
 
 
 def _read_rewrites(view: View, match: RouteMatch, made: RouteAction) -> None:
-    made.prefix_rewrite = view.value("prefix_rewrite")
+    made.prefix_rewrite = view.line("prefix_rewrite")
     rewrite = view.inner("regex_rewrite")
     if rewrite is not None:
         if made.prefix_rewrite:

@@ -187,7 +187,7 @@ def _forward(action: View, view: View, made: Route, outer: _Inherited) -> None:
 def _redirect(view: View) -> Redirect:
     with view:
         made = Redirect(
-            host_redirect=view.value("host_redirect"),
+            host_redirect=view.line("host_redirect"),
             port_redirect=view.value("port_redirect"),
             strip_query=view.value("strip_query"),
             response_code=_STATUSES.get(view.enum("response_code"), 0),
@@ -197,8 +197,8 @@ def _redirect(view: View) -> Redirect:
         if view.value("https_redirect"):
             made.scheme_redirect = "https"
         made.scheme_redirect = view.value("scheme_redirect") or made.scheme_redirect
-        made.path_redirect = view.value("path_redirect")
-        made.prefix_rewrite = view.value("prefix_rewrite")
+        made.path_redirect = view.line("path_redirect")
+        made.prefix_rewrite = view.line("prefix_rewrite")
         rewrite = view.inner("regex_rewrite")
         if rewrite is not None:
             made.regex_rewrite = route_actions.regex_rewrite(rewrite)

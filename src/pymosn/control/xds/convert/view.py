@@ -126,6 +126,13 @@ class View:
         self._mark(name)
         return getattr(self.message, name)
 
+    def line(self, name: str) -> str:
+        """A text that becomes part of a head; CR, LF and NUL are a fault, as in Envoy."""
+        text = str(self.value(name))
+        if any(character in text for character in "\r\n\0"):
+            self.fault(name, "must not contain CR, LF or NUL")
+        return text
+
     def values(self, name: str) -> list[Any]:
         """A list of scalars."""
         if name not in self._fields:
