@@ -1,7 +1,7 @@
 """Random and mutated messages of control planes against the converters.
 
 A converter never raises, what it accepts passes the checks of configuration files without an exception, and what passes
-them is built by a worker. Unknown fields, at any depth that is read, reject the message.
+them is built by a worker.
 """
 
 from __future__ import annotations

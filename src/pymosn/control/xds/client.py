@@ -22,6 +22,7 @@ from pymosn.control.xds.transport import ADS, METHODS, Server, Stream, StreamEnd
 from pymosn.control.xds.types import SHORT, Consumer, Rejected, Update, type_fault
 from pymosn.core.errors import describe
 from pymosn.core.log import ERROR, INFO, WARN, Log
+from pymosn.observe.text import one_line
 
 #: Order in which the types of one stream are asked for and applied.
 _ORDER: Final = {type_url: i for i, type_url in enumerate(SHORT)}
@@ -323,7 +324,7 @@ class XdsClient:
                 self._logged[name] = (reason, repeats + 1)
             else:
                 self._logged[name] = (reason, 0)
-                self._log.write(ERROR, f"xDS {self.name}: {name} rejected: {reason}")
+                self._log.write(ERROR, one_line(f"xDS {self.name}: {name} rejected: {reason}"))
         elif subscription.acks > acks:
             self._has_accepted = True
             self._failed_in_row = 0

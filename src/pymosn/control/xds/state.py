@@ -34,6 +34,7 @@ from pymosn.control.xds.types import (
 )
 from pymosn.control.xds.warming import Entry, Plan, Planner
 from pymosn.core.log import INFO, WARN, Log
+from pymosn.observe.text import one_line
 
 #: Seconds for collecting what arrives into one change.
 PAUSE: Final = 0.1
@@ -200,7 +201,7 @@ class State:
             self.versions[kind] = update.version
         self._absent.update((kind, name) for name in update.absent if name not in entries)
         for name, why in news.items():
-            self._log.write(WARN, f"xDS: {SHORT.get(kind, kind)} {name} is rejected: {why}")
+            self._log.write(WARN, one_line(f"xDS: {SHORT.get(kind, kind)} {name} is rejected: {why}"))
         if accepted.entries or removed or update.absent:
             self._due.set()
         self._tell_wants()
