@@ -375,6 +375,13 @@ def test_a_filter_that_guards_is_never_left_out(name: str) -> None:
     assert "http_filters[0].typed_config" in report.text()
 
 
+def test_the_router_filter_needs_no_settings() -> None:
+    """MOSN's sample of a control plane sends it so."""
+    converted, report = convert(listening(manager(http_filters=[{"name": "envoy.filters.http.router"}])))
+    assert not report.faults
+    assert not proxy_of(converted).stream_filters
+
+
 def test_an_unknown_network_filter_rejects_the_listener() -> None:
     chain = {"filters": [{"name": "x", "typed_config": {"@type": f"type.googleapis.com/{UNKNOWN}"}}]}
     _, report = convert(listening(chain))

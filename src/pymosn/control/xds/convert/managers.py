@@ -21,6 +21,8 @@ from pymosn.control.xds.convert.view import View
 
 MANAGER: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 TCP_PROXY: Final = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
+#: Names of the router filter, which need no settings, as in MOSN's sample of a control plane.
+_ROUTERS: Final = ("envoy.filters.http.router", "envoy.router")
 _UUID: Final = "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig"
 _PROTOCOLS: Final = {"AUTO": "Http1,Http2", "HTTP1": "Http1", "HTTP2": "Http2"}
 #: Makes the router table of a RouteConfiguration: of `routes.py`.
@@ -111,7 +113,7 @@ def _read_filters(view: View) -> list[StreamFilter]:
             if item.value("disabled"):
                 item.fault("disabled", "filters that routes enable are not supported")
             if not item.has("typed_config"):
-                if not item.has("config_discovery"):
+                if not item.has("config_discovery") and name not in _ROUTERS:
                     item.fault("typed_config", f"missing: the filter {name!r} has none")
                 continue
             kind = _type_in(item)
