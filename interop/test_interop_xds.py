@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import socket
 import subprocess
 import time
 import urllib.error
@@ -29,14 +30,14 @@ from tests.system import xds_peers as peers
 pytestmark = pytest.mark.timeout(180)
 
 
-@pytest.fixture()
+@pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     starting = Start(tmp_path)
     yield starting
     starting.end()
 
 
-@pytest.fixture()
+@pytest.fixture
 def upstream() -> Iterator[Upstream]:
     made = Upstream()
     yield made
@@ -172,10 +173,20 @@ def secured(port: int, certificate: str) -> Any:
     context = DownstreamTlsContext()
     secret = context.common_tls_context.tls_certificate_sds_secret_configs.add(name=certificate)
     secret.sds_config.ads.SetInParent()
-    socket = made.filter_chains[0].transport_socket
-    socket.name = "envoy.transport_sockets.tls"
-    socket.typed_config.Pack(context)
+    transport = made.filter_chains[0].transport_socket
+    transport.name = "envoy.transport_sockets.tls"
+    transport.typed_config.Pack(context)
     return made
+
+
+def shakes_hands(port: int) -> bool:
+    context = certificates.client_context()
+    try:
+        with socket.create_connection(("127.0.0.1", port), 5) as plain:
+            context.wrap_socket(plain, server_hostname="127.0.0.1").close()
+    except OSError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("is_delta", [False, True], ids=["sotw", "delta"])
@@ -183,7 +194,7 @@ def test_certificates_are_rotated_under_traffic(start: Start, upstream: Upstream
     [port] = free_ports(1)
 
     def pair() -> certificates.Issued:
-        return certificates.issue("web", certificates.ca(), names=("localhost",))
+        return certificates.issue("web", certificates.ca(), names=("127.0.0.1",))
 
     with driven(start, is_delta) as (control, _, admin):
         control.put(
@@ -193,7 +204,7 @@ def test_certificates_are_rotated_under_traffic(start: Start, upstream: Upstream
             secured(port, "web-certificate"),
             peers.certificate("web-certificate", pair()),
         )
-        assert eventually(lambda: peers.view(admin)["types"]["sds"]["resources"]), peers.view(admin)
+        assert eventually(lambda: shakes_hands(port)), peers.view(admin)
         with peers.Traffic(port, context=certificates.client_context(), per_connection=3) as traffic:
             for _ in range(5):
                 control.put(peers.certificate("web-certificate", pair()))

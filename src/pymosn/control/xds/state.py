@@ -185,6 +185,8 @@ class State:
             self.guarded.pop((kind, name), None)
             if kind == SECRET:
                 self.secrets[SecretKey(source, name)] = entry.item.block
+        for name in accepted.same:  # what was rejected meanwhile is not wanted any more
+            faults.pop(name, None)
         for field, count in accepted.ignored.items():
             self.ignored[field] = self.ignored.get(field, 0) + count
         self.warnings[kind].update(accepted.warnings)

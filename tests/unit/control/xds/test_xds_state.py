@@ -383,6 +383,18 @@ def test_what_nothing_needs_any_more_is_forgotten() -> None:
     run(scenario())
 
 
+def test_the_last_accepted_content_again_ends_a_fault() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        await rig.give(CLUSTER, static("a", "good"))
+        await rig.give(CLUSTER, static("a", "invalid"))
+        assert rig.state.faults[CLUSTER]
+        assert await rig.give(CLUSTER, static("a", "good")) == {}
+        assert rig.state.faults[CLUSTER] == {}
+
+    run(scenario())
+
+
 def test_a_fault_is_logged_once() -> None:
     async def scenario() -> None:
         rig = Rig()
