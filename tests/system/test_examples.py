@@ -43,7 +43,7 @@ def test_grpc(start: Start) -> None:
         "Join:  a b",
         "Shout: ['A', 'B']",
         "/demo.Greeter/Hello: INVALID_ARGUMENT, who are you?",
-        "/demo.Nobody/Hello: UNIMPLEMENTED, 404 Not Found",
+        "/demo.Nobody/Hello: UNIMPLEMENTED, 404 Not Found: no_route",
     ]
     assert re.search(r'^grpc_request_total\{method="Hello",service="demo.Greeter"\} 2', get(admin, "/metrics")[1], re.M)
     server.stop(None)

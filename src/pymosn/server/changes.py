@@ -94,7 +94,8 @@ class Changes(Service):
         self.merged = self._merger.merge(self.own, self.layer)
         #: Called with the items of xDS that could not be activated by a change from elsewhere, and why.
         self.on_rejected: Callable[[Mapping[Owner, str]], None] = lambda faults: None
-        self._attempt = 0
+        # Tells what the workers report about each try; a change may take several, or none.
+        self._tries = 0
         self.last = ChangeResult(attempt=0, source="start", applied=True, version=1, message="", faults=[])
         self._options = options
         self._places = options.places
@@ -243,7 +244,7 @@ class Changes(Service):
         """Activates a configuration with a layer. Items of the layer that cannot be activated keep their last state."""
         rejected: dict[Owner, str] = {}
         while True:
-            self._attempt += 1
+            self._tries += 1
             merged = await asyncio.to_thread(self._merger.merge, own, layer)
             sources, found = await self._read_filters(merged.config, reads.filters)
             material, more = await self._read_tls(merged.config, reads.tls, reads.tls_read)
@@ -255,7 +256,7 @@ class Changes(Service):
             if not errors:
                 errors = shared_addresses(merged)
             if not errors:
-                errors, sent_hosts = await self._apply(self._attempt, merged, sources, material, may_send_hosts)
+                errors, sent_hosts = await self._apply(self._tries, merged, sources, material, may_send_hosts)
             faults = faults_by_owner(errors, merged)
             if not faults:
                 if not errors:
@@ -271,7 +272,7 @@ class Changes(Service):
         version = self.last.version + int(applied)
         message = f"version {version} is active" if applied else "rejected; nothing changed"
         self.last = ChangeResult(
-            attempt=self._attempt, source=source, applied=applied, version=version, message=message, faults=faults
+            attempt=self.last.attempt + 1, source=source, applied=applied, version=version, message=message, faults=faults
         )
         self._log.write(INFO if applied else ERROR, f"change from {source}: {message}")
         for fault in faults:
