@@ -6,11 +6,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.passes import IS_FIRST_PASS
+from tests.passes import IS_FIRST_PASS, SECOND_PASS_ONLY
 
 from pymosn.version import build
 
-SOURCE = Path(__file__).parent.parent / "src"
+TESTS = Path(__file__).parent
+SOURCE = TESTS.parent / "src"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -23,13 +24,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skips tests marked `once`, and all but a share of those marked `sampled`, if the same `make test` runs them later."""
+    """Skips tests marked `once`, and all but a share of those marked `sampled`, if the same `make test` runs them later.
+
+    Those of SECOND_PASS_ONLY are left out, too.
+    """
     if not IS_FIRST_PASS:
         return
     left_out: list[pytest.Item] = []
     places: Counter[tuple[object, str]] = Counter()
     for item in items:
-        if item.get_closest_marker("once"):
+        if item.path.relative_to(TESTS).as_posix().startswith(SECOND_PASS_ONLY):
+            left_out.append(item)
+        elif item.get_closest_marker("once"):
             item.add_marker(pytest.mark.skip(reason="runs once, on the compiled build"))
         elif (mark := item.get_closest_marker("sampled")) is not None:
             key = item.path, item.name.partition("[")[0]

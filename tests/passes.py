@@ -8,6 +8,8 @@ import os
 from typing import Final
 
 IS_FIRST_PASS: Final = os.environ.get("PYMOSN_ONCE") == "later"
+#: Beginnings of paths of tests for the second pass only: of the control plane, which is interpreted in both builds.
+SECOND_PASS_ONLY: Final = ("unit/control/", "system/test_xds_")
 
 
 def one_of(number: int) -> int:
