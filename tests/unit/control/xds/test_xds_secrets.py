@@ -1,4 +1,4 @@
-"""Secrets of xDS, and how they complete TLS contexts."""
+"""Secrets of xDS, and TLS contexts that wait for them."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from tests.kit.xds_messages import view_of
 from pymosn.assembly.tls import client_settings, server_settings
 from pymosn.config.alpn import AlpnOffer
 from pymosn.config.schema.tls import NameMatch, SecretSource, SecretSources, TlsContext
-from pymosn.control.xds.convert.secrets import Certificate, ConvertedSecret, Validation, completed, convert_secret
+from pymosn.control.xds.convert.secrets import Certificate, ConvertedSecret, Validation, convert_secret
 from pymosn.control.xds.convert.view import Report
 from pymosn.network.tls.contexts import server_context
 
@@ -61,25 +61,10 @@ def test_an_empty_secret_is_rejected() -> None:
     assert convert({"name": "a"})[1].faults
 
 
-def test_secrets_complete_a_context() -> None:
-    names = (NameMatch(type="dns", exact="b"),)
-    secrets = {
-        "default": ConvertedSecret("default", certificate=Certificate(CHAIN, KEY)),
-        "ROOTCA": ConvertedSecret("ROOTCA", validation=Validation(ca=CA, names=names)),
-    }
-    context = completed(WAITING, secrets)
-    assert (context.cert_chain, context.private_key, context.ca_cert) == (CHAIN, KEY, CA)
-    assert context.subject_alt_names == [NameMatch(prefix="spiffe://a/"), *names]
-    assert not server_settings(context, text_of, AlpnOffer()).is_waiting
-    assert completed(WAITING, {}) is WAITING
-
-
-def test_a_context_waits_until_both_secrets_are_there() -> None:
-    half = completed(WAITING, {"default": ConvertedSecret("default", certificate=Certificate(CHAIN, KEY))})
-    for context in (WAITING, half):
-        settings = server_settings(context, text_of, AlpnOffer())
-        assert settings.is_waiting
-        assert server_context(settings).settings.is_waiting
-        client = client_settings(context, text_of)
-        assert client is not None
-        assert client.is_waiting
+def test_a_context_without_its_secrets_waits() -> None:
+    settings = server_settings(WAITING, text_of, AlpnOffer())
+    assert settings.is_waiting
+    assert server_context(settings).settings.is_waiting
+    client = client_settings(WAITING, text_of)
+    assert client is not None
+    assert client.is_waiting

@@ -12,6 +12,7 @@ from typing import Final
 from pymosn.config.schema import StreamFilter
 from pymosn.control.xds.convert import filter_access, filter_content, filter_traffic
 from pymosn.control.xds.convert.filter_python import python_filter
+from pymosn.control.xds.convert.readers import reader_of
 from pymosn.control.xds.convert.route_settings import RouteSettings, SettingsReader
 from pymosn.control.xds.convert.view import View
 
@@ -98,13 +99,5 @@ def guards(name: str) -> bool:
 
 def convert_http_filter(view: View) -> StreamFilter | None:
     """The stream filter for a typed config; None if it needs none, or, with a fault, for an unknown type."""
-    lost = LEFT_OUT.get(view.type_name)
-    if lost is not None:
-        view.warn("", f"{view.type_name} is left out: {lost}")
-        return None
-    reader = READERS.get(view.type_name)
-    if reader is None:
-        with view:
-            view.fault("", f"{view.type_name} is not supported")
-        return None
-    return reader(view)
+    reader = reader_of(view, READERS, LEFT_OUT, "requests")
+    return None if reader is None else reader(view)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from pymosn.config.schema.network_filters import NetworkFilter, PythonConfig, PythonFilter
 from pymosn.control.xds.convert.filter_access import RBAC, RBAC_FIELDS, grpc_service
 from pymosn.control.xds.convert.filter_json import CONDITIONS, as_json, check_connection_settings
+from pymosn.control.xds.convert.readers import reader_of
 from pymosn.control.xds.convert.view import View
 
 #: The network filter for a message; None if it needs none.
@@ -66,13 +67,5 @@ LEFT_OUT: Final[Mapping[str, str]] = {
 
 def convert_network_filter(view: View) -> NetworkFilter | None:
     """The network filter for a typed config; None if it needs none, or, with a fault, for an unknown type."""
-    lost = LEFT_OUT.get(view.type_name)
-    if lost is not None:
-        view.warn("", f"{view.type_name} is left out: {lost}")
-        return None
-    reader = READERS.get(view.type_name)
-    if reader is None:
-        with view:
-            view.fault("", f"{view.type_name} is not supported; rejected, because connections must not bypass it")
-        return None
-    return reader(view)
+    reader = reader_of(view, READERS, LEFT_OUT, "connections")
+    return None if reader is None else reader(view)

@@ -1,14 +1,13 @@
-"""Secrets (SDS) -> PEM texts, and what a certificate of a peer must be; and how they complete a TLS context."""
+"""Secrets (SDS) -> PEM texts, and what a certificate of a peer must be. `config/sds.py` fills them into TLS contexts."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
 
-from pymosn.config.schema.tls import NameMatch, TlsContext, fingerprint
+from pymosn.config.schema.tls import NameMatch, fingerprint
 from pymosn.config.tls_contexts import PEM_MARK
 from pymosn.control.xds.convert.view import View
 from pymosn.core.regex import PatternError, compiled
@@ -217,25 +216,3 @@ def _inner(view: View, name: str) -> View:
     inner = view.inner(name)
     assert inner is not None  # it is the field of the oneof that is set
     return inner
-
-
-def completed(context: TlsContext, secrets: Mapping[str, ConvertedSecret]) -> TlsContext:
-    """A context with the secrets of its `sds_source` that are known, by name; the same object if there are none.
-
-    What is still missing stays empty: such a context refuses clients and hosts (`assembly/tls.py`).
-    """
-    source = context.sds_source
-    if source is None:
-        return context
-    changes: dict[str, object] = {}
-    found = None if source.CertificateConfig is None else secrets.get(source.CertificateConfig.name)
-    if found is not None and found.certificate is not None:
-        changes["cert_chain"], changes["private_key"] = found.certificate
-    found = None if source.ValidationConfig is None else secrets.get(source.ValidationConfig.name)
-    if found is not None and found.validation is not None:
-        validation = found.validation
-        changes["ca_cert"] = validation.ca
-        changes["crl"] = validation.crl or context.crl
-        changes["subject_alt_names"] = [*context.subject_alt_names, *validation.names]
-        changes["certificate_hashes"] = [*context.certificate_hashes, *validation.hashes]
-    return msgspec.structs.replace(context, **changes) if changes else context

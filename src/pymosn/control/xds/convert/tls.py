@@ -2,7 +2,7 @@
 
 Envoy verifies only what is configured: without a CA nothing, and the name of a host only if names are listed. The converted
 contexts say the same in our keys, with a warning where a host is not verified. Secrets of a control plane (SDS) stay
-references (`sds_source`), which `secrets.completed` resolves.
+references (`sds_source`), which `config/sds.py` resolves.
 """
 
 from __future__ import annotations
