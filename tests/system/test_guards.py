@@ -199,7 +199,8 @@ def test_what_a_response_costs(program: Program, path: str, expected: int) -> No
         assert b'"0021"' not in answer  # the one before it is completed if a part of it was sent
         assert answer.removesuffix(b"\r\n0\r\n\r\n").endswith(b"data: [DONE]\n\n")
         return
-    assert eventually(lambda: program.counter("token_budget", "tokens") - before == expected)
+    used = lambda: program.counter("token_budget", "tokens") - before  # noqa: E731
+    assert eventually(lambda: used() == expected), (used(), answer)
 
 
 @pytest.mark.parametrize(
