@@ -253,6 +253,14 @@ def test_a_stream_that_ends_by_itself_is_not_cut() -> None:
     assert (result.body, made.counter(NAME, "cut"), used(made)) == (b"".join(pieces), 0, [9])
 
 
+def test_a_part_of_an_event_does_not_use_the_budget_up() -> None:
+    """Its bytes are more than its text."""
+    whole = event("one ") + event("two ") + DONE
+    for at in range(1, len(whole)):
+        result, made = cut([whole[:at], whole[at:]])
+        assert (result.body, made.counter(NAME, "cut"), used(made)) == (whole, 0, [2]), at
+
+
 def test_streams_may_be_allowed_to_finish() -> None:
     pieces = [event("one "), event("two "), event("thr "), event("four"), DONE]
     result, made = cut(pieces, cut=False)

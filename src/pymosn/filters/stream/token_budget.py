@@ -156,6 +156,8 @@ class _Exchange:
         #: Whether the response counts: errors do not.
         self.counts = False
         self.is_whole = False
+        #: Whether the budget was used up after the last whole event; a part of one is charged by its size, which is more.
+        self.was_used_up: bool | None = None
 
 
 class TokenBudgetFilter(StreamFilter):
@@ -241,14 +243,15 @@ class TokenBudgetFilter(StreamFilter):
 
     def _pass_events(self, exchange: Exchange, state: _Exchange, counter: StreamCounter, data: bytes) -> bytes | None:
         """Counts events. Ends the response before the first text beyond the budget, which a part of may have been sent."""
-        was_used_up = state.ledger.is_used_up(state.use)
+        if state.was_used_up is None:
+            state.was_used_up = state.ledger.is_used_up(state.use)
         for event, has_text in counter.events(data):
             self._charge(exchange, state)
-            if has_text and was_used_up:
+            if has_text and state.was_used_up:
                 self.context.counter("cut").value += 1
                 exchange.end_response()
                 return data[: event.start if event.start >= 0 else event.end] + counter.ending(USED_UP)
-            was_used_up = state.ledger.is_used_up(state.use)
+            state.was_used_up = state.ledger.is_used_up(state.use)
         return None
 
     def _charge(self, exchange: Exchange, state: _Exchange) -> None:
