@@ -1,8 +1,9 @@
-"""Builds the Java peers once for all tests of this folder, or skips the tests where that is not possible."""
+"""Fixtures: the Java peers, built once or skipped where that is not possible, and those of the real program."""
 
 from __future__ import annotations
 
 import pytest
+from tests.system.process_fixtures import start, upstream  # noqa: F401 - fixtures
 
 from interop import peers
 

@@ -30,20 +30,6 @@ from tests.system import xds_peers as peers
 pytestmark = pytest.mark.timeout(180)
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    starting = Start(tmp_path)
-    yield starting
-    starting.end()
-
-
-@pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    made = Upstream()
-    yield made
-    made.close()
-
-
 class GoControlPlane:
     """A server on go-control-plane's snapshot cache, which is asked for by `PYMOSN_GCP`.
 

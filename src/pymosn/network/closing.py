@@ -1,4 +1,4 @@
-"""How a listening socket ends: when it closes, the kernel resets the connections that nobody has accepted yet."""
+"""How a listening socket ends: when it closes, the kernel resets the connections that are not accepted yet."""
 
 from __future__ import annotations
 

@@ -76,7 +76,8 @@ class RuntimeClusterClient(ClusterClient):
         data = body.encode() if isinstance(body, str) else body
         deadline = runtime.clock.tick() + timeout
         selection = Selection()
-        wanted = CALLS if _is_call(headers) else ""
+        is_call = _is_call(headers)
+        wanted = CALLS if is_call else ""
         tries = 0
         fresh = False
         while True:
@@ -88,7 +89,7 @@ class RuntimeClusterClient(ClusterClient):
                 raise ClientError(PROTOCOL_MISMATCH.reason, f"cluster {self._name} is for {protocol}")
             host = _choose(cluster, selection)
             tries += 1
-            call = Call(host, runtime, _head(method, path, headers, len(data), host), limit)
+            call = Call(host, runtime, _head(method, path, headers, is_call, len(data), host), limit)
             try:
                 return await call.make(protocol, data, deadline - runtime.clock.now, fresh)
             except ClientError:
@@ -109,10 +110,10 @@ def _choose(cluster: Cluster, selection: Selection) -> ClusterHost:
     return host
 
 
-def _head(method: str, path: str, headers: Fields | None, length: int, host: ClusterHost) -> RequestHead:
+def _head(method: str, path: str, headers: Fields | None, is_call: bool, length: int, host: ClusterHost) -> RequestHead:
     """The head of a request. Raises HeaderError for invalid fields, RefusedPath for a path with dot segments."""
     head: HttpRequest = HttpRequest()
-    if _is_call(headers):
+    if is_call:
         head = GrpcRequest(head.headers)
         head.accepts_trailers = True
     head.method = method
