@@ -19,7 +19,7 @@ In a worker      worker            the child process: executes commands, serves
                  handover          takes connections over from other workers
                  probes            finds a worker that serves nothing (both sides)
                  overload          overload state; `resources`: memory, garbage, open files
-                 watchdog          finds what blocks the event loop
+                 watchdog, stacks  find what blocks the event loop
 Others           supervisor_plane  what the admin API can query and change
                  logs              log paths, opening logs
                  admin_socket      the unix socket of the admin API; `admin_client`: `pymosn reload` and `stop`

@@ -38,9 +38,10 @@ from pymosn.server.overload import OverloadManager
 from pymosn.server.probes import ProbeReceiver
 from pymosn.server.resources import GarbageCollection, keep_freed, raise_open_file_limit, settle, trace_allocations
 from pymosn.server.shutdown import SUPERVISOR_SIGNALS
+from pymosn.server.stacks import Frame, StackRecorder
 from pymosn.server.standard_streams import secure
 from pymosn.server.stats_report import StatsReport
-from pymosn.server.watchdog import Frame, Watchdog, record_start
+from pymosn.server.watchdog import Watchdog, record_start
 from pymosn.server.worker_children import MARK, end_with_supervisor, keep_sockets
 from pymosn.server.worker_drain import DrainMode
 
@@ -60,8 +61,8 @@ T = TypeVar("T")
 class Worker:
     """Executes the commands received over the channel. On `Stop` it sets `exit_code` and stops the event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, stacks: int) -> None:
-        """`sock`: the channel to the supervisor. `stacks`: a file shared with the supervisor, for the watchdog's stacks."""
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, stacks: StackRecorder) -> None:
+        """`sock`: the channel to the supervisor. `stacks`: records the stacks of this thread."""
         self.exit_code = 0
         self._loop = loop
         self._stacks = stacks
@@ -421,10 +422,10 @@ def run(descriptor: int, stacks: int) -> int:
     raise_open_file_limit()
     keep_freed()
     settle()
-    record_start(stacks)
+    recorder = record_start(stacks)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    worker = Worker(loop, socket.socket(fileno=descriptor), stacks)
+    worker = Worker(loop, socket.socket(fileno=descriptor), recorder)
     while worker.is_interrupted():
         pass
     return worker.exit_code

@@ -21,7 +21,7 @@ from pymosn.server.families import Families
 from pymosn.server.messages import REPORTS, Allocations, Command, Probe, Report
 from pymosn.server.probes import ProbeSender
 from pymosn.server.shutdown import SUPERVISOR_SIGNALS
-from pymosn.server.watchdog import frames, take_stack
+from pymosn.server.stacks import frames, take_stack
 
 #: Seconds for reading the channel of a dead worker to its end; a process that native code has forked may keep it open.
 LAST_REPORTS_TIME: Final = 1.0

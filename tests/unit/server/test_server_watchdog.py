@@ -2,19 +2,21 @@
 
 import asyncio
 import os
+import random
 import threading
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from pymosn.server.resources import trace_allocations
-from pymosn.server.watchdog import Frame, Watchdog, frames, take_stack
+from pymosn.server.stacks import Frame, StackRecorder, frames, take_stack
+from pymosn.server.watchdog import Watchdog, record_start
 
-DUMP = """Timeout (0:00:01)!
-Thread 0x00007f0000000001 (most recent call first):
+DUMP = """Stack (most recent call first):
   File "/lib/threading.py", line 320 in wait
-Thread 0x00007f0000000002 (most recent call first):
+Stack (most recent call first):
   File "/home/me/my filters.py", line 7 in slow
   File "/home/me/my filters.py", line 12 in on_request
   File "<string>", line 1 in <module>
@@ -28,11 +30,9 @@ def descriptor() -> Iterator[int]:
     os.close(made)
 
 
-def test_frames_of_a_thread() -> None:
+def test_frames_of_the_last_stack() -> None:
     slow = [Frame("/home/me/my filters.py", 7, "slow"), Frame("/home/me/my filters.py", 12, "on_request")]
-    assert frames(DUMP, 0x7F0000000002) == [*slow, Frame("<string>", 1, "<module>")]
-    assert frames(DUMP, 0x7F0000000001) == [Frame("/lib/threading.py", 320, "wait")]
-    assert frames(DUMP)[:2] == slow, "the last thread is the first one of the process"
+    assert frames(DUMP) == [*slow, Frame("<string>", 1, "<module>")]
     assert frames("") == []
     assert slow[0].text() == "/home/me/my filters.py:7 in slow"
 
@@ -61,20 +61,76 @@ def test_a_blocked_loop(descriptor: int) -> None:
         told.set()
 
     async def run() -> None:
-        watchdog = Watchdog(asyncio.get_running_loop(), descriptor, on_blocked, limit=0.2)
+        watchdog = Watchdog(asyncio.get_running_loop(), StackRecorder(descriptor), on_blocked, limit=0.2)
         watchdog.start()
         await asyncio.sleep(0)
         holds_up(0.6)
         await asyncio.wait_for(told.wait(), 5)
         watchdog.stop()
 
-    threads = threading.active_count()
     asyncio.run(run())
     seconds, stack = seen[0]
     assert seconds >= 0.6
     assert stack[0].function == "holds_up"
     assert stack[0].file == __file__
-    assert threading.active_count() <= threads + 1
+
+
+def blocks(how: Callable[[StackRecorder], None], descriptor: int) -> list[Frame]:
+    """The stack that was recorded last while `how` ran after the start of a process."""
+    recorder = record_start(descriptor)
+    recorder.record_after(0.05)
+    how(recorder)
+    recorder.close()
+    return frames(recorder.take())
+
+
+def test_code_that_is_not_python(descriptor: int) -> None:
+    def compresses(recorder: StackRecorder) -> None:
+        zlib.compress(noise, 9)
+
+    noise = random.Random(1).randbytes(8_000_000)
+    assert blocks(compresses, descriptor)[0].function == "compresses"
+
+
+def test_the_last_interval_counts(descriptor: int) -> None:
+    recorder = StackRecorder(descriptor)
+    recorder.record_after(1.25, repeat=True)
+    recorder.record_after(3600.0)
+    recorder.record_after(0.02)
+    while not (stack := recorder.take()):
+        pass
+    recorder.close()
+    assert "test_the_last_interval_counts" in {frame.function for frame in frames(stack)}
+
+
+def test_other_threads_are_not_read(descriptor: int) -> None:
+    """While threads call and return, the main thread only is recorded each millisecond, and nothing crashes."""
+    is_over = threading.Event()
+
+    def deep(levels: int) -> None:
+        if levels:
+            deep(levels - 1)
+
+    def calls() -> None:
+        while not is_over.is_set():
+            deep(50)
+
+    def main_waits(recorder: StackRecorder) -> None:
+        recorder.record_after(0.001, repeat=True)
+        while os.fstat(descriptor).st_size < 50_000:
+            is_over.wait(0.001)
+
+    threads = [threading.Thread(target=calls) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        found = {frame.function for frame in blocks(main_waits, descriptor)}
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()
+    assert "main_waits" in found
+    assert "calls" not in found
 
 
 def test_allocations_of_some_files() -> None:

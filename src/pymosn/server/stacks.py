@@ -1,0 +1,111 @@
+"""Stacks of a worker, recorded in a file that its supervisor shares, without the worker's help.
+
+A timer sends a signal to the thread that runs the event loop, and faulthandler's handler, which needs no interpreter lock,
+writes that thread's stack. `faulthandler.dump_traceback_later` is no alternative: its thread reads the frames of another
+thread while they change, which can crash the process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import os
+import re
+import signal
+import threading
+import time
+from typing import Final, NamedTuple
+
+#: Its default action would end the process, so the handler is set before the timer. Real-time signals have no other meaning
+#: than the one a program gives them; SIGALRM and SIGPROF are used by libraries.
+_SIGNAL: Final = signal.SIGRTMAX - 1
+#: From linux/signal.h.
+_SIGEV_THREAD_ID: Final = 4
+_FRAME: Final = re.compile(r'  File "(.*)", line (\d+) in (.*)')
+
+
+class _SignalEvent(ctypes.Structure):
+    """`struct sigevent` of sigevent(7)."""
+
+    _fields_ = (
+        ("value", ctypes.c_void_p),
+        ("signal", ctypes.c_int),
+        ("notify", ctypes.c_int),
+        ("thread", ctypes.c_int),
+        ("padding", ctypes.c_int * 11),
+    )
+
+
+class _Interval(ctypes.Structure):
+    """`struct itimerspec` of timer_settime(2)."""
+
+    _fields_ = (
+        ("repeat_seconds", ctypes.c_long),
+        ("repeat_nanoseconds", ctypes.c_long),
+        ("seconds", ctypes.c_long),
+        ("nanoseconds", ctypes.c_long),
+    )
+
+
+class Frame(NamedTuple):
+    """One call on a stack."""
+
+    file: str
+    line: int
+    function: str
+
+    def text(self) -> str:
+        """`file:line in function`."""
+        return f"{self.file}:{self.line} in {self.function}"
+
+
+class StackRecorder:
+    """Records the stack of the thread that made it, when its timer ends."""
+
+    def __init__(self, descriptor: int) -> None:
+        """`descriptor`: a file used only for stacks. OSError if the system refuses a timer."""
+        self._descriptor = descriptor
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._timer = ctypes.c_void_p()
+        faulthandler.register(_SIGNAL, file=descriptor, all_threads=False, chain=False)
+        event = _SignalEvent(signal=_SIGNAL, notify=_SIGEV_THREAD_ID, thread=threading.get_native_id())
+        self._check(self._libc.timer_create(time.CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(self._timer)))
+
+    def record_after(self, seconds: float, *, repeat: bool = False) -> None:
+        """Starts the timer anew. `repeat`: whether it records again after each further `seconds`."""
+        whole, part = divmod(seconds, 1.0)
+        nanoseconds = int(part * 1e9)
+        interval = _Interval(seconds=int(whole), nanoseconds=nanoseconds)
+        if repeat:
+            interval.repeat_seconds, interval.repeat_nanoseconds = interval.seconds, interval.nanoseconds
+        self._check(self._libc.timer_settime(self._timer, 0, ctypes.byref(interval), None))
+
+    def close(self) -> None:
+        """Ends the timer."""
+        self._libc.timer_delete(self._timer)
+
+    def take(self) -> str:
+        """The stacks recorded since the last call; empty if there are none."""
+        return take_stack(self._descriptor)
+
+    def _check(self, result: int) -> None:
+        if result != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), "timer of the watchdog")
+
+
+def take_stack(descriptor: int) -> str:
+    """The stacks recorded since the last call; empty if there are none."""
+    size = os.fstat(descriptor).st_size
+    if size == 0:
+        return ""
+    text = os.pread(descriptor, min(size, 64 * 1024), 0).decode("utf-8", "replace")
+    os.ftruncate(descriptor, 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return text
+
+
+def frames(text: str) -> list[Frame]:
+    """The calls of the last stack in the output of faulthandler, innermost first."""
+    _, _, last = text.rpartition("Stack (most recent call first):")
+    return [Frame(match[1], int(match[2]), match[3]) for line in last.splitlines() if (match := _FRAME.fullmatch(line))]
