@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from interop import xds_actions, xds_edge, xds_matching
+from interop import xds_actions, xds_edge, xds_matching, xds_replies
 from interop.xds_groups import Group
 
 GROUPS: list[Group] = [
-    one for module in (xds_matching, xds_actions, xds_edge) for one in vars(module).values() if isinstance(one, Group)
+    one
+    for module in (xds_matching, xds_actions, xds_edge, xds_replies)
+    for one in vars(module).values()
+    if isinstance(one, Group)
 ]
 
 

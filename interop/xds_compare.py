@@ -51,6 +51,8 @@ def differences(envoy: Answer, pymosn: Answer) -> list[str]:
     if envoy.status != pymosn.status:
         found.append(f"status: {envoy.status} -> {pymosn.status}")
     found += _fields("response", envoy.headers, pymosn.headers)
+    if not envoy.seen and not pymosn.seen and envoy.body != pymosn.body and _has_form(envoy) and _has_form(pymosn):
+        found.append(f"response body: {envoy.body!r} -> {pymosn.body!r}")
     theirs, ours = ([seen.host for seen in answer.seen] for answer in (envoy, pymosn))
     if theirs != ours:
         return [*found, f"hosts: {theirs} -> {ours}"]
@@ -60,3 +62,8 @@ def differences(envoy: Answer, pymosn: Answer) -> list[str]:
                 found.append(f"upstream {name}: {getattr(expected, name)} -> {getattr(actual, name)}")
         found += _fields("upstream", expected.headers, actual.headers)
     return list(dict.fromkeys(found))
+
+
+def _has_form(answer: Answer) -> bool:
+    """Whether a local reply has the form that its listener gives it; others differ in their texts."""
+    return any(name == "content-type" and not value.startswith("text/plain") for name, value in answer.headers)

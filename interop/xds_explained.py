@@ -51,6 +51,11 @@ EXPLAINED = [
         "The body names the status; it has that charset.",
     ),
     Explained(
+        r"replies (/refusing|none.test /direct.*) :: response body: ",
+        "`%LOCAL_REPLY_BODY%` of a failure is the status, also for 404",
+        "The reason is for the operator: access logs have it.",
+    ),
+    Explained(
         r".* :: response connection: close -> \(absent\)",
         "A local reply to a request with a body, and a request with `proxy-connection: close`, do not close the connection",
         "The rest of such a body is read, so that the connection can be used again. `proxy-connection` has no meaning.",
@@ -191,9 +196,9 @@ EXPLAINED = [
 _HEAD = """# Differences from Envoy
 
 With the same resources of a control plane, pymosn and Envoy 1.40 are sent the same {count} requests
-(`interop/xds_matching.py`, `xds_actions.py`, `xds_edge.py`). Status, headers of the response, chosen hosts, and all that the
-upstreams receive are the same, apart from what is listed here. `make interop` compares them, and fails for any other
-difference and for a row that is no longer true.
+(`interop/xds_all.py`). Status, headers of the response, chosen hosts, and all that the upstreams receive are the same, apart
+from what is listed here. `make interop` compares them, and fails for any other difference and
+for a row that is no longer true.
 
 | pymosn | why |
 |---|---|

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
+import msgspec
 import pytest
 from tests.kit import GET, Start
+from tests.kit.fakes import FakeClock
 from tests.kit.h2_end import Stream
 from tests.kit.h2_peers import H2Client, H2Upstream, h2_client, h2_upstream, request
 from tests.kit.talk import Talk
@@ -13,6 +16,9 @@ from tests.kit.talk import Talk
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
 from pymosn.api.stream_filter import FilterContext
+from pymosn.assembly.local_replies import local_replies
+from pymosn.config.schema import Listener
+from pymosn.config.schema.local_replies import LocalReplies
 from pymosn.core.failure import CONNECT_REFUSED
 from pymosn.core.log import WARN, Log
 from pymosn.filters.stream.grpc_call import CallError, call
@@ -320,3 +326,21 @@ def test_a_filter_calls_a_service(start: Start, trailers: list[tuple[bytes, byte
     upstream.responds(stream, 200, HEAD, body, end=False)
     upstream.sends_trailers(stream, trailers)
     assert client.takes().partition(b"\r\n\r\n")[2] == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "trailers"),
+    [
+        ({"mappers": [{"status": 404, "body": "gone"}]}, (b"12", b"gone")),
+        ({"format": {"text": "<%local_reply_body%>"}}, (b"14", b"<502 Bad Gateway: connect_refused>")),
+    ],
+)
+def test_the_form_of_local_replies(start: Start, config: dict[str, Any], trailers: tuple[bytes, bytes]) -> None:
+    """The status of a mapped reply is that of HTTP, and the body is the message of the call."""
+    form = local_replies(msgspec.convert(config, LocalReplies), FakeClock(), Listener(name="l"))
+    talk = start(protocols=("Http2",), local_replies=form)
+    client = h2_client(talk)
+    stream = calls(client)
+    talk.hold_dial().fails(CONNECT_REFUSED)
+    assert client.result(stream)[0] == 200
+    assert (stream.fields[b"grpc-status"], stream.fields[b"grpc-message"]) == trailers

@@ -15,6 +15,7 @@ from pymosn.core.overload import OverloadState
 from pymosn.core.uri import KEEP_SLASHES, STRICT_PATHS, PathPolicy
 from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http.policy import PASS_UNDERSCORES, STRICT, HttpPolicy
+from pymosn.proxy.local_replies import LocalReplies
 from pymosn.proxy.options import HttpRules, ProxyOptions
 from pymosn.proxy.stream_filters import StreamFilters
 from pymosn.proxy.tcp_options import TcpOptions
@@ -120,6 +121,7 @@ def proxy_options(
     forwarding: Mapping[str, Any] | None = None,
     paths: PathPolicy = STRICT_PATHS,
     rules: dict[str, HttpRules] | None = None,
+    local_replies: LocalReplies | None = None,
 ) -> ProxyOptions:
     """Options of a `proxy` network filter."""
     return ProxyOptions(
@@ -145,6 +147,7 @@ def proxy_options(
         detection_timeout=detection_timeout,
         paths=paths,
         rules=rules,
+        local_replies=local_replies,
     )
 
 

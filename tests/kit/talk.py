@@ -48,6 +48,7 @@ from pymosn.network.tls.settings import ServerSettings, TlsSettings
 from pymosn.protocol.http.policy import STRICT
 from pymosn.proxy.connection_filters import ConnectionFilterHandle, ConnectionFilters, FilteredChain
 from pymosn.proxy.filtered_chain import FilteredChainFactory
+from pymosn.proxy.local_replies import LocalReplies
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.proxy import ProxyFactory
 from pymosn.proxy.runtime import Runtime
@@ -119,6 +120,7 @@ class Talk:
         stream_idle_timeout: float = 300.0,
         tunnel_idle_timeout: float = 600.0,
         detection_timeout: float = 15.0,
+        local_replies: LocalReplies | None = None,
     ) -> None:
         """`is_secure`: clients speak TLS. `over`: the protocol of the clients and of the upstreams, if not HTTP/1 alone.
 
@@ -187,6 +189,7 @@ class Talk:
             client_cert=client_cert,
             forwarding=forwarding,
             detection_timeout=detection_timeout,
+            local_replies=local_replies,
             paths=STRICT_PATHS if http1 is None or http1.policy is STRICT else http1.policy,
         )
         factory = self._factory(options, fallback, tcp)

@@ -317,7 +317,7 @@ SETTABLE: Final = frozenset(
         *("x-mosn-router-meta", "upstream_index", "listener_match_fallback_ip", "gRPC_serviceName", "requestResult"),
         *("Dubbo_service", "Dubbo_method", "x_seata_xid", "x_seata_branch_id"),
         # pymosn's own
-        *("mirror_amplification", "mirror_broadcast"),
+        *("mirror_amplification", "mirror_broadcast", "local_reply_body"),
     )
 )
 

@@ -15,6 +15,7 @@ from pymosn.assembly.access_logs import compiled_log, log_condition
 from pymosn.assembly.chains import ListenerChains
 from pymosn.assembly.clusters import tcp_keepalive
 from pymosn.assembly.filters import FilterBuilder
+from pymosn.assembly.local_replies import local_replies
 from pymosn.assembly.protocols import ProtocolLoadError, load_protocol
 from pymosn.assembly.share import WorkerShare
 from pymosn.assembly.tcp import tcp_options
@@ -332,6 +333,7 @@ class ListenerBuilder(msgspec.Struct, eq=False):
             detection_timeout=proxy.detection_timeout,
             paths=http1.paths,
             rules={"Http2": _rules(proxy, "Http2")} if speaks_http2 else None,
+            local_replies=local_replies(proxy.local_replies, self.runtime.clock, config),
         )
 
     def _protocol_options(

@@ -22,6 +22,7 @@ from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.client_cert import forwarded_element
 from pymosn.api.exchange import Reply
+from pymosn.api.grpc import is_message
 from pymosn.api.http import HttpRequest
 from pymosn.api.stream import ResponseSender
 from pymosn.core.errors import describe
@@ -50,6 +51,7 @@ from pymosn.proxy.dispatch import DispatchOwner, act, on_transcoded, route_reque
 from pymosn.proxy.filtering import WAITING, Verdict, run_completion
 from pymosn.proxy.forwarder import Forwarder
 from pymosn.proxy.forwarding import change_response
+from pymosn.proxy.local_replies import LocalReply
 from pymosn.proxy.mirroring import Mirroring
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.owner import DONE, HOLDING, RESPONDING, TUNNELING
@@ -368,21 +370,32 @@ class ExchangeDriver(DispatchOwner):
         was_holding = self.stage == HOLDING
         self.cancel_attempt()
         request = self.exchange.request
-        stream: ReplyStream | None = None
         if reply.stream is None:
             # A filter that rejects a request records the reason as a failure, for which calls may have a status.
             failure = self.exchange.failure
             if failure is not None and failure.status != reply.status:
                 failure = None
-            head = self._local_head(reply.status, reply.headers.copy(), reply.body, failure)
-        else:
-            head = request.streamed_reply(reply.status, reply.headers.copy())
-            if self.sender.takes_body(head) and head.content_length != 0:
-                stream = ReplyStream(reply.stream, handle, self.runtime.clock)
+            self._reply_whole(reply.status, reply.headers.copy(), reply.body, failure, not was_holding)
+            return
+        stream: ReplyStream | None = None
+        head = request.streamed_reply(reply.status, reply.headers.copy())
+        if self.sender.takes_body(head) and head.content_length != 0:
+            stream = ReplyStream(reply.stream, handle, self.runtime.clock)
         self._reply_local(head, reply.body, stream, not was_holding)
 
     def reply(self, status: int, headers: Headers, body: bytes) -> None:
-        self._reply_local(self._local_head(status, headers, body), body, None, True)
+        self._reply_whole(status, headers, body, None, True)
+
+    def _reply_whole(self, status: int, headers: Headers, body: bytes, failure: Failure | None, is_filtered: bool) -> None:
+        """Sends a local reply in the form that the listener gives it. `failure`: that it is about; see `_reply_local`."""
+        replies = self.options.local_replies
+        if replies is not None and isinstance(self.exchange.request, HttpRequest) and not is_message(headers):
+            made = LocalReply(status, headers, body)
+            replies.apply(made, self.exchange, self.runtime.clock.now)
+            if made.status != status:
+                failure = None
+            status, headers, body = made.status, made.headers, made.body
+        self._reply_local(self._local_head(status, headers, body, failure), body, None, is_filtered)
 
     def _local_head(self, status: int, headers: Headers, body: bytes, failure: Failure | None = None) -> ResponseHead:
         if self.changes_response:
@@ -443,8 +456,7 @@ class ExchangeDriver(DispatchOwner):
         headers = failure_headers(failure, self.options.reason_header)
         try:
             body = exchange.request.failure_body(failure)
-            head = self._local_head(failure.status, headers, body, failure)
-            self._reply_local(head, body, None, not had_failed and failure not in FILTER_FAILURES)
+            self._reply_whole(failure.status, headers, body, failure, not had_failed and failure not in FILTER_FAILURES)
         except BaseException as error:  # of the heads of an installed protocol
             report("a local reply cannot be sent", error)
             if not self.is_over():

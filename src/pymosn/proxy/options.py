@@ -8,6 +8,7 @@ from pymosn.core.counters import DownstreamStats
 from pymosn.core.forwarding import ForwardingOptions
 from pymosn.core.uri import STRICT_PATHS, PathPolicy
 from pymosn.network.host_demands import HostDemands
+from pymosn.proxy.local_replies import LocalReplies
 from pymosn.proxy.stream_filters import StreamFilters
 from pymosn.routing.table import TableSlot
 
@@ -53,6 +54,7 @@ class ProxyOptions:
         paths: PathPolicy = STRICT_PATHS,
         demands: HostDemands | None = None,
         rules: dict[str, HttpRules] | None = None,
+        local_replies: LocalReplies | None = None,
     ) -> None:
         """`protocols`: in the order in which they are detected; `protocol_options`: by protocol name.
 
@@ -67,6 +69,8 @@ class ProxyOptions:
         `demands`: what is demanded of the clients of each host; None if it is the same for all.
 
         `rules`: by protocol name, those that replace the ones given here.
+
+        `local_replies`: their form; None if they are sent as they are made.
         """
         self.listener_name = listener_name
         self.protocols = protocols
@@ -84,6 +88,7 @@ class ProxyOptions:
         self.paths = paths
         self.demands = demands
         self.rules: dict[str, HttpRules] = {} if rules is None else rules
+        self.local_replies = local_replies
 
     def for_protocol(self, name: str) -> ProxyOptions:
         """The options for exchanges of one protocol: with its own rules, and without the filters that opt out of it."""
@@ -120,4 +125,5 @@ class ProxyOptions:
             paths=self.paths,
             demands=self.demands,
             rules=self.rules,
+            local_replies=self.local_replies,
         )

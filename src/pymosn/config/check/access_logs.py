@@ -3,7 +3,7 @@
 from pymosn.api.envoy_variables import LETTERS
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import AccessLog
-from pymosn.config.schema.http_chain import LogCondition
+from pymosn.config.schema.http_chain import LogCondition, LogFilter
 from pymosn.core.headers import is_token
 from pymosn.core.regex import compiled
 from pymosn.observe.access_log import compile_format
@@ -28,10 +28,15 @@ def check_access_log(log: AccessLog, path: str, report: Diagnostics) -> None:
     for warning in warnings:
         report.warning(f"{path}.{key}", warning)
     if log.filter is not None:
-        _check_condition(log.filter, f"{path}.filter", report)
-        for key in ("all_of", "any_of"):
-            for i, inner in enumerate(getattr(log.filter, key)):
-                _check_condition(inner, f"{path}.filter.{key}[{i}]", report)
+        check_condition(log.filter, f"{path}.filter", report)
+
+
+def check_condition(filter: LogFilter, path: str, report: Diagnostics) -> None:
+    """Check which exchanges are logged."""
+    _check_condition(filter, path, report)
+    for key in ("all_of", "any_of"):
+        for i, inner in enumerate(getattr(filter, key)):
+            _check_condition(inner, f"{path}.{key}[{i}]", report)
 
 
 def _check_condition(filter: LogCondition, path: str, report: Diagnostics) -> None:

@@ -11,6 +11,7 @@ from pymosn.config.check.addresses import listen_fault, path_fault
 from pymosn.config.check.chains import check_chains
 from pymosn.config.check.connections import check_tcp_keepalive
 from pymosn.config.check.filters import check_listener_filters, check_stream_filters, check_stream_proxy
+from pymosn.config.check.local_replies import check_local_replies
 from pymosn.config.check.names import opened
 from pymosn.config.check.proxy_protocol import check_proxy_protocol
 from pymosn.config.check.tls import check_listener_tls
@@ -51,6 +52,8 @@ def check_server(
         for key, logs in listener.log_lists():
             for j, log in enumerate(logs):
                 check_access_log(log, f"{inner}.{key}[{j}]", report)
+        for key, replies in listener.local_replies():
+            check_local_replies(replies, f"{inner}.{key}", report)
         if listener.is_udp():
             check_udp_listener(listener, inner, report, partial(check_stream_proxy, report=report, clusters=clusters))
             continue

@@ -139,7 +139,7 @@ def _check_route(route: Route, path: str, report: Diagnostics, clusters: Collect
         report.error(path, "a route needs one of route, redirect and direct_response")
     if route.redirect is not None:
         _check_redirect(route, route.redirect, f"{path}.redirect", report)
-    _check_additions(route.response_headers_to_add, f"{path}.response_headers_to_add", "response", report)
+    check_additions(route.response_headers_to_add, f"{path}.response_headers_to_add", "response", report)
     _check_removals(route.response_headers_to_remove, f"{path}.response_headers_to_remove", "response", report)
     if route.direct_response is not None and not 200 <= route.direct_response.status <= 599:
         status = route.direct_response.status
@@ -262,11 +262,12 @@ def _check_header_changes(level: HeaderChanges, path: str, report: Diagnostics) 
     """Check the header changes of a route, a virtual host or a table."""
     for side in ("request", "response"):
         to_add, to_remove = f"{side}_headers_to_add", f"{side}_headers_to_remove"
-        _check_additions(getattr(level, to_add), f"{path}.{to_add}", side, report)
+        check_additions(getattr(level, to_add), f"{path}.{to_add}", side, report)
         _check_removals(getattr(level, to_remove), f"{path}.{to_remove}", side, report)
 
 
-def _check_additions(entries: list[HeaderToAdd], path: str, side: str, report: Diagnostics) -> None:
+def check_additions(entries: list[HeaderToAdd], path: str, side: str, report: Diagnostics) -> None:
+    """Check headers to add to a `request` or `response`."""
     for i, entry in enumerate(entries):
         inner = f"{path}[{i}].header"
         header = entry.header

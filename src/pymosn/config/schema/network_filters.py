@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 import msgspec
 
 from pymosn.config.schema.http_chain import AccessLog, StreamFilter
+from pymosn.config.schema.local_replies import LocalReplies
 from pymosn.config.schema.router import RouterConfiguration
 from pymosn.filters.settings import AnyMap, Block, Duration, Percent, Positive, Unsigned, ignored, own, planned, works
 
@@ -225,6 +226,9 @@ class ProxyConfig(Block, kw_only=True):
     ] = None
     access_logs: Annotated[list[AccessLog] | None, own("instead of the listener's; `[]`: none")] = None
     connection_idle_timeout: Annotated[Duration | None, own("instead of the listener's; 0: never")] = None
+    local_replies: Annotated[LocalReplies | None, own("status, headers and body of local replies; docs/operations.md")] = (
+        None
+    )
 
     def protocols(self) -> list[str]:
         """The names in `downstream_protocol`, or for X in `sub_protocol`; `Auto` with others is ignored, as in MOSN."""

@@ -7,6 +7,7 @@ import msgspec
 
 from pymosn.config.schema.connections import TcpKeepalive
 from pymosn.config.schema.http_chain import AccessLog, StreamFilter
+from pymosn.config.schema.local_replies import LocalReplies
 from pymosn.config.schema.network_filters import (
     ActingFilters,
     ConnectionManagerFilter,
@@ -194,6 +195,15 @@ class Listener(Block, kw_only=True):
                 if isinstance(filter, ProxyFilter | TcpProxyFilter) and filter.config.access_logs is not None:
                     found.append((f"filter_chains[{i}].filters[{j}].config.access_logs", filter.config.access_logs))
         return found
+
+    def local_replies(self) -> list[tuple[str, LocalReplies]]:
+        """The forms of local replies, with their paths below the listener."""
+        return [
+            (f"filter_chains[{i}].filters[{j}].config.local_replies", filter.config.local_replies)
+            for i, chain in enumerate(self.filter_chains)
+            for j, filter in enumerate(chain.filters)
+            if isinstance(filter, ProxyFilter) and filter.config.local_replies is not None
+        ]
 
     def filter_lists(self) -> list[tuple[str, list[StreamFilter]]]:
         """All lists of stream filters, with their paths below the listener."""

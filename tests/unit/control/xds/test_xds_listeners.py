@@ -405,7 +405,6 @@ LISTENER_FAULTS: list[tuple[dict[str, Any], str]] = [
     (listening(tcp("")), "typed_config.cluster"),
     (listening(tcp(tunneling_config={"hostname": "x"})), "tunneling_config"),
     (listening(manager(scoped_routes={"name": "x"})), "scoped_routes"),
-    (listening(manager(local_reply_config={})), "local_reply_config"),
     (listening(manager(codec_type="HTTP3")), "codec_type"),
     (listening(manager(upgrade_configs=[{"upgrade_type": "h2c"}])), "upgrade_configs[0].upgrade_type"),
     (listening(manager(http_filters=[{"name": "x"}])), "http_filters[0].typed_config"),

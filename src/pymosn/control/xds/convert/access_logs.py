@@ -34,7 +34,7 @@ def _access_log(view: View) -> AccessLog | None:
     with view:
         view.value("name")
         inner = view.inner("filter")
-        condition = None if inner is None else _filter(inner)
+        condition = None if inner is None else log_filter(inner)
         if not view.has("typed_config"):
             view.fault("typed_config", "missing")
             return None
@@ -95,7 +95,7 @@ def _read_log_format(view: View, log: AccessLog) -> None:
         log.log_format = one_line(text if isinstance(text, str) else text.decode("utf-8", "replace"), source, how)
 
 
-def _filter(view: View) -> LogFilter:
+def log_filter(view: View) -> LogFilter:
     """An AccessLogFilter. Conditions may be combined once, by `and_filter` or `or_filter`."""
     with view:
         kind = view.which("filter_specifier")

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from pymosn.api.variables import is_known
 from pymosn.control.xds.convert.view import View
+from pymosn.observe.reply_body import BODY_VARIABLE
 
 _COMMAND: Final = re.compile(r"%%|%([A-Z0-9_]+)(?:\(((?:[^()]|\([^()]*\))*)\))?(?::(\d+))?%")
 #: Envoy's commands without an argument.
@@ -95,6 +96,11 @@ def translate_value(text: str, view: View, name: str, *, of_request: bool) -> st
     return _ValueTranslation(view, name, of_request).text(text)
 
 
+def translate_body(text: str, view: View, name: str) -> str:
+    """The format of the body of local replies, as of a log."""
+    return _BodyTranslation(view, name).text(text)
+
+
 class _Translation:
     """Translates the text of one field."""
 
@@ -159,6 +165,13 @@ class _Translation:
         return f"%{variable}{f':{longest}' if longest and variable not in ('start_time_utc', 'start_time_seconds') else ''}%"
 
 
+class _BodyTranslation(_Translation):
+    """Translates the format of the body of local replies."""
+
+    def variable(self, command: str, argument: str | None) -> str:
+        return BODY_VARIABLE if command == "LOCAL_REPLY_BODY" and argument is None else _variable(command, argument)
+
+
 class _ValueTranslation(_Translation):
     """Translates the value of a header field."""
 
@@ -213,10 +226,10 @@ def one_line(text: str, view: View, name: str) -> str:
     return translate(found, view, name)
 
 
-def json_members(value: Any, view: View, name: str) -> Any:
-    """A JSON format (a Struct as a plain value) with our formats."""
+def json_members(value: Any, view: View, name: str, member: Callable[[str, View, str], str] = one_line) -> Any:
+    """A JSON format (a Struct as a plain value) with our formats, sorted as in Envoy. `member`: makes the one of a text."""
     if isinstance(value, dict):
-        return {key: json_members(item, view, name) for key, item in value.items()}
+        return {key: json_members(item, view, name, member) for key, item in sorted(value.items())}
     if isinstance(value, list):
-        return [json_members(item, view, name) for item in value]
-    return one_line(value, view, name) if isinstance(value, str) else value
+        return [json_members(item, view, name, member) for item in value]
+    return member(value, view, name) if isinstance(value, str) else value

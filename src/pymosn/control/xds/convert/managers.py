@@ -15,6 +15,7 @@ from pymosn.config.schema.network_filters import (
 from pymosn.control.xds.convert.access_logs import read_access_logs
 from pymosn.control.xds.convert.filters import LEFT_OUT, READERS, convert_http_filter, guards
 from pymosn.control.xds.convert.http_settings import read_settings
+from pymosn.control.xds.convert.local_replies import read_local_replies
 from pymosn.control.xds.convert.messages import UnknownTypeError, packed_type
 from pymosn.control.xds.convert.sources import Source, read_source
 from pymosn.control.xds.convert.view import View
@@ -50,6 +51,7 @@ def read_manager(view: View, name: str, routes: Routes) -> ProxyFilter:
         proxy.connection_idle_timeout = read_settings(view, settings)
         proxy.extend_config = settings
         proxy.access_logs = read_access_logs(view)
+        proxy.local_replies = read_local_replies(view)
         proxy.router_config_name = _read_routes(view, name, routes)
         proxy.stream_filters = _read_filters(view)
         _read_request_id(view)
@@ -67,7 +69,7 @@ def _refuse(view: View) -> None:
     """What would change who a client is, what a request means, or where it goes."""
     for name in (
         *("original_ip_detection_extensions", "early_header_mutation_extensions", "scheme_header_transformation"),
-        *("forward_client_cert_matcher", "path_normalization_options", "local_reply_config", "http3_protocol_options"),
+        *("forward_client_cert_matcher", "path_normalization_options", "http3_protocol_options"),
     ):
         view.refuse(name, "not supported")
 

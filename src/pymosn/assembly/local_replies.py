@@ -1,0 +1,45 @@
+"""The form of local replies of a `proxy`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pymosn.assembly.access_logs import log_condition
+from pymosn.assembly.header_changes import addition
+from pymosn.config.schema import Listener
+from pymosn.config.schema.local_replies import LocalReplies as Config
+from pymosn.config.schema.local_replies import ReplyFormat, ReplyMapper
+from pymosn.core.clock import Clock
+from pymosn.observe.reply_body import JsonBody, TextBody
+from pymosn.proxy.local_replies import LocalReplies, ReplyBodyFormat, ReplyMapping
+from pymosn.routing.changes import EnvoyLevel
+
+_TEXT: Final = "text/plain; charset=utf-8"
+_JSON: Final = "application/json"
+
+
+def local_replies(config: Config | None, clock: Clock, listener: Listener) -> LocalReplies | None:
+    """Their form on a listener; None if they are sent as they are made. ValueError, which the check has reported."""
+    if config is None:
+        return None
+    return LocalReplies(
+        [_mapping(mapper, clock, listener) for mapper in config.mappers], _format(config.format, clock, listener)
+    )
+
+
+def _mapping(mapper: ReplyMapper, clock: Clock, listener: Listener) -> ReplyMapping:
+    return ReplyMapping(
+        log_condition(mapper.filter),
+        mapper.status,
+        None if mapper.body is None else mapper.body.encode(),
+        _format(mapper.format, clock, listener),
+        EnvoyLevel([addition(item) for item in mapper.headers_to_add], []) if mapper.headers_to_add else None,
+    )
+
+
+def _format(config: ReplyFormat | None, clock: Clock, listener: Listener) -> ReplyBodyFormat | None:
+    if config is None:
+        return None
+    body = JsonBody(config.json, config.omit_empty) if config.json else TextBody(config.text)
+    body.bind(clock, listener.known_name(), listener.type)
+    return ReplyBodyFormat(body.make, (config.content_type or (_JSON if config.json else _TEXT)).encode())
