@@ -30,11 +30,6 @@ EXPLAINED = [
         "It is not Envoy.",
     ),
     Explained(
-        r"(attempts|choice) .* :: status: 503 -> 502",
-        "An upstream without a usable host, or that refuses connections, is answered 502",
-        "MOSN's status for it, also in files.",
-    ),
-    Explained(
         rf".* :: (response|upstream) {_ENVOYS}: .* -> \(absent\)",
         "`x-envoy-expected-rq-timeout-ms`, `-upstream-service-time`, `-original-host`, `-external-address` and `-internal` "
         "are not sent",

@@ -303,6 +303,22 @@ def test_unhealthy_hosts_are_not_asked(start: Start) -> None:
     assert talk.reasons() == ["all_unhealthy"]
 
 
+def test_with_envoys_statuses_an_upstream_that_is_not_reached_is_503(start: Start) -> None:
+    talk = start(envoy_statuses=True, hosts=[])
+    client = talk.connect()
+    client.sends(GET)
+    client.receives(failure(b"503 Service Unavailable", b""))
+    assert talk.reasons() == ["no_hosts"]
+
+
+def test_with_envoys_statuses_an_invalid_response_is_502(start: Start) -> None:
+    talk = start(envoy_statuses=True)
+    client, upstream = talk.forwarded(GET)
+    upstream.sends(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+    client.receives(failure(b"502 Bad Gateway", b""))
+    assert talk.reasons() == ["bad_response"]
+
+
 def test_weighted_clusters(start: Start) -> None:
     talk = start(routes=[Route("w", AnyRequest(), ForwardWeighted([(Target("service"), 0), (Target("other"), 7)], 60.0))])
     client, upstream = talk.forwarded(GET, address="10.0.1.1:80")

@@ -122,6 +122,7 @@ def proxy_options(
     paths: PathPolicy = STRICT_PATHS,
     rules: dict[str, HttpRules] | None = None,
     local_replies: LocalReplies | None = None,
+    envoy_statuses: bool = False,
 ) -> ProxyOptions:
     """Options of a `proxy` network filter."""
     return ProxyOptions(
@@ -148,6 +149,7 @@ def proxy_options(
         paths=paths,
         rules=rules,
         local_replies=local_replies,
+        envoy_statuses=envoy_statuses,
     )
 
 

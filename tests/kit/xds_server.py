@@ -94,6 +94,8 @@ class _Watch:
 
     def __init__(self) -> None:
         self.names: list[str] = []
+        # Whether names were subscribed on this stream, from when on an empty list means none.
+        self.has_named = False
         self.is_wildcard = False
         self.nonce = ""
         self.version = ""
@@ -338,7 +340,8 @@ class XdsServer:
             watch = stream.watches[type_url] = _Watch()
             watch.is_wildcard = not names and type_url in WILDCARD
             watch.version = message.version_info
-        elif names:
+        watch.has_named = watch.has_named or bool(names)
+        if watch.has_named:
             watch.is_wildcard = "*" in names
         watch.names = names
         if message.HasField("error_detail"):

@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,12 @@ from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
 from process_fixtures import Start
 from pymosn_process import READY, Pymosn, Upstream, eventually, free_ports, get
 from tests.kit.certificates import Issued
-from tests.kit.xds_server import CLUSTER, LISTENER, Recorded, XdsServer, name_of, packed
+from tests.kit.xds_server import CLUSTER, LISTENER, Recorded, ServerStream, XdsServer, name_of, packed
 
 from load_client import Asked, Load
 
-#: Seconds after which a control plane counts as dead that does not answer PINGs; short, for tests.
-KEEPALIVE = {"connection_keepalive": {"interval": "1s", "timeout": "1s"}}
+#: A setting of the control plane's cluster: a PING after a second without data, which must be answered within another one.
+KEEPALIVE = {"http2_protocol_options": {"connection_keepalive": {"interval": "1s", "timeout": "1s"}}}
 
 
 def eds(name: str, **more: Any) -> Cluster:
@@ -95,9 +95,10 @@ def certificate(name: str, issued: Issued, key: bytes = b"") -> Secret:
     return secret
 
 
-def dynamic(control: XdsServer, admin: int, **cluster: Any) -> dict[str, Any]:
-    """A configuration in dynamic mode."""
-    address = {"socket_address": {"address": "127.0.0.1", "port_value": control.port}}
+def dynamic(control: XdsServer | int, admin: int, **cluster: Any) -> dict[str, Any]:
+    """A configuration in dynamic mode. `control`: the control plane, or its port."""
+    port = control if isinstance(control, int) else control.port
+    address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
     ends = [{"lb_endpoints": [{"endpoint": {"address": address}}]}]
     static = {
         "name": "xds_cluster",
@@ -182,13 +183,25 @@ class Traffic:
 class Mesh:
     """A control plane, and a pymosn in dynamic mode that it drives. `admin`: the port of the admin API."""
 
-    def __init__(self, start: Start, *, control: XdsServer | None = None, is_delta: bool = False, **static: Any) -> None:
+    def __init__(
+        self,
+        start: Start,
+        *,
+        control: XdsServer | None = None,
+        is_delta: bool = False,
+        ads: Mapping[str, Any] | None = None,
+        top: Mapping[str, Any] | None = None,
+        **static: Any,
+    ) -> None:
+        """`ads`, `top`: more settings of `ads_config` and of the configuration; `static`: of the control plane's cluster."""
         self._start = start
         self.control = XdsServer() if control is None else control
         if control is None:
             self.control.start()
         [self.admin] = free_ports(1)
         self.config = dynamic(self.control, self.admin, **static)
+        self.config |= top or {}
+        self.config["dynamic_resources"]["ads_config"] |= ads or {}
         if is_delta:
             self.config["dynamic_resources"]["ads_config"]["api_type"] = "DELTA_GRPC"
         self._put: dict[str, set[str]] = {}
@@ -200,18 +213,28 @@ class Mesh:
         self.proxy.wait_for(READY)
         return self.proxy
 
-    def put(self, *messages: Any) -> str:
-        """Adds or replaces resources; returns their version."""
+    def put(self, *messages: Any, version: str | None = None) -> str:
+        """Adds or replaces resources; returns their version. `version`: instead of the next number."""
         for message in messages:
             self._put.setdefault(packed(message).type_url, set()).add(name_of(message))
-        self.control.set(*messages)
-        return str(self.control.version)
+        self.control.set(*messages, version=version)
+        return str(self.control.version) if version is None else version
 
-    def put_and_see(self, *messages: Any) -> None:
+    def put_and_see(self, *messages: Any) -> str:
         """The same, and waits until each type is accepted."""
+        kinds = {packed(message).type_url for message in messages}
+        before = {kind: len(self.control.acks(kind)) for kind in kinds}
         version = self.put(*messages)
-        for type_url in {packed(message).type_url for message in messages}:
-            self.control.wait(lambda kind=type_url: self.control.acks(kind, version))
+        for type_url in kinds:
+            # Requests of delta have no version.
+            self.control.wait(
+                lambda kind=type_url: [
+                    one
+                    for one in self.control.acks(kind)[before[kind] :]
+                    if one.is_delta or one.message.version_info == version
+                ]
+            )
+        return version
 
     def clear(self) -> None:
         """Removes all that was put, in the order in which nothing is missed."""
@@ -220,6 +243,20 @@ class Mesh:
             self.control.remove(type_url, *self._put[type_url])
         self._put.clear()
         assert eventually(lambda: not any(self.held(kind) for kind in ("cds", "lds", "eds", "rds"))), self.view()
+
+    def reconnected(self, meanwhile: Callable[[], None] = lambda: None) -> ServerStream:
+        """Stops the control plane, starts it after `meanwhile`, and returns the next stream, once it is synchronized.
+
+        That is when its clusters and listeners are accepted.
+        """
+        before = len(self.control.streams)
+        self.control.stop()
+        meanwhile()
+        self.control.start()
+        [stream, *_] = self.control.wait(lambda: self.control.streams[before:])
+        self.control.wait(lambda: {CLUSTER, LISTENER} <= {one.message.type_url for one in accepted(stream)})
+        assert isinstance(stream, ServerStream)
+        return stream
 
     def view(self) -> Any:
         return view(self.admin)
@@ -256,6 +293,11 @@ class Mesh:
     def admin_text(self, path: str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}{path}") as response:
             return str(response.read().decode())
+
+
+def accepted(stream: ServerStream) -> list[Recorded]:
+    """The requests of a stream that accept a response."""
+    return [one for one in stream.requests if one.message.response_nonce and not one.is_nack]
 
 
 def answered(port: int, path: str = "/") -> int:

@@ -334,6 +334,7 @@ class ListenerBuilder(msgspec.Struct, eq=False):
             paths=http1.paths,
             rules={"Http2": _rules(proxy, "Http2")} if speaks_http2 else None,
             local_replies=local_replies(proxy.local_replies, self.runtime.clock, config),
+            envoy_statuses=http1.envoy_statuses,
         )
 
     def _protocol_options(
@@ -406,6 +407,7 @@ def _rules(proxy: ProxyConfig, protocol: str) -> HttpRules:
         stream_idle_timeout=seconds(settings, "stream_idle_timeout") or NO_TIMEOUT,
         tunnel_idle_timeout=seconds(settings, "tunnel_idle_timeout"),
         paths=path_policy(settings),
+        envoy_statuses=flag(settings, "envoy_statuses"),
     )
 
 

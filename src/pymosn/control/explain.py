@@ -30,7 +30,7 @@ from pymosn.config.typed import typed
 from pymosn.control.explain_chain import choose_chain, host_of
 from pymosn.control.explain_hosts import Choice, choose_host
 from pymosn.control.plane import ClusterView
-from pymosn.core.failure import NO_ROUTER, REPEATED_FIELD, Failure
+from pymosn.core.failure import NO_ROUTER, REPEATED_FIELD, Failure, as_envoy
 from pymosn.core.headers import HeaderError, HttpHeaders, encode_name, encode_value, headers_from, to_text, wire_lines
 from pymosn.core.message import ResponseHead
 from pymosn.core.overload import OverloadState
@@ -376,7 +376,7 @@ def _forward(
     }
     answer["timeouts"] = {"request": 0.0 if plan.timeout >= NO_TIMEOUT else plan.timeout, "try": plan.try_timeout}
     if choice.failure is not None:
-        return answer | _failed(choice.failure, choice.detail)
+        return answer | _failed(as_envoy(choice.failure) if http.get("envoy_statuses") else choice.failure, choice.detail)
     return answer | _sent(exchange, plan, choice, http, protocol)
 
 

@@ -270,3 +270,25 @@ def reset_of(failure: Failure, response_began: bool) -> Failure:
         return RESET_AFTER_RESPONSE
     # In TLS 1.3 a host reports only after the handshake that it does not accept the client's certificate.
     return failure if failure is UPSTREAM_TLS_ALERT else RESET_BEFORE_RESPONSE
+
+
+# ---- Envoy's statuses
+
+_UNREACHED: Final = (
+    FLAG_NO_HEALTHY_UPSTREAM
+    | FLAG_UPSTREAM_CONNECTION_FAILURE
+    | FLAG_UPSTREAM_REMOTE_RESET
+    | FLAG_UPSTREAM_CONNECTION_TERMINATION
+)
+_ENVOYS_STATUS: Final = 503
+
+
+def as_envoy(failure: Failure) -> Failure:
+    """The failure with the status that Envoy gives it: 503 instead of MOSN's 502 if no host has answered.
+
+    A response that is not valid remains 502, as in Envoy, and so do loops, which Envoy does not know.
+    """
+    is_other = failure.status != 502 or failure.flag & _UNREACHED == 0
+    if is_other or failure is BAD_RESPONSE or failure is LOOP:
+        return failure
+    return Failure(failure.reason, _ENVOYS_STATUS, failure.flag, failure.may_retry, failure.retry_after, failure.by_host)

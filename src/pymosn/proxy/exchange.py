@@ -37,6 +37,7 @@ from pymosn.core.failure import (
     STREAM_IDLE,
     UPSTREAM_TIMEOUT,
     Failure,
+    as_envoy,
 )
 from pymosn.core.foreign import report
 from pymosn.core.headers import Headers, headers_from
@@ -436,12 +437,13 @@ class ExchangeDriver(DispatchOwner):
         exchange.failure = failure
         exchange.failure_detail = detail
         head_sent = self.stage >= RESPONDING
-        trailers = last_trailers(exchange, failure) if self.stage == RESPONDING else None
+        told = as_envoy(failure) if self.options.envoy_statuses else failure
+        trailers = last_trailers(exchange, told) if self.stage == RESPONDING else None
         self.cancel_attempt()
         self.cancel_filter()
         if self._responder is not None:
             self._responder.cancel()
-        log_failure(self.runtime.log, exchange, failure, detail)
+        log_failure(self.runtime.log, exchange, told, detail)
         if trailers is not None:
             self.sender.send_trailers(trailers)
             self.finish()
@@ -455,8 +457,8 @@ class ExchangeDriver(DispatchOwner):
             return
         headers = failure_headers(failure, self.options.reason_header)
         try:
-            body = exchange.request.failure_body(failure)
-            self._reply_whole(failure.status, headers, body, failure, not had_failed and failure not in FILTER_FAILURES)
+            body = exchange.request.failure_body(told)
+            self._reply_whole(told.status, headers, body, told, not had_failed and failure not in FILTER_FAILURES)
         except BaseException as error:  # of the heads of an installed protocol
             report("a local reply cannot be sent", error)
             if not self.is_over():

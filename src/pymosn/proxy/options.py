@@ -24,9 +24,11 @@ class HttpRules:
         stream_idle_timeout: float,
         tunnel_idle_timeout: float,
         paths: PathPolicy,
+        envoy_statuses: bool = False,
     ) -> None:
         self.forwarding = forwarding
         self.reason_header = reason_header
+        self.envoy_statuses = envoy_statuses
         self.stream_idle_timeout = stream_idle_timeout
         self.tunnel_idle_timeout = tunnel_idle_timeout
         self.paths = paths
@@ -55,6 +57,7 @@ class ProxyOptions:
         demands: HostDemands | None = None,
         rules: dict[str, HttpRules] | None = None,
         local_replies: LocalReplies | None = None,
+        envoy_statuses: bool = False,
     ) -> None:
         """`protocols`: in the order in which they are detected; `protocol_options`: by protocol name.
 
@@ -71,6 +74,8 @@ class ProxyOptions:
         `rules`: by protocol name, those that replace the ones given here.
 
         `local_replies`: their form; None if they are sent as they are made.
+
+        `envoy_statuses`: failures have Envoy's status, see `as_envoy` in `core/failure.py`.
         """
         self.listener_name = listener_name
         self.protocols = protocols
@@ -89,6 +94,7 @@ class ProxyOptions:
         self.demands = demands
         self.rules: dict[str, HttpRules] = {} if rules is None else rules
         self.local_replies = local_replies
+        self.envoy_statuses = envoy_statuses
 
     def for_protocol(self, name: str) -> ProxyOptions:
         """The options for exchanges of one protocol: with its own rules, and without the filters that opt out of it."""
@@ -101,6 +107,7 @@ class ProxyOptions:
         if rules is not None:
             options.forwarding = rules.forwarding
             options.reason_header = rules.reason_header
+            options.envoy_statuses = rules.envoy_statuses
             options.stream_idle_timeout = rules.stream_idle_timeout
             options.tunnel_idle_timeout = rules.tunnel_idle_timeout
             options.paths = rules.paths
@@ -126,4 +133,5 @@ class ProxyOptions:
             demands=self.demands,
             rules=self.rules,
             local_replies=self.local_replies,
+            envoy_statuses=self.envoy_statuses,
         )

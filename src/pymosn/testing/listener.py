@@ -39,6 +39,7 @@ HTTP1: Final[dict[str, object]] = {
     "server_if_absent": False,
     "simplify_host": [],
     "reason_header": False,
+    "envoy_statuses": False,
     "profile": "strict",
     "trust_forwarded": False,
     "trusted_hops": 0,
@@ -105,5 +106,6 @@ class Listener:
             idle_timeout=_IDLE_TIMEOUT,
             detection_timeout=15.0,
             paths=path_policy(settings),
+            envoy_statuses=settings["envoy_statuses"],
         )
         return options.for_protocol(protocol)

@@ -27,6 +27,7 @@ RULES = HttpRules(
     stream_idle_timeout=5.0,
     tunnel_idle_timeout=6.0,
     paths=PathPolicy(merges_slashes=False),
+    envoy_statuses=True,
 )
 FACTS = ListenerFacts(idle_timeout=7.0, overload=OverloadState())
 
@@ -151,7 +152,7 @@ def test_a_copy_of_the_options_has_everything() -> None:
         rules={"Http2": RULES},
     )
     assert attributes(options.copy()) == attributes(options)
-    assert len(attributes(options)) == 16
+    assert len(attributes(options)) == 18
 
 
 def test_options_for_a_protocol_differ_in_their_filters_alone() -> None:
@@ -170,7 +171,7 @@ def test_the_rules_of_a_protocol_replace_those_of_the_listener() -> None:
     options = proxy_options(trusted_hops=3, rules={"Http2": RULES})
     assert options.for_protocol("Http1") is options
     other = options.for_protocol("Http2")
-    own = {name: getattr(RULES, name) for name in ("forwarding", "reason_header", "paths")}
+    own = {name: getattr(RULES, name) for name in ("forwarding", "reason_header", "paths", "envoy_statuses")}
     own |= {"stream_idle_timeout": 5.0, "tunnel_idle_timeout": 6.0}
     assert attributes(other) == {**attributes(options), **own}
 

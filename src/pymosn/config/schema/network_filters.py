@@ -53,6 +53,7 @@ class Http1Settings(Block, kw_only=True):
         list[HostPart], own("removed from Host before routing: a port, if it is the listener's; any port; a dot at the end")
     ] = []
     reason_header: Annotated[bool, own("add the failure's reason word to local replies as x-pymosn-reason")] = False
+    envoy_statuses: Annotated[bool, own("503, as Envoy, instead of 502 if no host has answered; xDS sets it")] = False
     profile: Annotated[
         Literal["strict", "compatible"], own("compatible accepts the deviations in docs/http1.md, each with its risk")
     ] = "strict"
@@ -133,6 +134,7 @@ class Http2Settings(Block, kw_only=True):
     server_if_absent: Annotated[bool | None, _AS_HTTP1] = None
     simplify_host: Annotated[list[HostPart] | None, _AS_HTTP1] = None
     reason_header: Annotated[bool | None, _AS_HTTP1] = None
+    envoy_statuses: Annotated[bool | None, _AS_HTTP1] = None
     profile: Annotated[Literal["strict", "compatible"] | None, _AS_HTTP1] = None
     trust_forwarded: Annotated[bool | None, _AS_HTTP1] = None
     trusted_hops: Annotated[Unsigned | None, _AS_HTTP1] = None

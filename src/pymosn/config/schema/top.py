@@ -8,7 +8,7 @@ from pymosn.config.schema.cluster import ClusterManager
 from pymosn.config.schema.extensions import Extend, ThirdPartCodecs, WasmPlugin
 from pymosn.config.schema.observability import Metrics, Tracing
 from pymosn.config.schema.server import Server
-from pymosn.filters.settings import Block, Port, ignored, own, planned, works
+from pymosn.filters.settings import Block, Port, Positive, Unsigned, ignored, own, planned, works
 
 
 class SocketAddress(Block, kw_only=True):
@@ -85,6 +85,13 @@ class MosnConfig(Block, kw_only=True):
             "default `<base>/logs/xds_cache`, `off` for none"
         ),
     ] = ""
+    xds_max_message_bytes: Annotated[
+        Positive, own("largest response of a control plane; a larger one ends the stream, and what is active stays")
+    ] = 256 * 1024 * 1024
+    xds_removal_guard: Annotated[
+        Unsigned,
+        own("a reconnect that removes all clusters, or all listeners, has to wait if they are so many; 0: never"),
+    ] = 10
     pprof: Annotated[Pprof | None, planned("Go's profiler; use py-spy or perf")] = None
     tracing: Annotated[Tracing | None, planned("no traces are recorded")] = None
     metrics: Annotated[Metrics | None, planned("counters are at the admin port, /api/v1/stats")] = None

@@ -181,8 +181,9 @@ class _Reader:
     def _addresses(self, cluster: Any, path: str) -> tuple[Address, ...]:
         """The addresses of a static cluster, if it is used as a control plane."""
         base = self._secured(cluster, path)
-        timeout = cluster.connect_timeout.seconds + cluster.connect_timeout.nanos / 1e9
+        timeout = _seconds(cluster.connect_timeout)
         base = base._replace(connect_timeout=timeout if timeout >= 1.0 else 10.0)
+        base = _with_keepalive(base, cluster)
         found: list[Address] = []
         for locality in cluster.load_assignment.endpoints:
             for end in locality.lb_endpoints:
@@ -248,6 +249,33 @@ class _Reader:
         """A listener with MOSN's name if it has none."""
         listener.name = listener.name or f"127.0.0.1_{listener.address.socket_address.port_value}"
         return listener
+
+
+def _with_keepalive(base: Address, cluster: Any) -> Address:
+    """`connection_keepalive` of HTTP/2 sets the times of PINGs. gRPC has no probes of TCP: PINGs are sent instead of them,
+    more often than by default if `tcp_keepalive` begins earlier; a later one, as Istio's of 300 s, does not delay them.
+    """
+    from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
+
+    alive = cluster.upstream_connection_options.tcp_keepalive
+    if alive.keepalive_time.value:
+        base = base._replace(keepalive=min(base.keepalive, float(alive.keepalive_time.value)))
+    found = [cluster.http2_protocol_options]
+    options = HttpProtocolOptions()
+    for value in cluster.typed_extension_protocol_options.values():
+        if value.Unpack(options):
+            found += [options.explicit_http_config.http2_protocol_options, options.auto_config.http2_protocol_options]
+    for http2 in found:
+        ping = http2.connection_keepalive
+        base = base._replace(
+            keepalive=_seconds(ping.interval) or base.keepalive,
+            keepalive_timeout=_seconds(ping.timeout) or base.keepalive_timeout,
+        )
+    return base
+
+
+def _seconds(duration: Any) -> float:
+    return float(duration.seconds) + float(duration.nanos) / 1e9
 
 
 def _import_types(value: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 #: Seconds: the maximum of the first pause between two connections, and of all.
-FIRST_PAUSE: Final = 0.5
+FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 30.0
 #: Seconds: the pause before the second rejection of the same content; doubled by each further one up to the maximum.
 FIRST_REJECTION: Final = 0.1

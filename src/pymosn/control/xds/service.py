@@ -61,7 +61,7 @@ class XdsService(Service):
         self._bootstrap = Bootstrap(None, b"", [], [], {})
         self._storing: asyncio.Task[None] | None = None
         self._restored = 0
-        self.state = State(target, KINDS, log, is_wildcard=config.uses_xds())
+        self.state = State(target, KINDS, log, is_wildcard=config.uses_xds(), guard=config.xds_removal_guard)
 
     async def start(self) -> None:
         """Restores what is in the cache and begins to ask the control planes. ValueError for errors in the bootstrap."""
@@ -134,7 +134,7 @@ class XdsService(Service):
             return None
         options = Options(place.is_delta, key[1], self._bootstrap.node, place.node_on_first_message_only)
         name = "ADS" if source == ADS else f"{SHORT[kind]} from {source}"
-        servers = [_server(address) for address in place.addresses]
+        servers = [_server(address, self._config.xds_max_message_bytes) for address in place.addresses]
         client = XdsClient(name, servers, options, self._grpc(), _Inbox(self.state, source), self._log)
         if source == ADS:
             for type_url, entries in self.state.store.items():
@@ -244,9 +244,10 @@ def _client_view(client: XdsClient) -> dict[str, Any]:
     return shown
 
 
-def _server(address: Address) -> Server:
+def _server(address: Address, max_message_bytes: int) -> Server:
     tls = None
     if address.has_tls:
         authorities, certificate, key = address.authorities, address.certificate, address.key
         tls = Tls(authorities.encode(), certificate.encode(), key.encode(), address.server_name)
-    return Server(address.address, tls, address.connect_timeout, address.keepalive, address.keepalive_timeout)
+    times = address.connect_timeout, address.keepalive, address.keepalive_timeout
+    return Server(address.address, tls, *times, max_message_bytes)

@@ -94,14 +94,19 @@ class State:
         is_wildcard: bool = True,
         now: Callable[[], float] = time.monotonic,
         pause: float = PAUSE,
+        guard: int = GUARDED,
     ) -> None:
-        """`is_wildcard`: whether all clusters and listeners are wanted. `pause`: seconds from an update to its change."""
+        """`is_wildcard`: whether all clusters and listeners are wanted. `pause`: seconds from an update to its change.
+
+        `guard`: see `GUARDED`; 0 for no guard.
+        """
         self._target = target
         self._acceptor = Acceptor(kinds, target.item_path_errors)
         self._log = log
         self._is_wildcard = is_wildcard
         self._now = now
         self._pause = pause
+        self._guard = guard
         self._planner = Planner()
         self.store: dict[str, dict[str, Entry]] = {type_url: {} for type_url in SHORT}
         # Resources of `static_resources`, which win over others and are never removed.
@@ -252,7 +257,8 @@ class State:
                 self.guarded.pop((kind, name), None)
             for name in [name for name in self.faults[kind] if name not in present]:
                 del self.faults[kind][name]
-        if update.is_first and kind in WILDCARD_TYPES and len(gone) >= GUARDED and len(gone) == len(held):
+        is_guarded = 0 < self._guard <= len(gone) == len(held)
+        if update.is_first and kind in WILDCARD_TYPES and is_guarded:
             until = self._now() + GRACE
             self.guarded |= {(kind, name): until for name in gone}
             what = f"all {len(gone)} {SHORT[kind]} resources"

@@ -54,6 +54,41 @@ def test_addresses_and_the_node() -> None:
     assert [name for name, _ in found.clusters] == ["xds"]
 
 
+_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, (30.0, 10.0)),
+        ({"http2_protocol_options": {"connection_keepalive": {"interval": "5s", "timeout": "2.5s"}}}, (5.0, 2.5)),
+        (
+            {
+                "upstream_connection_options": {"tcp_keepalive": {"keepalive_time": 20}},
+                "typed_extension_protocol_options": {
+                    _OPTIONS: {
+                        "@type": f"type.googleapis.com/{_OPTIONS}",
+                        "explicit_http_config": {
+                            "http2_protocol_options": {"connection_keepalive": {"interval": "60s", "timeout": "3s"}}
+                        },
+                    }
+                },
+            },
+            (60.0, 3.0),
+        ),
+        ({"upstream_connection_options": {"tcp_keepalive": {"keepalive_time": 7}}}, (7.0, 10.0)),
+        ({"upstream_connection_options": {"tcp_keepalive": {"keepalive_time": 300}}}, (30.0, 10.0)),
+    ],
+)
+def test_row_10_the_times_of_pings_to_a_control_plane(more: dict[str, Any], expected: tuple[float, float]) -> None:
+    found, faults = read({"clusters": [cluster(END, **more)]}, {"ads_config": ads()})
+    assert faults == []
+    assert found is not None
+    assert found.ads is not None
+    [address] = found.ads.addresses
+    assert (address.keepalive, address.keepalive_timeout) == expected
+
+
 STATIC = {"clusters": [cluster(END)]}
 FAULTS: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
     (STATIC, {}, ["error dynamic_resources.ads_config"]),

@@ -98,12 +98,12 @@ def play(*script: tuple[str, bool] | None) -> tuple[list[float], list[str]]:
 
 def test_row_11_only_an_accepted_response_ends_the_back_off() -> None:
     pauses, _ = play(None, None, ("", True), ("bad", True), ("good", False), None)
-    assert pauses == [0.5, 1.0, 2.0, 4.0, 0.5, 1.0]
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 1.0, 2.0]
 
 
 def test_row_11_an_orderly_end_is_no_step_and_keeps_the_server() -> None:
     pauses, opened = play(("good", True), ("good", True), None)
-    assert pauses == [0.5, 0.5, 0.5]
+    assert pauses == [1.0, 1.0, 1.0]
     assert opened == ["one", "one", "one", "two"]
 
 

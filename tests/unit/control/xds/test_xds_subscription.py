@@ -604,12 +604,12 @@ def test_a_heartbeat_keeps_content_that_waits() -> None:
 
 def test_row_11_back_off_with_full_jitter() -> None:
     longest = Backoff(lambda: 1.0)
-    assert [longest.next() for _ in range(9)] == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+    assert [longest.next() for _ in range(9)] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0, 30.0]
     longest.reset()
-    assert [longest.next(is_failure=False) for _ in range(3)] == [0.5, 0.5, 0.5]
+    assert [longest.next(is_failure=False) for _ in range(3)] == [1.0, 1.0, 1.0]
     assert Backoff(lambda: 0.0).next() == 0.0
     half = Backoff(lambda: 0.5)
-    assert [half.next() for _ in range(3)] == [0.25, 0.5, 1.0]
+    assert [half.next() for _ in range(3)] == [0.5, 1.0, 2.0]
 
 
 @pytest.mark.parametrize("make", [sotw, delta])

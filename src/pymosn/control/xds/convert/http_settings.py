@@ -27,6 +27,7 @@ _UNDERSCORES: Final = {"ALLOW": "pass", "REJECT_REQUEST": "refuse", "DROP_HEADER
 def read_settings(view: View, settings: ProtocolSettings) -> float:
     """Reads them into `settings`; returns the idle timeout of connections in seconds, 0 for none."""
     http = settings.Http1
+    http.envoy_statuses = True
     http.max_header_size = (view.wrapped("max_request_headers_kb") or 60) * 1024
     idle = view.seconds("stream_idle_timeout")
     http.stream_idle_timeout = 300.0 if idle is None else idle
