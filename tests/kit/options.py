@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from pymosn.api.alpn import AlpnOffers
 from pymosn.api.exchange import AccessLog
 from pymosn.api.rpc import MAX_FRAME
 from pymosn.api.stream import StreamProtocol
@@ -123,6 +124,7 @@ def proxy_options(
     rules: dict[str, HttpRules] | None = None,
     local_replies: LocalReplies | None = None,
     envoy_statuses: bool = False,
+    offers: AlpnOffers | None = None,
 ) -> ProxyOptions:
     """Options of a `proxy` network filter."""
     return ProxyOptions(
@@ -150,6 +152,7 @@ def proxy_options(
         rules=rules,
         local_replies=local_replies,
         envoy_statuses=envoy_statuses,
+        offers=offers,
     )
 
 

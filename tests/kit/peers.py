@@ -15,6 +15,7 @@ from pymosn.core.timers import TimerWheel
 from pymosn.network.connection import ConnectionOwner, TcpConnection
 from pymosn.network.dialer import Refused, permitted
 from pymosn.network.listener import ConnectionIds
+from pymosn.network.tls.upstream import ClientTls
 
 
 class Peer:
@@ -132,9 +133,12 @@ class Dial:
         network_filter: NetworkFilter,
         receiver: DialReceiver,
         preface: bytes = b"",
+        offered: tuple[str, ...] = (),
     ) -> None:
         #: What is sent before everything else; the fake connection does not carry it.
         self.preface = preface
+        #: What the proxy offers by ALPN.
+        self.offered = offered
         self.address = address
         self.timeout = timeout
         self._dialer = dialer
@@ -191,7 +195,8 @@ class FakeDialer(Dialer):
                 failure, detail = refused.failure, str(refused)
                 self.loop.later(lambda: receiver.on_dial_failed(failure, detail))
                 return
-        self.dials.append(Dial(self, peer.address, timeout, network_filter, receiver, preface))
+        offered = peer.transport.settings.tls.alpn if isinstance(peer.transport, ClientTls) else ()
+        self.dials.append(Dial(self, peer.address, timeout, network_filter, receiver, preface, offered))
 
     def new_peer(self, address: str, connection: TcpConnection, stalled: bool) -> Peer:
         """The upstream at the other end of `connection`."""

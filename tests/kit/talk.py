@@ -25,6 +25,7 @@ from tests.kit.peers import Dial, FakeDialer, Peer
 from tests.kit.transport import FakeLoop
 
 from pymosn.api import ConnectionFilter, StreamFilter
+from pymosn.api.alpn import AlpnOffers
 from pymosn.api.network import NO_CONNECTION, Connection, FilterChainFactory, NetworkFilterFactory
 from pymosn.api.routing import Route
 from pymosn.api.stream import StreamProtocol
@@ -122,6 +123,7 @@ class Talk:
         tunnel_idle_timeout: float = 600.0,
         detection_timeout: float = 15.0,
         local_replies: LocalReplies | None = None,
+        offers: AlpnOffers | None = None,
     ) -> None:
         """`is_secure`: clients speak TLS. `over`: the protocol of the clients and of the upstreams, if not HTTP/1 alone.
 
@@ -192,6 +194,7 @@ class Talk:
             forwarding=forwarding,
             detection_timeout=detection_timeout,
             local_replies=local_replies,
+            offers=offers,
             paths=STRICT_PATHS if http1 is None or http1.policy is STRICT else http1.policy,
         )
         factory = self._factory(options, fallback, tcp)

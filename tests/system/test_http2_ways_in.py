@@ -33,7 +33,7 @@ class Ways:
         self.ca = folder / "ca.pem"
         self.ca.write_bytes(ca().certificate)
         self.upstream = Recorder(["c"])
-        self.plain, self.secure, self.listed, self.first, self.only, self.mutual = ports = free_ports(6)
+        self.plain, self.secure, self.listed, self.first, self.only, self.mutual, self.mesh = ports = free_ports(7)
         demands = [
             context_for(issue("open", ca(), names=("open.test", "also.test"))),
             context_for(issue("closed", ca(), names=("closed.test",)), demands=ca()),
@@ -45,6 +45,7 @@ class Ways:
             chain_of("Http1", "c", tls_context=SERVER),
             chain_of("Http2", "c", tls_context=SERVER),
             chain_of("Auto", "r", tls_context_set=demands),
+            chain_of("Http1,Http2", "c", tls_context={**SERVER, "alpn": "istio-h2,istio-http/1.1,istio"}),
         ]
         listeners = [listener_of(f"l{port}", port, [chain]) for port, chain in zip(ports, chains, strict=True)]
         tables = [table_of("c", cluster="c"), table_of("r", "r")]
@@ -108,6 +109,17 @@ def test_the_preface_where_only_http1_is_spoken(ways: Ways) -> None:
     with opened(ways.first) as secured:
         secured.sendall(PREFACE)
         assert secured.recv(1000).startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 505 "))
+
+
+@pytest.mark.parametrize("name", ["istio-h2", "istio", "istio-http/1.1"])
+def test_names_of_a_mesh_are_negotiated_and_served(ways: Ways, name: str) -> None:
+    assert negotiated(ways.mesh, "other", name) == name
+    if name != "istio-http/1.1":
+        with opened(ways.mesh, alpn=(name,)) as secured:
+            secured.sendall(PREFACE + bytes(3) + b"\x04" + bytes(5))
+            assert secured.recv(1000)[3] == 4, "SETTINGS"
+    if name != "istio-h2":
+        assert answer(ways.mesh, alpn=(name,)) == (200, b"ok")
 
 
 def test_a_preface_in_pieces(ways: Ways) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from mypy_extensions import i64, mypyc_attr
 
+from pymosn.api.alpn import AlpnOffers
 from pymosn.api.network import Connection, Dialer, NetworkFilter, Peer
 from pymosn.api.protocol import ProtocolSpec
 from pymosn.core.failure import Failure
@@ -182,6 +183,9 @@ class StreamHandler:
 class ConnectionPool:
     """The connections of one worker to one host for one protocol."""
 
+    #: What they offer by ALPN in TLS, for `PoolTarget.peer_for`; empty for what the cluster and the protocol offer.
+    offer: tuple[str, ...] = ()
+
     def acquire(self, receiver: ResponseReceiver, fresh: bool) -> None:
         """Requests a stream: calls `on_sender` or `on_no_sender`, at once or later.
 
@@ -239,16 +243,20 @@ class PoolTarget:
         self.stream_window: i64 = 0
         self.connection_window: i64 = 0
 
-    def peer_for(self, alpn: str, needs_alpn: bool) -> Peer:
+    def peer_for(self, alpn: str, needs_alpn: bool, offer: tuple[str, ...] = ()) -> Peer:
         """How to dial for a protocol with this ALPN identifier.
 
         `needs_alpn`: in TLS the protocol is not spoken without ALPN, and its pool knows what to do if the host selects
-        another one. Else only this protocol is offered, or none.
+        another one. Else only this protocol is offered, or none. `offer`: that of the pool; if not empty, exactly these
+        names are offered.
         """
         return self.peer
 
-    def pool(self, protocol: str) -> ConnectionPool:
-        """The pool for that protocol, or for the one that is spoken instead. Raises KeyError for an unknown protocol."""
+    def pool(self, protocol: str, offers: AlpnOffers | None = None) -> ConnectionPool:
+        """The pool for that protocol, or for the one that is spoken instead. Raises KeyError for an unknown protocol.
+
+        `offers`: those of the listener's proxy, if it has any; connections with different offers are in different pools.
+        """
         raise NotImplementedError
 
     def speak_instead(self, refused: str, spoken: str) -> None:

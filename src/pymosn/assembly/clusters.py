@@ -59,6 +59,7 @@ def plan_cluster(config: ClusterConfig, share: WorkerShare, parts: Mapping[bytes
         connection_window=http2.initial_connection_window_size,
         host_tls=tuple(client_settings(match.tls_context, find) for match in config.tls_matches),
         bind=config.bind_address,
+        keeps_alpn=config.keep_alpn,
         drops=tuple((drop.category, drop.per_million) for drop in config.drop_overload),
     )
 

@@ -12,6 +12,7 @@ from pymosn.api.exchange import AccessLog
 from pymosn.api.network import FilterChainFactory, NetworkFilterFactory, join_address
 from pymosn.api.stream import ListenerFacts, StreamProtocol
 from pymosn.assembly.access_logs import compiled_log, log_condition
+from pymosn.assembly.alpn import alpn_offers
 from pymosn.assembly.chains import ListenerChains
 from pymosn.assembly.clusters import tcp_keepalive
 from pymosn.assembly.filters import FilterBuilder
@@ -335,6 +336,7 @@ class ListenerBuilder(msgspec.Struct, eq=False):
             rules={"Http2": _rules(proxy, "Http2")} if speaks_http2 else None,
             local_replies=local_replies(proxy.local_replies, self.runtime.clock, config),
             envoy_statuses=http1.envoy_statuses,
+            offers=alpn_offers(proxy.upstream_alpn),
         )
 
     def _protocol_options(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from pymosn.api.alpn import plain_name
 from pymosn.config.schema import FilterChain
 from pymosn.network.tls.names import alpn_of
 from pymosn.stream.registry import protocols
@@ -14,8 +15,11 @@ _ALPN: Final = {
 }
 #: The protocol that most clients do not speak over TLS unless it is negotiated: contexts without `alpn` offer it too.
 _H2: Final = "h2"
-#: The name that MOSN knows besides those of HTTP. What follows may be any protocol.
-_SOFA: Final = "sofa"
+#: The name that MOSN knows besides those of HTTP, and that of Istio's meshes. What follows may be any protocol.
+_ANYTHING: Final = ("sofa", "istio")
+#: Served by HTTP/1.1.
+_HTTP_1_0: Final = "http/1.0"
+_HTTP_1_1: Final = "http/1.1"
 
 
 class AlpnOffer(NamedTuple):
@@ -32,7 +36,8 @@ class AlpnOffer(NamedTuple):
 
     def serves(self, name: str) -> bool:
         """Whether a protocol with this ALPN name is served."""
-        return self.served is None or name in self.served or name == _SOFA
+        plain = plain_name(name)
+        return self.served is None or (_HTTP_1_1 if plain == _HTTP_1_0 else plain) in self.served or name in _ANYTHING
 
 
 def alpn_offer(chain: FilterChain) -> AlpnOffer:

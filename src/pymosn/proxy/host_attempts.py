@@ -111,6 +111,7 @@ class HostAttempts(AttemptOwner):
     def _start(self, host: ClusterHost, fresh: bool, retries: Limit | None, pause: float) -> None:
         runtime = self.owner.runtime
         attempt = Attempt(self, host, runtime.wheel)
+        attempt.offers = self.owner.options.offers
         if self.owner.exchange.request.raw_tunnel == CONNECT_HERE:
             attempt.needs_fresh = True  # this connection will carry no HTTP
         self._attempt = attempt

@@ -245,6 +245,7 @@ class Mirroring(SenderWrapper):
                     own_head = head.copy() if own_head is head else own_head
                     own_head.rewrite_host(shadow_host(own_head.raw_host))
                 copy = MirrorCopy(host, runtime, stats, own_head, self._action.timeout, self._owner.exchange.connection)
+                copy.offers = self._owner.options.offers
                 self._copies.append(copy)
                 copy.start(protocol, data, end)
         return no_host

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pymosn.api.alpn import AlpnOffers
 from pymosn.api.exchange import AccessLog
 from pymosn.api.stream import StreamProtocol
 from pymosn.core.counters import DownstreamStats
@@ -58,6 +59,7 @@ class ProxyOptions:
         rules: dict[str, HttpRules] | None = None,
         local_replies: LocalReplies | None = None,
         envoy_statuses: bool = False,
+        offers: AlpnOffers | None = None,
     ) -> None:
         """`protocols`: in the order in which they are detected; `protocol_options`: by protocol name.
 
@@ -76,6 +78,7 @@ class ProxyOptions:
         `local_replies`: their form; None if they are sent as they are made.
 
         `envoy_statuses`: failures have Envoy's status, see `as_envoy` in `core/failure.py`.
+        `offers`: by the protocol that is spoken to a host, what is offered to it by ALPN instead of what its cluster offers.
         """
         self.listener_name = listener_name
         self.protocols = protocols
@@ -95,6 +98,7 @@ class ProxyOptions:
         self.rules: dict[str, HttpRules] = {} if rules is None else rules
         self.local_replies = local_replies
         self.envoy_statuses = envoy_statuses
+        self.offers = offers
 
     def for_protocol(self, name: str) -> ProxyOptions:
         """The options for exchanges of one protocol: with its own rules, and without the filters that opt out of it."""
@@ -134,4 +138,5 @@ class ProxyOptions:
             rules=self.rules,
             local_replies=self.local_replies,
             envoy_statuses=self.envoy_statuses,
+            offers=self.offers,
         )

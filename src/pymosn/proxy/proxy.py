@@ -6,6 +6,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from pymosn.api.alpn import plain_name
 from pymosn.api.exchange import Exchange
 from pymosn.api.network import (
     DONE,
@@ -180,9 +181,10 @@ class ProtocolDetection(FirstBytes):
 
     def _serve_negotiated(self, accepted: Accepted) -> bool:
         """Serves the protocol that was negotiated by ALPN; False if none of these has that name."""
+        name = plain_name(accepted.connection.alpn)
         for protocol, handler in self._servers:
             try:
-                if protocol.spec.alpn == accepted.connection.alpn:
+                if protocol.spec.alpn == name:
                     accepted.filters = [server_streams(protocol, handler, self._options)]
                     return True
             except BaseException as error:  # of an installed protocol

@@ -11,6 +11,7 @@ from typing import Final
 
 from mypy_extensions import i16, i64
 
+from pymosn.api.alpn import AlpnOffers
 from pymosn.api.stream import ConnectionPool, RequestSender, ResponseReceiver
 from pymosn.core.failure import CONNECT_FAILED, OVERFLOW, RESET_BEFORE_RESPONSE, Failure
 from pymosn.core.foreign import report
@@ -36,6 +37,8 @@ class UpstreamRequest(ResponseReceiver):
         self.sender: RequestSender | None = None
         self._wheel = wheel
         self._pool: ConnectionPool | None = None
+        #: What the client's listener offers to hosts by ALPN; None for what their clusters do.
+        self.offers: AlpnOffers | None = None
         self._started = wheel.clock.now
         # When the host got the last part of the request so far; its latency counts from then on, until the response's head.
         self._sent_at = self._started
@@ -69,7 +72,7 @@ class UpstreamRequest(ResponseReceiver):
             self.on_no_sender(OVERFLOW)
             return
         try:
-            pool = self.host.pool(protocol)
+            pool = self.host.pool(protocol, self.offers)
         except KeyError:
             self.on_no_sender(CONNECT_FAILED)
             return

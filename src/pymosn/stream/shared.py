@@ -281,7 +281,7 @@ class SharedPool(ConnectionPool):
             return False
         try:
             shared = self.new_connection()
-            peer = self._target.peer_for(self.alpn, True) if self.alpn else self._target.peer
+            peer = self._target.peer_for(self.alpn, True, self.offer) if self.alpn else self._target.peer
         except BaseException as error:  # of the codec of an installed package, or of a TLS context
             report("a connection cannot be made", error)
             self._target.on_connection_end(False)

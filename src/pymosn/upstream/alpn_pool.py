@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from pymosn.api.alpn import AlpnOffers, plain_name
 from pymosn.api.network import NO_CONNECTION, STOP, Connection, Dialer, DialReceiver, NetworkFilter
 from pymosn.api.stream import ConnectionPool, PoolTarget, ResponseReceiver, StreamProtocol
 from pymosn.core.failure import CLOSED_LOCALLY, OVERFLOW, PROTOCOL_MISMATCH, RESET_BEFORE_RESPONSE, Failure
@@ -23,7 +24,15 @@ MAX_WAITING: Final = 4096
 class AlpnPool(ConnectionPool):
     """Passes requests on to the pool of the protocol that the first handshake has selected."""
 
-    def __init__(self, target: PoolTarget, dialer: Dialer, protocols: Registry[StreamProtocol]) -> None:
+    def __init__(
+        self,
+        target: PoolTarget,
+        dialer: Dialer,
+        protocols: Registry[StreamProtocol],
+        offers: AlpnOffers | None = None,
+    ) -> None:
+        """`offers`: those of the listener's proxy, also for the pools of the protocols."""
+        self._offers = offers
         self._target = target
         self._dialer = dialer
         self._protocols = protocols
@@ -35,7 +44,7 @@ class AlpnPool(ConnectionPool):
 
     def acquire(self, receiver: ResponseReceiver, fresh: bool) -> None:
         if self._chosen:
-            self._target.pool(self._chosen).acquire(receiver, fresh)
+            self._pool().acquire(receiver, fresh)
             return
         if self._target.proxy_protocol:
             # Each connection is for one client, and the host must learn its address: only HTTP/1 can do that.
@@ -51,10 +60,14 @@ class AlpnPool(ConnectionPool):
         if receiver in self._waiting:
             self._waiting.remove(receiver)
         elif self._chosen:
-            self._target.pool(self._chosen).withdraw(receiver)
+            self._pool().withdraw(receiver)
 
     def close(self) -> None:
         self._is_closed = True  # the pools of the protocols are closed by the host
+
+    def _pool(self) -> ConnectionPool:
+        """The pool of the protocol that was chosen."""
+        return self._target.pool(self._chosen, self._offers)
 
     def _dial(self) -> bool:
         target = self._target
@@ -63,14 +76,23 @@ class AlpnPool(ConnectionPool):
         self._is_dialing = True
         first = FirstConnection()
         # As the cluster is configured: all protocols are offered.
-        self._dialer.dial(target.peer, target.connect_timeout, first, _Dial(self, first))
+        peer = target.peer_for("", False, self.offer) if self.offer else target.peer
+        self._dialer.dial(peer, target.connect_timeout, first, _Dial(self, first))
         return True
+
+    def _choose_selected(self, alpn: str) -> bool:
+        """Notes the protocol of a host that has selected `alpn`, empty for nothing; False if there is none."""
+        if self._choose(alpn or DEFAULT_ALPN):
+            return True
+        # Any other name that a listener's proxy offers is an agreement with the host about HTTP, as in Envoy.
+        return alpn in self.offer and self._choose(DEFAULT_ALPN)
 
     def _choose(self, alpn: str) -> bool:
         """Notes the protocol with that identifier; False if there is none."""
+        known = plain_name(alpn)
         for name in self._protocols.names():
             protocol = self._protocols.get(name)
-            if protocol is not None and protocol.spec.alpn == alpn:
+            if protocol is not None and protocol.spec.alpn == known:
                 self._chosen = name
                 return True
         return False
@@ -79,14 +101,14 @@ class AlpnPool(ConnectionPool):
         """The first connection is open."""
         self._is_dialing = False
         connection = first.connection
-        if connection.is_closed or not self._choose(connection.alpn or DEFAULT_ALPN):
+        if connection.is_closed or not self._choose_selected(connection.alpn):
             failure = RESET_BEFORE_RESPONSE if connection.is_closed else PROTOCOL_MISMATCH
             self._target.on_connection()
             self._target.on_connection_end(True)
             connection.close(CLOSED_LOCALLY)
             self._fail(failure)
             return
-        pool = self._target.pool(self._chosen)
+        pool = self._pool()
         pool.adopt(connection, first.data)
         if self._is_closed:
             pool.close()

@@ -6,6 +6,7 @@ from typing import Final
 
 from mypy_extensions import i64, mypyc_attr
 
+from pymosn.api.alpn import AlpnOffers
 from pymosn.api.network import (
     PLAIN,
     Connection,
@@ -134,6 +135,7 @@ class ClusterHost(Host):
         self._instead: dict[str, str] | None = None
         self._outcomes: Outcomes | None = None
         self._is_closed = False
+        self._keeps_alpn = cluster.keeps_alpn
         self._transport = transport
         self.plan = plan
         self.apply(plan, transport)
@@ -214,6 +216,7 @@ class ClusterHost(Host):
         self.max_requests_per_connection = cluster.max_requests_per_connection
         self.buffer_limit = cluster.buffer_limit
         self.proxy_protocol = cluster.proxy_protocol
+        self._keeps_alpn = cluster.keeps_alpn
         self.heartbeat_interval = cluster.heartbeats.interval
         self.heartbeat_timeout = cluster.heartbeats.timeout
         self.heartbeat_failures = cluster.heartbeats.failures
@@ -228,19 +231,13 @@ class ClusterHost(Host):
 
     # ---- connections
 
-    def peer_for(self, alpn: str, needs_alpn: bool) -> Peer:
+    def peer_for(self, alpn: str, needs_alpn: bool, offer: tuple[str, ...] = ()) -> Peer:
         peer = self.peer
         transport = peer.transport
         if not isinstance(transport, ClientTls):
             return peer
         configured = transport.settings.tls.alpn
-        if alpn in configured if needs_alpn else not configured:
-            return peer
-        # Names of other protocols, such as Istio's, are agreements with the host, and are offered in any case.
-        others = [name for name in configured if name == alpn or name not in HTTP_ALPN]
-        if not others or (needs_alpn and alpn not in others):
-            others.append(alpn)
-        offered = tuple(others)
+        offered = offer or _offered(configured, alpn, needs_alpn)
         if offered == configured:
             return peer
         if self._peers is None:
@@ -262,20 +259,37 @@ class ClusterHost(Host):
                 text = f"cluster {self._context.cluster}: {self.address} does not speak {refused}: using {spoken}"
                 log.write(WARN, text, "mosn.upstream.protocol")
 
-    def pool(self, protocol: str) -> ConnectionPool:
+    def pool(self, protocol: str, offers: AlpnOffers | None = None) -> ConnectionPool:
         if self._instead is not None:
             protocol = self._instead.get(protocol, protocol)
+        if offers is not None:
+            return self._offering_pool(protocol, offers)
         pools = self._pools
         if pools is not None:
             pool = pools.get(protocol)
             if pool is not None:
                 return pool
-        return self._make_pool(protocol)
+        return self._make_pool(protocol, protocol, None)
 
-    def _make_pool(self, protocol: str) -> ConnectionPool:
+    def _offering_pool(self, protocol: str, offers: AlpnOffers) -> ConnectionPool:
+        """The pool whose connections offer what `offers` has for the protocol, unless they offer nothing by ALPN."""
+        offer = offers.get(protocol)
+        if offer is None or self._keeps_alpn or not isinstance(self.peer.transport, ClientTls):
+            return self.pool(protocol)
+        pools = self._pools
+        if pools is not None:
+            pool = pools.get(offer.key)
+            if pool is not None:
+                return pool
+        made = self._make_pool(offer.key, protocol, offers)
+        made.offer = offer.names
+        return made
+
+    def _make_pool(self, key: str, protocol: str, offers: AlpnOffers | None) -> ConnectionPool:
+        """Makes the pool that `key` identifies."""
         maker = self._maker
         if protocol == AUTO:
-            pool: ConnectionPool = AlpnPool(self, maker.dialer, maker.protocols)
+            pool: ConnectionPool = AlpnPool(self, maker.dialer, maker.protocols, offers)
         else:
             found = maker.protocols.get(protocol)
             if found is None:
@@ -283,7 +297,7 @@ class ClusterHost(Host):
             pool = found.pool(self, maker.dialer, maker.wheel)
         if self._pools is None:
             self._pools = {}
-        self._pools[protocol] = pool
+        self._pools[key] = pool
         if self._is_closed:
             pool.close()  # its connections end with their requests
         return pool
@@ -393,6 +407,17 @@ class ClusterHost(Host):
     def _count_overflow(self) -> None:
         self.stats.request_pending_overflow.value += 1
         self.cluster_stats.request_pending_overflow.value += 1
+
+
+def _offered(configured: tuple[str, ...], alpn: str, needs_alpn: bool) -> tuple[str, ...]:
+    """What is offered for a protocol with the identifier `alpn` by a cluster that offers `configured`; see `peer_for`."""
+    if alpn in configured if needs_alpn else not configured:
+        return configured
+    # Names of other protocols, such as Istio's, are agreements with the host, and are offered in any case.
+    others = [name for name in configured if name == alpn or name not in HTTP_ALPN]
+    if not others or (needs_alpn and alpn not in others):
+        others.append(alpn)
+    return tuple(others)
 
 
 def _peer(

@@ -228,6 +228,8 @@ class ClusterPlan(NamedTuple):
     bind: str = ""
     #: Category and requests of a million that are refused.
     drops: tuple[tuple[str, int], ...] = ()
+    #: Whether connections offer what `tls` has by ALPN, whatever a listener's proxy offers.
+    keeps_alpn: bool = False
 
 
 def all_tls(plan: ClusterPlan) -> tuple[ClientSettings | None, ...]:

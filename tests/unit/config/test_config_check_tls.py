@@ -166,6 +166,8 @@ def test_a_unix_host_without_a_name_to_verify() -> None:
         ("Http1", "h2,sofa", 1),
         ("bolt", "http/1.1", 1),
         ("Auto", "sofa,http/1.1", 0),
+        ("Http1", "istio,istio-http/1.1", 0),
+        ("Http1", "istio-h2", 1),
     ],
 )
 def test_what_the_proxy_does_not_speak_is_not_negotiated(spoken: str, alpn: str, warnings: int) -> None:

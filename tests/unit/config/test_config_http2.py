@@ -125,6 +125,13 @@ def test_alpn_of_a_cluster_that_its_protocol_overrides(upstream: str, alpn: str,
         ("Http2,Http1", "http/1.1, H2", ("http/1.1", "h2")),
         ("bolt", "sofa,http/1.1", ("sofa",)),
         ("Auto", "sofa,spdy", ("sofa",)),
+        (
+            "Http1,Http2",
+            "istio-h2,istio-http/1.1,istio-http/1.0,istio",
+            ("istio-h2", "istio-http/1.1", "istio-http/1.0", "istio"),
+        ),
+        ("Http1", "istio-h2,istio-http/1.0,istio", ("istio-http/1.0", "istio")),
+        ("Http2", "istio-peer-exchange,h2", ("h2",)),
     ],
 )
 def test_what_is_negotiated(spoken: str, configured: str, negotiated: tuple[str, ...]) -> None:

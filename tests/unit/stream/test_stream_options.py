@@ -7,6 +7,7 @@ import pytest
 from tests.kit.options import proxy_options
 
 from pymosn.api import StreamFilter
+from pymosn.api.alpn import AlpnOffer
 from pymosn.api.stream import ListenerFacts
 from pymosn.config.schema.network_filters import Http1Settings, Http2Settings, ProtocolSettings
 from pymosn.core.counters import Metrics
@@ -150,9 +151,10 @@ def test_a_copy_of_the_options_has_everything() -> None:
         trusted_hops=5,
         paths=PathPolicy(merges_slashes=False),
         rules={"Http2": RULES},
+        offers={"Http1": AlpnOffer("Http1", ("istio",))},
     )
     assert attributes(options.copy()) == attributes(options)
-    assert len(attributes(options)) == 18
+    assert len(attributes(options)) == 19
 
 
 def test_options_for_a_protocol_differ_in_their_filters_alone() -> None:

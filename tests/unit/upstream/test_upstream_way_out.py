@@ -3,7 +3,8 @@
 import pytest
 from tests.kit.pools import Caller, HandDialer, Plug, Target
 
-from pymosn.api.network import Connection
+from pymosn.api.alpn import AlpnOffer, AlpnOffers
+from pymosn.api.network import Connection, Peer
 from pymosn.api.stream import ConnectionPool, ResponseReceiver
 from pymosn.core.failure import CONNECT_REFUSED
 from pymosn.stream.registry import protocols
@@ -79,16 +80,23 @@ class HostTarget(Target):
     def __init__(self) -> None:
         super().__init__()
         self.pools: dict[str, Inner] = {}
+        self.offered: list[tuple[str, ...]] = []
 
-    def pool(self, protocol: str) -> ConnectionPool:
-        return self.pools.setdefault(protocol, Inner())
+    def pool(self, protocol: str, offers: AlpnOffers | None = None) -> ConnectionPool:
+        return self.pools.setdefault(protocol if offers is None else offers[protocol].key, Inner())
+
+    def peer_for(self, alpn: str, needs_alpn: bool, offer: tuple[str, ...] = ()) -> Peer:
+        self.offered.append(offer)
+        return self.peer
 
 
 class Bench:
-    def __init__(self) -> None:
+    def __init__(self, offers: AlpnOffers | None = None) -> None:
         self.target = HostTarget()
         self.dialer = HandDialer()
-        self.pool = AlpnPool(self.target, self.dialer, KNOWN)
+        self.pool = AlpnPool(self.target, self.dialer, KNOWN, offers)
+        if offers is not None:
+            self.pool.offer = offers[AUTO].names
 
     def call(self) -> Caller:
         caller = Caller()
@@ -154,3 +162,38 @@ def test_with_the_proxy_protocol_every_client_has_connections_of_its_own() -> No
     caller = bench.call()
     assert bench.target.pools["Http1"].callers == [caller]
     assert bench.dialer.dials == []
+
+
+OFFERS = {
+    "Http1": AlpnOffer("Http1", ("istio-http/1.1", "istio", "http/1.1")),
+    "Http2": AlpnOffer("Http2", ("istio-h2", "istio", "h2")),
+    AUTO: AlpnOffer(AUTO, ("istio-h2", "istio", "h2", "istio-http/1.1", "http/1.1")),
+}
+
+
+@pytest.mark.parametrize(
+    ("selected", "protocol"),
+    [
+        ("istio-h2", "Http2"),
+        ("h2", "Http2"),
+        ("istio-http/1.1", "Http1"),
+        ("http/1.1", "Http1"),
+        ("istio", "Http1"),
+        ("", "Http1"),
+    ],
+)
+def test_an_offer_of_the_proxy_decides_too_and_applies_to_further_connections(selected: str, protocol: str) -> None:
+    bench = Bench(OFFERS)
+    caller = bench.call()
+    assert bench.target.offered == [OFFERS[AUTO].names]
+    plug = bench.connect(selected)
+    assert list(bench.target.pools) == [OFFERS[protocol].key]
+    inner = bench.target.pools[OFFERS[protocol].key]
+    assert (inner.adopted, inner.callers) == ([(plug, b"")], [caller])
+
+
+def test_a_name_that_was_not_offered_is_no_protocol() -> None:
+    bench = Bench(OFFERS)
+    caller = bench.call()
+    assert bench.connect("spdy/3").ending == "close"
+    assert caller.events == ["protocol_mismatch"]

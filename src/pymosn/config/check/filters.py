@@ -6,6 +6,7 @@ from typing import Any, Final
 from pymosn.api.stream_filter import FAIL, SKIP
 from pymosn.config.check.clusters import check_cluster_name
 from pymosn.config.check.protocols import check_protocol
+from pymosn.config.check.tls import check_upstream_alpn
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import (
     ConnectionManagerFilter,
@@ -123,6 +124,8 @@ def _check_proxy(proxy: ProxyConfig, path: str, report: Diagnostics, tables: Col
     _check_protocols(proxy, path, report)
     _check_tunnels(proxy.extend_config.Http1, f"{path}.extend_config.Http1", report)
     _check_http2(proxy, f"{path}.extend_config.Http2", report)
+    if proxy.upstream_alpn is not None:
+        check_upstream_alpn(proxy.upstream_alpn, f"{path}.upstream_alpn", report)
     name = proxy.router_config_name
     if not name:
         report.error(f"{path}.router_config_name", "missing router table (MOSN would answer 404)")

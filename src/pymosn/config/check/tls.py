@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from pymosn.api.alpn import plain_name
 from pymosn.config.alpn import AlpnOffer, alpn_offer
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import Cluster, ClusterManager, Listener, TlsContext
+from pymosn.config.schema.network_filters import UpstreamAlpn
 from pymosn.config.schema.tls import SNI_VERIFY, SecretSources, fingerprint
 from pymosn.config.sds import SourceError, source_of
 from pymosn.config.tls_contexts import PEM_KEYS, cluster_tls, is_bare
@@ -13,10 +15,12 @@ from pymosn.core.addresses import UNIX
 from pymosn.core.regex import compiled
 from pymosn.network.tls.base import is_old
 from pymosn.network.tls.names import (
+    LONGEST_ALPN,
     MAX_VERSION,
     MIN_VERSION,
     ORDER,
     PROTOCOLS,
+    UNSUPPORTED,
     UnknownName,
     alpn_names,
     alpn_of,
@@ -76,6 +80,19 @@ def check_cluster_tls(cluster: Cluster, manager: ClusterManager, path: str, repo
                 "a host on a unix socket needs a hostname, or its tls_context a server_name: which name is to be verified?"
             )
             report.error(f"{path}.hosts[{i}].address", message, host.address)
+
+
+def check_upstream_alpn(offers: UpstreamAlpn, path: str, report: Diagnostics) -> None:
+    """Check what a proxy offers to hosts: that the names are valid, and that no host could expect another protocol."""
+    for key, names in (("Http1", offers.Http1), ("Http2", offers.Http2)):
+        for i, name in enumerate(names):
+            place = f"{path}.{key}[{i}]"
+            if not name.isascii() or not name.isprintable() or not 0 < len(name) <= LONGEST_ALPN:
+                report.error(place, f"expected the name of a protocol, of 1 to {LONGEST_ALPN} ASCII characters", name)
+            elif name in UNSUPPORTED:
+                report.error(place, "is not supported: nothing is exchanged before the first request", name)
+            elif key == "Http1" and plain_name(name) == "h2":
+                report.error(place, "a host that selects it expects HTTP/2", name)
 
 
 def check_manager_tls(manager: ClusterManager, report: Diagnostics) -> None:

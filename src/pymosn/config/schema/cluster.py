@@ -340,6 +340,7 @@ class Cluster(Block, kw_only=True):
     original_dst_lb_config: Annotated[OriginalDstConfig | None, works(_ORIGINAL)] = None
     cluster_manager_tls: Annotated[bool, works("use the `tls_context` of `cluster_manager`")] = False
     tls_context: Annotated[TlsContext | None, works("see the table of TLS contexts")] = None
+    keep_alpn: Annotated[bool, own("`alpn` of its TLS is offered, whatever `upstream_alpn` of a proxy lists")] = False
     tls_matches: Annotated[
         list[TlsMatch], own("other TLS than `tls_context` for some hosts: the first match by `tls_labels` counts")
     ] = []

@@ -206,6 +206,13 @@ def protocols_with(key: str) -> list[str]:
     ]
 
 
+class UpstreamAlpn(Block, kw_only=True):
+    """`proxy.upstream_alpn`: what is offered by ALPN to hosts with TLS, by the protocol that is spoken to them."""
+
+    Http1: Annotated[list[str], own("in order of preference; empty: what the cluster offers")] = []
+    Http2: Annotated[list[str], own("the same for HTTP/2")] = []
+
+
 class ProxyConfig(Block, kw_only=True):
     """The layer-7 proxy."""
 
@@ -231,6 +238,12 @@ class ProxyConfig(Block, kw_only=True):
     local_replies: Annotated[LocalReplies | None, own("status, headers and body of local replies; docs/operations.md")] = (
         None
     )
+    upstream_alpn: Annotated[
+        UpstreamAlpn | None,
+        own(
+            "offered by ALPN to hosts with TLS instead of the `alpn` of their clusters, as Istio's filter `istio.alpn` does"
+        ),
+    ] = None
 
     def protocols(self) -> list[str]:
         """The names in `downstream_protocol`, or for X in `sub_protocol`; `Auto` with others is ignored, as in MOSN."""

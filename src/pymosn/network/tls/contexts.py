@@ -10,6 +10,7 @@ import ssl
 from hashlib import sha256
 from typing import Final
 
+from pymosn.api.alpn import plain_name
 from pymosn.api.network import Security
 from pymosn.api.tls import ClientCertificate
 from pymosn.core.failure import (
@@ -127,9 +128,9 @@ def server_context(settings: ServerSettings, tickets: TicketSecrets | None = Non
     demand = demand_of(settings)
     context = _ssl_context(settings, tls, demand, names, tickets)
     weak: Weak | None = None
-    suites = _weak_suites(context) if H2 in tls.alpn else frozenset()
-    if H2 in tls.alpn and (suites or is_old(tls.min_version)):
-        others = tls._replace(alpn=tuple([name for name in tls.alpn if name != H2]))
+    others = tls._replace(alpn=tuple([name for name in tls.alpn if plain_name(name) != H2]))
+    suites = _weak_suites(context) if others.alpn != tls.alpn else frozenset()
+    if others.alpn != tls.alpn and (suites or is_old(tls.min_version)):
         weak = Weak(suites, tls.max_version == BEST_VERSION, _ssl_context(settings, others, demand, names, tickets))
     return ServerContext(settings, context, demand, names, weak)
 
@@ -239,5 +240,5 @@ class ServerHandshake(Security):
             is_weak = weak is not None and weak.may_serve(hello)
             if weak is not None and is_weak:
                 self.ssl_context = weak.ssl_context
-            common = [name for name in preferred if name in hello.protocols and not (is_weak and name == H2)]
+            common = [name for name in preferred if name in hello.protocols and not (is_weak and plain_name(name) == H2)]
             self.has_no_common = not common

@@ -54,6 +54,10 @@ DEFAULT_GROUPS: Final = "X25519:P-256:P-384"
 
 #: MOSN's ALPN protocols, and those by which Istio's sidecars tell each other that they speak mutual TLS. Others are ignored.
 PROTOCOLS: Final = ("h2", "http/1.1", "sofa", "istio", "istio-http/1.0", "istio-http/1.1", "istio-h2")
+#: Protocols by which Istio's proxies exchange metadata before the first byte, which is not implemented.
+UNSUPPORTED: Final = frozenset(("istio-peer-exchange",))
+#: Bytes of a protocol's name (RFC 7301 section 3.1).
+LONGEST_ALPN: Final = 255
 
 
 class UnknownName(ValueError):

@@ -357,7 +357,8 @@ class Http1Pool(ConnectionPool):
         client = Http1Client(self, preface)
         dial = _Dial(self, client, receiver)
         self._dials.append(dial)
-        self._dialer.dial(self._target.peer_for(ALPN, False), self._target.connect_timeout, client, dial, preface)
+        peer = self._target.peer_for(ALPN, False, self.offer)
+        self._dialer.dial(peer, self._target.connect_timeout, client, dial, preface)
 
     def _pop_idle(self, preface: bytes) -> Http1Client | None:
         """Removes an idle connection that has begun with `preface` from the pool; None if there is none."""

@@ -13,6 +13,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from pymosn.api.alpn import plain_name
 from pymosn.api.network import STOP, Connection, Dialer
 from pymosn.api.stream import PoolTarget, RequestSender, ResponseReceiver
 from pymosn.core.clock import Clock
@@ -24,6 +25,7 @@ from pymosn.stream.http2.options import CONNECTION_WINDOW, ConnectionOptions
 from pymosn.stream.shared import SharedConnection, SharedPool
 
 ALPN: Final = "h2"
+_HTTP1_ALPN: Final = "http/1.1"
 #: Connections to one host, if the cluster sets no limit.
 MOST_CONNECTIONS: Final[i64] = 128
 #: Bytes of content that a host may send on one stream before the client has taken some, unless the cluster sets it.
@@ -191,7 +193,9 @@ class Http2Client(SharedConnection):
 
     def on_connection(self, connection: Connection) -> None:
         super().on_connection(connection)
-        if connection.alpn and connection.alpn != ALPN:
+        alpn = connection.alpn
+        # Further names that a listener's proxy offers are agreements with the host, which do not change the protocol.
+        if alpn and alpn != ALPN and (not self.pool.offer or plain_name(alpn) == _HTTP1_ALPN):
             self.pool.on_http1_host()
             connection.close(CLOSED_LOCALLY)
         else:

@@ -17,6 +17,7 @@ from pymosn.control.xds.convert.cluster_dns import DNS_CLUSTER, read_dns, read_d
 from pymosn.control.xds.convert.cluster_health import read_breakers, read_health_check, read_outliers
 from pymosn.control.xds.convert.cluster_http import read_protocols, read_tcp_keepalive
 from pymosn.control.xds.convert.endpoints import ConvertedEndpoints, convert_endpoints, with_endpoints
+from pymosn.control.xds.convert.filter_alpn import keeps_alpn
 from pymosn.control.xds.convert.labels import struct_texts
 from pymosn.control.xds.convert.messages import type_of
 from pymosn.control.xds.convert.sources import Source, read_source
@@ -74,6 +75,7 @@ def convert_cluster(view: View) -> ConvertedCluster:
         cluster.outlier_detection = read_outliers(view.inner("outlier_detection"))
         _read_security(cluster, view)
         read_protocols(cluster, view)
+        cluster.keep_alpn = keeps_alpn(view.inner("metadata"))
         read_tcp_keepalive(cluster, view.inner("upstream_connection_options"))
         _read_bind(cluster, view.inner("upstream_bind_config"))
         _read_filters(view)

@@ -35,7 +35,6 @@ HARMLESS: Final[Mapping[str, str]] = {
             "Cluster.ignore_health_on_host_removal": "a removed host is never used for new requests",
             "Cluster.lrs_report_endpoint_metrics": "reports of load are not sent",
             "Cluster.lrs_server": "reports of load are not sent",
-            "Cluster.metadata": "is for filters and statistics, none of which read it",
             "Cluster.preconnect_policy": "opens connections in advance",
             "Cluster.track_cluster_stats": "statistics",
             "Cluster.track_timeout_budgets": "statistics",

@@ -61,7 +61,6 @@ READERS: Final[Mapping[str, Reader]] = {
 LEFT_OUT: Final[Mapping[str, str]] = {
     _HTTP + "grpc_stats.v3.FilterConfig": "statistics of gRPC methods, which the filter grpc_metric has",
     "io.istio.http.peer_metadata.Config": "labels of the peer for Istio's metrics",
-    "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig": "hosts are offered the list of the cluster's context",
     "stats.PluginConfig": "Istio's metrics",
 }
 #: Full name of the type -> the reader of its settings for one route.

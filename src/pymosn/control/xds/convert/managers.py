@@ -13,6 +13,7 @@ from pymosn.config.schema.network_filters import (
     WeightedStreamCluster,
 )
 from pymosn.control.xds.convert.access_logs import read_access_logs
+from pymosn.control.xds.convert.filter_alpn import ALPN, read_upstream_alpn
 from pymosn.control.xds.convert.filters import LEFT_OUT, READERS, convert_http_filter, guards
 from pymosn.control.xds.convert.http_settings import read_settings
 from pymosn.control.xds.convert.local_replies import read_local_replies
@@ -53,7 +54,7 @@ def read_manager(view: View, name: str, routes: Routes) -> ProxyFilter:
         proxy.access_logs = read_access_logs(view)
         proxy.local_replies = read_local_replies(view)
         proxy.router_config_name = _read_routes(view, name, routes)
-        proxy.stream_filters = _read_filters(view)
+        proxy.stream_filters = _read_filters(view, proxy)
         _read_request_id(view)
         if view.has("tracing"):
             view.value("tracing")
@@ -106,7 +107,8 @@ def _source(view: View) -> Source | None:
     return Source() if timeout is None else Source(fetch_timeout=timeout)
 
 
-def _read_filters(view: View) -> list[StreamFilter]:
+def _read_filters(view: View, proxy: ProxyConfig) -> list[StreamFilter]:
+    """The stream filters; what is a key of the proxy here is set in `proxy`."""
     found: list[StreamFilter] = []
     for item in view.items("http_filters"):
         with item:
@@ -119,11 +121,22 @@ def _read_filters(view: View) -> list[StreamFilter]:
                     item.fault("typed_config", f"missing: the filter {name!r} has none")
                 continue
             kind = _type_in(item)
-            if is_optional and kind not in READERS and kind not in LEFT_OUT and not guards(f"{kind} {name}"):
+            if (
+                is_optional
+                and kind not in READERS
+                and kind not in LEFT_OUT
+                and kind != ALPN
+                and not guards(f"{kind} {name}")
+            ):
                 item.value("typed_config")
                 item.warn("typed_config", f"{kind} is not supported; the filter is optional, and left out")
                 continue
             inner = item.typed("typed_config")
+            if inner is not None and inner.type_name == ALPN:
+                if proxy.upstream_alpn is not None:
+                    item.fault("", f"only one filter {ALPN} is supported")
+                proxy.upstream_alpn = read_upstream_alpn(inner)
+                continue
             made = None if inner is None else convert_http_filter(inner)
             if made is not None:
                 found.append(made)

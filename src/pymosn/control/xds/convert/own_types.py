@@ -24,10 +24,19 @@ for _known in (struct_pb2, duration_pb2):
     _POOL.AddSerializedFile(_known.DESCRIPTOR.serialized_pb)
 
 
-def _define(package: str, messages: dict[str, dict[str, tuple[int, str]]]) -> None:
-    """Adds messages: name -> fields, each with its number and type; `*` before the type: repeated."""
+def _define(
+    package: str, messages: dict[str, dict[str, tuple[int, str]]], enums: dict[str, tuple[str, ...]] | None = None
+) -> None:
+    """Adds messages: name -> fields, each with its number and type; `*` before the type: repeated.
+
+    `enums`: name -> names of the values from 0 on; the type of their fields has `=` before the full name.
+    """
     file = FileDescriptorProto(name=f"pymosn/{package}.proto", package=package, syntax="proto3")
     file.dependency.extend(["google/protobuf/struct.proto", "google/protobuf/duration.proto"])
+    for name, values in (enums or {}).items():
+        enum = file.enum_type.add(name=name)
+        for number, value in enumerate(values):
+            enum.value.add(name=value, number=number)
     for name, fields in messages.items():
         found = file.message_type.add(name=name)
         for field, (number, kind) in fields.items():
@@ -42,6 +51,9 @@ def _add_field(found: DescriptorProto, name: str, number: int, kind: str) -> Non
     field = found.field.add(name=name, number=number, label=label)
     if kind in _KINDS:
         field.type = _KINDS[kind]
+    elif kind.startswith("="):
+        field.type = FieldDescriptorProto.TYPE_ENUM
+        field.type_name = kind.removeprefix("=")
     else:
         field.type = FieldDescriptorProto.TYPE_MESSAGE
         field.type_name = kind
@@ -69,12 +81,14 @@ _define(
         },
     },
 )
+_ALPN: Final = "istio.envoy.config.filter.http.alpn.v2alpha1"
 _define(
-    "istio.envoy.config.filter.http.alpn.v2alpha1",
+    _ALPN,
     {
-        "AlpnOverride": {"upstream_protocol": (1, "int32"), "alpn_override": (2, "*string")},
-        "FilterConfig": {"alpn_override": (1, "*.istio.envoy.config.filter.http.alpn.v2alpha1.AlpnOverride")},
+        "AlpnOverride": {"upstream_protocol": (1, f"=.{_ALPN}.Protocol"), "alpn_override": (2, "*string")},
+        "FilterConfig": {"alpn_override": (1, f"*.{_ALPN}.AlpnOverride")},
     },
+    {"Protocol": ("HTTP10", "HTTP11", "HTTP2")},
 )
 _define(
     "io.istio.http.peer_metadata",
@@ -103,6 +117,6 @@ def _class_of(name: str) -> type[Message]:
 #: A filter in Python: `class` of an installed package, as `package.module:Class`, or the `name` that a package offers.
 Filter = _class_of("pymosn.python.v1.Filter")
 PluginConfig = _class_of("stats.PluginConfig")
-FilterConfig = _class_of("istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig")
+FilterConfig = _class_of(f"{_ALPN}.FilterConfig")
 Config = _class_of("io.istio.http.peer_metadata.Config")
 MetadataExchange = _class_of("envoy.tcp.metadataexchange.config.MetadataExchange")

@@ -15,12 +15,10 @@ from pymosn.config.schema.tls import SecretSource, SecretSources, TlsContext
 from pymosn.control.xds.convert.secrets import Certificate, Validation, read_certificate, read_validation
 from pymosn.control.xds.convert.sources import as_json, read_source
 from pymosn.control.xds.convert.view import View
-from pymosn.network.tls.names import CIPHER_NAMES, GROUPS
+from pymosn.network.tls.names import CIPHER_NAMES, GROUPS, UNSUPPORTED
 
 #: Envoy's suites with RSA key exchange, which are not offered; MOSN gives these names to suites of TLS 1.3.
 _NOT_OFFERED: Final = frozenset(("AES128-GCM-SHA256", "AES256-GCM-SHA384", "NULL-SHA256"))
-#: Protocols by which Istio's proxies exchange metadata before the first byte, which is not implemented.
-_NEVER_OFFERED: Final = frozenset(("istio-peer-exchange",))
 _PROVIDERS: Final = "certificate providers are not supported; expected certificates, or SDS"
 
 
@@ -123,7 +121,7 @@ def _common(view: View | None) -> _Common:
         params = view.inner("tls_params")
         if params is not None:
             _read_params(params, context)
-        names = [name for name in view.values("alpn_protocols") if name.lower() not in _NEVER_OFFERED]
+        names = [name for name in view.values("alpn_protocols") if name.lower() not in UNSUPPORTED]
         context.alpn = ",".join(names)
         common.certificates = [read_certificate(item) for item in view.items("tls_certificates")]
         sources = SecretSources()
