@@ -13,6 +13,7 @@ Fields = Iterable[tuple[str, str]]
 _VALUES = {
     "x-request-id": (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "(uuid)"),
     "x-envoy-upstream-service-time": (re.compile(r"\d+"), "(milliseconds)"),
+    "set-cookie": (re.compile(r'(session=")[0-9a-f]{16}(".*)'), r"\1(hash)\2"),
     "date": (re.compile(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT"), "(date)"),
 }
 #: Headers that frame a body, and the one that names the request.
@@ -26,7 +27,7 @@ def _comparable(fields: Fields) -> dict[str, list[str]]:
             continue
         pattern, shown = _VALUES.get(name, (None, ""))
         if pattern is not None and pattern.fullmatch(value):
-            value = shown
+            value = pattern.sub(shown, value)
         if name == "x-forwarded-for":  # a list, in one field or several
             found.setdefault(name, []).extend(item.strip() for item in value.split(","))
             continue

@@ -116,11 +116,6 @@ EXPLAINED = [
         "RFC 9110 section 9.2.2: the upstream has closed an idle connection at the moment at which the request was sent.",
     ),
     Explained(
-        r"choice /(ring|maglev|query|cookie|source|two|both)\b.* :: (hosts|response x-host): ",
-        "Consistent hashing selects other hosts than Envoy, but the same in every worker and every pymosn",
-        "The hash function is another one. Do not mix both proxies where a session must find its host.",
-    ),
-    Explained(
         r"choice /plain .* :: ",
         "An upgrade that the listener does not allow is forwarded as an ordinary request, without `upgrade`",
         "RFC 9110 section 7.8: a server may ignore it. Envoy answers 403.",

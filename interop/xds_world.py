@@ -12,6 +12,8 @@ from tests.system.pymosn_process import PATIENCE, eventually
 
 from interop.echo import EchoHosts, Seen
 from interop.xds_groups import Group, Json, Sent
+from interop.xds_hash_clusters import HASH_CLUSTERS
+from interop.xds_places import locality
 from interop.xds_types import message_of
 
 _MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -50,17 +52,6 @@ def endpoints(name: str, *localities: Json) -> Message:
     )
 
 
-def locality(ports: Sequence[int], *, version: str = "", health: str = "", **more: Any) -> Json:
-    """Hosts of one locality. `version`: their metadata for subsets. `health`: what the control plane says of them."""
-    labels = {"metadata": {"filter_metadata": {"envoy.lb": {"version": version}}}} if version else {}
-    status = {"health_status": health} if health else {}
-    return {"lb_endpoints": [{"endpoint": _endpoint(port), **labels, **status} for port in ports], **more}
-
-
-def _endpoint(port: int) -> Json:
-    return {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}
-
-
 def clusters(ports: Mapping[str, int], refusing: int) -> list[Message]:
     """All clusters and their endpoints. `ports`: those of the hosts; `refusing`: one that nothing listens on."""
     every = list(ports.values())
@@ -79,6 +70,7 @@ def clusters(ports: Mapping[str, int], refusing: int) -> list[Message]:
         (cluster("priorities"), [locality([a], health="UNHEALTHY"), locality([c], priority=1)]),
         (cluster("unhealthy", **panic), [locality([a, b], health="UNHEALTHY")]),
     ]
+    made += [(cluster(one.name, **one.fields), one.places([*ports.values()])) for one in HASH_CLUSTERS]
     return [message for one, places in made for message in (one, endpoints(str(one.name), *places))]
 
 

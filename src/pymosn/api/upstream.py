@@ -77,6 +77,8 @@ class Host(PoolTarget):
         super().__init__(peer, connect_timeout, idle_timeout, max_connections)
         self.hostname = hostname
         self.weight: i64 = weight
+        #: The weight for balancers that follow Envoy; 0: `weight`.
+        self.hash_weight: i64 = 0
         #: Metadata for subset balancing.
         self.metadata: dict[str, str] = NO_METADATA
         self.is_healthy: bool = True
@@ -167,6 +169,8 @@ class Balancer:
         self.hosts = hosts
         #: Whether it uses `Selection.hash_value`.
         self.uses_hash: bool = False
+        #: Whether it selects the same hosts as Envoy, so that requests need Envoy's hashes.
+        self.follows_envoy: bool = False
 
     def build(self) -> Iterator[None]:
         """Builds what depends on all hosts, in steps of at most a millisecond, before the first `choose`."""

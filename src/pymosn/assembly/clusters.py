@@ -80,6 +80,7 @@ def host_plans(config: ClusterConfig) -> Iterable[plan.HostPlan]:
                 _REPORTS.get(host.health, plan.REPORTED_HEALTHY),
                 tls_match_of(config, host) + 1 if config.tls_matches else 0,
                 host.locality if has_localities else "",
+                host.hash_weight,
             )
     return found.values()
 
@@ -149,6 +150,8 @@ def _balancing(config: ClusterConfig) -> plan.BalancingPlan:
         minimum_ring=numbers.minimum_ring_size,
         maximum_ring=numbers.maximum_ring_size,
         table_size=numbers.table_size,
+        hash_function=numbers.hash_function,
+        hashes_hostnames=numbers.hashes_hostnames,
     )
 
 

@@ -34,9 +34,9 @@ Parts = dict[Digest, bytes]
 Piece = tuple[bool, VirtualHost]
 #: Address, host name, weight, labels, whether it has no TLS; and those of priority, reported health, transport and locality
 #: that most hosts do not have.
-_PackedHost = tuple[str, str, int, tuple[tuple[str, str], ...], bool, tuple[int, int, int, str] | None]
+_PackedHost = tuple[str, str, int, tuple[tuple[str, str], ...], bool, tuple[int, int, int, str, int] | None]
 #: The rare facts of most hosts.
-_ORDINARY: Final = (0, 0, 0, "")
+_ORDINARY: Final = (0, 0, 0, "", 0)
 
 
 class PackedCluster(msgspec.Struct, array_like=True, frozen=True):
@@ -97,7 +97,7 @@ def pack_cluster(cluster: Cluster, parts: Parts) -> PackedCluster:
 def _split(hosts: Iterable[HostPlan]) -> Iterator[list[_PackedHost]]:
     part: list[_PackedHost] = []
     for host in hosts:
-        rare = (host.priority, host.health, host.transport, host.locality)
+        rare = (host.priority, host.health, host.transport, host.locality, host.hash_weight)
         facts = None if rare == _ORDINARY else rare
         part.append((host.address, host.hostname, host.weight, host.metadata, host.tls_disable, facts))
         if not zlib.crc32(host.address.encode()) & _BOUNDARY or len(part) >= _MAX_HOSTS:

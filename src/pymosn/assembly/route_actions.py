@@ -12,6 +12,7 @@ from pymosn.config.schema import Redirect as RedirectConfig
 from pymosn.config.schema import Route as RouteConfig
 from pymosn.config.schema import RouteAction as Action
 from pymosn.config.schema import RouteMatch
+from pymosn.config.schema.router import HashCookie as HashCookieConfig
 from pymosn.config.schema.router import HashPolicy as HashPolicyConfig
 from pymosn.config.schema.router import RegexRewrite as RegexRewriteConfig
 from pymosn.config.schema.router import RetryPolicy as RetryPolicyConfig
@@ -20,7 +21,8 @@ from pymosn.config.typed import typed
 from pymosn.core.failure import CLUSTER_UNKNOWN, CLUSTER_UNKNOWN_500, CLUSTER_UNKNOWN_503, Failure
 from pymosn.filters.stream.shipped import route_spec
 from pymosn.routing import actions, matchers
-from pymosn.routing.hashing import HashCookie, HashHeader, HashPolicy, HashQuery, HashSourceIp
+from pymosn.routing.envoy_hashing import EnvoyCookie, EnvoyHeader, EnvoyPolicy, EnvoyQuery, EnvoySourceIp
+from pymosn.routing.hashing import EnvoyHash, HashCookie, HashHeader, HashPolicy, HashQuery, HashSourceIp
 from pymosn.routing.retries import condition_names, conditions_of
 from pymosn.routing.rewrites import PathRewrite, PrefixRewrite, RegexRewrite, RequestChanges
 
@@ -117,7 +119,7 @@ def _options(parts: RouteParts, target: Action, changes: Changes, host: str) -> 
         labels_of(target.metadata_match) or None,
         _request_changes(parts, target, changes, host, host_header),
         None if target.retry_policy is None else _retry_policy(target.retry_policy),
-        [made for entry in target.hash_policy if (made := _hash_policy(entry)) is not None],
+        _hash_policies(target),
         [
             actions.Mirror(mirror.cluster, mirror.percent, mirror.shadow_host_suffix)
             for mirror in parts.config.mirror_policies()
@@ -189,13 +191,56 @@ def _regex_rewrite(rewrite: RegexRewriteConfig | None) -> RegexRewrite | None:
     return RegexRewrite(rewrite.pattern.regex, rewrite.substitution)
 
 
+def _hash_policies(target: Action) -> list[HashPolicy]:
+    if not target.hash_function:
+        return [made for entry in target.hash_policy if (made := _hash_policy(entry)) is not None]
+    policies = [policy for entry in target.hash_policy if (policy := _envoy_policy(entry)) is not None]
+    return [EnvoyHash(policies)] if policies else []
+
+
+def _makes_cookie(config: HashCookieConfig) -> bool:
+    """Whether clients without the cookie get one."""
+    return config.generate or bool(config.path) or config.ttl > 0
+
+
+def _further_attributes(config: HashCookieConfig) -> str:
+    """Those that the configuration lists."""
+    written = ""
+    for attribute in config.attributes:
+        written += f"; {attribute.name}={attribute.value}" if attribute.value else f"; {attribute.name}"
+    return written
+
+
+def _envoy_policy(config: HashPolicyConfig) -> EnvoyPolicy | None:
+    made: EnvoyPolicy
+    if config.header is not None:
+        made = EnvoyHeader(config.header.key)
+    elif config.cookie is not None:
+        made = _envoy_cookie(config.cookie)
+    elif config.source_ip is not None:
+        made = EnvoySourceIp()
+    elif config.query_parameter is not None:
+        made = EnvoyQuery(config.query_parameter.name)
+    else:
+        return None
+    made.is_terminal = config.terminal
+    return made
+
+
+def _envoy_cookie(config: HashCookieConfig) -> EnvoyCookie:
+    attributes = f"; Max-Age={max(1, round(config.ttl))}" if config.ttl > 0 else ""
+    if config.path:
+        attributes += f"; Path={config.path}"
+    return EnvoyCookie(config.name, _makes_cookie(config), f"{attributes}{_further_attributes(config)}; HttpOnly")
+
+
 def _hash_policy(config: HashPolicyConfig) -> HashPolicy | None:
     made: HashPolicy
     if config.header is not None:
         made = HashHeader(config.header.key)
     elif config.cookie is not None:
         cookie = config.cookie
-        made = HashCookie(cookie.name, cookie.path, cookie.ttl, bool(cookie.path) or cookie.ttl > 0)
+        made = HashCookie(cookie.name, cookie.path, cookie.ttl, _makes_cookie(cookie), _further_attributes(cookie))
     elif config.source_ip is not None:
         made = HashSourceIp()
     elif config.query_parameter is not None:

@@ -100,22 +100,23 @@ def plan_forward(
     exchange: Exchange,
     action: Forward,
     target: Target,
-    uses_hash: bool,
+    hashes_source: bool,
     original: OriginalPlan | None,
     reads_timeouts: bool,
 ) -> ForwardPlan:
     """Timeouts, retries and host constraints of a request. A plain request shares its route's plan.
 
-    `uses_hash`, `original`: of the cluster. `reads_timeouts`: whether the request or a filter may set timeouts.
+    `hashes_source`: a request without hash policies gets the hash of its source. `original`: of the cluster.
+    `reads_timeouts`: whether the request or a filter may set timeouts.
     """
     overrides = exchange.overrides
-    is_plain = action.is_plain and target.subset is None and not uses_hash and original is None
+    is_plain = action.is_plain and target.subset is None and not hashes_source and original is None
     timeouts = asked_timeouts(action, exchange) if reads_timeouts else None
     if is_plain and overrides is None and (timeouts is None or timeouts.is_only(action.timeout)):
         return action.plain_plan
     plan = ForwardPlan(action.timeout)
     if not is_plain:
-        plan.selection = _selection(exchange, action, target, uses_hash, original)
+        plan.selection = _selection(exchange, action, target, hashes_source, original)
         plan.changes = action.changes
         plan.uses_host_name = action.uses_host_name
         policy = action.retry_policy
@@ -130,12 +131,12 @@ def plan_forward(
 
 
 def _selection(
-    exchange: Exchange, action: Forward, target: Target, uses_hash: bool, original: OriginalPlan | None
+    exchange: Exchange, action: Forward, target: Target, hashes_source: bool, original: OriginalPlan | None
 ) -> Selection:
     """The constraints for the balancer."""
     selection = Selection()
     selection.subset = target.subset
-    if action.hash_policies or uses_hash:
+    if action.hash_policies or hashes_source:
         select_by_hash(selection, action.hash_policies, exchange)
     if original is not None:
         selection.destination = destination(original, exchange)

@@ -145,7 +145,9 @@ def _start(owner: DispatchOwner, action: Forward, target: Target, cluster: Clust
         if original is not None and is_ambiguous(original, exchange):
             owner.fail(REPEATED_FIELD, f"header {original.header}")
             return
-        plan = plan_forward(exchange, action, target, cluster.balancer.uses_hash, original, reads_timeouts)
+        # A balancer that follows Envoy has hashes of policies only.
+        hashes_source = cluster.balancer.uses_hash and not cluster.balancer.follows_envoy
+        plan = plan_forward(exchange, action, target, hashes_source, original, reads_timeouts)
     except UnreadableHeaders as error:
         owner.fail_unreadable(error, "balancer")
         return

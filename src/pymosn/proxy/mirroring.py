@@ -25,7 +25,8 @@ from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.sender_wrapper import SenderWrapper
 from pymosn.proxy.upstream_request import NO_VERDICT
 from pymosn.routing.actions import Forward, Mirror
-from pymosn.routing.hashing import NO_HASH, hash_value
+from pymosn.routing.envoy_hashing import NO_HASH
+from pymosn.routing.hashing import hash_value
 from pymosn.routing.table import split_port
 from pymosn.upstream.cluster import Cluster
 from pymosn.upstream.cluster_host import ClusterHost
@@ -266,7 +267,7 @@ class Mirroring(SenderWrapper):
         if cluster.balancer.uses_hash:
             if self._is_unreadable:
                 return []
-            if self._hash != NO_HASH:
+            if self._hash != NO_HASH and (self._action.hash_policies or not cluster.balancer.follows_envoy):
                 selection.set_hash(self._hash)
         chosen: list[ClusterHost] = []
         while len(chosen) < self._count:

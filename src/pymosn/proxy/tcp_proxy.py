@@ -45,7 +45,7 @@ from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.tcp_age import AgeLimit
 from pymosn.proxy.tcp_options import TcpOptions
 from pymosn.proxy.upstream_request import BROKEN
-from pymosn.routing.hashing import select_by_hash
+from pymosn.routing.hashing import select_by_source
 from pymosn.upstream.cluster import Cluster
 from pymosn.upstream.cluster_host import ClusterHost
 from pymosn.upstream.original_dst import destination
@@ -139,7 +139,7 @@ class TcpProxy(NetworkFilter):
         if self._options.connect_timeout > 0.0:
             connection.set_idle(self._options.connect_timeout)
         if cluster.balancer.uses_hash:
-            select_by_hash(self._selection, [], self._exchange)
+            select_by_source(self._selection, cluster.balancer.follows_envoy, self._exchange)
         if cluster.original is not None:
             self._selection.destination = destination(cluster.original, self._exchange)
         self._connect(cluster)

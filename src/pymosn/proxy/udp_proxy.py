@@ -38,7 +38,7 @@ from pymosn.proxy.attempts import UNASKED_ATTEMPTS
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.tcp_options import TcpOptions
 from pymosn.proxy.upstream_request import BROKEN
-from pymosn.routing.hashing import select_by_hash
+from pymosn.routing.hashing import select_by_source
 from pymosn.upstream.cluster import Cluster
 from pymosn.upstream.cluster_host import ClusterHost
 
@@ -136,7 +136,7 @@ class UdpSession(DatagramSession):
             return self._failed(NO_ROUTE, "an ORIGINAL_DST cluster has no host for datagrams")
         self._cluster = cluster
         if cluster.balancer.uses_hash:
-            select_by_hash(self._selection, [], exchange)
+            select_by_source(self._selection, cluster.balancer.follows_envoy, exchange)
         failed = proxy.take_failed(self.source.key)
         if failed is not None:
             self._selection.add_tried(failed)

@@ -16,9 +16,7 @@ from pymosn.api.upstream import Selection
 from pymosn.api.variables import cookie_values
 from pymosn.core.headers import joined, lower_name, to_bytes, to_text
 from pymosn.routing.conditions import query_value
-
-#: Result of `hash_value` if no policy has a value: any host can be selected.
-NO_HASH: Final[i64] = 0
+from pymosn.routing.envoy_hashing import NO_HASH, EnvoyPolicy, EnvoySourceIp, envoy_hash
 
 
 class HashPolicy:
@@ -47,15 +45,15 @@ class HashHeader(HashPolicy):
 class HashCookie(HashPolicy):
     """A cookie; several with one name are combined. With `generate`, the response sets it for clients that have none."""
 
-    def __init__(self, name: str, path: str, ttl: float, generate: bool) -> None:
-        """`ttl`: in seconds; 0 for a session cookie."""
+    def __init__(self, name: str, path: str, ttl: float, generate: bool, more: str = "") -> None:
+        """`ttl`: in seconds; 0 for a session cookie. `more`: attributes, such as `; Secure`."""
         super().__init__()
         self._name = name
         self._generate = generate
         attributes = f"; Path={path}" if path else ""
         if ttl > 0:
             attributes += f"; Max-Age={max(1, round(ttl))}"
-        self._attributes: bytes = attributes.encode() + b"; HttpOnly"
+        self._attributes: bytes = attributes.encode() + more.encode() + b"; HttpOnly"
 
     def part(self, exchange: Exchange) -> bytes | None:
         value = joined(cookie_values(exchange.request.headers, self._name))
@@ -87,6 +85,24 @@ class HashSourceIp(HashPolicy):
         return exchange.remote_ip.encode() or None
 
 
+class EnvoyHash(HashPolicy):
+    """All policies of a route whose hash is Envoy's; always the only one."""
+
+    def __init__(self, policies: list[EnvoyPolicy]) -> None:
+        super().__init__()
+        self.policies = policies
+
+
+#: For connections to a cluster that selects the hosts that Envoy selects.
+ENVOY_SOURCE: Final[list[HashPolicy]] = [EnvoyHash([EnvoySourceIp()])]
+NO_POLICIES: Final[list[HashPolicy]] = []
+
+
+def select_by_source(selection: Selection, follows_envoy: bool, exchange: Exchange) -> None:
+    """Gives `selection` the hash of the client's IP address, which is Envoy's for balancers that follow Envoy."""
+    select_by_hash(selection, ENVOY_SOURCE if follows_envoy else NO_POLICIES, exchange)
+
+
 def select_by_hash(selection: Selection, policies: list[HashPolicy], exchange: Exchange) -> None:
     """Gives `selection` the hash of the exchange, if a policy has a value."""
     value: i64 = hash_value(policies, exchange)
@@ -95,7 +111,11 @@ def select_by_hash(selection: Selection, policies: list[HashPolicy], exchange: E
 
 
 def hash_value(policies: list[HashPolicy], exchange: Exchange) -> i64:
-    """A positive hash of all policies, by default of the source IP; NO_HASH if no policy has a value."""
+    """A hash of all policies, by default of the source IP; NO_HASH if no policy has a value."""
+    if len(policies) == 1:
+        policy = policies[0]
+        if isinstance(policy, EnvoyHash):
+            return envoy_hash(policy.policies, exchange)
     hasher = hashlib.blake2b(digest_size=8)
     if not policies:
         hasher.update(exchange.remote_ip.encode())

@@ -9,6 +9,8 @@ from mypy_extensions import i64
 
 from pymosn.api.upstream import NO_CONSTRAINTS, Balancer, Host, Selection
 from pymosn.core.registry import Registry
+from pymosn.upstream.envoy_maglev import EnvoyMaglev
+from pymosn.upstream.envoy_ring import EnvoyRing
 from pymosn.upstream.least_loaded import LeastConnection, LeastRequest, PeakEwma
 from pymosn.upstream.maglev import Maglev
 from pymosn.upstream.priorities import COUNT_PERIOD, Priorities
@@ -71,6 +73,7 @@ class Panic(Balancer):
     def __init__(self, balancer: Balancer, options: BalancerOptions) -> None:
         super().__init__(balancer.hosts)
         self.uses_hash = balancer.uses_hash
+        self.follows_envoy = balancer.follows_envoy
         self._balancer = balancer
         self._clock = options.clock
         self._threshold = options.plan.panic_threshold
@@ -125,6 +128,14 @@ def _simple(kind: type[Balancer]) -> BalancerMaker:
     return lambda hosts, options: kind(hosts)
 
 
+def _ring(hosts: list[Host], options: BalancerOptions) -> Balancer:
+    return EnvoyRing(hosts, options) if options.plan.hash_function else RingHash(hosts, options)
+
+
+def _maglev(hosts: list[Host], options: BalancerOptions) -> Balancer:
+    return EnvoyMaglev(hosts, options) if options.plan.hash_function else Maglev(hosts, options)
+
+
 def balancers() -> Registry[BalancerMaker]:
     """Creates the registry of all balancers by `lb_type`."""
     registry: Registry[BalancerMaker] = Registry("balancer")
@@ -133,8 +144,8 @@ def balancers() -> Registry[BalancerMaker]:
     registry.add("LB_WEIGHTED_ROUNDROBIN", WeightedRoundRobin)
     registry.add("LB_LEAST_REQUEST", LeastRequest)
     registry.add("LB_LEAST_CONNECTION", LeastConnection)
-    registry.add("LB_MAGLEV", Maglev)
-    registry.add("LB_RING_HASH", RingHash)
+    registry.add("LB_MAGLEV", _maglev)
+    registry.add("LB_RING_HASH", _ring)
     registry.add("LB_REQUEST_ROUNDROBIN", _simple(RequestRoundRobin))
     registry.add("LB_PEAK_EWMA", PeakEwma)
     return registry

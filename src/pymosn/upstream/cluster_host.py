@@ -185,6 +185,7 @@ class ClusterHost(Host):
         self.set_health_flag(REPORTED, plan.health == REPORTED_UNHEALTHY, self._clock.now)
         self.hostname = plan.hostname
         self.weight = plan.weight
+        self.hash_weight = plan.hash_weight
         self.metadata = dict(plan.metadata) if plan.metadata else NO_METADATA
         self._renew_peer(self.peer.mark, self.peer.keepalive, self.peer.bind)
 

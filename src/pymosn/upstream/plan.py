@@ -22,7 +22,8 @@ class HostPlan:
 
     `tls_disable`: connections without TLS, although the cluster has it. `priority`: 0 is used first. `health`: one of
     REPORTED_HEALTHY, REPORTED_UNHEALTHY and REPORTED_DEGRADED. `transport`: 0 for the cluster's TLS, n for the n-th of
-    `ClusterPlan.host_tls`. `locality`: only if the cluster balances by locality.
+    `ClusterPlan.host_tls`. `locality`: only if the cluster balances by locality. `hash_weight`: for
+    balancers that follow Envoy, 0 for `weight`.
 
     Not a named tuple: tens of thousands of these would slow the garbage collection down.
     """
@@ -38,6 +39,7 @@ class HostPlan:
         health: int = 0,
         transport: int = 0,
         locality: str = "",
+        hash_weight: int = 0,
     ) -> None:
         self.address = address
         self.hostname = hostname
@@ -48,6 +50,7 @@ class HostPlan:
         self.health: i64 = health
         self.transport: i64 = transport
         self.locality = locality
+        self.hash_weight: i64 = hash_weight
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, HostPlan):
@@ -56,7 +59,7 @@ class HostPlan:
         same = same and self.weight == other.weight and self.metadata == other.metadata
         same = same and self.tls_disable == other.tls_disable and self.priority == other.priority
         same = same and self.health == other.health and self.transport == other.transport
-        return same and self.locality == other.locality
+        return same and self.locality == other.locality and self.hash_weight == other.hash_weight
 
     def __hash__(self) -> int:
         return hash(self.address)
@@ -116,6 +119,9 @@ class BalancingPlan(NamedTuple):
     minimum_ring: int = 0
     maximum_ring: int = 0
     table_size: int = 0
+    #: XX_HASH or MURMUR_HASH_2: hash balancers select the hosts that Envoy selects; empty: others.
+    hash_function: str = ""
+    hashes_hostnames: bool = False
 
 
 class SuccessRatePlan(NamedTuple):

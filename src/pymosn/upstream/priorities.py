@@ -12,6 +12,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.upstream import NO_CONSTRAINTS, Balancer, Host, Selection
+from pymosn.core.hash64 import remainder
 from pymosn.upstream.hashing import STEP, mix, request_hash
 from pymosn.upstream.priority_load import HostCounts, PriorityLoad, locality_weight, priority_loads
 from pymosn.upstream.selection import HOSTS_PER_STEP, BalancerOptions, draw
@@ -169,7 +170,8 @@ class Priorities(Balancer):
             level.all.add(host, is_degraded)
             key = (priority, options.locality(host))
             locality = localities.get(key)
-            if locality is None and weights.get(key, 0) > 0:
+            # A ring or table of Envoy's divides itself among the localities.
+            if locality is None and not options.plan.hash_function and weights.get(key, 0) > 0:
                 locality = localities[key] = Group(weights[key])
                 level.localities.append(locality)
             if locality is not None:
@@ -183,6 +185,7 @@ class Priorities(Balancer):
             for locality in level.localities:
                 yield from locality.build(self._maker, options)
             self.uses_hash = self.uses_hash or level.all.uses_hash()
+        self.follows_envoy = self.uses_hash and options.plan.hash_function != ""
 
     def parts(self) -> list[object]:
         found: list[object] = []
@@ -199,8 +202,13 @@ class Priorities(Balancer):
         health = self._options.health
         if health is None or health.value != self._counted:
             self._count()
-        number = request_hash(selection) if self.uses_hash else draw(NUMBERS)
-        first = self._pick(number % 100)
+        if self.follows_envoy and selection.has_hash:
+            number = selection.hash_value
+            percent = remainder(number, 100)
+        else:
+            number = request_hash(selection) if self.uses_hash else draw(NUMBERS)
+            percent = number % 100
+        first = self._pick(percent)
         number = mix(number + STEP)
         load = self._loads[first >> 1]
         found = self._choose(levels[first >> 1], load, first & 1, selection, number)

@@ -69,6 +69,13 @@ class BalancerOptions:
                 return plan.weight
         return host.weight
 
+    def hash_weight(self, host: Host) -> i64:
+        """The weight of `host` for balancers that follow Envoy, once the balancer is active."""
+        plan = self.upcoming.get(host.address)
+        if plan is not None:
+            return plan.hash_weight or plan.weight
+        return host.hash_weight or host.weight
+
     def priority(self, host: Host) -> i64:
         """The priority of `host` once the balancer is active."""
         plan = self.upcoming.get(host.address)

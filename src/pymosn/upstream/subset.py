@@ -30,6 +30,7 @@ class SubsetBalancer(Balancer):
         self._default: list[Host] = []
         self._whole = unbuilt_balancer(maker, hosts, options)
         self.uses_hash = self._whole.uses_hash
+        self.follows_envoy = self._whole.follows_envoy
         # Small ones are created on demand: the table of a subset may be large, and many subsets are never requested.
         self._balancers: dict[Criteria, Balancer] = {}
         self._default_balancer: Balancer | None = None

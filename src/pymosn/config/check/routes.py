@@ -303,3 +303,8 @@ def _check_hash_policies(action: RouteAction, path: str, report: Diagnostics) ->
                 report.error(f"{inner}.cookie.name", "not a cookie name", cookie.name)
             if not _COOKIE_PATH.fullmatch(cookie.path):
                 report.error(f"{inner}.cookie.path", "not a cookie path", cookie.path)
+            for j, attribute in enumerate(cookie.attributes):
+                if not is_token(attribute.name.encode(errors="replace")):
+                    report.error(f"{inner}.cookie.attributes[{j}].name", "not a name", attribute.name)
+                if not _COOKIE_PATH.fullmatch(attribute.value):
+                    report.error(f"{inner}.cookie.attributes[{j}].value", "not a value of a cookie", attribute.value)

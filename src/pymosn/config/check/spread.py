@@ -13,6 +13,8 @@ MAX_PRIORITY: Final = 127
 #: The largest table of LB_MAGLEV and ring of LB_RING_HASH: their memory is per worker and cluster.
 MAX_TABLE: Final = 5_000_011
 MAX_RING: Final = 8 * 1024 * 1024
+#: The largest weight of a host for `hash_function`.
+MAX_HASH_WEIGHT: Final = 2**32 - 1
 MILLION: Final = 1_000_000
 
 
@@ -25,6 +27,8 @@ def check_spread(cluster: Cluster, path: str, report: Diagnostics) -> None:
     for i, host in enumerate(cluster.hosts):
         if host.priority > MAX_PRIORITY:
             report.error(f"{path}.hosts[{i}].priority", f"must be at most {MAX_PRIORITY}", host.priority)
+        if host.hash_weight > MAX_HASH_WEIGHT:
+            report.error(f"{path}.hosts[{i}].hash_weight", f"must be at most {MAX_HASH_WEIGHT}", host.hash_weight)
     for i, drop in enumerate(cluster.drop_overload):
         if drop.per_million > MILLION:
             report.error(f"{path}.drop_overload[{i}].per_million", f"must be at most {MILLION}", drop.per_million)
@@ -48,6 +52,10 @@ def _check_sizes(cluster: Cluster, path: str, report: Diagnostics) -> None:
     if block is None:
         return
     inner = f"{path}.lbconfig"
+    if block.hash_function and cluster.lb_type not in ("LB_RING_HASH", "LB_MAGLEV"):
+        report.warning(f"{inner}.hash_function", "has no effect without LB_RING_HASH or LB_MAGLEV", block.hash_function)
+    if block.hashes_hostnames and not block.hash_function:
+        report.warning(f"{inner}.hashes_hostnames", "has no effect without hash_function")
     if block.table_size and not (block.table_size <= MAX_TABLE and is_prime(block.table_size)):
         report.error(f"{inner}.table_size", f"must be a prime number up to {MAX_TABLE}", block.table_size)
     for key in ("minimum_ring_size", "maximum_ring_size"):

@@ -21,7 +21,10 @@ class Host(Block, kw_only=True):
     address: str = ""
     hostname: str = ""
     weight: Annotated[Unsigned, works("limited to 1 to 128; ignored by random and the unweighted round robins")] = 1
-    metadata: Annotated[Metadata | None, works("owner `mosn.lb`; for subsets")] = None
+    hash_weight: Annotated[Unsigned, own("the weight for `hash_function` of `lbconfig`, up to 4294967295; 0: `weight`")] = 0
+    metadata: Annotated[Metadata | None, works("owner `mosn.lb`; for subsets, and its `hash_key` for `hash_function`")] = (
+        None
+    )
     tls_disable: Annotated[bool, works("plain connections to this host although the cluster has TLS")] = False
     priority: Annotated[
         Unsigned, own("0 to 127; hosts of a higher number are used when those of lower ones are unhealthy")
@@ -198,6 +201,14 @@ class BalancerConfig(Block, kw_only=True):
     ] = 0
     maximum_ring_size: Annotated[Unsigned, own("points of LB_RING_HASH, at most; 0: no limit with `minimum_ring_size`")] = 0
     table_size: Annotated[Unsigned, own("slots of LB_MAGLEV, a prime number; 0: 65537, or 655373 for many hosts")] = 0
+    hash_function: Annotated[
+        Literal["", "XX_HASH", "MURMUR_HASH_2"],
+        own(
+            "LB_RING_HASH and LB_MAGLEV (always with XX_HASH) select the hosts that Envoy selects, if the routes have the "
+            "key, too; without `hash_policy` at random. Set for clusters of control planes"
+        ),
+    ] = ""
+    hashes_hostnames: Annotated[bool, own("with `hash_function`: a host's `hostname` is hashed, not its address")] = False
 
 
 class SlowStart(Block, kw_only=True):

@@ -130,12 +130,21 @@ class HashHeader(Block, kw_only=True):
     key: str = ""
 
 
+class CookieAttribute(StrictBlock, kw_only=True):
+    """An attribute of a cookie."""
+
+    name: Annotated[str, own("such as SameSite")] = ""
+    value: Annotated[str, own("empty for an attribute that has none, such as Secure")] = ""
+
+
 class HashCookie(Block, kw_only=True):
     """Hash over one cookie."""
 
     name: str = ""
     path: Annotated[str, works("with it or `ttl` a client without the cookie gets one; never in MOSN")] = ""
     ttl: Annotated[Duration, works("lifetime of a new cookie; 0: the session")] = 0.0
+    generate: Annotated[bool, own("a client without the cookie gets one also without `path` and `ttl`")] = False
+    attributes: Annotated[list[CookieAttribute], own("further attributes of a new cookie")] = []
 
 
 class HashQueryParameter(StrictBlock, kw_only=True):
@@ -213,6 +222,10 @@ class RouteAction(HeaderChanges, kw_only=True):
     ] = ""
     metadata_match: Annotated[Metadata | None, works("labels that eligible hosts must have")] = None
     hash_policy: Annotated[list[HashPolicy], works("all entries are used, in order; in MOSN only the first")] = []
+    hash_function: Annotated[
+        Literal["", "XX_HASH"],
+        own("the hash of `hash_policy` is Envoy's. Set for routes of control planes"),
+    ] = ""
     timeout: Annotated[Duration, works("the request header `x-mosn-global-timeout` (milliseconds) takes precedence")] = 60.0
     no_timeout: Annotated[bool, own("no limit instead of `timeout`")] = False
     idle_timeout: Annotated[

@@ -242,6 +242,28 @@ def test_settings_of_policies() -> None:
     assert good(lb_policy="RING_HASH").lbconfig is not None
 
 
+def test_balancers_that_hash_follow_envoy() -> None:
+    def functions(**fields: Any) -> tuple[str, bool]:
+        numbers = good(**fields).lbconfig
+        assert numbers is not None
+        return numbers.hash_function, numbers.hashes_hostnames
+
+    assert functions(lb_policy="RING_HASH") == ("XX_HASH", False)
+    assert functions(lb_policy="MAGLEV") == ("XX_HASH", False)
+    assert functions(lb_policy="RING_HASH", ring_hash_lb_config={"hash_function": "MURMUR_HASH_2"}) == (
+        "MURMUR_HASH_2",
+        False,
+    )
+    names = {"consistent_hashing_lb_config": {"use_hostname_for_hashing": True}}
+    policy = typed("ring_hash.v3.RingHash", hash_function="MURMUR_HASH_2", **names)
+    assert functions(load_balancing_policy={"policies": [policy]}) == ("MURMUR_HASH_2", True)
+    policy = typed("maglev.v3.Maglev", **names)
+    assert functions(load_balancing_policy={"policies": [policy]}) == ("XX_HASH", True)
+    # As in Envoy, which has this rule for the older place of the setting only.
+    _, report = convert(lb_policy="MAGLEV", common_lb_config=names)
+    assert "common_lb_config.consistent_hashing_lb_config.use_hostname_for_hashing" in report.text()
+
+
 def typed(kind: str, **keys: Any) -> dict[str, Any]:
     return {"typed_extension_config": {"name": "x", "typed_config": {"@type": POLICY + kind, **keys}}}
 

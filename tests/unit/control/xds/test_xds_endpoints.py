@@ -202,3 +202,10 @@ def test_a_cluster_gets_the_hosts_and_stays_as_it_was() -> None:
     assert made.localities == found.localities
     assert with_endpoints(cluster, found, False).localities == []
     assert cluster == Cluster(name="c")
+
+
+def test_weights_above_those_of_files_stay_exact_for_hashing() -> None:
+    found = good(assignment(place(at("10.0.0.1", load_balancing_weight=1000), at("10.0.0.2", load_balancing_weight=3))))
+    assert [(host.weight, host.hash_weight) for host in found.hosts] == [(128, 1000), (1, 3)]
+    found = good(assignment(place(at("10.0.0.1", load_balancing_weight=128), at("10.0.0.2", load_balancing_weight=3))))
+    assert [(host.weight, host.hash_weight) for host in found.hosts] == [(128, 0), (3, 0)]

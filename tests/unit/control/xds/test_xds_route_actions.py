@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -9,8 +10,11 @@ from tests.unit.control.xds.xds_routes import Json, ask, convert, forward, one_h
 
 from pymosn.config.schema.router import MirrorPolicy
 from pymosn.core.failure import RESET_BEFORE_RESPONSE
+from pymosn.core.hash64 import rotated, xxh64
 from pymosn.proxy.attempts import pause_before
 from pymosn.routing.actions import NO_TIMEOUT, DirectResponse, Forward
+from pymosn.routing.envoy_hashing import NO_HASH
+from pymosn.routing.hashing import hash_value
 
 # ---- redirects: match, redirect, request, scheme, location
 
@@ -273,17 +277,36 @@ def test_mirrors() -> None:
 
 
 def test_hashes() -> None:
-    def part(*policies: Json) -> list[bytes | None]:
-        outcome = ask(one_host(forward(hashPolicy=list(policies))), "/?q=a%20b", [("x", "1"), ("cookie", "k=v")])
-        outcome.exchange.connection.remote_ip = "10.0.0.1"
-        return [policy.part(outcome.exchange) for policy in outcome.forward.hash_policies]
+    """Those of Envoy: each policy's XXH64, combined in order by a rotation and exclusive-or."""
 
-    assert part({"header": {"headerName": "X"}}, {"cookie": {"name": "k"}}) == [b"1", b"v"]
-    assert part({"queryParameter": {"name": "q"}}, {"connectionProperties": {"sourceIp": True}}) == [b"a%20b", b"10.0.0.1"]
-    assert part({"connectionProperties": {}}) == []
-    assert part({"cookie": {"name": "none"}}) == [None]
-    made = part({"cookie": {"name": "none", "ttl": "0s"}})
-    assert made[0] is not None
+    def found(*policies: Json) -> tuple[int, bytes]:
+        fields = [("x", "1"), ("cookie", 'k="v"'), ("z", "b"), ("z", "a")]
+        outcome = ask(one_host(forward(hashPolicy=list(policies))), "/?q=a%20b", fields)
+        outcome.exchange.connection.remote_ip = "10.0.0.1"
+        outcome.exchange.set_cookie = b""
+        return hash_value(outcome.forward.hash_policies, outcome.exchange), outcome.exchange.set_cookie
+
+    header, cookie = {"header": {"headerName": "X"}}, {"cookie": {"name": "k"}}
+    none, source = {"cookie": {"name": "none"}}, {"connectionProperties": {"sourceIp": True}}
+    assert found(header) == (xxh64(b"1"), b"")
+    assert found(cookie) == (xxh64(b"v"), b"")
+    assert found({"queryParameter": {"name": "q"}}) == (xxh64(b"a%20b"), b"")
+    assert found(source) == (xxh64(b"10.0.0.1"), b"")
+    assert found({"header": {"headerName": ":path"}}) == (xxh64(b"/?q=a%20b"), b"")
+    assert found({"header": {"headerName": "z"}}) == (xxh64(b"b", xxh64(b"a")), b"")
+    assert found(none) == (NO_HASH, b"")
+    assert found(header, none, cookie) == (rotated(xxh64(b"1"), 1) ^ xxh64(b"v"), b"")
+    assert found(header, header) == (rotated(xxh64(b"1"), 1) ^ xxh64(b"1"), b"")
+    assert found({**header, "terminal": True}, cookie) == (xxh64(b"1"), b"")
+    assert found({**none, "terminal": True}, cookie) == (xxh64(b"v"), b"")
+    assert found(header, {**none, "terminal": True}, cookie) == (xxh64(b"1"), b"")
+    attributes = [{"name": "Secure"}, {"name": "SameSite", "value": "Lax"}]
+    value, made = found({"cookie": {"name": "none", "ttl": "2.9s", "path": "/", "attributes": attributes}})
+    assert re.fullmatch(rb'none="[0-9a-f]{16}"; Max-Age=2; Path=/; Secure; SameSite=Lax; HttpOnly', made)
+    assert value == xxh64(made[6:22])
+    assert found({"cookie": {"name": "none", "ttl": "0s"}})[1].endswith(b'"; HttpOnly')
+    # Without a policy, the source does not count either.
+    assert ask(one_host(forward(hashPolicy=[{"connectionProperties": {}}])), "/").forward.hash_policies == []
 
 
 def test_labels_of_weighted_clusters_complete_those_of_the_route() -> None:

@@ -43,7 +43,7 @@ def read_balancing(cluster: Cluster, view: View) -> bool:
     elif policy in _POLICIES:
         cluster.lb_type = _POLICIES[policy]
         if policy in ("RING_HASH", "MAGLEV"):
-            _default_sizes(cluster)
+            _hash_defaults(cluster)
     else:
         view.fault("lb_policy", f"{policy} is not supported")
     cluster.lb_subset_config = _subsets(view.inner("lb_subset_config"))
@@ -56,8 +56,9 @@ def _numbers(cluster: Cluster) -> BalancerConfig:
     return cluster.lbconfig
 
 
-def _default_sizes(cluster: Cluster) -> None:
+def _hash_defaults(cluster: Cluster) -> None:
     numbers = _numbers(cluster)
+    numbers.hash_function = numbers.hash_function or "XX_HASH"
     numbers.minimum_ring_size = numbers.minimum_ring_size or MINIMUM_RING
     numbers.maximum_ring_size = numbers.maximum_ring_size or MAXIMUM_RING
     numbers.table_size = numbers.table_size or TABLE_SIZE
@@ -76,7 +77,11 @@ def _read_common(cluster: Cluster, view: View | None) -> bool:
         if weighs:
             view.value("locality_weighted_lb_config")
         _read_zones(cluster, view.inner("zone_aware_lb_config"))
-        _read_hashing(view.inner("consistent_hashing_lb_config"))
+        _read_hashing(cluster, view.inner("consistent_hashing_lb_config"))
+        if cluster.lbconfig is not None and cluster.lbconfig.hashes_hostnames and cluster.type != "STRICT_DNS":
+            view.fault(
+                "consistent_hashing_lb_config.use_hostname_for_hashing", f"is not for clusters of type {cluster.type}"
+            )
         if view.value("ignore_new_hosts_until_first_hc"):
             view.warn(
                 "ignore_new_hosts_until_first_hc", "has no effect: a new host is used until its health check has failed"
@@ -105,13 +110,13 @@ def _read_zones(cluster: Cluster, view: View | None) -> None:
             view.value("locality_basis")
 
 
-def _read_hashing(view: View | None) -> None:
+def _read_hashing(cluster: Cluster, view: View | None) -> None:
     if view is None:
         return
     with view:
         view.refuse("hash_policy", "the policy of the route is used; one of the cluster is not supported")
         if view.value("use_hostname_for_hashing"):
-            view.warn("use_hostname_for_hashing", "has no effect: hosts are placed by their addresses")
+            _numbers(cluster).hashes_hostnames = True
         if view.wrapped("hash_balance_factor"):
             view.warn("hash_balance_factor", "has no effect: the load of hosts is not bounded")
 
@@ -172,17 +177,18 @@ def _random(cluster: Cluster, view: View) -> None:
 
 def _ring_hash(cluster: Cluster, view: View) -> None:
     with view:
-        view.enum("hash_function")  # the hash differs from Envoy's in any case
+        function = view.enum("hash_function")
         numbers = _numbers(cluster)
+        numbers.hash_function = "MURMUR_HASH_2" if function == "MURMUR_HASH_2" else "XX_HASH"
         for key in ("minimum_ring_size", "maximum_ring_size"):
             size = view.wrapped(key)
             if size is not None and size > MAXIMUM_RING:
                 view.fault(key, f"must be at most {MAXIMUM_RING}")
             setattr(numbers, key, size or 0)
-        _default_sizes(cluster)
+        _hash_defaults(cluster)
         if numbers.minimum_ring_size > numbers.maximum_ring_size:
             view.fault("minimum_ring_size", "must not be above maximum_ring_size")
-        _read_own_hashing(view)
+        _read_own_hashing(cluster, view)
 
 
 def _maglev(cluster: Cluster, view: View) -> None:
@@ -192,16 +198,16 @@ def _maglev(cluster: Cluster, view: View) -> None:
             if not 2 < size <= 5_000_011 or any(size % divisor == 0 for divisor in range(2, int(size**0.5) + 1)):
                 view.fault("table_size", f"not a prime number up to 5000011: {size}")
             _numbers(cluster).table_size = size
-        _default_sizes(cluster)
-        _read_own_hashing(view)
+        _hash_defaults(cluster)
+        _read_own_hashing(cluster, view)
 
 
-def _read_own_hashing(view: View) -> None:
+def _read_own_hashing(cluster: Cluster, view: View) -> None:
     if not view.type_name.startswith(_POLICY):
         return
-    _read_hashing(view.inner("consistent_hashing_lb_config"))
+    _read_hashing(cluster, view.inner("consistent_hashing_lb_config"))
     if view.has("use_hostname_for_hashing") and view.value("use_hostname_for_hashing"):
-        view.warn("use_hostname_for_hashing", "has no effect: hosts are placed by their addresses")
+        _numbers(cluster).hashes_hostnames = True
     if view.has("hash_balance_factor"):
         view.value("hash_balance_factor")
         view.warn("hash_balance_factor", "has no effect: the load of hosts is not bounded")

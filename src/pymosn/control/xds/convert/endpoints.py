@@ -285,6 +285,7 @@ def _with_small_weights(hosts: list[Host]) -> list[Host]:
     greatest = max((host.weight for host in hosts), default=1)
     if greatest > MAX_WEIGHT:
         for host in hosts:
+            host.hash_weight = host.weight
             host.weight = max(1, round(host.weight * MAX_WEIGHT / greatest))
     return hosts
 

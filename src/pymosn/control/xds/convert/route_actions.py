@@ -9,6 +9,7 @@ from typing import Any, Final
 from pymosn.config.schema import RouteAction, RouteMatch
 from pymosn.config.schema.router import (
     BackOff,
+    CookieAttribute,
     FilterMetadata,
     HashCookie,
     HashHeader,
@@ -62,6 +63,8 @@ def route_action(view: View, match: RouteMatch) -> RouteAction:
     _read_times(view, made)
     _read_rewrites(view, match, made)
     made.hash_policy = [entry for item in view.items("hash_policy") if (entry := _hash_policy(item)) is not None]
+    if made.hash_policy:
+        made.hash_function = "XX_HASH"
     retries = view.inner("retry_policy")
     made.retry_policy = None if retries is None else retry_policy(retries)
     for item in view.items("upgrade_configs"):
@@ -152,13 +155,20 @@ def _hash_policy(view: View) -> HashPolicy | None:
     return made
 
 
+def _cookie_attribute(view: View) -> CookieAttribute:
+    with view:
+        return CookieAttribute(name=view.value("name"), value=view.value("value"))
+
+
 def _cookie(view: View) -> HashCookie:
-    """A cookie. Envoy makes one for clients without it if there is a `ttl`, which may be 0; here a path does the same."""
+    """A cookie. Envoy makes one for clients without it if there is a `ttl`, which may be 0, and counts whole seconds."""
     ttl = view.seconds("ttl")
     path = view.value("path")
+    attributes = [_cookie_attribute(item) for item in view.items("attributes")]
     if ttl is None:
-        return HashCookie(name=view.value("name"))
-    return HashCookie(name=view.value("name"), path=path or ("" if ttl else "/"), ttl=ttl)
+        return HashCookie(name=view.value("name"), attributes=attributes)
+    ttl = float(int(ttl))
+    return HashCookie(name=view.value("name"), path=path, ttl=ttl, generate=True, attributes=attributes)
 
 
 # ---- clusters
