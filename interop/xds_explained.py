@@ -51,6 +51,11 @@ EXPLAINED = [
         "The reason is for the operator: access logs have it.",
     ),
     Explained(
+        r"filters none.test / :: status: 403 -> 404",
+        "A request without a route is answered 404, before filters that judge with the route, such as rbac",
+        "There is nothing that it could reach.",
+    ),
+    Explained(
         r".* :: response connection: close -> \(absent\)",
         "A local reply to a request with a body, and a request with `proxy-connection: close`, do not close the connection",
         "The rest of such a body is read, so that the connection can be used again. `proxy-connection` has no meaning.",

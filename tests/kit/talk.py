@@ -101,6 +101,7 @@ class Talk:
         plan: Mapping[str, Any] | None = None,
         other_plan: Mapping[str, Any] | None = None,
         filters: Mapping[str, StreamFilter] | None = None,
+        disabled: Sequence[str] = (),
         connection_filters: Mapping[str, type[ConnectionFilter]] | None = None,
         connection_config: Any = None,
         is_alone: bool = False,
@@ -130,9 +131,9 @@ class Talk:
         `routes`: all to the cluster `service` unless given; `table`: a whole table instead.
 
         `hosts`, `max_connections`: of the cluster `service`; `upstream_protocol`: of both. `plan`, `other_plan`: keywords
-        of the ClusterPlan of `service` and of `other`. `filters`: by name. `connection_filters`: by name, all with
-        `connection_config`; `is_alone`: no other filter follows them. `protocols`: names, in the order in which they are
-        detected; `extra_protocols`: ones that are not built in.
+        of the ClusterPlan of `service` and of `other`. `filters`: by name; `disabled`: those that routes enable.
+        `connection_filters`: by name, all with `connection_config`; `is_alone`: no other filter follows them. `protocols`:
+        names, in the order in which they are detected; `extra_protocols`: ones that are not built in.
 
         `tcp`: keywords of TcpOptions for a listener with only `tcp_proxy`; with several protocols, for `tcp_proxy` as their
         fallback. `fallback`: another network filter for connections in no known protocol.
@@ -179,7 +180,12 @@ class Talk:
             protocols=[_protocol(known, name) for name in protocols],
             protocol_options={name: made.get(name, rpc or rpc_options()) for name in protocols},
             slot=self.slot,
-            filters=StreamFilters([FilterHandle(name, entry, self.metrics) for name, entry in (filters or {}).items()]),
+            filters=StreamFilters(
+                [
+                    FilterHandle(name, entry, self.metrics, route_name=name, is_disabled=name in disabled)
+                    for name, entry in (filters or {}).items()
+                ]
+            ),
             stats=self.stats,
             access_logs=[self.outcomes],
             x_forwarded=x_forwarded,

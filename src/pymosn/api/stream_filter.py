@@ -113,9 +113,14 @@ class FilterContext:
         workers: int = 1,
         worker: int = 0,
         all_metrics: Metrics | None = None,
+        route_key: str = "",
     ) -> None:
-        """`workers`: number of workers, each with its own filter object. `worker`: index of this worker, from 0."""
+        """`workers`: number of workers, each with its own filter object. `worker`: index of this worker, from 0.
+
+        `route_key`: of the filter's own settings in `per_filter_config`, `TYPE/NAME`; empty for a filter without a name.
+        """
         self.name = name
+        self.route_key = route_key
         self.clusters = clusters
         self.clock = Clock() if clock is None else clock
         self.workers = workers
@@ -124,6 +129,11 @@ class FilterContext:
         self._all_metrics = Metrics() if all_metrics is None else all_metrics
         self._log = log
         self._tasks: set[asyncio.Task[Any]] = set()
+
+    def route_config(self, exchange: Exchange, kind: str) -> object | None:
+        """The `per_filter_config` of the route for this filter: the one with its name, or else that of its type `kind`."""
+        own = exchange.route_config(self.route_key) if self.route_key else None
+        return exchange.route_config(kind) if own is None else own
 
     def write(self, text: str, level: int = INFO) -> None:
         """Writes a line to the process log."""
@@ -192,6 +202,8 @@ class StreamFilter:
     protocols: ClassVar[tuple[str, ...]] = ()
     #: Whether body methods may return more or fewer bytes than they received.
     changes_length: ClassVar[bool] = True
+    #: Whether `on_request` does nothing, so that a route may enable or disable the filter. Not asked without that method.
+    follows_routes: bool = False
 
     def __init__(self, config: Any) -> None:
         """`config`: the filter's configuration object, without `path` and `class`."""

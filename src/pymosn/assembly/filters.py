@@ -248,7 +248,8 @@ class FilterBuilder(msgspec.Struct, eq=False):
         if isinstance(entry, FilterConfig):
             made = self._load(entry)
             timeout = -1.0 if entry.timeout is None else entry.timeout
-            handle = FilterHandle(filter_name(entry), made, self.metrics, entry.on_error, timeout)
+            name = filter_name(entry)
+            handle = FilterHandle(name, made, self.metrics, entry.on_error, timeout, entry.name, entry.disabled)
             _check_protocols(handle.protocols)
         else:
             kind, made = self._load_connection_filter(entry)
@@ -257,7 +258,8 @@ class FilterBuilder(msgspec.Struct, eq=False):
         self._hide(entry, getattr(handle.kind, "Config", None) or settings_class(entry), secrets)
         group = self.metrics.group("filter", ("filter", handle.name))
         count, index = self.share.count, self.share.index
-        context = FilterContext(handle.name, self.log, self.clusters, self.clock, group, count, index, self.metrics)
+        key = f"{entry.type}/{entry.name}" if isinstance(entry, FilterConfig) and entry.name else ""
+        context = FilterContext(handle.name, self.log, self.clusters, self.clock, group, count, index, self.metrics, key)
         made.context = context
         return BuiltFilter(handle, path, context, secrets, registered)
 

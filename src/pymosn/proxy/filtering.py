@@ -160,6 +160,8 @@ def _run_phase(
         step = chain[index]
         index += 1
         handle = step.handle
+        if handle.switch and handle.is_off(exchange):
+            continue
         handle.calls.value += 1
         started = time.perf_counter() if handle.calls.value & (TIMED_ONE_IN - 1) == 0 else 0.0
         try:
@@ -243,6 +245,8 @@ def run_completion(owner: FilterOwner, chain: list[PhaseHandler]) -> None:
     """Calls `on_complete` of the filters; errors are only reported."""
     context = owner.enter()
     for step in chain:
+        if step.handle.switch and step.handle.is_off(owner.exchange):
+            continue
         try:
             answer = context.run(step.call, owner.exchange)
         except BaseException as error:
@@ -258,9 +262,16 @@ def run_completion(owner: FilterOwner, chain: list[PhaseHandler]) -> None:
 
 
 def body_handlers(exchange: Exchange, chain: list[BodyHandler]) -> list[BodyHandler]:
-    """The handlers of `chain` whose filters did not opt out of this exchange's bodies."""
+    """The handlers of `chain` whose filters did not opt out of this exchange's bodies, and are not disabled by its route."""
     skipped = exchange.body_skipped_by
-    return chain if skipped is None else [step for step in chain if not _is_skipped(step, skipped)]
+    if skipped is None and not any(step.handle.switch for step in chain):
+        return chain
+    return [step for step in chain if not _is_left_out(step, exchange, skipped)]
+
+
+def _is_left_out(step: BodyHandler, exchange: Exchange, skipped: list[object] | None) -> bool:
+    handle = step.handle
+    return (len(handle.switch) > 0 and handle.is_off(exchange)) or (skipped is not None and _is_skipped(step, skipped))
 
 
 def _is_skipped(step: BodyHandler, skipped: list[object]) -> bool:
@@ -299,6 +310,8 @@ def _filter_chunk(
         handle = step.handle
         skipped = exchange.body_skipped_by
         if skipped is not None and _is_skipped(step, skipped):
+            continue
+        if handle.switch and handle.is_off(exchange):
             continue
         handle.calls.value += 1
         try:

@@ -41,9 +41,18 @@ class FilterHandle(FilterCode):
     """
 
     def __init__(
-        self, name: str, stream_filter: StreamFilter, metrics: Metrics, on_error: str = "", timeout: float = -1.0
+        self,
+        name: str,
+        stream_filter: StreamFilter,
+        metrics: Metrics,
+        on_error: str = "",
+        timeout: float = -1.0,
+        route_name: str = "",
+        is_disabled: bool = False,
     ) -> None:
         """`on_error`, `timeout`: override the filter's own, unless empty or negative.
+
+        `route_name`: by which routes enable and disable it; empty: they cannot. `is_disabled`: unless the route enables it.
 
         Raises FilterClassError for invalid attributes or methods of the filter's class, and whatever they raise themselves.
         """
@@ -70,12 +79,28 @@ class FilterHandle(FilterCode):
             if inspect.iscoroutinefunction(getattr(stream_filter, method)):
                 raise FilterClassError(f"{method} must be a plain method, not async")
         _check_methods(stream_filter)
-        #: Whether one of its methods is `async`.
-        self.may_wait: bool = any(inspect.iscoroutinefunction(getattr(stream_filter, method)) for method in _WAITING)
         #: The methods that it overrides, by the names of their phases.
         self.methods: dict[str, object] = {
             method: getattr(stream_filter, method) for method in (*_WAITING, *_PLAIN) if _overrides(stream_filter, method)
         }
+        #: The key of `per_filter_config` by which routes enable and disable it; empty if they cannot.
+        self.switch = ""
+        self.is_disabled = is_disabled
+        if (
+            route_name
+            and not self.transcodes_to
+            and ("on_request" not in self.methods or bool(stream_filter.follows_routes))
+        ):
+            self.switch = f"/{route_name}"
+        if is_disabled and not self.switch:
+            raise FilterClassError("cannot be disabled until a route enables it: it has no name, or acts before the route")
+        #: Whether one of its methods is `async`.
+        self.may_wait: bool = any(inspect.iscoroutinefunction(getattr(stream_filter, method)) for method in _WAITING)
+
+    def is_off(self, exchange: Exchange) -> bool:
+        """Whether the route of an exchange disables it, or does not enable it; for filters with a `switch`."""
+        state = exchange.route_config(self.switch)
+        return self.is_disabled if state is None else state is False
 
 
 class PhaseHandler:

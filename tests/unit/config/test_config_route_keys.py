@@ -106,3 +106,23 @@ def test_domains() -> None:
     assert found[2] == "`*` is only allowed at the start or at the end of a domain"
     (found,) = faults({}, domains=["b.*"])
     assert found[2] == "`*` is only allowed at the start of a domain"
+
+
+@pytest.mark.parametrize(
+    ("settings", "path", "message"),
+    [
+        ({"/n": {"disabled": 1}}, "per_filter_config./n", "expected an object with `disabled`, got {'disabled': 1}"),
+        ({"/n": {"enabled": True}}, "per_filter_config./n", "expected an object with `disabled`"),
+        ({"/n": True}, "per_filter_config./n", "expected an object with `disabled`, got True"),
+        ({"rbac/n": {"rules": {"action": "X"}}}, "per_filter_config.rbac/n.rules.action", ""),
+        ({"gzip/n": {}}, "per_filter_config.gzip/n", "has no effect: this filter has no settings per route"),
+    ],
+)
+def test_settings_of_filters_with_names(settings: dict[str, Any], path: str, message: str) -> None:
+    ((_, where, text),) = faults({"per_filter_config": settings})
+    assert where == path
+    assert message in text
+
+
+def test_switches_of_filters_are_valid() -> None:
+    assert faults({"per_filter_config": {"/a": {}, "/b": {"disabled": True}, "rbac/a": {}, "mine/a": 1}}) == []

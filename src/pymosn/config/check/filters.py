@@ -36,7 +36,7 @@ from pymosn.core.server_names import server_name_pattern
 from pymosn.filters.errors import FilterConfigError, problems_of
 from pymosn.filters.loading import class_fault, connection_filters
 from pymosn.filters.spec import RouteSpec
-from pymosn.filters.stream.shipped import FROM_FILES, SHIPPED, is_from_file, route_spec, spec_of
+from pymosn.filters.stream.shipped import FROM_FILES, SHIPPED, is_from_file, route_spec, spec_of, switch_of
 
 CONNECT_MODES: Final = ("off", "terminate", "forward")
 ON_ERROR: Final = (FAIL, SKIP)
@@ -282,11 +282,14 @@ def check_listener_filters(listener: Listener, path: str, report: Diagnostics) -
 def check_route_settings(config: dict[str, object], path: str, report: Diagnostics) -> None:
     """Check a `per_filter_config`; settings of other filters are not known here."""
     for name, value in config.items():
-        if name in SHIPPED:
+        if name.startswith("/"):
+            report.attempt(f"{path}.{name}", switch_of, name, value)
+        kind = name.partition("/")[0]
+        if kind in SHIPPED:
             route = route_spec(name, value)
             if route is not None:
                 _check_settings(route, value, f"{path}.{name}", report)
-            elif name not in FROM_FILES:
+            elif kind not in FROM_FILES:
                 report.warning(f"{path}.{name}", "has no effect: this filter has no settings per route")
 
 

@@ -65,6 +65,8 @@ class StreamFilter(Block, kw_only=True):
     """A filter on requests and responses. The filter gets `config` unchanged."""
 
     type: str = ""
+    name: Annotated[str, own("for settings of routes: keys `TYPE/NAME` and `/NAME` of `per_filter_config`")] = ""
+    disabled: Annotated[bool, own("unless a route enables the filter by its `name`, or has settings for it")] = False
     config: AnyMap = {}
     on_error: Annotated[
         str,

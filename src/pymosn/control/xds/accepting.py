@@ -16,6 +16,7 @@ from pymosn.config.sds import SecretTexts
 from pymosn.config.tls_contexts import PEM_KEYS, PEM_MARK, tls_contexts
 from pymosn.control.certificates import certificates_in, find_faults, iso_time
 from pymosn.control.xds.convert.endpoints import ConvertedEndpoints
+from pymosn.control.xds.convert.extensions import Extension
 from pymosn.control.xds.convert.kinds import Convert, Item
 from pymosn.control.xds.convert.messages import UnknownTypeError, parse, type_of
 from pymosn.control.xds.convert.view import Report, View
@@ -132,6 +133,8 @@ def naming(item: Item) -> MosnConfig:
         server.listeners = [block]
     elif isinstance(block, RouterConfiguration):
         server.routers = [block]
+    elif isinstance(block, Extension) and block.filter is not None:
+        server.listeners = [Listener(stream_filters=[block.filter])]
     config.cluster_manager = ClusterManager(clusters=clusters)
     return config
 

@@ -13,13 +13,13 @@ from typing import Final
 import msgspec
 
 from pymosn.config.schema import MosnConfig
-from pymosn.control.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource
+from pymosn.control.xds.types import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, Resource
 from pymosn.control.xds.warming import Store
 from pymosn.core.errors import reason
 from pymosn.core.log import WARN, Log
 
 #: The types in the order in which they are restored.
-KEPT: Final = (CLUSTER, ENDPOINTS, LISTENER, ROUTES)
+KEPT: Final = (CLUSTER, ENDPOINTS, LISTENER, ROUTES, EXTENSION)
 OFF: Final = "off"
 _FORMAT: Final = 1
 _NAME: Final = "resources.msgpack"

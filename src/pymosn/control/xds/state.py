@@ -23,6 +23,7 @@ from pymosn.control.xds.layer import TABLE, Layer, Merged, Owner, needed_secrets
 from pymosn.control.xds.types import (
     CLUSTER,
     ENDPOINTS,
+    EXTENSION,
     LISTENER,
     ROUTES,
     SECRET,
@@ -179,7 +180,7 @@ class State:
             self._changed = None
         rejected = dict(accepted.rejected)
         for name, entry in accepted.entries.items():
-            why = self._conflict(name, entry) if kind == LISTENER else ""
+            why = self._conflict(name, entry) if kind == LISTENER else self._misfit(name, entry) if kind == EXTENSION else ""
             if why:
                 rejected[name] = why
                 continue
@@ -274,6 +275,15 @@ class State:
         if found is None and address is not None:
             found = next((k for k, one in self.static[LISTENER].items() if address_of(one.item.block) == address), None)
         return "" if found in (None, name) else f"address: {address[1]} is the address of listener {found}"  # type: ignore[index]
+
+    def _misfit(self, name: str, entry: Entry) -> str:
+        """Why an extension cannot be where it is wanted."""
+        kind = entry.item.block.kind
+        for needs in self._needs.values():
+            for need in needs:
+                if (need.type_url, need.name) == (EXTENSION, name) and kind not in need.kinds:
+                    return f"typed_config: {kind} is not among type_urls of its listener: {', '.join(need.kinds)}"
+        return ""
 
     # ---- subscriptions
 
@@ -432,7 +442,7 @@ class State:
         needs = [need for found in self._needs.values() for need in found]
         needs += [need for item in self._planner.active_items() for need in item.needs]
         needed = {(need.type_url, need.name) for need in needs}
-        for kind in (ENDPOINTS, ROUTES):
+        for kind in (ENDPOINTS, EXTENSION, ROUTES):
             for name in [name for name in self.store[kind] if (kind, name) not in needed]:
                 del self.store[kind][name]
                 self.faults[kind].pop(name, None)

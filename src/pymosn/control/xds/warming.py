@@ -2,8 +2,9 @@
 
 *Make before break*: clusters before the listeners and tables that name them, and new ones before old ones go.
 
-- A cluster waits for its endpoints, a listener for its tables, at most for `initial_fetch_timeout`. The last version
-  stays active meanwhile. After that, a new one becomes active without them, and an update is not activated.
+- A cluster waits for its endpoints, a listener for its tables and for its filters that are resources (ECDS), at most for
+  `initial_fetch_timeout`. The last version stays active meanwhile. After that, a new one becomes active without them, and
+  an update is not activated.
 - Both wait for their secrets for a short time; without them, TLS refuses all connections of that context.
 - A table waits a moment for clusters that it names and that its last version does not.
 - A removed cluster stays for a time as long as an active table or listener names it.
@@ -20,7 +21,7 @@ from pymosn.config.sds import Secrets
 from pymosn.control.xds.convert.kinds import Item, Need
 from pymosn.control.xds.layer import CLUSTER, LISTENER, TABLE, Layer, Owner, needed_secrets
 from pymosn.control.xds.types import CLUSTER as CLUSTER_TYPE
-from pymosn.control.xds.types import ENDPOINTS, ROUTES
+from pymosn.control.xds.types import ENDPOINTS, EXTENSION, ROUTES
 from pymosn.control.xds.types import LISTENER as LISTENER_TYPE
 
 #: Seconds that a table waits for the clusters that it names.
@@ -29,6 +30,8 @@ CLUSTER_TIME: Final = 1.0
 SECRET_TIME: Final = 3.0
 #: Seconds that a removed cluster stays while something names it.
 HELD_TIME: Final = 60.0
+#: What is waited for.
+_WHAT: Final = {ENDPOINTS: "endpoints", EXTENSION: "filter"}
 
 
 class Entry(NamedTuple):
@@ -76,6 +79,7 @@ class Planner:
 
     def __init__(self) -> None:
         self._blocks: dict[str, tuple[Item, object, Cluster]] = {}
+        self._extended: dict[str, tuple[Item, list[Item], Listener]] = {}
         self._named: dict[Owner, tuple[object, frozenset[str]]] = {}
         # The item of each active block, to tell an update from what is active already.
         self._active: dict[Owner, Item] = {}
@@ -98,7 +102,8 @@ class Planner:
         clusters = run.clusters()
         tables = run.tables({*clusters, *own})
         listeners = run.listeners(tables)
-        used = {need.name for owner, item in run.active.items() if owner.kind == LISTENER for need in item.needs}
+        acting = [item for owner, item in run.active.items() if owner.kind == LISTENER]
+        used = {need.name for item in acting for need in item.needs if need.type_url == ROUTES}
         inline = {table.router_config_name for owner, item in run.active.items() for table in item.tables}
         tables = {name: table for name, table in tables.items() if name in used or name in inline}
         self._hold(clusters, tables, listeners, live, run)
@@ -196,6 +201,18 @@ class Planner:
         self._blocks[name] = item, endpoints, made
         return made
 
+    def extended(self, name: str, item: Item, found: Mapping[str, Item]) -> Listener:
+        """A listener with its extensions."""
+        if item.joined is None:
+            block: Listener = item.block
+            return block
+        known, items = self._extended.get(name), list(found.values())
+        if known is not None and known[0] is item and _are_same(known[1], items):
+            return known[2]
+        made: Listener = item.joined({key: one.block for key, one in found.items()})
+        self._extended[name] = item, items, made
+        return made
+
     def active_items(self) -> Collection[Item]:
         """The items that the active blocks were made of."""
         return self._active.values()
@@ -269,9 +286,14 @@ class _Run:
     def listeners(self, tables: dict[str, RouterConfiguration]) -> dict[str, Listener]:
         """The listeners; adds their inline tables to `tables`."""
         found: dict[str, Listener] = {}
+        extensions = self.store.get(EXTENSION, {})
+        held: dict[str, Collection[str]] = {ROUTES: tables, EXTENSION: extensions}
         for name, entry in self.store.get(LISTENER_TYPE, {}).items():
-            lacks = [need for need in entry.item.needs if need.name not in tables]
-            self._choose(Owner(LISTENER, name), entry, lacks, entry.item.block, found)
+            needs = entry.item.needs
+            lacks = [need for need in needs if need.waits and need.name not in held[need.type_url]]
+            names = [need.name for need in needs if need.type_url == EXTENSION and need.name in extensions]
+            block = self.planner.extended(name, entry.item, {key: extensions[key].item for key in names})
+            self._choose(Owner(LISTENER, name), entry, lacks, block, found)
             item = self.active.get(Owner(LISTENER, name))
             if item is not None:
                 tables.update((table.router_config_name, table) for table in item.tables)
@@ -297,10 +319,15 @@ class _Run:
         for need in lacks:
             until = entry.since + need.timeout if need.timeout > 0.0 else None
             if (need.type_url, need.name) not in self.absent and (until is None or self.now < until):
-                what = "endpoints" if need.type_url == ENDPOINTS else "table"
+                what = _WHAT.get(need.type_url, "table")
                 found.append(Wait(owner, f"{what} {need.name}", until))
         until = entry.since + SECRET_TIME
         if not is_active and self.now < until:
             missing = [key.name for key in needed_secrets(block) if key not in self.secrets]
             found += [Wait(owner, f"secret {name}", until) for name in missing]
         return found
+
+
+def _are_same(some: list[Item], others: list[Item]) -> bool:
+    """Whether two lists have the same objects."""
+    return len(some) == len(others) and all(one is other for one, other in zip(some, others, strict=True))

@@ -149,7 +149,7 @@ class ApiKeyAuthFilter(StreamFilter):
 
     def on_route(self, exchange: Exchange) -> Reply | None:
         self.on_request(exchange)  # it may have been set since
-        policy = exchange.route_config(NAME)
+        policy = self.context.route_config(exchange, NAME)
         route = policy if isinstance(policy, RoutePolicy) else None
         if route is not None and route.is_disabled:
             return None

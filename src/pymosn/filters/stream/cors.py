@@ -132,6 +132,7 @@ class CorsFilter(StreamFilter):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._policy: Policy | None = None
+        self.follows_routes = settings.only_routes
         if not settings.only_routes:
             self._policy = Policy(settings)
         elif settings.allow_origins or settings.allow_origin_regexes:
@@ -141,7 +142,7 @@ class CorsFilter(StreamFilter):
         return None if self._policy is None else self._preflight(exchange, self._policy)
 
     def on_route(self, exchange: Exchange) -> Reply | None:
-        of_route = exchange.route_config(NAME)
+        of_route = self.context.route_config(exchange, NAME)
         return self._preflight(exchange, of_route) if isinstance(of_route, Policy) else None
 
     def _preflight(self, exchange: Exchange, policy: Policy) -> Reply | None:
@@ -159,7 +160,7 @@ class CorsFilter(StreamFilter):
     def on_response(self, exchange: Exchange) -> None:
         response = exchange.response
         assert response is not None
-        of_route = exchange.route_config(NAME)
+        of_route = self.context.route_config(exchange, NAME)
         policy = of_route if of_route is not None else self._policy
         if not isinstance(policy, Policy) or _ANSWERED in exchange.state:
             return

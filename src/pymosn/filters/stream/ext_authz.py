@@ -89,7 +89,7 @@ class ExtAuthzFilter(StreamFilter):
         self._to_client = [name.lower() for name in settings.headers_to_client]
 
     def on_route(self, exchange: Exchange) -> Awaitable[Reply | None] | None:
-        of_route = exchange.route_config(NAME)
+        of_route = self.context.route_config(exchange, NAME)
         if isinstance(of_route, RouteSettings) and of_route.disabled:
             return None
         return self._authorize(exchange)

@@ -126,7 +126,7 @@ class ExternalAuthzFilter(StreamFilter):
         problems.end()
 
     async def on_route(self, exchange: Exchange) -> Reply | None:
-        of_route = exchange.route_config(NAME)
+        of_route = self.context.route_config(exchange, NAME)
         route = of_route if isinstance(of_route, RouteSettings) else RouteSettings()
         if route.disabled or (self._is_enabled is not None and not self._is_enabled(exchange, EVERY_READING)):
             return None

@@ -107,7 +107,7 @@ class FaultFilter(StreamFilter):
         self._faults = Faults(settings)
 
     def on_route(self, exchange: Exchange) -> Reply | Awaitable[Reply | None] | None:
-        faults = exchange.route_config(NAME)
+        faults = self.context.route_config(exchange, NAME)
         if not isinstance(faults, Faults):
             faults = self._faults
         if not faults.apply_to(exchange):

@@ -81,7 +81,7 @@ class JsonEditFilter(StreamFilter):
         self._rules = Rules(settings)
 
     def _rules_of(self, exchange: Exchange) -> Rules:
-        of_route = exchange.route_config(NAME)
+        of_route = self.context.route_config(exchange, NAME)
         return of_route if isinstance(of_route, Rules) else self._rules
 
     async def on_route(self, exchange: Exchange) -> Reply | None:

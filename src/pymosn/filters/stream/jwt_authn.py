@@ -91,13 +91,14 @@ class JwtAuthnFilter(StreamFilter):
             self._rules.append((_path_test(rule.match, f"{path}.match", problems), requirement))
         problems.end()
         self._settings = settings
+        self.follows_routes = not settings.before_routing
 
     def on_request(self, exchange: Exchange) -> Reply | Awaitable[Reply | None] | None:
         self._remove_claims(exchange)
         return self._apply_rules(exchange) if self._settings.before_routing else None
 
     def on_route(self, exchange: Exchange) -> Reply | Awaitable[Reply | None] | None:
-        of_route = exchange.route_config(NAME)
+        of_route = self.context.route_config(exchange, NAME)
         if isinstance(of_route, RouteSettings):
             self._remove_claims(exchange)
             return self._apply_route(exchange, of_route)

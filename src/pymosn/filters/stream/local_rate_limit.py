@@ -155,7 +155,7 @@ class LocalRateLimitFilter(StreamFilter):
         self._buckets: WeakKeyDictionary[Rate, Buckets] = WeakKeyDictionary()
 
     def on_route(self, exchange: Exchange) -> Reply | None:
-        of_route = exchange.route_config(NAME)
+        of_route = self.context.route_config(exchange, NAME)
         rate = of_route if isinstance(of_route, Rate) else self._rate
         for part in rate.rates_of(exchange):
             wait = self._wait_for(part, exchange)

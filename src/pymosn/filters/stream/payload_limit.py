@@ -62,7 +62,7 @@ class PayloadLimitFilter(StreamFilter):
             raise BodyTooLarge(limit.failure, limit.size)
 
     def _limit_for(self, exchange: Exchange) -> Limit:
-        of_route = exchange.route_config(NAME)
+        of_route = self.context.route_config(exchange, NAME)
         return of_route if isinstance(of_route, Limit) else self._limit
 
 

@@ -69,7 +69,7 @@ class RateLimitFilter(StreamFilter):
         problems.end()
 
     def on_route(self, exchange: Exchange) -> Awaitable[Reply | None] | None:
-        limits: object = self._limits or exchange.route_config(NAME)
+        limits: object = self._limits or self.context.route_config(exchange, NAME)
         if not isinstance(limits, RateLimits):
             return None
         descriptors = limits.descriptors(exchange, self._settings.stage)

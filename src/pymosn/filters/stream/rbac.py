@@ -92,13 +92,13 @@ class RbacFilter(StreamFilter):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._judge = Judge(settings)
-        self._after_routing = settings.after_routing
+        self._after_routing = self.follows_routes = settings.after_routing
 
     def on_request(self, exchange: Exchange) -> Reply | None:
         return None if self._after_routing else self._apply(self._judge, exchange)
 
     def on_route(self, exchange: Exchange) -> Reply | None:
-        of_route = exchange.route_config(NAME)
+        of_route = self.context.route_config(exchange, NAME)
         if isinstance(of_route, Judge):
             return self._apply(of_route, exchange)
         return self._apply(self._judge, exchange) if self._after_routing else None

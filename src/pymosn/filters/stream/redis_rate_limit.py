@@ -147,7 +147,7 @@ class RedisRateLimitFilter(StreamFilter):
             await self._counters.aclose()
 
     async def on_route(self, exchange: Exchange) -> Reply | None:
-        of_route = exchange.route_config(NAME)
+        of_route = self.context.route_config(exchange, NAME)
         rate = of_route if isinstance(of_route, Rate) else self._rate
         if rate.is_disabled:
             return None

@@ -33,10 +33,20 @@ def _is_of_mosn(config: Mapping[str, Any]) -> bool:
 
 
 def route_spec(name: str, value: object) -> RouteSpec[Any] | None:
-    """How `per_filter_config` is read for a filter; None if its settings have no known form."""
+    """How `per_filter_config` is read for a filter; None if its settings have no known form. `name`: TYPE or TYPE/NAME."""
+    name = name.partition("/")[0]
     if name not in SHIPPED or (name in FROM_FILES and not (isinstance(value, Mapping) and _is_of_mosn(value))):
         return None
     return spec_of(name).route
+
+
+def switch_of(key: str, value: object) -> bool | None:
+    """Whether an entry of `per_filter_config` with the key `/NAME` enables the filter; None if it is not one. ValueError."""
+    if not key.startswith("/"):
+        return None
+    if not isinstance(value, Mapping) or set(value) - {"disabled"} or not isinstance(value.get("disabled", False), bool):
+        raise ValueError(f"expected an object with `disabled`, got {value!r:.60}")
+    return not value.get("disabled", False)
 
 
 def data_file(name: str, config: Mapping[str, Any]) -> tuple[DataFile, str] | None:

@@ -175,7 +175,7 @@ class TokenBudgetFilter(StreamFilter):
         self._ledgers: dict[bytes, Ledger] = {}
 
     async def on_route(self, exchange: Exchange) -> Reply | None:
-        of_route = exchange.route_config(NAME)
+        of_route = self.context.route_config(exchange, NAME)
         budget = of_route if isinstance(of_route, Budget) else self._budget
         if budget.is_disabled:
             return None

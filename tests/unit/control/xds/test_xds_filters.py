@@ -1,20 +1,19 @@
 """HTTP and network filters of xDS -> filters of ours, and what is rejected, with its path (rows 19 and 20 of xds-tests)."""
 
 import json
+from importlib import import_module
 from typing import Any
 
 import pytest
 from tests.kit.xds_messages import message_of, view_of
 
 from pymosn.config.schema.network_filters import PythonFilter
-from pymosn.config.typed import typed
-from pymosn.control.xds.convert.filters import DISABLED, LEFT_OUT, READERS, ROUTE_READERS, convert_http_filter
+from pymosn.control.xds.convert.filters import LEFT_OUT, READERS, ROUTE_READERS, convert_http_filter
 from pymosn.control.xds.convert.messages import MODULES, load_types
 from pymosn.control.xds.convert.network_filters import READERS as NETWORK_READERS
 from pymosn.control.xds.convert.network_filters import convert_network_filter
 from pymosn.control.xds.convert.route_filters import filter_settings
 from pymosn.control.xds.convert.view import Report, View
-from pymosn.filters.stream.shipped import spec_of
 
 HTTP = "envoy.extensions.filters.http."
 NETWORK = "envoy.extensions.filters.network."
@@ -230,15 +229,45 @@ def of_table(configs: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return made, faults(report)
 
 
-def test_filters_are_disabled_by_their_usual_names() -> None:
-    disabled = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
-    for name, settings in DISABLED.items():
-        assert of_table({name: disabled}) == ({settings.name: settings.value}, [])
-        route = spec_of(settings.name).route
-        assert route is not None
-        route.make(typed(settings.value, route.settings))
-    path = "typed_per_filter_config[mine].disabled"
-    assert of_table({"mine": disabled}) == ({}, [f"{path}: this filter cannot be disabled for a route"])
+WRAPPER = "type.googleapis.com/envoy.config.route.v3.FilterConfig"
+POLICY = {"@type": f"type.googleapis.com/{HTTP}cors.v3.CorsPolicy"}
+OTHER = {"@type": "type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute"}
+STATS = {"@type": f"type.googleapis.com/{HTTP}grpc_stats.v3.FilterConfig"}
+
+
+@pytest.mark.parametrize(
+    ("config", "made"),
+    [
+        ({"@type": WRAPPER, "disabled": True}, {"/mine": {"disabled": True}}),
+        ({"@type": WRAPPER, "config": {}}, {"/mine": {}}),
+        ({"@type": WRAPPER, "config": POLICY}, {"/mine": {}, "cors/mine": {"enabled": False}}),
+        (POLICY, {"/mine": {}, "cors/mine": {"enabled": False}}),
+        ({"@type": WRAPPER, "is_optional": True, "config": STATS}, {}),
+    ],
+)
+def test_filters_are_found_by_their_names(config: dict[str, Any], made: dict[str, Any]) -> None:
+    assert of_table({"mine": config}) == (made, [])
+
+
+def test_filters_of_one_type_have_settings_of_their_own() -> None:
+    made, found = of_table({"one": POLICY, "two": POLICY})
+    assert (list(made), found) == (["/one", "cors/one", "/two", "cors/two"], [])
+
+
+@pytest.mark.parametrize(
+    ("config", "fault"),
+    [
+        ({"@type": WRAPPER}, "typed_per_filter_config[mine].config: missing"),
+        ({"@type": WRAPPER, "config": STATS}, "settings of type envoy.extensions.filters.http.grpc_stats.v3.FilterConfig"),
+        ({"@type": WRAPPER, "is_optional": True, "config": OTHER}, "ext_proc.v3.ExtProcPerRoute are not supported"),
+    ],
+)
+def test_settings_that_are_rejected(config: dict[str, Any], fault: str) -> None:
+    import_module("envoy.extensions.filters.http.ext_proc.v3.ext_proc_pb2")
+    made, found = of_table({"mine": config})
+    assert made == {}
+    assert len(found) == 1
+    assert fault in found[0]
 
 
 def test_settings_of_routes_in_a_typed_struct() -> None:
@@ -247,9 +276,9 @@ def test_settings_of_routes_in_a_typed_struct() -> None:
     wrapped = {"@type": "type.googleapis.com/udpa.type.v1.TypedStruct", "value": value}
     wrapped["type_url"] = f"type.googleapis.com/{HTTP}local_ratelimit.v3.LocalRateLimit"
     load_types(wrapped)
-    made, found = of_table({"envoy.filters.http.local_ratelimit": wrapped})
-    assert found == []
-    assert (made["local_rate_limit"]["requests"], made["local_rate_limit"]["burst"]) == (1, 4)
+    made, found = of_table({"mine": wrapped})
+    assert (list(made), found) == (["/mine", "local_rate_limit/mine"], [])
+    assert (made["local_rate_limit/mine"]["requests"], made["local_rate_limit/mine"]["burst"]) == (1, 4)
 
 
 @pytest.mark.parametrize(

@@ -11,28 +11,25 @@ from xds.type.v3.typed_struct_pb2 import TypedStruct
 from pymosn.control.xds.convert.clusters import convert_cluster
 from pymosn.control.xds.convert.filters import convert_http_filter, guards
 from pymosn.control.xds.convert.messages import UnknownTypeError, unpack
+from pymosn.control.xds.convert.route_filters import filter_settings
 from pymosn.control.xds.convert.routes import convert_routes
 from pymosn.control.xds.convert.view import Report, View
 
 HTTP = "type.googleapis.com/envoy.extensions.filters.http."
 
 
-def faults_of_table(settings: dict[str, Any]) -> list[str]:
-    host = {"name": "a", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "a"}}]}
-    table = {"name": "t", "virtual_hosts": [{**host, "typed_per_filter_config": settings}]}
-    view, report = view_of("envoy.config.route.v3.RouteConfiguration", table)
-    convert_routes(view, "t")
-    return [fault.text() for fault in report.faults]
-
-
 def test_rules_of_a_route_are_not_replaced_by_an_exemption_under_another_name() -> None:
+    """Each belongs to the filter of its name."""
     deny = {"action": "DENY", "policies": {"p": {"permissions": [{"any": True}], "principals": [{"any": True}]}}}
     rules = {"@type": f"{HTTP}rbac.v3.RBACPerRoute", "rbac": {"rules": deny}}
     exemption = {"@type": f"{HTTP}rbac.v3.RBACPerRoute"}
-    assert faults_of_table({"a": rules}) == faults_of_table({"z": exemption}) == []
-    assert faults_of_table({"a": rules, "z": exemption}) == [
-        "virtual_hosts[0].typed_per_filter_config[z]: there are already settings of a filter rbac"
-    ]
+    config = {"name": "r", "typed_per_filter_config": {"a": rules, "z": exemption}}
+    view, report = view_of("envoy.config.route.v3.RouteConfiguration", config)
+    with view:
+        view.value("name")
+        made = filter_settings(view, "typed_per_filter_config")
+    assert not report.faults
+    assert made == {"/a": {}, "rbac/a": {"rules": deny}, "/z": {}, "rbac/z": {}}
 
 
 @pytest.mark.parametrize("address", [{"pipe": {"path": "/run/dns"}}, {"socket_address": {"address": "10.0.0.1"}}])

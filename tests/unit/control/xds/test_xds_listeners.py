@@ -408,6 +408,16 @@ LISTENER_FAULTS: list[tuple[dict[str, Any], str]] = [
     (listening(manager(codec_type="HTTP3")), "codec_type"),
     (listening(manager(upgrade_configs=[{"upgrade_type": "h2c"}])), "upgrade_configs[0].upgrade_type"),
     (listening(manager(http_filters=[{"name": "x"}])), "http_filters[0].typed_config"),
+    (
+        listening(
+            manager(
+                http_filters=[
+                    {"name": "x", "disabled": True, "typed_config": {"@type": f"{TYPE}filters.http.grpc_web.v3.GrpcWeb"}}
+                ]
+            )
+        ),
+        "http_filters[0].disabled",
+    ),
     (listening(manager(original_ip_detection_extensions=[{"name": "x"}])), "original_ip_detection_extensions"),
 ]
 
@@ -416,6 +426,20 @@ LISTENER_FAULTS: list[tuple[dict[str, Any], str]] = [
 def test_what_is_rejected(listener: dict[str, Any], path: str) -> None:
     _, report = convert(listener)
     assert any(path in fault.path for fault in report.faults), report.text()
+
+
+def test_filters_have_names_and_may_wait_for_a_route() -> None:
+    kind = f"{TYPE}filters.http.rbac.v3.RBAC"
+    filters = [
+        {"name": "one", "typed_config": {"@type": kind}},
+        {"name": "two", "disabled": True, "typed_config": {"@type": kind}},
+        ROUTER,
+    ]
+    converted, report = convert(listening(manager(http_filters=filters)))
+    assert not report.faults
+    found = proxy_of(converted).stream_filters
+    assert found is not None
+    assert [(made.type, made.name, made.disabled) for made in found] == [("rbac", "one", False), ("rbac", "two", True)]
 
 
 def test_a_converted_listener_passes_the_check_of_configurations() -> None:

@@ -13,7 +13,7 @@ from pymosn.config.schema import StreamFilter
 from pymosn.control.xds.convert import filter_access, filter_content, filter_traffic
 from pymosn.control.xds.convert.filter_python import python_filter
 from pymosn.control.xds.convert.readers import reader_of
-from pymosn.control.xds.convert.route_settings import RouteSettings, SettingsReader
+from pymosn.control.xds.convert.route_settings import SettingsReader
 from pymosn.control.xds.convert.view import View
 
 #: The stream filter for a message; None if it needs none.
@@ -73,16 +73,8 @@ ROUTE_READERS: Final[Mapping[str, SettingsReader]] = {
     _HTTP + "local_ratelimit.v3.LocalRateLimit": filter_traffic.route_local_rate_limit,
     _HTTP + "rbac.v3.RBACPerRoute": filter_access.route_rbac,
 }
-#: The usual name of a filter -> settings of a route with which it has no effect.
-DISABLED: Final[Mapping[str, RouteSettings]] = {
-    "envoy.filters.http.buffer": RouteSettings("payload_limit", {"max_entity_size": 0}),
-    "envoy.filters.http.cors": RouteSettings("cors", {"enabled": False}),
-    "envoy.filters.http.ext_authz": RouteSettings("external_authz", {"disabled": True}),
-    "envoy.filters.http.fault": RouteSettings("fault", {}),
-    "envoy.filters.http.jwt_authn": RouteSettings("jwt_authn", {"disabled": True}),
-    "envoy.filters.http.local_ratelimit": RouteSettings("local_rate_limit", {"unlimited": True}),
-    "envoy.filters.http.rbac": RouteSettings("rbac", {}),
-}
+#: Filters of ours that act before the route is selected, so that no route can enable them.
+_BEFORE_ROUTES: Final = frozenset({"grpc_json_transcoder", "grpc_web", "health_check"})
 
 #: Parts of the names of filters that guard something, or may run code that does.
 _GUARDS: Final = (
@@ -100,3 +92,8 @@ def convert_http_filter(view: View) -> StreamFilter | None:
     """The stream filter for a typed config; None if it needs none, or, with a fault, for an unknown type."""
     reader = reader_of(view, READERS, LEFT_OUT, "requests")
     return None if reader is None else reader(view)
+
+
+def acts_before_routes(made: StreamFilter) -> bool:
+    """Whether a filter of ours is known to act before the route is selected."""
+    return made.type in _BEFORE_ROUTES or bool(made.config.get("before_routing"))

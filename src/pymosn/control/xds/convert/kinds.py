@@ -8,39 +8,46 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from pymosn.config.schema import Cluster, RouterConfiguration
+from pymosn.config.schema import RouterConfiguration
 from pymosn.config.sds import ADS, SecretTexts
 from pymosn.control.xds.convert.clusters import convert_cluster
 from pymosn.control.xds.convert.endpoints import convert_endpoints
+from pymosn.control.xds.convert.extensions import ExtendedListener, convert_extension
 from pymosn.control.xds.convert.listeners import convert_listener
 from pymosn.control.xds.convert.routes import convert_routes
 from pymosn.control.xds.convert.secrets import convert_secret
 from pymosn.control.xds.convert.sources import Source
 from pymosn.control.xds.convert.view import View
-from pymosn.control.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET
+from pymosn.control.xds.types import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET
 
 
 class Need(NamedTuple):
-    """A resource that another one waits for. `timeout`: seconds (initial_fetch_timeout); 0: for ever."""
+    """A resource that another one waits for. `timeout`: seconds (initial_fetch_timeout); 0: for ever.
+
+    `kinds`: the types of message that it may contain; empty: any. `waits`: false if the other one may be active without it.
+    """
 
     type_url: str
     name: str
     source: str = ADS
     timeout: float = 15.0
+    kinds: tuple[str, ...] = ()
+    waits: bool = True
 
 
 class Item(NamedTuple):
     """A converted resource.
 
-    `block`: a Cluster, Listener, RouterConfiguration or SecretTexts, or the hosts of a cluster in the form that `joined` of
-    the cluster takes. `tables`: of a listener. `needs`: the endpoints of a cluster, the tables of a listener.
+    `block`: a Cluster, Listener, RouterConfiguration or SecretTexts, the hosts of a cluster in the form that `joined` of
+    the cluster takes, or an Extension. `tables`: of a listener. `needs`: the endpoints of a cluster; the tables and
+    extensions of a listener, which `joined` takes by their names.
     """
 
     name: str
     block: Any
     tables: tuple[RouterConfiguration, ...] = ()
     needs: tuple[Need, ...] = ()
-    joined: Callable[[Any], Cluster] | None = None
+    joined: Callable[[Any], Any] | None = None
 
 
 #: Converts a message; faults are in the view's report.
@@ -96,7 +103,19 @@ def _listener(view: View) -> Item:
         if source.kind == "path":
             view.fault("rds", f"routes in files are not supported yet: {name}")
         needs.append(Need(ROUTES, name, _source(source), source.fetch_timeout))
-    return Item(found.listener.known_name(), found.listener, found.tables, tuple(needs))
+    for place in found.places:
+        wanted = place.discovery
+        source = wanted.source
+        if source.kind == "path":
+            view.fault("config_discovery", f"filters in files are not supported: {wanted.name}")
+        needs.append(Need(EXTENSION, wanted.name, _source(source), source.fetch_timeout, wanted.kinds, waits=wanted.waits))
+    joined = ExtendedListener(found.listener, found.places).joined if found.places else None
+    return Item(found.listener.known_name(), found.listener, found.tables, tuple(needs), joined)
+
+
+def _extension(view: View) -> Item:
+    found = convert_extension(view)
+    return Item(found.name, found)
 
 
 #: Type URL -> its converter.
@@ -106,4 +125,5 @@ KINDS: Mapping[str, Convert] = {
     LISTENER: _listener,
     ROUTES: _routes,
     SECRET: _secret,
+    EXTENSION: _extension,
 }

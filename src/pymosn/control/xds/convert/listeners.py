@@ -14,7 +14,16 @@ from pymosn.config.schema.network_filters import (
 )
 from pymosn.config.schema.server import ChainMatch, ListenerFilter, ProxyProtocol
 from pymosn.control.xds.convert.access_logs import read_access_logs
-from pymosn.control.xds.convert.managers import MANAGER, TCP_PROXY, Routes, RoutesConverter, read_manager, read_tcp_proxy
+from pymosn.control.xds.convert.extensions import Place
+from pymosn.control.xds.convert.managers import (
+    MANAGER,
+    TCP_PROXY,
+    Manager,
+    Routes,
+    RoutesConverter,
+    read_manager,
+    read_tcp_proxy,
+)
 from pymosn.control.xds.convert.network_filters import convert_network_filter
 from pymosn.control.xds.convert.ports import disabled_ports
 from pymosn.control.xds.convert.routes import convert_routes
@@ -35,7 +44,7 @@ _DIRECTIONS: Final = {"INBOUND": "ingress", "OUTBOUND": "egress"}
 class ConvertedListener(NamedTuple):
     """A listener. `others`: for additional addresses. `tables`: inline router tables. `routes`: tables that it waits for.
 
-    `secrets`: the names of secrets in its TLS contexts (`sds_source`).
+    `secrets`: the names of secrets in its TLS contexts (`sds_source`). `places`: of filters that are resources of their own.
     """
 
     listener: Listener
@@ -43,6 +52,7 @@ class ConvertedListener(NamedTuple):
     tables: tuple[RouterConfiguration, ...] = ()
     routes: tuple[tuple[str, Source], ...] = ()
     secrets: tuple[str, ...] = ()
+    places: tuple[Place, ...] = ()
 
 
 def convert_listener(view: View, convert_routes: RoutesConverter = convert_routes) -> ConvertedListener:
@@ -62,7 +72,7 @@ def convert_listener(view: View, convert_routes: RoutesConverter = convert_route
         listener.type = _DIRECTIONS.get(view.enum("traffic_direction"), "")
         _refuse(view)
         _read_listener_filters(view, listener)
-        routes = Routes([], {}, convert_routes)
+        routes = Routes([], {}, convert_routes, [])
         view.refuse("udp_listener_config", "UDP listeners are not supported by xDS yet")
         listener.filter_chains = _read_chains(view, listener, routes)
         contexts = [context for chain in listener.filter_chains for context in chain.tls_contexts()]
@@ -74,8 +84,9 @@ def convert_listener(view: View, convert_routes: RoutesConverter = convert_route
             for text, network in more
             if text
         )
+        waits = tuple(routes.waits.items())
         return ConvertedListener(
-            listener, others, tuple(routes.tables), tuple(routes.waits.items()), tuple(_secrets(contexts))
+            listener, others, tuple(routes.tables), waits, tuple(_secrets(contexts)), tuple(routes.places)
         )
 
 
@@ -196,10 +207,10 @@ def _read_proxy_protocol(view: View, listener: Listener) -> None:
 def _read_chains(view: View, listener: Listener, routes: Routes) -> list[FilterChain]:
     items = view.items("filter_chains")
     names = _names_of(items)
-    chains = [_chain(item, name, listener.name, routes) for item, name in zip(items, names, strict=True)]
+    chains = [_chain(item, name, listener.name, routes, i) for i, (item, name) in enumerate(zip(items, names, strict=True))]
     default = view.inner("default_filter_chain")
     if default is not None:
-        chain = _chain(default, str(default.message.name) or "default", listener.name, routes)
+        chain = _chain(default, str(default.message.name) or "default", listener.name, routes, len(chains))
         if chain.match:
             view.fault("default_filter_chain.filter_chain_match", "the default chain has no conditions")
         chain.match, chain.is_default = "", True
@@ -225,8 +236,8 @@ def _digest(message: Message) -> str:
     return sha256(message.SerializeToString(deterministic=True)).hexdigest()[:8]
 
 
-def _chain(view: View, name: str, listener: str, routes: Routes) -> FilterChain:
-    """`name`: unique in the listener."""
+def _chain(view: View, name: str, listener: str, routes: Routes, index: int) -> FilterChain:
+    """`name`: unique in the listener. `index`: among the chains."""
     with view:
         view.value("name")
         chain = FilterChain(name=name)
@@ -239,6 +250,10 @@ def _chain(view: View, name: str, listener: str, routes: Routes) -> FilterChain:
         _read_transport(view, chain)
         for i, item in enumerate(view.items("filters")):
             made = _network_filter(item, f"{listener}/{name}/{i}", routes)
+            if isinstance(made, Manager):
+                position = len(chain.filters)
+                routes.places.extend(Place(index, position, key, one) for key, one in made.discoveries.items())
+                made = made.filter
             if made is not None:
                 chain.filters.append(made)
         if not chain.filters and not view.report.faults:
@@ -246,7 +261,7 @@ def _chain(view: View, name: str, listener: str, routes: Routes) -> FilterChain:
     return chain
 
 
-def _network_filter(view: View, name: str, routes: Routes) -> NetworkFilter | None:
+def _network_filter(view: View, name: str, routes: Routes) -> NetworkFilter | Manager | None:
     with view:
         view.value("name")
         view.refuse("config_discovery", "filters by ECDS are not supported")

@@ -13,8 +13,9 @@ from pymosn.config.schema.network_filters import (
     WeightedStreamCluster,
 )
 from pymosn.control.xds.convert.access_logs import read_access_logs
+from pymosn.control.xds.convert.extensions import Discovery, Place, fallback, read_discovery
 from pymosn.control.xds.convert.filter_alpn import ALPN, read_upstream_alpn
-from pymosn.control.xds.convert.filters import LEFT_OUT, READERS, convert_http_filter, guards
+from pymosn.control.xds.convert.filters import LEFT_OUT, READERS, acts_before_routes, convert_http_filter, guards
 from pymosn.control.xds.convert.http_settings import read_settings
 from pymosn.control.xds.convert.local_replies import read_local_replies
 from pymosn.control.xds.convert.messages import UnknownTypeError, packed_type
@@ -32,14 +33,25 @@ RoutesConverter = Callable[[View, str], RouterConfiguration]
 
 
 class Routes(NamedTuple):
-    """What the managers of a listener route by. `tables`: inline ones; `waits`: names of tables with their sources."""
+    """What the managers of a listener route by. `tables`: inline ones; `waits`: names of tables with their sources.
+
+    `places`: of filters that are resources of their own.
+    """
 
     tables: list[RouterConfiguration]
     waits: dict[str, Source]
     convert: RoutesConverter
+    places: list[Place]
 
 
-def read_manager(view: View, name: str, routes: Routes) -> ProxyFilter:
+class Manager(NamedTuple):
+    """A manager. `discoveries`: index among its filters -> a filter that is a resource of its own."""
+
+    filter: ProxyFilter
+    discoveries: dict[int, Discovery]
+
+
+def read_manager(view: View, name: str, routes: Routes) -> Manager:
     """An HTTP connection manager. `name`: for an inline table, unique among all listeners."""
     with view:
         proxy = ProxyConfig(name=name)
@@ -54,7 +66,8 @@ def read_manager(view: View, name: str, routes: Routes) -> ProxyFilter:
         proxy.access_logs = read_access_logs(view)
         proxy.local_replies = read_local_replies(view)
         proxy.router_config_name = _read_routes(view, name, routes)
-        proxy.stream_filters = _read_filters(view, proxy)
+        discoveries: dict[int, Discovery] = {}
+        proxy.stream_filters = _read_filters(view, proxy, discoveries)
         _read_request_id(view)
         if view.has("tracing"):
             view.value("tracing")
@@ -63,7 +76,7 @@ def read_manager(view: View, name: str, routes: Routes) -> ProxyFilter:
             if view.has(field):
                 view.value(field)
                 view.warn(field, "no such header is added")
-    return ProxyFilter(config=proxy)
+    return Manager(ProxyFilter(config=proxy), discoveries)
 
 
 def _refuse(view: View) -> None:
@@ -107,17 +120,21 @@ def _source(view: View) -> Source | None:
     return Source() if timeout is None else Source(fetch_timeout=timeout)
 
 
-def _read_filters(view: View, proxy: ProxyConfig) -> list[StreamFilter]:
+def _read_filters(view: View, proxy: ProxyConfig, discoveries: dict[int, Discovery]) -> list[StreamFilter]:
     """The stream filters; what is a key of the proxy here is set in `proxy`."""
     found: list[StreamFilter] = []
     for item in view.items("http_filters"):
         with item:
-            name, is_optional = item.value("name"), item.value("is_optional")
-            item.refuse("config_discovery", "filters by ECDS are not supported")
-            if item.value("disabled"):
-                item.fault("disabled", "filters that routes enable are not supported")
+            name, is_optional, is_disabled = item.value("name"), item.value("is_optional"), item.value("disabled")
+            inner = item.inner("config_discovery")
+            if inner is not None:
+                discovery = read_discovery(inner, name, is_disabled)
+                if discovery is not None:
+                    discoveries[len(found)] = discovery
+                    found.append(fallback(discovery))
+                continue
             if not item.has("typed_config"):
-                if not item.has("config_discovery") and name not in _ROUTERS:
+                if name not in _ROUTERS:
                     item.fault("typed_config", f"missing: the filter {name!r} has none")
                 continue
             kind = _type_in(item)
@@ -135,10 +152,15 @@ def _read_filters(view: View, proxy: ProxyConfig) -> list[StreamFilter]:
             if inner is not None and inner.type_name == ALPN:
                 if proxy.upstream_alpn is not None:
                     item.fault("", f"only one filter {ALPN} is supported")
+                if is_disabled:
+                    item.fault("disabled", "no route can enable this filter")
                 proxy.upstream_alpn = read_upstream_alpn(inner)
                 continue
             made = None if inner is None else convert_http_filter(inner)
             if made is not None:
+                made.name, made.disabled = name, is_disabled
+                if is_disabled and acts_before_routes(made):
+                    item.fault("disabled", "no route can enable this filter, because it acts before the route is selected")
                 found.append(made)
     return found
 
