@@ -1,4 +1,4 @@
-"""HTTP filters that are resources of their own (ECDS): TypedExtensionConfig, and the places for them in listeners."""
+"""HTTP filters that are resources of their own (ECDS): TypedExtensionConfig, and the slots for them in listeners."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Discovery(NamedTuple):
     is_disabled: bool
 
 
-class Place(NamedTuple):
+class FilterSlot(NamedTuple):
     """Where a discovered filter is in a listener: indexes of the chain, of its network filter, and among its filters."""
 
     chain: int
@@ -47,20 +47,20 @@ class Place(NamedTuple):
 
 
 class ExtendedListener(NamedTuple):
-    """A listener with places for discovered filters, which have their defaults in `listener`."""
+    """A listener with slots for discovered filters, which have their defaults in `listener`."""
 
     listener: Listener
-    places: tuple[Place, ...]
+    slots: tuple[FilterSlot, ...]
 
     def joined(self, found: Mapping[str, Extension]) -> Listener:
         """The listener with the filters that were found."""
         chains = list(self.listener.filter_chains)
         lists: dict[tuple[int, int], list[StreamFilter | None]] = {}
-        for place in self.places:
-            proxy = chains[place.chain].filters[place.proxy]
+        for slot in self.slots:
+            proxy = chains[slot.chain].filters[slot.proxy]
             assert isinstance(proxy, ProxyFilter)
-            filters = lists.setdefault((place.chain, place.proxy), list(proxy.config.stream_filters or ()))
-            filters[place.position] = _chosen(place.discovery, found.get(place.discovery.name))
+            filters = lists.setdefault((slot.chain, slot.proxy), list(proxy.config.stream_filters or ()))
+            filters[slot.position] = _chosen(slot.discovery, found.get(slot.discovery.name))
         for (i, j), filters in lists.items():
             kept = list(chains[i].filters)
             proxy = kept[j]

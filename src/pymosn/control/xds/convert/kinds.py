@@ -103,13 +103,13 @@ def _listener(view: View) -> Item:
         if source.kind == "path":
             view.fault("rds", f"routes in files are not supported yet: {name}")
         needs.append(Need(ROUTES, name, _source(source), source.fetch_timeout))
-    for place in found.places:
-        wanted = place.discovery
+    for slot in found.slots:
+        wanted = slot.discovery
         source = wanted.source
         if source.kind == "path":
             view.fault("config_discovery", f"filters in files are not supported: {wanted.name}")
         needs.append(Need(EXTENSION, wanted.name, _source(source), source.fetch_timeout, wanted.kinds, waits=wanted.waits))
-    joined = ExtendedListener(found.listener, found.places).joined if found.places else None
+    joined = ExtendedListener(found.listener, found.slots).joined if found.slots else None
     return Item(found.listener.known_name(), found.listener, found.tables, tuple(needs), joined)
 
 

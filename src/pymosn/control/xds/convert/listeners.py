@@ -14,7 +14,7 @@ from pymosn.config.schema.network_filters import (
 )
 from pymosn.config.schema.server import ChainMatch, ListenerFilter, ProxyProtocol
 from pymosn.control.xds.convert.access_logs import read_access_logs
-from pymosn.control.xds.convert.extensions import Place
+from pymosn.control.xds.convert.extensions import FilterSlot
 from pymosn.control.xds.convert.managers import (
     MANAGER,
     TCP_PROXY,
@@ -44,7 +44,7 @@ _DIRECTIONS: Final = {"INBOUND": "ingress", "OUTBOUND": "egress"}
 class ConvertedListener(NamedTuple):
     """A listener. `others`: for additional addresses. `tables`: inline router tables. `routes`: tables that it waits for.
 
-    `secrets`: the names of secrets in its TLS contexts (`sds_source`). `places`: of filters that are resources of their own.
+    `secrets`: the names of secrets in its TLS contexts (`sds_source`). `slots`: of filters that are resources of their own.
     """
 
     listener: Listener
@@ -52,7 +52,7 @@ class ConvertedListener(NamedTuple):
     tables: tuple[RouterConfiguration, ...] = ()
     routes: tuple[tuple[str, Source], ...] = ()
     secrets: tuple[str, ...] = ()
-    places: tuple[Place, ...] = ()
+    slots: tuple[FilterSlot, ...] = ()
 
 
 def convert_listener(view: View, convert_routes: RoutesConverter = convert_routes) -> ConvertedListener:
@@ -86,7 +86,7 @@ def convert_listener(view: View, convert_routes: RoutesConverter = convert_route
         )
         waits = tuple(routes.waits.items())
         return ConvertedListener(
-            listener, others, tuple(routes.tables), waits, tuple(_secrets(contexts)), tuple(routes.places)
+            listener, others, tuple(routes.tables), waits, tuple(_secrets(contexts)), tuple(routes.slots)
         )
 
 
@@ -252,7 +252,7 @@ def _chain(view: View, name: str, listener: str, routes: Routes, index: int) -> 
             made = _network_filter(item, f"{listener}/{name}/{i}", routes)
             if isinstance(made, Manager):
                 position = len(chain.filters)
-                routes.places.extend(Place(index, position, key, one) for key, one in made.discoveries.items())
+                routes.slots.extend(FilterSlot(index, position, key, one) for key, one in made.discoveries.items())
                 made = made.filter
             if made is not None:
                 chain.filters.append(made)

@@ -13,7 +13,7 @@ from pymosn.config.schema.network_filters import (
     WeightedStreamCluster,
 )
 from pymosn.control.xds.convert.access_logs import read_access_logs
-from pymosn.control.xds.convert.extensions import Discovery, Place, fallback, read_discovery
+from pymosn.control.xds.convert.extensions import Discovery, FilterSlot, fallback, read_discovery
 from pymosn.control.xds.convert.filter_alpn import ALPN, read_upstream_alpn
 from pymosn.control.xds.convert.filters import LEFT_OUT, READERS, acts_before_routes, convert_http_filter, guards
 from pymosn.control.xds.convert.http_settings import read_settings
@@ -35,13 +35,13 @@ RoutesConverter = Callable[[View, str], RouterConfiguration]
 class Routes(NamedTuple):
     """What the managers of a listener route by. `tables`: inline ones; `waits`: names of tables with their sources.
 
-    `places`: of filters that are resources of their own.
+    `slots`: of filters that are resources of their own.
     """
 
     tables: list[RouterConfiguration]
     waits: dict[str, Source]
     convert: RoutesConverter
-    places: list[Place]
+    slots: list[FilterSlot]
 
 
 class Manager(NamedTuple):
