@@ -4,24 +4,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from envoy.extensions.filters.listener.tls_inspector.v3.tls_inspector_pb2 import TlsInspector
+from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import DownstreamTlsContext
 from process_fixtures import Start
 from pymosn_process import READY, Pymosn, eventually, free_ports
-from tests.kit.certificates import Issued, ca, issue, server
+from tests.kit.certificates import ca, issue, server
 from tests.kit.xds_server import CLUSTER, SECRET, TlsFiles, XdsServer
 from tls_peers import answer, config_of, context_for, exchange, listener_of, opened, proxy_filter, table_of
-from xds_peers import certificate, dynamic, view
+from xds_peers import Mesh, answers, certificate, dynamic, listener, manager, sds_source, serial_of, served_serial, view
 
 pytestmark = pytest.mark.once
 
 
-def source(control: XdsServer, name: str) -> dict[str, Any]:
-    service = {"googleGrpc": {"targetUri": control.address, "statPrefix": "sds"}}
-    return {"name": name, "sdsConfig": {"apiConfigSource": {"apiType": "GRPC", "grpcServices": [service]}}}
-
-
 def config_with(control: XdsServer, admin: int, *ports: int) -> dict[str, Any]:
     """Two HTTPS listeners: one has its certificate from SDS, the other from the file."""
-    context = {"status": True, "callbacks": ["f"], "sds_source": {"CertificateConfig": source(control, "cert")}}
+    context = {"status": True, "callbacks": ["f"], "sds_source": {"CertificateConfig": sds_source(control.address, "cert")}}
     listeners = [
         listener_of("sds", ports[0], [{"tls_context": context, "filters": [proxy_filter("t")]}]),
         listener_of("file", ports[1], [{"tls_context": context_for(server()), "filters": [proxy_filter("t")]}]),
@@ -30,22 +27,6 @@ def config_with(control: XdsServer, admin: int, *ports: int) -> dict[str, Any]:
         **config_of(listeners, [table_of("t", "served")]),
         "admin": {"address": {"socket_address": {"port_value": admin}}},
     }
-
-
-def serial(port: int) -> int:
-    """The serial number of the certificate that a listener has."""
-    from cryptography import x509
-
-    with opened(port) as secured:
-        shown = secured.getpeercert(binary_form=True)
-    assert shown is not None
-    return x509.load_der_x509_certificate(shown).serial_number
-
-
-def number(issued: Issued) -> int:
-    from cryptography import x509
-
-    return x509.load_pem_x509_certificate(issued.certificate).serial_number
 
 
 def test_a_missing_secret_blocks_only_its_listener_and_is_shown(start: Start) -> None:
@@ -74,11 +55,11 @@ def test_a_rotation_drops_no_connection_and_a_broken_pair_is_rejected(start: Sta
         with opened(ports[0]) as old:
             assert exchange(old) == (200, b"served")
             control.set(certificate("cert", second))
-            assert eventually(lambda: serial(ports[0]) == number(second))
+            assert eventually(lambda: served_serial(ports[0]) == serial_of(second))
             control.set(certificate("cert", first, key=second.key))
             [nack] = control.wait(lambda: control.nacks(SECRET))
             assert "cert" in nack.message.error_detail.message
-            assert serial(ports[0]) == number(second)
+            assert served_serial(ports[0]) == serial_of(second)
             assert exchange(old) == (200, b"served")
         proxy.wait_for("xDS: sds cert is rejected: ")
 
@@ -121,3 +102,40 @@ def test_faults_of_the_bootstrap_have_paths(start: Start) -> None:
     assert proxy.exit_code() == 1
     assert "dynamic_resources.ads_config.api_type: REST is not supported" in proxy.output
     assert "grpc_services[0].envoy_grpc.cluster_name: 'other' is not among static_resources.clusters" in proxy.output
+
+
+def secured(name: str, sources: dict[str, str], port: int) -> Any:
+    """A listener with a chain for each server name; `sources`: server name -> secret from ADS."""
+    message = listener(name, port, *(manager(name, "r") for _ in sources))
+    message.listener_filters.add(name="inspector").typed_config.Pack(TlsInspector())
+    for chain, (server_name, secret) in zip(message.filter_chains, sources.items(), strict=True):
+        chain.filter_chain_match.server_names.append(server_name)
+        context = DownstreamTlsContext()
+        found = context.common_tls_context.tls_certificate_sds_secret_configs.add(name=secret)
+        found.sds_config.ads.SetInParent()
+        chain.transport_socket.name = "tls"
+        chain.transport_socket.typed_config.Pack(context)
+    return message
+
+
+def test_row_17_of_two_servers_of_a_gateway_only_the_one_without_its_secret_refuses(start: Start) -> None:
+    [port] = free_ports(1)
+    absent = "kubernetes://absent"
+    mesh = Mesh(start)
+    try:
+        sources = {"server.test": "kubernetes://present", "a.wild.test": absent}
+        mesh.put(secured("gateway", sources, port), answers("r", "served"), certificate("kubernetes://present", server()))
+        assert eventually(lambda: answer(port) == (200, b"served")), mesh.view()
+        assert answer(port, "a.wild.test")[0] == 0
+        assert answer(port) == (200, b"served")
+        assert mesh.view()["missing_secrets"] == {f"{absent} from ads": ["gateway"]}
+        metrics = mesh.admin_text("/metrics").splitlines()
+        assert any("missing_secrets" in line and "} 1" in line for line in metrics)
+        assert any("client_tls_handshake_failed" in line and "} 1" in line for line in metrics)
+        status, explained = mesh.proxy.post("/api/v1/explain", {"url": f"https://a.wild.test:{port}/"})
+        assert (status, explained["chain"]["waits_for"]) == (200, [absent])
+        mesh.put(certificate(absent, server()))
+        assert eventually(lambda: answer(port, "a.wild.test", "a.wild.test") == (200, b"served"))
+        assert mesh.view()["missing_secrets"] == {}
+    finally:
+        mesh.control.stop()

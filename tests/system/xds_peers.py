@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from envoy.config.listener.v3.listener_pb2 import Listener
@@ -22,6 +23,7 @@ from process_fixtures import Start
 from pymosn_process import READY, Pymosn, Upstream, eventually, free_ports, get
 from tests.kit.certificates import Issued
 from tests.kit.xds_server import CLUSTER, LISTENER, Recorded, ServerStream, XdsServer, name_of, packed
+from tls_peers import opened
 
 from load_client import Asked, Load
 
@@ -93,6 +95,25 @@ def certificate(name: str, issued: Issued, key: bytes = b"") -> Secret:
     secret.tls_certificate.certificate_chain.inline_bytes = issued.certificate
     secret.tls_certificate.private_key.inline_bytes = key or issued.key
     return secret
+
+
+def sds_source(address: str, name: str) -> dict[str, Any]:
+    """A secret of a server of secrets, for the `sds_source` of a `tls_context` in a file."""
+    service = {"googleGrpc": {"targetUri": address, "statPrefix": "sds"}}
+    return {"name": name, "sdsConfig": {"apiConfigSource": {"apiType": "GRPC", "grpcServices": [service]}}}
+
+
+def serial_of(issued: Issued) -> int:
+    """The serial number of a certificate."""
+    return x509.load_pem_x509_certificate(issued.certificate).serial_number
+
+
+def served_serial(port: int) -> int:
+    """The serial number of the certificate that a listener has."""
+    with opened(port) as secured:
+        shown = secured.getpeercert(binary_form=True)
+    assert shown is not None
+    return x509.load_der_x509_certificate(shown).serial_number
 
 
 def dynamic(control: XdsServer | int, admin: int, **cluster: Any) -> dict[str, Any]:

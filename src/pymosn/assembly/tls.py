@@ -37,7 +37,7 @@ def _rules(context: TlsContext) -> tuple[tuple[NamePattern, ...], tuple[str, ...
     return tuple(name.pattern() for name in context.subject_alt_names), tuple(map(fingerprint, context.certificate_hashes))
 
 
-def _is_waiting(context: TlsContext) -> bool:
+def is_waiting(context: TlsContext) -> bool:
     """Whether a secret that the context needs has not been received."""
     source = context.sds_source
     if source is None:
@@ -77,7 +77,7 @@ def server_settings(context: TlsContext, find: Resolve, offer: AlpnOffer) -> Ser
         serves_without_alpn=not context.alpn_required,
         names=names,
         hashes=hashes,
-        is_waiting=_is_waiting(context),
+        is_waiting=is_waiting(context),
     )
 
 
@@ -109,7 +109,7 @@ def client_settings(context: TlsContext | None, find: Resolve) -> ClientSettings
         names=names,
         hashes=hashes,
         checks_name=context.verify_server_name,
-        is_waiting=_is_waiting(context),
+        is_waiting=is_waiting(context),
     )
 
 

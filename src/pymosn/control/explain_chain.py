@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
+from pymosn.assembly.tls import is_waiting
 from pymosn.config.chains import chain_conditions, chain_name
 from pymosn.config.schema import FilterChain, Listener
-from pymosn.core.failure import NO_FILTER_CHAIN, NOT_TLS, Failure
+from pymosn.core.failure import NO_FILTER_CHAIN, NOT_TLS, TLS_HANDSHAKE_FAILED, Failure
 from pymosn.network.chain_match import PLAIN_TEXT, TLS, ChainConditions, ChainTable
 
 
@@ -53,6 +54,9 @@ def choose_chain(listener: Listener, scheme: str, host: str, port: int, client: 
         failure = NO_FILTER_CHAIN
     elif not is_tls and not _serves_plain_text(listener, listener.filter_chains[index]):
         failure = NOT_TLS
+    missing = _missing_secrets(listener.filter_chains[index]) if is_tls and index >= 0 else []
+    if missing:
+        failure = TLS_HANDSHAKE_FAILED
     facts: dict[str, Any] = {}
     if has_tls or len(conditions) > 1 or any(conditions[0]):
         facts = {
@@ -62,7 +66,19 @@ def choose_chain(listener: Listener, scheme: str, host: str, port: int, client: 
             "server_name": name,
             "others": [f"{chain_name(listener, i)}: {_text(other)}" for i, other in enumerate(conditions) if i != index],
         }
+        if missing:
+            facts["waits_for"] = missing
     return ChainChoice(index, name if is_tls else None, failure, facts)
+
+
+def _missing_secrets(chain: FilterChain) -> list[str]:
+    """The names of the secrets that a chain waits for, if all of its contexts do, so that it refuses every handshake."""
+    contexts = chain.tls_contexts()
+    if not all(is_waiting(context) for context in contexts):
+        return []
+    sources = [context.sds_source for context in contexts if context.sds_source is not None]
+    secrets = [secret for source in sources for secret in (source.CertificateConfig, source.ValidationConfig)]
+    return [secret.name for secret in secrets if secret is not None]
 
 
 def _serves_plain_text(listener: Listener, chain: FilterChain) -> bool:

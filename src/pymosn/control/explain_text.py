@@ -14,6 +14,8 @@ def as_text(answer: dict[str, Any]) -> str:
         name = f", server name {chain['server_name']}" if chain["server_name"] else ""
         because = f": {chain['because']}" if chain["because"] else ""
         others = [f"not {other}" for other in chain["others"]]
+        if "waits_for" in chain:
+            others.insert(0, f"waits for the secrets {', '.join(chain['waits_for'])}, until then no handshake succeeds")
         lines += _section("filter chain", f"{chain['name']} ({chain['transport']}{name}){because}", others)
     request = answer.get("request", {})
     if "service" in request:

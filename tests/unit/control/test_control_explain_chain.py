@@ -87,3 +87,15 @@ def test_a_chain_without_proxy() -> None:
 
 def test_one_plain_chain_is_not_mentioned() -> None:
     assert "chain" not in explain(configuration([chain("a")]), Question(url="http://h/"))
+
+
+def test_row_17_a_chain_without_its_secret_is_explained() -> None:
+    service = {"googleGrpc": {"targetUri": "127.0.0.1:1", "statPrefix": "sds"}}
+    source = {"apiConfigSource": {"apiType": "GRPC", "grpcServices": [service]}}
+    waiting = {"status": True, "sds_source": {"CertificateConfig": {"name": "absent", "sdsConfig": source}}}
+    config = configuration([chain("a", {"server_names": ["a.test"]}, tls_context=waiting), chain("b", tls_context=TLS)])
+    answer = explain(config, Question(url="https://a.test:8443/"))
+    assert answer["chain"]["waits_for"] == ["absent"]
+    assert answer["reply"]["reason"] == "client_tls_handshake_failed"
+    assert "waits for the secrets absent, until then no handshake succeeds" in as_text(answer)
+    assert "waits_for" not in explain(config, Question(url="https://b.test:8443/"))["chain"]
