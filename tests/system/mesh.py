@@ -32,7 +32,8 @@ ADDRESSES: Final = {SLEEP: "10.78.0.1", ECHO: "10.78.0.2", LEGACY: "10.78.0.3"}
 #: The port of the apps' HTTP servers, and of servers of TCP.
 HTTP, TCP = 8080, 9000
 _GROUP: Final = 1337
-_AS_PROXY: Final = f'exec setpriv --regid={_GROUP} --clear-groups "$0" "$@"'
+#: The beginning of a command that runs as the sidecar.
+AS_PROXY: Final = f'exec setpriv --regid={_GROUP} --clear-groups "$0" "$@"'
 
 
 class Answer(NamedTuple):
@@ -128,7 +129,7 @@ class Sidecar:
         self.sds.start()
         config = bootstrap(self.name, ADDRESSES[self.name], str(self._folder / "x"), str(self._folder / "s"))
         self._net.redirect(self.name)
-        self.proxy = self._net.call(self.name, lambda: self._start(config, "--workers", "1", before=_AS_PROXY))
+        self.proxy = self._net.call(self.name, lambda: self._start(config, "--workers", "1", before=AS_PROXY))
         self.proxy.wait_for(READY)
 
     def close(self) -> None:
@@ -138,17 +139,15 @@ class Sidecar:
         self.sds.stop()
 
 
-class Mesh:
+class Pods:
     """The pods with their apps, until `close`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         """Raises Unavailable."""
         self.net = MeshNetwork()
         self._servers: list[_AppServer] = []
         self._sockets: list[socket.socket] = []
         try:
-            self.sleep = Sidecar(self.net, SLEEP, folder / "a")
-            self.echo = Sidecar(self.net, ECHO, folder / "b")
             for pod in (ECHO, LEGACY):
                 server = self.net.call(pod, lambda: _AppServer(("0.0.0.0", HTTP), _App))
                 threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -158,9 +157,7 @@ class Mesh:
             raise
 
     def close(self) -> None:
-        """Ends the sidecars, the apps and the namespaces."""
-        self.sleep.close()
-        self.echo.close()
+        """Ends the apps and the namespaces."""
         for server in self._servers:
             server.shutdown()
             server.server_close()
@@ -190,10 +187,26 @@ class Mesh:
             return Answer(0, {})
 
 
+class Mesh(Pods):
+    """The pods, two of them with sidecars."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises Unavailable."""
+        super().__init__()
+        self.sleep = Sidecar(self.net, SLEEP, folder / "a")
+        self.echo = Sidecar(self.net, ECHO, folder / "b")
+
+    def close(self) -> None:
+        """Ends all of it."""
+        self.sleep.close()
+        self.echo.close()
+        super().close()
+
+
 class Client:
     """An HTTP connection of the app of a pod."""
 
-    def __init__(self, mesh: Mesh, pod: str, address: str, port: int) -> None:
+    def __init__(self, mesh: Pods, pod: str, address: str, port: int) -> None:
         self._connection = http.client.HTTPConnection(address, port)
         self._connection.sock = mesh.connect(pod, address, port)
 

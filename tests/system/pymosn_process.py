@@ -217,11 +217,11 @@ class Request(BaseHTTPRequestHandler):
 
 
 class Upstream:
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.gate = threading.Event()
         self.arrived = threading.Event()
         handler = type("Handler", (Request,), {"gate": self.gate, "arrived": self.arrived})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = ThreadingHTTPServer((host, 0), handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
