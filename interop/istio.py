@@ -170,7 +170,9 @@ class Agent:
             "PILOT_CERT_PROVIDER": "istiod",
         }
         command = [*prefix, program, "proxy", "sidecar", "--domain", "default.svc.cluster.local"]
-        environment = {**os.environ, **variables}
+        # The agent has a folder of its own, so relative paths would not be found.
+        paths = os.pathsep.join(str(Path(each).resolve()) for each in sys.path if each)
+        environment = {**os.environ, **variables, "PYTHONPATH": paths}
         with self.log.open("w") as log:
             self._process: subprocess.Popen[bytes] = within(
                 lambda: subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)

@@ -49,7 +49,7 @@ class Gateway:
         self.istiod.put("service", *self.service(1, 1))
         self.istiod.put("gateway", self.gateway(self.port))
         self.istiod.put("routes", self.routes())
-        assert eventually(self.istiod.is_up, 60), self.istiod.log.read_text()[-3000:]
+        assert eventually(self.istiod.is_up, 60), tail(self.istiod.log)
         self.proxy: Pymosn = start(self._config(is_delta))
         self.proxy.wait_for(READY)
         assert eventually(lambda: peers.answered(self.port, "/any") == 200, 30), self.proxy.output
@@ -81,9 +81,9 @@ class Gateway:
         return istio_object("VirtualService", "echo", spec)
 
     def versions(self) -> dict[str, str]:
-        """The versions of all resources that were accepted."""
+        """The versions of what was accepted last of each type; istiod gives single resources of a delta none."""
         types = peers.view(self.admin)["types"]
-        return {f"{kind} {name}": version for kind in types for name, version in types[kind]["resources"].items()}
+        return {kind: types[kind]["version"] for kind in types}
 
     def rejected(self) -> dict[str, Any]:
         """What is rejected now, by type."""
@@ -112,6 +112,10 @@ class Gateway:
             "node": {**node, "metadata": {**metadata, "NAME": "gw-1"}},
             "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": self.admin}}},
         }
+
+
+def tail(log: Path) -> str:
+    return log.read_text()[-3000:]
 
 
 def to(subset: str = "", **more: Any) -> Object:
@@ -178,7 +182,7 @@ def test_edits_of_a_gateway_under_traffic(gateway: Gateway) -> None:
         for name, (file, objects) in steps.items():
             before = gateway.versions()
             put(file, *objects)
-            assert eventually(lambda before=before: gateway.versions() != before, 30), name
+            assert eventually(lambda before=before: gateway.versions() != before, 30), (name, tail(gateway.istiod.log))
             assert traffic.goes_on(30), (name, traffic.failed)
             assert gateway.rejected() == {}, name
     for path, status in expected.items():
@@ -206,7 +210,7 @@ class IstioMesh(Pods):
                 ISTIOD_CUSTOM_HOST=GATEWAY,
             )
             self.istiod.put("services", *services())
-            assert eventually(self.istiod.is_up, 60), self.istiod.log.read_text()[-3000:]
+            assert eventually(self.istiod.is_up, 60), tail(self.istiod.log)
             for name in (SLEEP, ECHO):
                 self.net.redirect(name)
                 self.agents[name] = Agent(

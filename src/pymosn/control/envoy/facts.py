@@ -44,16 +44,21 @@ class Updates(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """All of it. `uses_ads`: clusters and listeners come from a control plane. `has_resources`: some of them are here."""
+    """All of it. `uses_ads`: clusters and listeners come from a control plane. `has_listeners`: some listeners are here.
+    `is_settled`: the first ones have been activated, and all that they waited for.
+    """
 
     resources: list[Received] = []
     updates: list[Updates] = []
     uses_ads: bool = False
-    has_resources: bool = False
+    has_listeners: bool = False
+    is_settled: bool = False
 
     def is_initializing(self) -> bool:
-        """Whether the first clusters or listeners are still to come, and nothing is restored from the cache."""
-        if not self.uses_ads or self.has_resources:
+        """Whether the first clusters or listeners are still to come, or to be activated."""
+        if not self.uses_ads or self.is_settled:
             return False
+        if self.has_listeners:
+            return True
         answered = {one.short for one in self.updates if one.responses or one.timeouts}
         return not {"cds", "lds"} <= answered

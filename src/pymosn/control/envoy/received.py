@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pymosn.control.envoy.facts import ACTIVE, REJECTED, STATIC, WARMING, Facts, Received, Updates
 from pymosn.control.xds.client import CONNECTED, ClientStatus
 from pymosn.control.xds.state import State
-from pymosn.control.xds.types import CLUSTER, LISTENER, SECRET, SHORT
+from pymosn.control.xds.types import LISTENER, SECRET, SHORT
 
 
 def facts_of(state: State, statuses: Iterable[ClientStatus], uses_ads: bool, with_resources: bool) -> Facts:
@@ -26,8 +26,8 @@ def facts_of(state: State, statuses: Iterable[ClientStatus], uses_ads: bool, wit
         for status in statuses
         for one in status.types
     ]
-    has_resources = any(state.store[kind] for kind in (CLUSTER, LISTENER))
-    return Facts(list(_resources(state)) if with_resources else [], updates, uses_ads, has_resources)
+    resources = list(_resources(state)) if with_resources else []
+    return Facts(resources, updates, uses_ads, bool(state.store[LISTENER]), state.is_settled)
 
 
 def _resources(state: State) -> Iterator[Received]:

@@ -126,6 +126,8 @@ class State:
         self.rejections: dict[str, int] = {}
         self.applied = 0
         self.rejected = 0
+        #: Whether the first listeners have been activated, and all that they waited for. It stays so.
+        self.is_settled = False
         self.plan = Plan(Layer(), [], {}, [], None)
         # Removals that are not obeyed yet: type and name -> the time at which they are.
         self.guarded: dict[tuple[str, str], float] = {}
@@ -357,6 +359,7 @@ class State:
             del self.guarded[kind, name]
             self._remove(kind, name)
         target = self._target
+        has_listeners = LISTENER in self.accepted  # now, not when this plan has been applied
         self.plan = plan = await self._plan(now)
         self._note_timeouts(plan)
         result = await target.apply_layer(self._without_unusable(plan.layer))
@@ -366,6 +369,7 @@ class State:
             self._log.write(WARN, f"xDS: nothing could be activated, next attempt in {RETRY:g} s: {result.message}")
             return RETRY
         self.applied += 1
+        self.is_settled = self.is_settled or (has_listeners and not plan.waits)
         if self._may_forget:
             self._forget()
             self._may_forget = bool(plan.waits)

@@ -51,6 +51,6 @@ def test_rejected_versions_have_their_reason() -> None:
         reason = "alt_stat_name: is invalid"
         assert stages(rig, CLUSTER) == [("good", "1", "active", reason), ("never", "", "rejected", reason)]
         facts = facts_of(rig.state, [], True, False)
-        assert (facts.resources, facts.has_resources, facts.is_initializing()) == ([], True, False)
+        assert (facts.resources, facts.has_listeners, facts.is_initializing()) == ([], False, True)
 
     asyncio.run(scenario())

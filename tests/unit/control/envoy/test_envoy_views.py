@@ -234,7 +234,8 @@ def test_stats_for_prometheus(client: AsgiClient) -> None:
             3,
             False,
         ),
-        (lambda plane: setattr(plane, "found", Facts([], [], True, True)), "LIVE", 0, True),
+        (lambda plane: setattr(plane, "found", Facts([], [], True, True)), "INITIALIZING", 3, False),
+        (lambda plane: setattr(plane, "found", Facts([], [], True, True, True)), "LIVE", 0, True),
         (
             lambda plane: setattr(
                 plane,
