@@ -55,8 +55,9 @@ class EnvoyPlane(FakePlane):
                 Updates("lds", "v2", 2, 0, 2, 0, True),
                 Updates("eds", "v1", 7, 0, 7, 0, True),
             ],
-            True,
-            True,
+            uses_ads=True,
+            has_listeners=True,
+            is_settled=True,
         )
         self.drains: list[tuple[bool, bool, bool]] = []
         self.failing = False

@@ -54,3 +54,38 @@ def test_rejected_versions_have_their_reason() -> None:
         assert (facts.resources, facts.has_listeners, facts.is_initializing()) == ([], False, True)
 
     asyncio.run(scenario())
+
+
+def test_the_server_is_initializing_until_the_first_listeners_are_active() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+
+        def is_initializing() -> bool:
+            return facts_of(rig.state, [], True, False).is_initializing()
+
+        await rig.give(CLUSTER, Cluster(name="a"))
+        await rig.state.step()
+        assert is_initializing(), "listeners are still to come"
+        await rig.give(LISTENER, Listener(name="l", stat_prefix="r1"))
+        assert is_initializing(), "they are not active yet"
+        await rig.state.step()
+        assert is_initializing(), "one waits for its table"
+        await rig.give(ROUTES, RouteConfiguration(name="r1"))
+        await rig.state.step()
+        assert not is_initializing()
+        await rig.give(LISTENER, Listener(name="l", stat_prefix="r2"), version="2")
+        await rig.state.step()
+        assert not is_initializing(), "later ones do not count"
+
+    asyncio.run(scenario())
+
+
+def test_rejected_listeners_do_not_keep_the_server_initializing() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        await rig.give(LISTENER, Listener(name="good"), Listener(name="bad", stat_prefix="invalid"))
+        await rig.state.step()
+        assert [name for name, *_ in stages(rig, LISTENER)] == ["good", "bad"]
+        assert not facts_of(rig.state, [], True, False).is_initializing()
+
+    asyncio.run(scenario())

@@ -57,6 +57,8 @@ def endpoints(view: View) -> Item:
 def listener(view: View) -> Item:
     """A listener whose `stat_prefix` is the name of its table; with TLS if that begins with `tls`."""
     message = view.message
+    if message.stat_prefix == "invalid":
+        view.fault("stat_prefix", "is invalid")
     address = message.address.socket_address
     context = TlsContext(status=True, sds_source=SDS) if message.stat_prefix == "tls" else None
     proxy = ProxyConfig(downstream_protocol="Http1", router_config_name=message.stat_prefix or "none")
