@@ -65,6 +65,36 @@ def test_unknown_bytes_are_refused_and_counted(start: Start) -> None:
     assert talk.counters()["reason_protocol_unknown"] == 4
 
 
+@pytest.mark.parametrize("method", [b"PROPFIND", b"PRINT", b"BREW"])
+def test_where_only_http_is_spoken_http1_may_have_any_method(start: Start, method: bytes) -> None:
+    talk = start(protocols=("Http2", "Http1"))
+    request = method + b" / HTTP/1.1\r\nHost: a\r\n\r\n"
+    client, upstream = talk.forwarded(request)
+    upstream.sends(OK)
+    client.receives(OK)
+
+
+def test_what_is_no_request_is_refused_where_only_http_is_spoken(start: Start) -> None:
+    talk = start(protocols=("Http1", "Http2"))
+    for data in (b"\x16\x03\x01\x02\x00\x01", b"SSH-2.0-x\r\n", b"\r\nx y"):
+        client = talk.connect()
+        client.sends(data)
+        assert client.is_reset(), data
+    assert talk.counters()["reason_protocol_unknown"] == 3
+
+
+def test_other_protocols_are_not_taken_for_http1(start: Start) -> None:
+    request = b"PROPFIND / HTTP/1.1\r\n"
+    client = start(protocols=("Http1", "Http2"), fallback=OtherFactory()).connect()
+    client.sends_whole(request)
+    client.receives(b"<" + request + b">")
+    talk = start(protocols=("Http1", "bolt"))
+    client = talk.connect()
+    client.sends(request)
+    assert client.is_reset()
+    assert talk.reasons() == ["protocol_unknown"]
+
+
 @pytest.mark.plain_only
 def test_a_change_of_the_listener_while_a_connection_is_undecided(start: Start) -> None:
     talk = start(**ALL)

@@ -149,12 +149,19 @@ class _End:
 
 
 class H2Client:
-    """A client on one connection. `context`: for TLS, with ALPN `h2`."""
+    """A client on one connection. `context`: for TLS, with ALPN `h2`. `sock`: one that is connected, instead of the port."""
 
     def __init__(
-        self, port: int, *, context: ssl.SSLContext | None = None, name: str = "server.test", source: str = ""
+        self,
+        port: int = 0,
+        *,
+        context: ssl.SSLContext | None = None,
+        name: str = "server.test",
+        source: str = "",
+        sock: socket.socket | None = None,
     ) -> None:
-        sock = socket.create_connection(("127.0.0.1", port), PATIENCE, (source, 0) if source else None)
+        if sock is None:
+            sock = socket.create_connection(("127.0.0.1", port), PATIENCE, (source, 0) if source else None)
         self.scheme = "http"
         if context is not None:
             context.set_alpn_protocols(["h2"])
@@ -250,10 +257,16 @@ class Serving(_End):
 
 
 class H2Server:
-    """An upstream that responds `hello from upstream, PATH`, or does what `answer` does. `context`: for TLS."""
+    """An upstream that responds `hello from upstream, PATH`, or does what `answer` does.
+
+    `context`: for TLS. `listener`: a socket that listens, instead of a free port.
+    """
 
     def __init__(
-        self, answer: Callable[[Serving, int, Message], None] | None = None, context: ssl.SSLContext | None = None
+        self,
+        answer: Callable[[Serving, int, Message], None] | None = None,
+        context: ssl.SSLContext | None = None,
+        listener: socket.socket | None = None,
     ) -> None:
         self.answer = answer or _hello
         #: Complete requests, and the codes of streams that were reset.
@@ -266,10 +279,11 @@ class H2Server:
         if context is not None:
             context.set_alpn_protocols(["h2"])
         self._lock = threading.Lock()
-        self._server = ThreadServer(self._serve)
+        self._server = ThreadServer(self.serve, listener)
         self.port = self._server.port
 
-    def _serve(self, sock: socket.socket) -> None:
+    def serve(self, sock: socket.socket) -> None:
+        """Serves one connection until its end."""
         with self._lock:
             self.connections += 1
         try:

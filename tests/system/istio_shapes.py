@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from google.protobuf.message import Message
 from tests.kit.xds_messages import message_of
+from udpa.type.v1 import typed_struct_pb2  # noqa: F401 - known to the JSON parser
 
 _TYPES: Final = "type.googleapis.com/envoy."
 _TLS: Final = _TYPES + "extensions.transport_sockets.tls.v3."
@@ -83,8 +84,14 @@ def outbound_name(host: str, port: int) -> str:
     return f"outbound|{port}||{service(host)}"
 
 
-def outbound(host: str, port: int, *, uses: int = 0) -> Message:
-    """The cluster of a service: mutual TLS to hosts with a sidecar, else plain text. `uses`: requests per connection."""
+_ANY_HTTP: Final = {"use_downstream_protocol_config": {"http_protocol_options": {}, "http2_protocol_options": {}}}
+
+
+def outbound(host: str, port: int, *, uses: int = 0, is_declared: bool = True) -> Message:
+    """The cluster of a service: mutual TLS to hosts with a sidecar, else plain text.
+
+    `uses`: requests per connection. `is_declared`: as an HTTP/1.1 port; else requests have the protocol of the client.
+    """
     tls = _common(TCP_ALPN, {"exact": identity(host)})
     sni = f"outbound_.{port}_._.{service(host)}"
     plain = {"name": "envoy.transport_sockets.raw_buffer"}
@@ -98,6 +105,7 @@ def outbound(host: str, port: int, *, uses: int = 0) -> Message:
         {"name": "tlsMode-disabled", "match": {}, "transport_socket": plain},
     ]
     common = {"max_requests_per_connection": uses} if uses else {}
+    http = {"explicit_http_config": {"http_protocol_options": {}}} if is_declared else _ANY_HTTP
     return _cluster(
         outbound_name(host, port),
         "EDS",
@@ -109,9 +117,7 @@ def outbound(host: str, port: int, *, uses: int = 0) -> Message:
         common_lb_config={"healthy_panic_threshold": {}},
         lb_policy="LEAST_REQUEST",
         transport_socket_matches=matches,
-        typed_extension_protocol_options=_http_options(
-            common_http_protocol_options=common, explicit_http_config={"http_protocol_options": {}}
-        ),
+        typed_extension_protocol_options=_http_options(common_http_protocol_options=common, **http),
     )
 
 
@@ -137,10 +143,7 @@ def endpoints(host: str, port: int, *addresses: str, has_sidecar: bool) -> Messa
 
 
 def _passthrough(name: str, **more: Any) -> Message:
-    options = _http_options(
-        common_http_protocol_options={"idle_timeout": "300s"},
-        use_downstream_protocol_config={"http_protocol_options": {}, "http2_protocol_options": {}},
-    )
+    options = _http_options(common_http_protocol_options={"idle_timeout": "300s"}, **_ANY_HTTP)
     return _cluster(
         name,
         "ORIGINAL_DST",
@@ -264,12 +267,14 @@ def virtual_outbound() -> Message:
 def virtual_inbound(
     *ports: int,
     is_strict: bool = False,
+    undeclared: Sequence[int] = (),
     filters: Sequence[dict[str, Any]] = (),
     network_filters: Sequence[dict[str, Any]] = (),
 ) -> Message:
     """The listener of everything that is sent to the app. `ports`: HTTP ports of the app, which demand TLS if `is_strict`.
 
-    `filters`: HTTP filters of those ports, `network_filters`: of connections to other ports.
+    `undeclared`: ports of the app whose protocol is found out. `filters`: HTTP filters of `ports`, `network_filters`: of
+    connections to other ports.
     """
     both = ("h2", "http/1.1")
     passthrough = _inbound_http("InboundPassthroughCluster", ())
@@ -306,6 +311,8 @@ def virtual_inbound(
             match["application_protocols"] = [*TCP_ALPN, *HTTP_ALPN]
             chains.append(_chain(f"0.0.0.0_{port}", [manager], destination_port=port, transport_protocol="raw_buffer"))
         chains.append(_chain(f"0.0.0.0_{port}", [manager], both, **match))
+    for port in undeclared:
+        chains.extend(_undeclared_chains(port))
     return _listener(
         "virtualInbound",
         15006,
@@ -321,12 +328,61 @@ def virtual_inbound(
     )
 
 
+def _undeclared_chains(port: int) -> list[dict[str, Any]]:
+    """The chains of a port of the app: the sender's ALPN decides, or the first bytes of plain text."""
+    both = ("h2", "http/1.1")
+    http, tcp = [_inbound_http(f"inbound|{port}||", ())], [_tcp(f"inbound|{port}||")]
+    found = (
+        (http, both, {"transport_protocol": "tls", "application_protocols": list(HTTP_ALPN)}),
+        (http, (), {"transport_protocol": "raw_buffer", "application_protocols": ["http/1.1", "h2c"]}),
+        (tcp, (TCP_ALPN[0], *both), {"transport_protocol": "tls", "application_protocols": list(TCP_ALPN)}),
+        (tcp, (), {"transport_protocol": "raw_buffer"}),
+        (tcp, (), {"transport_protocol": "tls"}),
+    )
+    return [_chain(f"0.0.0.0_{port}", filters, tls, destination_port=port, **match) for filters, tls, match in found]
+
+
+def alpn_filter() -> dict[str, Any]:
+    """The filter by which receiving sidecars learn the protocol of requests."""
+    names = {"HTTP10": ("istio-http/1.0", "http/1.0"), "HTTP11": ("istio-http/1.1", "http/1.1"), "HTTP2": ("istio-h2", "h2")}
+    lists = [
+        {"upstream_protocol": protocol, "alpn_override": [first, "istio", last]} for protocol, (first, last) in names.items()
+    ]
+    kind = "type.googleapis.com/istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig"
+    struct = "type.googleapis.com/udpa.type.v1.TypedStruct"
+    return {"name": "istio.alpn", "typed_config": {"@type": struct, "type_url": kind, "value": {"alpn_override": lists}}}
+
+
+def undeclared_listener(host: str, address: str, port: int, *, has_alpn: bool = True) -> Message:
+    """The listener without a socket of a service whose port has no declared protocol. `has_alpn`: the filter of ALPN."""
+    rds = {"route_config_name": str(port), "config_source": {"ads": {}, "initial_fetch_timeout": "0s"}}
+    filters = [alpn_filter()] if has_alpn else []
+    chain = _chain(
+        "",
+        [_manager(f"outbound_{address}_{port}", filters, rds=rds)],
+        transport_protocol="raw_buffer",
+        application_protocols=["http/1.1", "h2c"],
+    )
+    return _listener(
+        f"{address}_{port}",
+        port,
+        "OUTBOUND",
+        [chain],
+        host=address,
+        bind_to_port=False,
+        default_filter_chain=_chain("", [_tcp(outbound_name(host, port))]),
+        listener_filters=[_inspector("http_inspector", "http_inspector.v3.HttpInspector")],
+        listener_filters_timeout="0s",
+        continue_on_listener_filters_timeout=True,
+    )
+
+
 def outbound_listener(port: int) -> Message:
     """The listener without a socket of all services on a port, whose table has the port's name."""
     rds = {"route_config_name": str(port), "config_source": {"ads": {}, "initial_fetch_timeout": "0s"}}
     chain = _chain(
         "",
-        [_manager(f"outbound_0.0.0.0_{port}", (), rds=rds)],
+        [_manager(f"outbound_0.0.0.0_{port}", [alpn_filter()], rds=rds)],
         transport_protocol="raw_buffer",
         application_protocols=["http/1.1", "h2c"],
     )

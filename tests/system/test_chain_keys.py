@@ -1,5 +1,6 @@
 """Chains with access logs and stream filters of their own, chosen by the protocol of plain text, on the real program."""
 
+import contextlib
 import json
 import socket
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from process_fixtures import Start
 from pymosn_process import PATIENCE, READY, Upstream, eventually, free_ports, get
+from thread_server import ThreadServer
 from tls_peers import config_of, listener_of, table_of
 
 pytestmark = pytest.mark.once
@@ -52,3 +54,49 @@ def test_no_limit_for_the_time_without_progress(start: Start, upstream: Upstream
     program = start(config_of([listener], [table_of("r", cluster="c")], {"c": f"127.0.0.1:{upstream.port}"}))
     program.wait_for(READY)
     assert get(port, "/x")[0] == 200
+
+
+def greet(sock: socket.socket) -> None:
+    """A server that speaks first, and then repeats what the client sends."""
+    sock.sendall(b"220 ready\r\n")
+    while data := sock.recv(100):
+        sock.sendall(data)
+
+
+def received(sock: socket.socket, size: int) -> bytes:
+    """The next bytes, fewer if the connection ends."""
+    data = b""
+    with contextlib.suppress(ConnectionError):
+        while len(data) < size and (more := sock.recv(size - len(data))):
+            data += more
+    return data
+
+
+def test_clients_whose_first_bytes_do_not_decide(start: Start, upstream: Upstream, tmp_path: Path) -> None:
+    ports = continuing, closing = free_ports(2)
+    server = ThreadServer(greet)
+    chains = [
+        {"name": "http", "match": {"application_protocols": ["http/1.1", "h2c"]}, "filters": [proxy(tmp_path / "http.log")]},
+        {"name": "rest", "is_default": True, "filters": [{"type": "tcp_proxy", "config": {"cluster": "greeter"}}]},
+    ]
+    keys = {"http_inspector": True, "inspection_timeout": "0.2s"}
+    listeners = [
+        {**listener_of(how, port, chains), **keys, "on_undecided": how}
+        for how, port in zip(("continue", "close"), ports, strict=True)
+    ]
+    hosts = {"c": f"127.0.0.1:{upstream.port}", "greeter": f"127.0.0.1:{server.port}"}
+    start(config_of(listeners, [table_of("r", cluster="c")], hosts)).wait_for(READY)
+    # Nothing, the beginning of a request line, and a request line that has no end.
+    for sent in (b"", b"GE", b"PROPFIND / HTT"):
+        with socket.create_connection(("127.0.0.1", continuing), PATIENCE) as client:
+            client.sendall(sent)
+            assert received(client, 11 + len(sent)) == b"220 ready\r\n" + sent
+        with socket.create_connection(("127.0.0.1", closing), PATIENCE) as client:
+            client.sendall(sent)
+            assert received(client, 1) == b""
+    for port in ports:
+        assert get(port, "/x")[0] == 200
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+            client.sendall(b"NOOP\r\n")
+            assert received(client, 17) == b"220 ready\r\nNOOP\r\n"
+    server.close()

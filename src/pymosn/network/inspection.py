@@ -7,7 +7,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.protocol import MORE, NO
-from pymosn.protocol.http1.spec import Http1Spec
+from pymosn.protocol.http1.spec import match_registered
 from pymosn.protocol.http2.spec import Http2Spec
 
 #: Protocols of plain text, with the names that Envoy's HTTP inspector gives them.
@@ -18,7 +18,6 @@ NONE: Final[tuple[str, ...]] = ()
 #: Bytes of a request line that are waited for; a longer one is HTTP/1.1.
 LONGEST_LINE: Final[i64] = 8192
 
-_HTTP1: Final = Http1Spec()
 _HTTP2: Final = Http2Spec()
 
 
@@ -56,8 +55,7 @@ def http_protocols(data: bytes) -> tuple[str, ...] | None:
     is_h2 = _HTTP2.match(data)
     if is_h2 != NO:
         return None if is_h2 == MORE else H2C
-    is_http = _HTTP1.match(data)
-    if is_http == NO:
+    if match_registered(data) == NO:
         return NONE
     end = data.find(b"\n")
     if end < 0:

@@ -19,13 +19,14 @@ from pymosn.api.network import (
     NetworkFilter,
     NetworkFilterFactory,
 )
-from pymosn.api.protocol import NO, YES
+from pymosn.api.protocol import MORE, NO, YES
 from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, StreamHandler, StreamProtocol
 from pymosn.core.counters import DownstreamStats
 from pymosn.core.failure import INTERNAL_ERROR, Failure
 from pymosn.core.foreign import report
 from pymosn.core.log import WARN, Log
 from pymosn.network.first_bytes import FirstBytesPlan, FirstBytesReader
+from pymosn.protocol.http1.spec import match_any_method
 from pymosn.proxy.exchange import ExchangeDriver
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
@@ -35,6 +36,8 @@ from pymosn.proxy.runtime import Runtime
 FALLBACK_TIME: Final = 15.0
 #: A protocol that is undecided after this many bytes is not the right one.
 DETECTION_LIMIT: Final[i64] = 4096
+#: The family of all versions of HTTP.
+HTTP: Final = "http"
 
 
 class ExchangeMaker(StreamHandler):
@@ -137,7 +140,8 @@ class ProtocolDetection(FirstBytes):
 
     The protocols are tried in the order of the listener's list; the first that recognises the bytes gets the connection,
     even while an earlier one needs more of them. If none does, or nothing is decided in time, the fallback takes over, or
-    the connection is refused.
+    the connection is refused. Where only versions of HTTP are listed, and there is no fallback, a request of HTTP/1 may have
+    any method: only HTTP/2 must be distinguished from it.
     """
 
     def __init__(
@@ -151,6 +155,12 @@ class ProtocolDetection(FirstBytes):
         self._options = options
         self._fallback = fallback
         self._log = log
+        # The index of HTTP/1 among the protocols, if only other versions of HTTP are listed; -1 if not.
+        self._http1: i64 = -1
+        if fallback is None and all([protocol.spec.family == HTTP for protocol, _ in servers]):  # noqa: C419
+            for index, (protocol, _) in enumerate(servers):
+                if not protocol.spec.multiplexed:
+                    self._http1 = index
 
     def needs_bytes(self, accepted: Accepted) -> bool:
         return False
@@ -172,6 +182,13 @@ class ProtocolDetection(FirstBytes):
                 continue
             if answer != NO:
                 is_undecided = True
+        if self._http1 >= 0 and not is_undecided:
+            answer = match_any_method(data)
+            if answer == YES:
+                protocol, handler = self._servers[self._http1]
+                accepted.filters = [server_streams(protocol, handler, self._options)]
+                return DONE
+            is_undecided = answer == MORE
         if is_undecided and len(data) <= DETECTION_LIMIT:
             return MORE_BYTES
         if self._fallback is None and self._log.level <= WARN:
