@@ -106,9 +106,9 @@ EXPLAINED = [
         "The status is what the policy asks for.",
     ),
     Explained(
-        r"headers /(exact|regex|range) \| x-a: .* \| x-a: .* :: ",
-        "Repeated fields of a name are joined with commas before a route compares them",
-        "RFC 9110 section 5.3. For Envoy 1.40 one of them has to match.",
+        r"headers /agent .* :: upstream user-agent: ",
+        "Repeated fields are forwarded unchanged, also those of names such as `user-agent` and `accept`",
+        "RFC 9110 section 5.3: both forms are equivalent. Envoy joins the fields of some names.",
     ),
     Explained(
         r"attempts /headers .* :: ",

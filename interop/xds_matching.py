@@ -113,7 +113,15 @@ def _headers() -> list[Json]:
         route("host", with_header("host", text("exact", "headers.test"), "/host")),
     ]
     both = {"path": "/both", "headers": [{"name": n, "string_match": exact} for n in ("x-a", "x-b")]}
-    return [*routes, route("both", both), _OTHER]
+    repeated = [
+        route("each", with_header("x-a", text("regex", "[ab]"), "/each")),
+        route("none", with_header("x-a", exact, "/none", invert_match=True)),
+        route("all", with_header("x-a", text("exact", "one,two"), "/all")),
+        route("agent", with_header("user-agent", text("exact", "one,two"), "/agent")),
+        route("cookies", with_header("cookie", text("exact", "b=2"), "/cookies")),
+        route("accepts", with_header("accept", exact, "/accepts")),
+    ]
+    return [*routes, *repeated, route("both", both), _OTHER]
 
 
 HEADERS = group(
@@ -126,6 +134,17 @@ HEADERS = group(
     /exact
     /exact | x-a: one | x-a: two
     /exact | x-a: one | x-a: one
+    /each | x-a: c | x-a: b
+    /each | x-a: c | x-a: d
+    /none | x-a: two | x-a: one
+    /none | x-a: two | x-a: three
+    /all | x-a: one | x-a: two
+    /all | x-a: one,two
+    /agent | user-agent: one | user-agent: two
+    /cookies | cookie: a=1 | cookie: b=2
+    /accepts | accept: one | accept: two
+    /range | x-a: x | x-a: 2
+    /empty | x-a: x | x-a:
     /exact-ci | x-a: ONE
     /prefix | x-a: prefix
     /prefix | x-a: Prefix

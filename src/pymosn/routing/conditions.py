@@ -22,6 +22,37 @@ PSEUDO: Final = (":authority", ":method", ":path", ":scheme")
 #: Fields that routes do not see, because they concern one hop.
 UNSEEN: Final = ("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding")
 
+#: Headers whose fields Envoy joins with commas when it reads a request; of all others, one field has to fulfill a condition.
+JOINED: Final = frozenset(
+    (
+        "accept",
+        "accept-encoding",
+        "access-control-request-headers",
+        "access-control-request-method",
+        "authorization",
+        "cache-control",
+        "content-encoding",
+        "content-type",
+        "expect",
+        "grpc-accept-encoding",
+        "grpc-timeout",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "origin",
+        "pragma",
+        "referer",
+        "user-agent",
+        "via",
+        "x-client-trace-id",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-port",
+        "x-forwarded-proto",
+        "x-request-id",
+    )
+)
+
 
 def fold(text: str) -> str:
     """`text` with ASCII letters in lower case. `str.lower` makes other characters equal to them (the Kelvin sign, K)."""
@@ -129,23 +160,32 @@ def part_of(request: RequestHead, name: str) -> str | None:
     return request.host if name == ":authority" else request.scheme
 
 
+def values_of(request: RequestHead, name: str) -> list[str]:
+    """What conditions compare: the value of each field of a name, all fields of one in `JOINED`, or a part in `PSEUDO`."""
+    if name in JOINED or name == "upgrade" or name.startswith(":"):
+        value = part_of(request, name)
+        return [] if value is None else [value]
+    return request.headers.get_all(name)
+
+
 class HeaderTest(RouteMatcher):
-    """The value of a header, or of a part of the request, fulfills a condition."""
+    """One of the values of a header, or of a part of the request, fulfills a condition."""
 
     def __init__(self, name: str, test: TextTest, inverts: bool = False, missing_is_empty: bool = False) -> None:
-        """`inverts`: it must not fulfill it. `missing_is_empty`: otherwise a missing header never matches."""
+        """`inverts`: none must fulfill it. `missing_is_empty`: otherwise a missing header never matches."""
         self.name = to_text(lower_name(name))
         self.test = test
         self._inverts = inverts
         self._missing_is_empty = missing_is_empty
 
     def matches(self, exchange: Exchange) -> bool:
-        value = part_of(exchange.request, self.name)
-        if value is None:
-            if not self._missing_is_empty:
-                return False
-            value = ""
-        return self.test.accepts(value) is not self._inverts
+        values = values_of(exchange.request, self.name)
+        if not values:
+            return self._missing_is_empty and self.test.accepts("") is not self._inverts
+        for value in values:
+            if self.test.accepts(value):
+                return not self._inverts
+        return self._inverts
 
     def exact(self) -> str | None:
         """The only value that matches; None if there may be others, or none at all."""
@@ -156,9 +196,9 @@ class HeaderTest(RouteMatcher):
         return f"header {self.name} {'has no value that ' if self._inverts else ''}{words}"
 
     def why_not(self, exchange: Exchange) -> str:
-        value = part_of(exchange.request, self.name)
-        shown = REDACTED if is_credential(self.name) else value
-        found = "header is absent" if value is None else f"value is {shown!r}"
+        values = values_of(exchange.request, self.name)
+        shown = repr(REDACTED) if is_credential(self.name) else " and ".join([repr(value) for value in values])
+        found = f"value is {shown}" if values else "header is absent"
         return f"does not match: {self.text()} ({found})"
 
 

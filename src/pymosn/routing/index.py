@@ -16,7 +16,7 @@ from mypy_extensions import i64
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.routing import Route, RouteMatcher
-from pymosn.routing.conditions import HeaderTest, part_of
+from pymosn.routing.conditions import HeaderTest, values_of
 from pymosn.routing.matchers import (
     ANY_SERVICE,
     AllOf,
@@ -175,8 +175,7 @@ class RouteIndex:
                 if positions is not None:
                     best = self._first(positions, best, exchange)
         for name, by_value in self._tests.items():
-            value = part_of(request, name)
-            if value is not None:
+            for value in values_of(request, name):
                 positions = by_value.get(value)
                 if positions is not None:
                     best = self._first(positions, best, exchange)

@@ -87,10 +87,27 @@ def test_headers(condition: Json, results: dict[str | None, bool], others: int) 
     assert found == results
 
 
-def test_repeated_headers_are_joined() -> None:
-    source = one_host(forward({"prefix": "/", "headers": [{"name": "x", "stringMatch": {"exact": "a,b"}}]}))
-    assert ask(source, "/", [("x", "a"), ("x", "b")]).index == 0
-    assert ask(source, "/", [("x", "a")]).index == -1
+@pytest.mark.parametrize("others", [0, 30])
+def test_one_of_repeated_headers_has_to_match(others: int) -> None:
+    """As in Envoy, whose answers these are; but it joins the fields of some names."""
+
+    def matches(name: str, condition: Json, *values: str) -> bool:
+        many = [forward({"prefix": "/", "headers": [{"name": name, "exactMatch": f"other {i}"}]}) for i in range(others)]
+        source = one_host(*many, forward({"prefix": "/", "headers": [{"name": name, **condition}]}))
+        return ask(source, "/", [(name, value) for value in values]).index == others
+
+    def exact(text: str, **more: bool) -> Json:
+        return {"stringMatch": {"exact": text}, **more}
+
+    assert matches("x", exact("a"), "a", "b")
+    assert matches("x", exact("b"), "a", "b")
+    assert not matches("x", exact("a,b"), "a", "b")
+    assert matches("x", {"rangeMatch": {"start": 1, "end": 5}}, "9", "3")
+    assert not matches("x", exact("b", invertMatch=True), "a", "b")
+    assert matches("x", exact("a,b", invertMatch=True), "a", "b")
+    assert matches("x", exact("", treatMissingHeaderAsEmpty=True), "a", "")
+    assert matches("user-agent", exact("a,b"), "a", "b")
+    assert not matches("user-agent", exact("a"), "a", "b")
 
 
 @pytest.mark.parametrize(
