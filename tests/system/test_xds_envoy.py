@@ -130,7 +130,7 @@ def test_the_agent_sees_it_become_ready_and_istioctl_reads_it(agent: Agent, upst
     proxy.wait_for(READY)
     # The bootstrap is served before the control plane is there; but traffic must not come yet.
     assert not agent.is_ready()
-    assert agent.ask("/ready") == (503, "not ready: waiting for the first resources of xDS\n")
+    assert agent.ask("/ready") == (503, "not ready: the first listeners of xDS are not active yet\n")
     assert agent.stats(STATE)["server.state"] == 3
     assert eventually(lambda: agent.ask("/healthz/ready", port=agent.health)[0] == 200)
     scraped = agent.ask("/stats/prometheus", port=agent.prometheus)

@@ -43,7 +43,7 @@ async def _ready(plane: ControlPlane, request: Request) -> Response:
     elif not any(worker["state"] == "running" for worker in plane.workers()):
         reason = "no worker is running"
     elif plane.facts(with_resources=False).is_initializing():
-        reason = "waiting for the first resources of xDS"
+        reason = "the first listeners of xDS are not active yet"
     else:
         return PlainTextResponse("ready\n")
     return PlainTextResponse(f"not ready: {reason}\n", 503)
