@@ -21,10 +21,11 @@ from pymosn.api.protocol import ProtocolError
 from pymosn.api.routing import Route
 from pymosn.api.stream import ListenerFacts
 from pymosn.api.tls import TlsInfo
+from pymosn.assembly.alpn import alpn_offers
 from pymosn.assembly.clusters import original_plan
 from pymosn.assembly.routes import build_table
 from pymosn.config.chains import chain_name
-from pymosn.config.schema import Listener, MosnConfig, ProxyConfig, RouterConfiguration
+from pymosn.config.schema import Cluster, Listener, MosnConfig, ProxyConfig, RouterConfiguration, TlsContext
 from pymosn.config.tls_contexts import cluster_tls
 from pymosn.config.typed import typed
 from pymosn.control.explain_chain import choose_chain, host_of
@@ -161,7 +162,7 @@ def _explain(
         for entry in listener.stream_filters if proxy.stream_filters is None else proxy.stream_filters:
             if entry.type == "mirror":
                 MirrorFilter(typed(entry.config, MirrorSettings)).on_request(exchange)
-        return answer | _forward(config, exchange, route.action, http, live), config_table
+        return answer | _forward(config, exchange, route.action, proxy, live), config_table
     return answer | {"reply": _direct_reply(exchange, route.action)}, config_table
 
 
@@ -332,10 +333,11 @@ def _forward(
     config: MosnConfig,
     exchange: Exchange,
     action: Forward,
-    http: Mapping[str, object],
+    proxy: ProxyConfig,
     live: Mapping[str, ClusterView] | None,
 ) -> dict[str, Any]:
     """The cluster and the request that is sent to it, or why it is not sent."""
+    http = proxy.extend_config.of(exchange.protocol)
     answer: dict[str, Any] = {}
     chosen = action.choose(exchange)
     if isinstance(action, ForwardWeighted):
@@ -374,10 +376,21 @@ def _forward(
         "hosts": choice.hosts,
         "protocol": BY_ALPN if protocol == AUTO else protocol,
     }
+    if offered := _offered(proxy, cluster, tls, protocol):
+        answer["cluster"]["alpn"] = offered
     answer["timeouts"] = {"request": 0.0 if plan.timeout >= NO_TIMEOUT else plan.timeout, "try": plan.try_timeout}
     if choice.failure is not None:
         return answer | _failed(as_envoy(choice.failure) if http.get("envoy_statuses") else choice.failure, choice.detail)
     return answer | _sent(exchange, plan, choice, http, protocol)
+
+
+def _offered(proxy: ProxyConfig, cluster: Cluster, tls: TlsContext | None, protocol: str) -> list[str]:
+    """What the proxy offers by ALPN to hosts with TLS; empty if it leaves that to the cluster."""
+    offers = alpn_offers(proxy.upstream_alpn)
+    contexts = [tls, *(match.tls_context for match in cluster.tls_matches)]
+    if offers is None or cluster.keep_alpn or not any(context is not None and context.status for context in contexts):
+        return []
+    return list(offers[protocol].names) if protocol in offers else []
 
 
 def _sent(

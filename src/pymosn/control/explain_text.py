@@ -56,6 +56,8 @@ def _forward_lines(answer: dict[str, Any]) -> list[str]:
             hosts.append(f"host {host['address']} weight {host['weight']}{health}{out}{secured}")
         lines += _section("cluster", f"{cluster['name']} ({cluster['lb_type']}), {note}", hosts)
         lines += _section("protocol", cluster["protocol"])
+        if "alpn" in cluster:
+            lines += _section("alpn", ", ".join(cluster["alpn"]))
         seconds = answer["timeouts"]["request"]
         lines += _section("timeout", f"{seconds:g} s" if seconds else "none")
     for mirror in answer.get("mirrors", ()):

@@ -10,7 +10,8 @@ import yaml
 
 from pymosn.config.load import load_text
 from pymosn.config.schema import MosnConfig, ProxyFilter
-from pymosn.config.schema.network_filters import Http1Settings
+from pymosn.config.schema.cluster import TlsMatch
+from pymosn.config.schema.network_filters import Http1Settings, UpstreamAlpn
 from pymosn.config.schema.tls import TlsContext
 from pymosn.control.explain import Question, explain
 from pymosn.control.explain_text import as_text
@@ -150,3 +151,26 @@ def test_the_upstream_protocol() -> None:
     cluster.upstream_protocol = ""
     cluster.tls_context = TlsContext(status=True, alpn="h2,http/1.1")
     assert "ALPN" in explain(config, Question(url="http://h/"))["cluster"]["protocol"]
+
+
+def test_what_hosts_are_offered_by_the_proxy() -> None:
+    config = configuration()
+    cluster = config.cluster_manager.clusters[0]
+    filter = config.servers[0].listeners[0].filter_chains[0].filters[0]
+    assert isinstance(filter, ProxyFilter)
+    filter.config.upstream_alpn = UpstreamAlpn(Http1=["istio-http/1.1", "istio"], Http2=["istio-h2"])
+
+    def offered() -> list[str] | None:
+        found: list[str] | None = explain(config, Question(url="http://h/"))["cluster"].get("alpn")
+        return found
+
+    assert offered() is None, "no TLS"
+    cluster.tls_context = TlsContext(status=True)
+    assert offered() == ["istio-http/1.1", "istio"]
+    assert "alpn          istio-http/1.1, istio" in as_text(explain(config, Question(url="http://h/")))
+    cluster.upstream_protocol = "Http2"
+    assert offered() == ["istio-h2"]
+    cluster.tls_context, cluster.tls_matches = None, [TlsMatch(tls_context=TlsContext(status=True))]
+    assert offered() == ["istio-h2"]
+    cluster.keep_alpn = True
+    assert offered() is None
