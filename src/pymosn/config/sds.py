@@ -16,12 +16,14 @@ from pymosn.config.schema.tls import NameMatch, SecretSource, TlsContext
 
 #: The source of what comes over ADS.
 ADS: Final = "ads"
+#: The beginning of a source that is a file with resources; its path follows.
+FILE: Final = "file:"
 #: Where MOSN looks for the secrets of an `envoy_grpc` service, whatever its cluster.
 _ISTIO_SOCKET: Final = "unix:./etc/istio/proxy/SDS"
 
 
 class SecretKey(NamedTuple):
-    """One secret. `source`: `ads`, `unix:<path>`, an address, or `cluster:<name>`."""
+    """One secret. `source`: `ads`, `unix:<path>`, an address, `cluster:<name>`, or `file:<path>`."""
 
     source: str
     name: str
@@ -55,13 +57,17 @@ def source_of(config: Any, *, in_file: bool = False) -> str:
     """
     config = _folded(config)
     if not isinstance(config, dict):
-        raise SourceError("expected an object: ads or apiConfigSource")
+        raise SourceError("expected an object: ads, apiConfigSource or pathConfigSource")
     if "ads" in config or "self" in config:
         return ADS
+    of_file = config.get("pathconfigsource")
+    path = of_file.get("path") if isinstance(of_file, dict) else config.get("path")
+    if isinstance(path, str) and path:
+        return f"{FILE}{path}"
     api = config.get("apiconfigsource")
     services = api.get("grpcservices") if isinstance(api, dict) else None
     if not isinstance(services, list) or len(services) != 1 or not isinstance(services[0], dict):
-        raise SourceError("needs ads, or apiConfigSource with exactly one of grpcServices")
+        raise SourceError("needs ads, pathConfigSource, or apiConfigSource with exactly one of grpcServices")
     google, envoy = services[0].get("googlegrpc"), services[0].get("envoygrpc")
     if isinstance(google, dict) and isinstance(google.get("targeturi"), str) and google["targeturi"]:
         target: str = google["targeturi"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +14,7 @@ from pymosn.config.check import check
 from pymosn.config.diagnostics import Diagnostic, Diagnostics
 from pymosn.config.schema import Cluster, Listener, MosnConfig, RouterConfiguration, Server, TlsContext
 from pymosn.config.schema.cluster import ClusterManager
-from pymosn.config.sds import SecretTexts
+from pymosn.config.sds import FILE, SecretTexts, SourceError
 from pymosn.config.tls_contexts import PEM_KEYS, PEM_MARK, tls_contexts
 from pymosn.control.certificates import certificates_in, find_faults, iso_time
 from pymosn.control.xds.convert.endpoints import ConvertedEndpoints
@@ -20,7 +22,7 @@ from pymosn.control.xds.convert.extensions import Extension
 from pymosn.control.xds.convert.kinds import Convert, Item
 from pymosn.control.xds.convert.messages import UnknownTypeError, parse, type_of
 from pymosn.control.xds.convert.view import Report, View
-from pymosn.control.xds.layer import path_in_item
+from pymosn.control.xds.layer import needed_secrets, path_in_item
 from pymosn.control.xds.types import Resource, Update
 from pymosn.control.xds.warming import Entry
 from pymosn.core.errors import describe
@@ -88,7 +90,7 @@ class Acceptor:
             return
         faults = report.text() or "; ".join(faults_of(item))
         if not faults and not is_trusted:
-            faults = "; ".join(_placed(self._path_errors(naming(item))))
+            faults = "; ".join([*_placed(self._path_errors(naming(item))), *self._source_faults(item)])
         if faults:
             accepted.rejected[resource.name] = faults
             return
@@ -99,6 +101,21 @@ class Acceptor:
         accepted.ignored.update(report.ignored)
         if report.warnings:
             accepted.warnings[resource.name] = [warning.text() for warning in report.warnings]
+
+    def _source_faults(self, item: Item) -> list[str]:
+        """Files with resources that the item names, but may not: the same are allowed as for certificates."""
+        sources = [need.source for need in item.needs]
+        if isinstance(item.block, Cluster | Listener):
+            with contextlib.suppress(SourceError):  # the check has reported it
+                sources += [key.source for key in needed_secrets(item.block)]
+        found: list[str] = []
+        for path in dict.fromkeys(source.removeprefix(FILE) for source in sources if source.startswith(FILE)):
+            context = TlsContext(status=True, ca_cert=os.path.abspath(path))
+            config = MosnConfig(
+                servers=[Server()], cluster_manager=ClusterManager(clusters=[Cluster(name="x", tls_context=context)])
+            )
+            found += [f"{path}: {fault.message}" for fault in self._path_errors(config)]
+        return found
 
 
 def faults_of(item: Item) -> list[str]:

@@ -14,7 +14,9 @@ from typing import Any, Final, NamedTuple
 
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.schema import MosnConfig
+from pymosn.config.sds import ADS, FILE
 from pymosn.control.xds.node import FEATURES
+from pymosn.control.xds.types import CLUSTER, LISTENER
 from pymosn.core.files import read_regular
 from pymosn.version import VERSION
 
@@ -22,6 +24,8 @@ NO_EXTRA: Final = "xDS requires the optional dependency `xds`: pip install 'pymo
 _ADS: Final = "dynamic_resources.ads_config"
 #: The fields of a TLS context of a control plane; gRPC negotiates the versions and protocols itself.
 _TLS_FIELDS: Final = ("tls_certificates", "validation_context", "tls_params", "alpn_protocols")
+#: The types of which all resources are received -> the key of their source.
+_WILDCARDS: Final[Mapping[str, str]] = {CLUSTER: "cds_config", LISTENER: "lds_config"}
 _MAX_FILE: Final = 1024 * 1024
 
 
@@ -48,13 +52,17 @@ class Source(NamedTuple):
 
 
 class Bootstrap(NamedTuple):
-    """`ads`: None without xDS. `clusters`, `listeners`: serialized messages. `servers`: by the name of a static cluster."""
+    """`ads`: None without xDS, or if all comes from files. `clusters`, `listeners`: serialized messages.
+
+    `servers`: by the name of a static cluster. `wildcards`: the sources of all clusters and of all listeners, by type.
+    """
 
     ads: Source | None
     node: bytes
     clusters: list[tuple[str, bytes]]
     listeners: list[tuple[str, bytes]]
     servers: Mapping[str, tuple[Address, ...]]
+    wildcards: Mapping[str, str] = {}
 
 
 def is_needed(config: MosnConfig) -> bool:
@@ -100,7 +108,8 @@ class _Reader:
             cluster.name: self._server(cluster, f"static_resources.clusters[{i}]")
             for i, cluster in enumerate(static.clusters)
         }
-        ads = self._ads(dynamic, servers)
+        wildcards = self._wildcards(dynamic)
+        ads = self._ads(dynamic, servers) if ADS in wildcards.values() or dynamic.HasField("ads_config") else None
         for i, secret in enumerate(static.secrets):
             self.error(f"static_resources.secrets[{i}]", f"secret {secret.name}: use files in tls_context")
         clusters = [(cluster.name, cluster.SerializeToString(deterministic=True)) for cluster in static.clusters]
@@ -108,7 +117,7 @@ class _Reader:
             (listener.name, listener.SerializeToString(deterministic=True))
             for listener in (self._named(listener) for listener in static.listeners)
         ]
-        return Bootstrap(ads, node, clusters, listeners, servers)
+        return Bootstrap(ads, node, clusters, listeners, servers, wildcards)
 
     def _parse(self, value: Any, kind: Any, path: str) -> Any:
         from google.protobuf import json_format
@@ -140,12 +149,22 @@ class _Reader:
         found: bytes = node.SerializeToString(deterministic=True)
         return found
 
+    def _wildcards(self, dynamic: Any) -> dict[str, str]:
+        """The sources of all clusters and listeners: files, or else ADS, as in MOSN."""
+        found = {kind: f"{FILE}{path}" for kind, key in _WILDCARDS.items() if (path := _path_in(getattr(dynamic, key)))}
+        has_no_file = not found
+        for kind, key in _WILDCARDS.items():
+            if kind not in found and (has_no_file or dynamic.HasField("ads_config") or dynamic.HasField(key)):
+                found[kind] = ADS
+        return found
+
     def _ads(self, dynamic: Any, servers: Mapping[str, tuple[Address, ...]]) -> Source | None:
         if not dynamic.HasField("ads_config"):
             self.error(_ADS, "missing: resources are received over ADS only")
             return None
         for key in ("cds_config", "lds_config"):
-            if dynamic.HasField(key) and not dynamic.__getattribute__(key).HasField("ads"):
+            config = getattr(dynamic, key)
+            if dynamic.HasField(key) and not config.HasField("ads") and not _path_in(config):
                 self.warn(f"dynamic_resources.{key}", "has no effect: everything is received over ADS, as in MOSN")
         ads = dynamic.ads_config
         kind = ads.DESCRIPTOR.fields_by_name["api_type"].enum_type.values_by_number[ads.api_type].name
@@ -288,6 +307,11 @@ def _import_types(value: Any) -> None:
             import_module(module)
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         _import_types(item)
+
+
+def _path_in(config: Any) -> str:
+    """The file of a ConfigSource; empty for none."""
+    return str(config.path_config_source.path or config.path)
 
 
 def _absolute(target: str) -> str:

@@ -19,11 +19,11 @@ import yaml
 from google.protobuf import any_pb2, json_format
 
 from pymosn.control.threads import off_loop
-from pymosn.control.xds.client import accept
+from pymosn.control.xds.client import CONNECTED, WAITING, ClientStatus, accept
 from pymosn.control.xds.convert.messages import UnknownTypeError, load_types
 from pymosn.control.xds.exchanges import Entry, Response, TypeStatus
 from pymosn.control.xds.sotw import SotwSubscription
-from pymosn.control.xds.types import SHORT, Consumer
+from pymosn.control.xds.types import SHORT, Consumer, Rejected
 from pymosn.control.xds.wire import InvalidMessage, decode, entry_of
 from pymosn.core.errors import describe, reason
 from pymosn.core.files import read_regular
@@ -128,6 +128,36 @@ class FileSource:
             self.error = error
             name = SHORT.get(self._machine.type_url, self._machine.type_url)
             self._log.write(level, f"xDS {self.path} ({name}): {error}; what was accepted before stays active")
+
+
+class FileClient:
+    """A file in the form of a client of a control plane. `name`: for logs and views."""
+
+    def __init__(self, path: str, type_url: str, consumer: Consumer, log: Log) -> None:
+        self.name = f"{SHORT.get(type_url, type_url)} from {path}"
+        self._source = FileSource(path, type_url, consumer, log)
+
+    def want(self, type_url: str, names: Mapping[str, float]) -> None:
+        """Replaces the subscription, which is of the type of the file."""
+        self._source.want(names)
+
+    def reject_late(self, type_url: str, faults: Rejected) -> None:
+        """Resources cannot be activated. A file has no receiver for that; `unusable` of the view shows it."""
+
+    def start(self) -> None:
+        """Begins; needs a running event loop."""
+        self._source.start()
+
+    async def stop(self) -> None:
+        """Ends watching."""
+        await self._source.stop()
+
+    def status(self) -> ClientStatus:
+        """The state for the admin API: connected once the file has been read."""
+        source = self._source
+        kind = source.status()
+        state = CONNECTED if kind.responses else WAITING
+        return ClientStatus(self.name, state, source.path, False, None, source.error, None, 0, 0, 0, (kind,))
 
 
 def _stamp_of(path: str) -> _Stamp:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 from pymosn.config.schema import MosnConfig
-from pymosn.config.sds import ADS
+from pymosn.config.sds import ADS, FILE
 from pymosn.control.envoy.facts import Facts
 from pymosn.control.envoy.received import facts_of
 from pymosn.control.service import Service
@@ -14,6 +15,7 @@ from pymosn.control.xds.bootstrap import Address, Bootstrap, Source, read_bootst
 from pymosn.control.xds.cache import Cache, cache_path
 from pymosn.control.xds.client import Options, XdsClient
 from pymosn.control.xds.convert.kinds import KINDS
+from pymosn.control.xds.files import FileClient
 from pymosn.control.xds.layer import Merged
 from pymosn.control.xds.state import State, Target, Wants
 from pymosn.control.xds.static import NO_CLUSTER
@@ -55,7 +57,7 @@ class XdsService(Service):
         self._log = log
         self._transport = transport
         self._cache = Cache(cache_path(config, base_dir), log)
-        self._clients: dict[tuple[str, str], XdsClient] = {}
+        self._clients: dict[tuple[str, str], XdsClient | FileClient] = {}
         self._wanted: dict[tuple[str, str], dict[str, float]] = {}
         self._faulty: set[str] = set()
         self._bootstrap = Bootstrap(None, b"", [], [], {})
@@ -69,6 +71,8 @@ class XdsService(Service):
         if found is None:
             raise ValueError("; ".join(fault.text() for fault in faults))
         self._bootstrap = found
+        if self._config.uses_xds():
+            self.state.wildcards = found.wildcards
         for kind, resources in ((CLUSTER, found.clusters), (LISTENER, found.listeners)):
             for name, body in resources:
                 if kind == CLUSTER and name == NO_CLUSTER:
@@ -119,11 +123,16 @@ class XdsService(Service):
             if only in ("", kind):
                 client.reject_late(kind, faults)
 
-    def _client(self, source: str, kind: str) -> XdsClient | None:
+    def _client(self, source: str, kind: str) -> XdsClient | FileClient | None:
         """The client of a source; None, with a line of the log, if it is not known."""
         key = source, "" if source == ADS else kind
         if key in self._clients:
             return self._clients[key]
+        if source.startswith(FILE):
+            path = os.path.abspath(source.removeprefix(FILE))
+            reader = self._clients[key] = FileClient(path, kind, _Inbox(self.state, source), self._log)
+            reader.start()
+            return reader
         place = self._source(source)
         if place is None or not place.addresses:
             if source not in self._faulty:
@@ -237,7 +246,7 @@ def _missing(merged: Merged) -> dict[str, list[str]]:
     return {f"{key.name} from {key.source}": sorted(set(names)) for key, names in merged.missing.items()}
 
 
-def _client_view(client: XdsClient) -> dict[str, Any]:
+def _client_view(client: XdsClient | FileClient) -> dict[str, Any]:
     status = client.status()
     shown = status._asdict()
     shown["types"] = {SHORT.get(kind.type_url, kind.type_url): kind._asdict() for kind in status.types}

@@ -104,7 +104,8 @@ class State:
         self._target = target
         self._acceptor = Acceptor(kinds, target.item_path_errors)
         self._log = log
-        self._is_wildcard = is_wildcard
+        # Type -> the source of all its resources.
+        self.wildcards: Mapping[str, str] = dict.fromkeys((CLUSTER, LISTENER) if is_wildcard else (), ADS)
         self._now = now
         self._pause = pause
         self._guard = guard
@@ -292,8 +293,8 @@ class State:
     def wants(self) -> Wants:
         """What has to be subscribed now."""
         found: Wants = {}
-        if self._is_wildcard:
-            found[ADS] = {CLUSTER: {"*": 15.0}, LISTENER: {"*": 15.0}}
+        for kind, source in self.wildcards.items():
+            found.setdefault(source, {})[kind] = {"*": 15.0}
         for needs in self._needs.values():
             for need in needs:
                 names = found.setdefault(need.source, {}).setdefault(need.type_url, {})

@@ -16,7 +16,7 @@ from pymosn.control.xds.bootstrap import NO_EXTRA, Bootstrap, read_bootstrap
 from pymosn.control.xds.cache import Cache, cache_path
 from pymosn.control.xds.convert.kinds import Item
 from pymosn.control.xds.node import NodeFlags
-from pymosn.control.xds.types import CLUSTER, SECRET, Resource
+from pymosn.control.xds.types import CLUSTER, LISTENER, SECRET, Resource
 from pymosn.control.xds.warming import Entry
 from pymosn.server.run_options import ConfigSource
 
@@ -104,7 +104,7 @@ FAULTS: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
     ({"clusters": [cluster()]}, {"ads_config": ads()}, ["error dynamic_resources.ads_config.grpc_services"]),
     (
         STATIC,
-        {"ads_config": ads(), "cds_config": {"path": "/x"}},
+        {"ads_config": ads(), "cds_config": {"api_config_source": {"api_type": "GRPC"}}},
         ["warning dynamic_resources.cds_config"],
     ),
 ]
@@ -236,3 +236,33 @@ def test_tls_that_a_control_plane_could_not_have_is_fine_for_other_static_cluste
     assert faults == []
     assert found is not None
     assert found.servers["other"] == ()  # never without the TLS that it is meant to have
+
+
+@pytest.mark.parametrize(
+    ("dynamic", "wildcards", "faults"),
+    [
+        ({"adsConfig": ads()}, {CLUSTER: "ads", LISTENER: "ads"}, []),
+        (
+            {"cds_config": {"path_config_source": {"path": "/c.yaml"}}, "lds_config": {"path": "/l.pb"}},
+            {CLUSTER: "file:/c.yaml", LISTENER: "file:/l.pb"},
+            [],
+        ),
+        (
+            {"adsConfig": ads(), "cds_config": {"path": "/c.yaml"}, "lds_config": {"ads": {}}},
+            {CLUSTER: "file:/c.yaml", LISTENER: "ads"},
+            [],
+        ),
+        ({"cds_config": {"path": "/c.yaml"}}, {CLUSTER: "file:/c.yaml"}, []),
+        ({"adsConfig": ads(), "cds_config": {"path": "/c"}}, {CLUSTER: "file:/c", LISTENER: "ads"}, []),
+        ({"cds_config": {"path": "/c"}, "lds_config": {"ads": {}}}, None, ["error dynamic_resources.ads_config"]),
+        ({"lds_config": {"ads": {}}}, None, ["error dynamic_resources.ads_config"]),
+        ({}, None, ["error dynamic_resources.ads_config"]),
+    ],
+)
+def test_files_instead_of_a_control_plane(
+    dynamic: dict[str, Any], wildcards: dict[str, str] | None, faults: list[str]
+) -> None:
+    found, seen = read({"clusters": [cluster(END)]}, dynamic)
+    assert seen == faults
+    assert (None if found is None else dict(found.wildcards)) == wildcards
+    assert found is None or (found.ads is None) == ("adsConfig" not in dynamic)

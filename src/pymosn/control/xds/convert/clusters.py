@@ -110,8 +110,6 @@ def _read_type(cluster: Cluster, view: View) -> EdsSource | None:
     with block:
         inner = block.inner("eds_config")
         source = Source() if inner is None else read_source(inner)
-        if source is not None and source.kind == "path":
-            block.fault("eds_config", "endpoints in files are not supported")
         return None if source is None else EdsSource(str(block.value("service_name")) or cluster.name, source)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from pymosn.config.schema import RouterConfiguration
-from pymosn.config.sds import ADS, SecretTexts
+from pymosn.config.sds import ADS, FILE, SecretTexts
 from pymosn.control.xds.convert.clusters import convert_cluster
 from pymosn.control.xds.convert.endpoints import convert_endpoints
 from pymosn.control.xds.convert.extensions import ExtendedListener, convert_extension
@@ -69,8 +69,6 @@ def _cluster(view: View) -> Item:
     eds = found.eds
     if eds is None:
         return Item(found.cluster.name, found.cluster)
-    if eds.source.kind == "path":
-        view.fault("eds_cluster_config.eds_config", "endpoints in files are not supported yet; expected ads or a server")
     need = Need(ENDPOINTS, eds.name, _source(eds.source), eds.source.fetch_timeout)
     return Item(found.cluster.name, found.cluster, needs=(need,), joined=found.with_endpoints)
 
@@ -82,6 +80,8 @@ def _endpoints(view: View) -> Item:
 
 def _source(source: Source) -> str:
     """A source in the form of `Need`."""
+    if source.kind == "path":
+        return f"{FILE}{source.path}"
     if source.cluster:
         return f"cluster:{source.cluster}"
     if source.target:
@@ -100,14 +100,10 @@ def _listener(view: View) -> Item:
         view.fault("additional_addresses", f"more than one address is not supported yet: {listener.address}")
     needs: list[Need] = []
     for name, source in found.routes:
-        if source.kind == "path":
-            view.fault("rds", f"routes in files are not supported yet: {name}")
         needs.append(Need(ROUTES, name, _source(source), source.fetch_timeout))
     for slot in found.slots:
         wanted = slot.discovery
         source = wanted.source
-        if source.kind == "path":
-            view.fault("config_discovery", f"filters in files are not supported: {wanted.name}")
         needs.append(Need(EXTENSION, wanted.name, _source(source), source.fetch_timeout, wanted.kinds, waits=wanted.waits))
     joined = ExtendedListener(found.listener, found.slots).joined if found.slots else None
     return Item(found.listener.known_name(), found.listener, found.tables, tuple(needs), joined)

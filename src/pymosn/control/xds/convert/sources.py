@@ -44,18 +44,25 @@ def read_source(view: View) -> Source | None:
             _close(view.inner(kind))
             return Source(fetch_timeout=wait)
         if kind == "path":
-            return Source("path", path=view.value("path"), fetch_timeout=wait)
+            return _file(view, wait)
         if kind == "path_config_source":
             inner = view.inner(kind)
             assert inner is not None
             with inner:
                 inner.inner("watched_directory")  # changes are always noticed
-                return Source("path", path=inner.value("path"), fetch_timeout=wait)
+                return _file(inner, wait)
         server = view.inner("api_config_source")
         if server is None:
             view.fault("", "expected a source: ads, api_config_source or path_config_source")
             return None
         return _server(server, wait)
+
+
+def _file(view: View, wait: float) -> Source:
+    path: str = view.value("path")
+    if not path:
+        view.fault("path", "must not be empty")
+    return Source("path", path=path, fetch_timeout=wait)
 
 
 def _server(view: View, wait: float) -> Source | None:
