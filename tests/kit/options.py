@@ -19,7 +19,7 @@ from pymosn.protocol.http.policy import PASS_UNDERSCORES, STRICT, HttpPolicy
 from pymosn.proxy.local_replies import LocalReplies
 from pymosn.proxy.options import HttpRules, ProxyOptions
 from pymosn.proxy.stream_filters import StreamFilters
-from pymosn.proxy.tcp_options import TcpOptions
+from pymosn.proxy.tcp_options import TcpObserver, TcpOptions
 from pymosn.routing.by_address import AddressRoute, StreamTarget
 from pymosn.routing.table import TableSlot
 from pymosn.stream.http.options import HttpOptions
@@ -169,6 +169,7 @@ def tcp_options(
     connect_timeout: float = 0.0,
     max_duration: float = 0.0,
     draw: Callable[[], float] = random.random,
+    observers: list[TcpObserver] | None = None,
 ) -> TcpOptions:
     """Options of a `tcp_proxy` network filter. `cluster` or `weighted`: the clusters of all connections."""
     return TcpOptions(
@@ -182,6 +183,7 @@ def tcp_options(
         connect_timeout=connect_timeout,
         max_duration=max_duration,
         draw=draw,
+        observers=observers,
     )
 
 

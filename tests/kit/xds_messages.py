@@ -25,7 +25,8 @@ def view_of(name: str, value: dict[str, Any]) -> tuple[View, Report]:
 def import_types(value: object) -> None:
     """Imports the modules of all types in an `Any` of a message's JSON, which the parser must know."""
     if isinstance(value, dict):
-        module = MODULES.get(type_of(str(value.get("@type", ""))))
+        name = type_of(str(value.get("@type", "")))
+        module = MODULES.get(name) or ("udpa.type.v1.typed_struct_pb2" if name == "udpa.type.v1.TypedStruct" else "")
         if module:
             import_module(module)
         for inner in value.values():

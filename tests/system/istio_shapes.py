@@ -504,7 +504,14 @@ def bootstrap(name: str, ip: str, xds: str, sds: str) -> dict[str, Any]:
         "node": {
             "id": f"sidecar~{ip}~{name}.default~default.svc.cluster.local",
             "cluster": f"{name}.default",
-            "metadata": {"ISTIO_VERSION": "1.31.0", "NAMESPACE": "default", "CLUSTER_ID": "Kubernetes"},
+            "metadata": {
+                "ISTIO_VERSION": "1.31.0",
+                "NAMESPACE": "default",
+                "CLUSTER_ID": "Kubernetes",
+                "NAME": f"{name}-0",
+                "WORKLOAD_NAME": f"{name}-v1",
+                "LABELS": {"app": name, "version": "v1", "service.istio.io/canonical-name": name},
+            },
         },
         "dynamic_resources": {"ads_config": ads, "cds_config": source, "lds_config": source},
         "static_resources": {"clusters": [server("xds-grpc", xds), server("sds-grpc", sds)]},

@@ -8,6 +8,7 @@ from typing import Final
 from mypy_extensions import i32, i64, mypyc_attr
 
 from pymosn.api.network import Connection, join_address
+from pymosn.api.tls import TlsInfo
 from pymosn.api.upstream import Criteria
 from pymosn.core.failure import Failure
 from pymosn.core.headers import Headers
@@ -68,6 +69,8 @@ class ExchangeRecord:
         #: The client's IP address as reported by trusted proxies; empty: the address of the socket counts.
         self.forwarded_ip: str = ""
         self.upstream_connection_id: i64 = 0
+        #: The TLS of the connection to the host; None without.
+        self.upstream_tls: TlsInfo | None = None
         self.started: float = 0.0
         self.request_received: float = 0.0
         self.response_received: float = 0.0

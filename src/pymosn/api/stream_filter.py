@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Final
 from mypy_extensions import mypyc_attr
 
 from pymosn.api.exchange import Exchange, Reply
+from pymosn.api.upstream import ServiceFacts
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Counter, MetricGroup, Metrics
 from pymosn.core.errors import describe, printable
@@ -71,6 +72,14 @@ class ClusterClient:
         """Whether the client chooses the host (ORIGINAL_DST), so that hosts of the cluster may be different services."""
         return False
 
+    def service(self) -> ServiceFacts | None:
+        """The service that the cluster is; None if unknown."""
+        return None
+
+    def workload_of(self, address: str) -> str:
+        """The workload of the host at `address`, as Istio describes it: `name;namespace;service;revision;cluster`."""
+        return ""
+
 
 class ClientResponse:
     """A cluster's response to a filter's request."""
@@ -114,10 +123,12 @@ class FilterContext:
         worker: int = 0,
         all_metrics: Metrics | None = None,
         route_key: str = "",
+        node: Mapping[str, Any] | None = None,
     ) -> None:
         """`workers`: number of workers, each with its own filter object. `worker`: index of this worker, from 0.
 
         `route_key`: of the filter's own settings in `per_filter_config`, `TYPE/NAME`; empty for a filter without a name.
+        `node`: this proxy's, as control planes get it: Envoy's Node as JSON.
         """
         self.name = name
         self.route_key = route_key
@@ -125,6 +136,7 @@ class FilterContext:
         self.clock = Clock() if clock is None else clock
         self.workers = workers
         self.worker = worker
+        self.node: Mapping[str, Any] = {} if node is None else node
         self._metrics = MetricGroup("filter", (("filter", name),)) if metrics is None else metrics
         self._all_metrics = Metrics() if all_metrics is None else all_metrics
         self._log = log
@@ -151,6 +163,10 @@ class FilterContext:
     def group(self, type_name: str, *labels: tuple[str, str]) -> MetricGroup:
         """Returns a group of metrics with its own type and labels, for a shipped filter. Their number must be bounded."""
         return self._all_metrics.group(type_name, *labels)
+
+    def bounded_group(self, limit: int, type_name: str, *labels: tuple[str, str]) -> MetricGroup | None:
+        """The same for labels that peers choose; None if it would be one more than `limit` of this type in the worker."""
+        return self._all_metrics.bounded(limit, type_name, *labels)
 
     def create_task(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Runs `work` in the background until it ends or the filter stops; exceptions are logged."""

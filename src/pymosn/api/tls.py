@@ -84,9 +84,9 @@ class TlsInfo:
         self.is_resumed: bool = False
         #: Identifies what the listener demands of client certificates; equal if two contexts demand the same.
         self.client_demand: bytes = b""
-        #: The peer's certificate; None if it has sent none.
+        #: The peer's certificate; None if it has sent none, or, of a host, if only its issuer was to be verified.
         self.certificate: ClientCertificate | None = None
-        #: URIs in the certificate that was presented to the client.
+        #: URIs in the certificate that was presented to the peer.
         self.own_uris: tuple[str, ...] = ()
         #: The header lines about a verified certificate, made for the connection's first request; see `api.client_cert`.
         self.forwarded: bytes | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from mypy_extensions import i64, mypyc_attr
 
@@ -60,6 +60,19 @@ class LatencyAverage:
 
 #: Decay time constant, in seconds.
 DECAY: Final[float] = 10.0
+
+
+class ServiceFacts(NamedTuple):
+    """The service that a cluster is, as Istio describes it; empty texts if unknown.
+
+    `host`: its full name. `is_external`: outside the mesh. `hides_metadata`: it must not get the metadata of its peers.
+    """
+
+    host: str = ""
+    name: str = ""
+    namespace: str = ""
+    is_external: bool = False
+    hides_metadata: bool = False
 
 
 #: The metadata of hosts without any; never changed.

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from pymosn.api.network import TcpKeepalive
-from pymosn.api.upstream import Criteria, criteria
+from pymosn.api.upstream import Criteria, ServiceFacts, criteria
 from pymosn.assembly.share import WorkerShare
 from pymosn.assembly.tls import client_settings, resolver
 from pymosn.config.schema import Cluster as ClusterConfig
@@ -61,6 +61,7 @@ def plan_cluster(config: ClusterConfig, share: WorkerShare, parts: Mapping[bytes
         bind=config.bind_address,
         keeps_alpn=config.keep_alpn,
         drops=tuple((drop.category, drop.per_million) for drop in config.drop_overload),
+        service=None if config.istio is None else ServiceFacts(*msgspec.structs.astuple(config.istio)),
     )
 
 
@@ -81,6 +82,7 @@ def host_plans(config: ClusterConfig) -> Iterable[plan.HostPlan]:
                 tls_match_of(config, host) + 1 if config.tls_matches else 0,
                 host.locality if has_localities else "",
                 host.hash_weight,
+                host.workload,
             )
     return found.values()
 

@@ -163,6 +163,8 @@ class FilterBuilder(msgspec.Struct, eq=False):
     modules: ModuleDraft = msgspec.field(default_factory=lambda: ModuleStore().draft({}))
     clock: Clock = msgspec.field(default_factory=Clock)
     share: WorkerShare = WorkerShare()
+    #: This proxy's, as control planes get it.
+    node: Mapping[str, Any] = {}
     faults: list[Diagnostic] = []
     built: dict[FilterKey, BuiltFilter] = {}
     #: The fields that the new filters mark as secret.
@@ -259,7 +261,9 @@ class FilterBuilder(msgspec.Struct, eq=False):
         group = self.metrics.group("filter", ("filter", handle.name))
         count, index = self.share.count, self.share.index
         key = f"{entry.type}/{entry.name}" if isinstance(entry, FilterConfig) and entry.name else ""
-        context = FilterContext(handle.name, self.log, self.clusters, self.clock, group, count, index, self.metrics, key)
+        context = FilterContext(
+            handle.name, self.log, self.clusters, self.clock, group, count, index, self.metrics, key, self.node
+        )
         made.context = context
         return BuiltFilter(handle, path, context, secrets, registered)
 

@@ -19,7 +19,7 @@ from pymosn.assembly.filters import FilterBuilder
 from pymosn.assembly.local_replies import local_replies
 from pymosn.assembly.protocols import ProtocolLoadError, load_protocol
 from pymosn.assembly.share import WorkerShare
-from pymosn.assembly.tcp import tcp_options
+from pymosn.assembly.tcp import check_observers, tcp_observers, tcp_options
 from pymosn.assembly.tls import Resolve, TlsStore
 from pymosn.assembly.udp import DatagramNetwork, build_udp
 from pymosn.config.chains import chain_conditions, chain_name
@@ -199,6 +199,8 @@ class ListenerBuilder(msgspec.Struct, eq=False):
         for acting in config.acting_filters():
             if acting.proxy is not None:
                 self._protocol_options(self._protocols(acting.proxy, path), config, acting.proxy, path)
+            if acting.tcp is not None:
+                self.faults += check_observers(acting.tcp, path)
 
     def listener(self, index: int, config: ListenerConfig, before: BuiltListener | None) -> BuiltListener:
         """A listener of the configuration, not started.
@@ -292,7 +294,8 @@ class ListenerBuilder(msgspec.Struct, eq=False):
         speaks_http = False
         if acting.tcp is not None:
             logs = self._chain_logs(config, index, acting.tcp.access_logs, shared)
-            tcp = tcp_options(name, config, acting.tcp, stats, logs)
+            observers = tcp_observers(acting.tcp, self.filters, runtime)
+            tcp = tcp_options(name, config, acting.tcp, stats, logs, observers)
             fallback = TcpFallback(runtime, tcp)
             factory = TcpProxyFactory(runtime, tcp)
         if acting.proxy is not None:

@@ -32,11 +32,11 @@ Digest = bytes
 Parts = dict[Digest, bytes]
 #: A virtual host or, if the flag is not set, more routes of the one before.
 Piece = tuple[bool, VirtualHost]
-#: Address, host name, weight, labels, whether it has no TLS; and those of priority, reported health, transport and locality
-#: that most hosts do not have.
-_PackedHost = tuple[str, str, int, tuple[tuple[str, str], ...], bool, tuple[int, int, int, str, int] | None]
+#: Address, host name, weight, labels, whether it has no TLS; and those of priority, reported health, transport, locality,
+#: weight for hashing and workload that most hosts do not have.
+_PackedHost = tuple[str, str, int, tuple[tuple[str, str], ...], bool, tuple[int, int, int, str, int, str] | None]
 #: The rare facts of most hosts.
-_ORDINARY: Final = (0, 0, 0, "", 0)
+_ORDINARY: Final = (0, 0, 0, "", 0, "")
 
 
 class PackedCluster(msgspec.Struct, array_like=True, frozen=True):
@@ -97,7 +97,7 @@ def pack_cluster(cluster: Cluster, parts: Parts) -> PackedCluster:
 def _split(hosts: Iterable[HostPlan]) -> Iterator[list[_PackedHost]]:
     part: list[_PackedHost] = []
     for host in hosts:
-        rare = (host.priority, host.health, host.transport, host.locality, host.hash_weight)
+        rare = (host.priority, host.health, host.transport, host.locality, host.hash_weight, host.workload)
         facts = None if rare == _ORDINARY else rare
         part.append((host.address, host.hostname, host.weight, host.metadata, host.tls_disable, facts))
         if not zlib.crc32(host.address.encode()) & _BOUNDARY or len(part) >= _MAX_HOSTS:
@@ -113,8 +113,17 @@ def unpack_cluster(packed: PackedCluster, parts: Parts) -> Cluster:
 
 
 def unpack_hosts(part: bytes) -> tuple[HostPlan, ...]:
-    """The hosts of one part."""
-    return tuple([HostPlan(*host[:5], *(host[5] or ())) for host in msgspec.msgpack.decode(part, type=list[_PackedHost])])
+    """The hosts of one part. Those of one workload or locality share its text."""
+    texts: dict[str, str] = {}
+    found: list[HostPlan] = []
+    for host in msgspec.msgpack.decode(part, type=list[_PackedHost]):
+        rare = host[5]
+        if rare is None:
+            found.append(HostPlan(*host[:5]))
+            continue
+        locality, workload = texts.setdefault(rare[3], rare[3]), texts.setdefault(rare[5], rare[5])
+        found.append(HostPlan(*host[:5], *rare[:3], locality, rare[4], workload))
+    return tuple(found)
 
 
 def pack_table(table: RouterConfiguration, parts: Parts) -> PackedTable:

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from pymosn.api.exchange import AccessLog
+from pymosn.api.stream_filter import FilterContext
+from pymosn.assembly.filters import FilterBuilder
+from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.config.schema.network_filters import CidrRange, StreamProxyConfig, StreamRoute, WeightedStreamCluster
 from pymosn.core.address_ranges import End, address_range, port_ranges
 from pymosn.core.counters import DownstreamStats
 from pymosn.core.server_names import server_name_pattern
-from pymosn.proxy.tcp_options import TcpOptions
+from pymosn.filters.errors import FilterConfigError, problems_of
+from pymosn.proxy.runtime import Runtime
+from pymosn.proxy.tcp_options import TcpObserver, TcpOptions
 from pymosn.routing.by_address import AddressRoute, StreamTarget
 
 
 def tcp_options(
-    name: str, config: ListenerConfig, tcp: StreamProxyConfig, stats: DownstreamStats, access_logs: list[AccessLog]
+    name: str,
+    config: ListenerConfig,
+    tcp: StreamProxyConfig,
+    stats: DownstreamStats,
+    access_logs: list[AccessLog],
+    observers: list[TcpObserver] | None = None,
 ) -> TcpOptions:
     """The run-time options of a `tcp_proxy` or `udp_proxy`."""
     return TcpOptions(
@@ -26,7 +36,36 @@ def tcp_options(
         connect_attempts=tcp.max_connect_attempts,
         connect_timeout=tcp.connect_timeout,
         max_duration=tcp.max_connection_duration,
+        observers=observers,
     )
+
+
+def tcp_observers(tcp: StreamProxyConfig, filters: FilterBuilder, runtime: Runtime) -> list[TcpObserver]:
+    """The observers of a `tcp_proxy`: the metrics of `istio_stats`, whose settings have been checked."""
+    if not tcp.istio_stats:
+        return []
+    # Imported only where it is configured: memory is counted per worker.
+    from pymosn.filters.istio.tcp import TcpStats
+
+    context = FilterContext(
+        "istio.stats", runtime.log, filters.clusters, runtime.clock, all_metrics=runtime.metrics, node=filters.node
+    )
+    return [TcpStats(settings, context, runtime.wheel) for settings in tcp.istio_stats]
+
+
+def check_observers(tcp: StreamProxyConfig, path: str) -> list[Diagnostic]:
+    """What is wrong with the settings of `tcp_observers`. `path`: of the listener."""
+    if not tcp.istio_stats:
+        return []
+    from pymosn.filters.istio.tcp import check
+
+    faults: list[Diagnostic] = []
+    for settings in tcp.istio_stats:
+        try:
+            check(settings)
+        except FilterConfigError as error:
+            faults += [error_at(path, f"istio_stats{inner}: {text}") for inner, text in problems_of(error)]
+    return faults
 
 
 def _target(cluster: str, weighted: list[WeightedStreamCluster]) -> StreamTarget:

@@ -154,7 +154,10 @@ class WorkerRuntime:
         self._slots = {**self._slots, **slots}
         active, base_dir = self.active.filters, draft.base_dir
         clients = ClusterClients(self.runtime)
-        filters = FilterBuilder(draft.config_dir, self.metrics, self.log, clients, active, modules, self.clock, self.share)
+        node = draft.packed.rest.node if isinstance(draft.packed.rest.node, dict) else {}
+        filters = FilterBuilder(
+            draft.config_dir, self.metrics, self.log, clients, active, modules, self.clock, self.share, node
+        )
         find_pem = resolver(draft.packed.parts)
         listeners = ListenerBuilder(
             self.runtime, slots, filters, self._network, self.share, base_dir, self._loop, self.logs, self.tls, find_pem

@@ -6,8 +6,9 @@ the supervisor adds up over its workers. A worker with many groups reports only 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from typing import Final, TypedDict
+from typing import Final, NotRequired, TypedDict
 
 from mypy_extensions import i64, mypyc_attr
 
@@ -20,13 +21,17 @@ BUCKET_BOUNDS: Final[list[float]] = [0.000016 * 2.0**n for n in range(24)]
 
 
 class HistogramData(TypedDict):
-    """A histogram as plain data: `buckets` has one more entry than BUCKET_BOUNDS; times in seconds."""
+    """A histogram as plain data: `buckets` has one more entry than BUCKET_BOUNDS; times in seconds.
+
+    With `bounds` it is a `Distribution`: these are the bounds of its buckets, and its values have the unit of its key.
+    """
 
     count: int
     sum: float
     min: float
     max: float
     buckets: list[int]
+    bounds: NotRequired[list[float]]
 
 
 class GroupData(TypedDict):
@@ -86,6 +91,32 @@ class Histogram:
         }
 
 
+@mypyc_attr(acyclic=True)
+class Distribution(Histogram):
+    """Values of any unit, in buckets with bounds of their own."""
+
+    def __init__(self, bounds: list[float]) -> None:
+        """`bounds`: upper bounds in ascending order; one more bucket is unbounded."""
+        super().__init__()
+        self._bounds = bounds
+        self._buckets = [Counter() for _ in range(len(bounds) + 1)]
+
+    def record(self, seconds: float) -> None:
+        """Records one value, in its own unit."""
+        if self.count == 0 or seconds < self.min:
+            self.min = seconds
+        if seconds > self.max:
+            self.max = seconds
+        self.count += 1
+        self.sum += seconds
+        self._buckets[bisect_left(self._bounds, seconds)].value += 1
+
+    def data(self) -> HistogramData:
+        found = super().data()
+        found["bounds"] = list(self._bounds)
+        return found
+
+
 class MetricGroup:
     """The metrics of one object: a type ("downstream", "upstream"), labels, and keys."""
 
@@ -109,6 +140,13 @@ class MetricGroup:
     def histogram(self, key: str) -> Histogram:
         """Returns the histogram `key`, creating it on first use."""
         return self._histograms.setdefault(key, Histogram())
+
+    def distribution(self, key: str, bounds: list[float]) -> Histogram:
+        """Returns the histogram `key`, creating it with these bounds on first use. `key` names the unit of its values."""
+        found = self._histograms.get(key)
+        if found is None:
+            found = self._histograms[key] = Distribution(bounds)
+        return found
 
     def data(self) -> GroupData:
         """The group as plain data."""
@@ -156,6 +194,8 @@ class Metrics:
         self._groups: dict[GroupKey, MetricGroup] = {}
         # Removed since the last `take_removed`.
         self._removed: dict[GroupKey, None] = {}
+        # Types with a limit -> the number of their groups.
+        self._bounded: dict[str, int] = {}
 
     def group(self, type_name: str, *labels: tuple[str, str]) -> MetricGroup:
         """Returns the group of that type and those labels, creating it on first use."""
@@ -164,6 +204,20 @@ class Metrics:
         if group is None:
             group = self._groups[key] = MetricGroup(type_name, labels)
         return group
+
+    def bounded(self, limit: int, type_name: str, *labels: tuple[str, str]) -> MetricGroup | None:
+        """Like `group`, for labels that peers choose; None if it would be one more than `limit` of this type.
+
+        Groups of such a type must be made by this method only.
+        """
+        found = self._groups.get((type_name, labels))
+        if found is not None:
+            return found
+        size = self._bounded.get(type_name, 0)
+        if size >= limit:
+            return None
+        self._bounded[type_name] = size + 1
+        return self.group(type_name, *labels)
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -188,6 +242,9 @@ class Metrics:
     def _remove(self, key: GroupKey) -> None:
         if self._groups.pop(key, None) is not None:
             self._removed[key] = None
+            size = self._bounded.get(key[0], 0)
+            if size > 0:
+                self._bounded[key[0]] = size - 1
 
     def changes(self) -> Iterator[list[GroupData]]:
         """The groups that have changed since they were last reported, in steps; a list may be empty."""

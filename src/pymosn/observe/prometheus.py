@@ -1,4 +1,4 @@
-"""Prometheus metrics: counters, gauges, and durations as histograms in seconds."""
+"""Prometheus metrics: counters, gauges, and histograms: durations in seconds, distributions in the unit of their names."""
 
 from __future__ import annotations
 
@@ -40,8 +40,9 @@ class MetricsCollector(Collector):
                 _add_key(families, f"{type_name}_{key.removesuffix('_total')}", "counter", type_name, key)
             for key in group["gauges"]:
                 _add_key(families, f"{type_name}_{key}", "gauge", type_name, key)
-            for key in group["histograms"]:
-                _add_key(families, f"{type_name}_{key}_seconds", "histogram", type_name, key)
+            for key, histogram in group["histograms"].items():
+                unit = "" if "bounds" in histogram else "_seconds"
+                _add_key(families, f"{type_name}_{key}{unit}", "histogram", type_name, key)
         for name, keys in families.items():
             yield self._family(name, list(keys))
 
@@ -70,7 +71,9 @@ def _add_sample(family: Metric, kind: str, group: GroupData, key: str) -> None:
 
 def _add_histogram(family: Metric, labels: dict[str, str], histogram: HistogramData) -> None:
     counted = 0
-    bounds = [*(f"{bound:g}" for bound in BUCKET_BOUNDS), "+Inf"]
+    own = histogram.get("bounds")
+    texts = [f"{bound:g}" for bound in BUCKET_BOUNDS] if own is None else [f"{bound:.12g}" for bound in own]
+    bounds = [*texts, "+Inf"]
     for bound, inside in zip(bounds, histogram["buckets"], strict=True):
         counted += inside
         family.add_sample(f"{family.name}_bucket", {**labels, "le": bound}, counted)

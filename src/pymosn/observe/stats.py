@@ -16,7 +16,7 @@ def stats_json(groups: Iterable[GroupData], key: str = "") -> Stats | None:
     """Type -> `label.value...` -> metric -> number as text; with `key` (`type.label.value...`) only that group.
 
     Returns None if there is no group with that key. Histograms have MOSN's `_min`, `_max` and `_total`, and `_count`, `_sum`
-    and `_p50`, `_p95`, `_p99`, estimated from buckets of doubling width; all times in nanoseconds.
+    and `_p50`, `_p95`, `_p99`, estimated from their buckets; all times in nanoseconds, other values in the unit of the key.
     """
     found: Stats = {}
     for group in groups:
@@ -39,13 +39,14 @@ def group_name(group: GroupData) -> str:
 
 
 def percentile(histogram: HistogramData, percent: float) -> float:
-    """The value in seconds below which `percent` of all values are, interpolated within its bucket."""
+    """The value below which `percent` of all values are, interpolated within its bucket; of durations in seconds."""
+    bounds = histogram.get("bounds", BUCKET_BOUNDS)
     rank = histogram["count"] * percent / 100.0
     below = 0
     for index, inside in enumerate(histogram["buckets"]):
         if inside and below + inside >= rank:
-            start = BUCKET_BOUNDS[index - 1] if index > 0 else 0.0
-            end = BUCKET_BOUNDS[index] if index < len(BUCKET_BOUNDS) else histogram["max"]
+            start = bounds[index - 1] if index > 0 else 0.0
+            end = bounds[index] if index < len(bounds) else histogram["max"]
             estimate = start + (end - start) * (rank - below) / inside
             return min(max(estimate, histogram["min"]), histogram["max"])
         below += inside
@@ -55,15 +56,20 @@ def percentile(histogram: HistogramData, percent: float) -> float:
 def _metrics(group: GroupData) -> dict[str, str]:
     metrics = {key: str(value) for key, value in {**group["counters"], **group["gauges"]}.items()}
     for key, histogram in group["histograms"].items():
-        metrics[f"{key}_min"] = _nanoseconds(histogram["min"])
-        metrics[f"{key}_max"] = _nanoseconds(histogram["max"])
-        metrics[f"{key}_total"] = _nanoseconds(histogram["sum"])
+        text = _as_it_is if "bounds" in histogram else _nanoseconds
+        metrics[f"{key}_min"] = text(histogram["min"])
+        metrics[f"{key}_max"] = text(histogram["max"])
+        metrics[f"{key}_total"] = text(histogram["sum"])
         metrics[f"{key}_count"] = str(histogram["count"])
-        metrics[f"{key}_sum"] = _nanoseconds(histogram["sum"])
+        metrics[f"{key}_sum"] = text(histogram["sum"])
         for percent in PERCENTILES:
-            metrics[f"{key}_p{percent}"] = _nanoseconds(percentile(histogram, percent))
+            metrics[f"{key}_p{percent}"] = text(percentile(histogram, percent))
     return metrics
 
 
 def _nanoseconds(seconds: float) -> str:
     return str(round(seconds * 1e9))
+
+
+def _as_it_is(value: float) -> str:
+    return f"{value:.12g}"

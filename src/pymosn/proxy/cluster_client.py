@@ -12,7 +12,7 @@ from pymosn.api.grpc import GrpcRequest, is_grpc
 from pymosn.api.http import HttpRequest
 from pymosn.api.stream import RequestSender
 from pymosn.api.stream_filter import ClientError, ClientResponse, ClusterClient, Fields
-from pymosn.api.upstream import Selection
+from pymosn.api.upstream import Selection, ServiceFacts
 from pymosn.core.failure import PROTOCOL_MISMATCH, RESET_BEFORE_RESPONSE, RESPONSE_TOO_LARGE, Failure
 from pymosn.core.headers import Headers, headers_from
 from pymosn.core.message import NoBodySource, RequestHead, ResponseHead
@@ -60,6 +60,15 @@ class RuntimeClusterClient(ClusterClient):
     def follows_client(self) -> bool:
         cluster = self._runtime.clusters.get(self._name)
         return cluster is not None and cluster.original is not None
+
+    def service(self) -> ServiceFacts | None:
+        cluster = self._runtime.clusters.get(self._name)
+        return None if cluster is None else cluster.plan.service
+
+    def workload_of(self, address: str) -> str:
+        cluster = self._runtime.clusters.get(self._name)
+        host = None if cluster is None or cluster.original is not None else cluster.find(address)
+        return "" if host is None else host.plan.workload
 
     async def request(
         self,

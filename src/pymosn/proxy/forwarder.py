@@ -104,7 +104,9 @@ class Forwarder(HostAttempts):
     def on_attempt_sender(self, sender: RequestSender) -> None:
         owner = self.owner
         exchange = owner.exchange
-        exchange.upstream_connection_id = sender.connection().id
+        connection = sender.connection()
+        exchange.upstream_connection_id = connection.id
+        exchange.upstream_tls = connection.tls
         exchange.spoken_upstream = sender.protocol() or self._protocol
         is_first = not self._is_prepared
         self.upstream = sender

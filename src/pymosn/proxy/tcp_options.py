@@ -5,12 +5,25 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
-from pymosn.api.exchange import AccessLog
+from pymosn.api.exchange import AccessLog, Exchange
 from pymosn.api.network import Connection
 from pymosn.core.counters import DownstreamStats
 from pymosn.routing.by_address import AddressRoute, StreamTarget, destination_of
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class TcpObserver:
+    """Counts the connections of a `tcp_proxy`."""
+
+    def on_connected(self, exchange: Exchange) -> None:
+        """A host is connected."""
+        raise NotImplementedError
+
+    def on_ended(self, exchange: Exchange) -> None:
+        """The connection has ended, or was refused; a host may never have been connected."""
+        raise NotImplementedError
 
 
 class TcpOptions:
@@ -29,6 +42,7 @@ class TcpOptions:
         connect_timeout: float = 0.0,
         max_duration: float = 0.0,
         draw: Callable[[], float] = random.random,
+        observers: list[TcpObserver] | None = None,
     ) -> None:
         """`target`: of all connections; if it has no cluster, the first matching one of `routes` decides.
 
@@ -41,11 +55,24 @@ class TcpOptions:
         self.routes = routes
         self.stats = stats
         self.access_logs = access_logs
+        self.observers: list[TcpObserver] = [] if observers is None else observers
         self.idle_timeout = idle_timeout
         self.connect_attempts: i64 = connect_attempts
         self.connect_timeout = connect_timeout
         self.max_duration = max_duration
         self._draw = draw
+
+    def note_connected(self, exchange: Exchange) -> None:
+        """A host is connected."""
+        for observer in self.observers:
+            observer.on_connected(exchange)
+
+    def note_end(self, exchange: Exchange) -> None:
+        """The connection has ended, or was refused: calls the observers, and writes the access logs."""
+        for observer in self.observers:
+            observer.on_ended(exchange)
+        for access_log in self.access_logs:
+            access_log.log(exchange)
 
     def cluster_for(self, connection: Connection) -> str:
         """The cluster for a connection; empty if no route matches."""

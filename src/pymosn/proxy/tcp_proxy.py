@@ -69,8 +69,7 @@ class TcpProxyFactory(FilterChainFactory):
         exchange = _exchange(connection)
         exchange.failure = failure
         exchange.finished = connection.now()
-        for access_log in self._options.access_logs:
-            access_log.log(exchange)
+        self._options.note_end(exchange)
 
 
 class TcpFallback(NetworkFilterFactory):
@@ -164,6 +163,8 @@ class TcpProxy(NetworkFilter):
         """The host is connected: it gets the bytes held so far, and both sides are read."""
         self._is_connected = True
         self._exchange.upstream_connection_id = upstream.connection.id
+        self._exchange.upstream_tls = upstream.connection.tls
+        self._options.note_connected(self._exchange)
         self._connection.set_buffer_limit(BUFFER_LIMIT)
         upstream.connection.set_buffer_limit(upstream.host.buffer_limit or BUFFER_LIMIT)
         self._touch()
@@ -346,8 +347,7 @@ class TcpProxy(NetworkFilter):
         stats.tcp_active.value -= 1
         if exchange.failure is not None:
             stats.count_reason(exchange.failure.reason)
-        for access_log in self._options.access_logs:
-            access_log.log(exchange)
+        self._options.note_end(exchange)
 
 
 class TcpUpstream(NetworkFilter):

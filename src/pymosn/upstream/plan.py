@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.network import TcpKeepalive
-from pymosn.api.upstream import Criteria
+from pymosn.api.upstream import Criteria, ServiceFacts
 from pymosn.network.tls.settings import ClientSettings
 
 #: What the control plane reports about a host.
@@ -23,7 +23,7 @@ class HostPlan:
     `tls_disable`: connections without TLS, although the cluster has it. `priority`: 0 is used first. `health`: one of
     REPORTED_HEALTHY, REPORTED_UNHEALTHY and REPORTED_DEGRADED. `transport`: 0 for the cluster's TLS, n for the n-th of
     `ClusterPlan.host_tls`. `locality`: only if the cluster balances by locality. `hash_weight`: for
-    balancers that follow Envoy, 0 for `weight`.
+    balancers that follow Envoy, 0 for `weight`. `workload`: as Istio describes it.
 
     Not a named tuple: tens of thousands of these would slow the garbage collection down.
     """
@@ -40,6 +40,7 @@ class HostPlan:
         transport: int = 0,
         locality: str = "",
         hash_weight: int = 0,
+        workload: str = "",
     ) -> None:
         self.address = address
         self.hostname = hostname
@@ -51,6 +52,7 @@ class HostPlan:
         self.transport: i64 = transport
         self.locality = locality
         self.hash_weight: i64 = hash_weight
+        self.workload = workload
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, HostPlan):
@@ -59,7 +61,8 @@ class HostPlan:
         same = same and self.weight == other.weight and self.metadata == other.metadata
         same = same and self.tls_disable == other.tls_disable and self.priority == other.priority
         same = same and self.health == other.health and self.transport == other.transport
-        return same and self.locality == other.locality and self.hash_weight == other.hash_weight
+        same = same and self.locality == other.locality and self.hash_weight == other.hash_weight
+        return same and self.workload == other.workload
 
     def __hash__(self) -> int:
         return hash(self.address)
@@ -236,6 +239,8 @@ class ClusterPlan(NamedTuple):
     drops: tuple[tuple[str, int], ...] = ()
     #: Whether connections offer what `tls` has by ALPN, whatever a listener's proxy offers.
     keeps_alpn: bool = False
+    #: The service that it is; None if unknown.
+    service: ServiceFacts | None = None
 
 
 def all_tls(plan: ClusterPlan) -> tuple[ClientSettings | None, ...]:

@@ -166,3 +166,26 @@ def test_a_report_of_many_groups_has_many_steps() -> None:
     assert 5 <= len(list(metrics.changes())) <= 7, "a look at two hundred in each step"
     assert 5 <= len(list(metrics.keep_in_steps(lambda kind, labels: False))) <= 7
     assert len(metrics) == 0
+
+
+def test_a_bounded_type_has_so_many_groups() -> None:
+    metrics = Metrics()
+    first = metrics.bounded(2, "istio", ("a", "1"))
+    assert metrics.bounded(2, "istio", ("a", "2")) is not None
+    assert metrics.bounded(2, "istio", ("a", "3")) is None
+    assert metrics.bounded(2, "istio", ("a", "1")) is first
+    metrics.drop("istio", ("a", "1"))
+    assert metrics.bounded(2, "istio", ("a", "3")) is not None
+
+
+def test_the_histogram_of_other_units_is_reported_when_it_changes() -> None:
+    metrics = Metrics()
+    histogram = metrics.group("t").distribution("bytes", [1.0, 10.0])
+    for value in (0.0, 1.0, 1.5, 10.0, 11.0):
+        histogram.record(value)
+    [[group]] = [found for found in metrics.changes() if found]
+    data = group["histograms"]["bytes"]
+    assert (data["buckets"], data["bounds"], data["min"], data["max"]) == ([2, 2, 1], [1.0, 10.0], 0.0, 11.0)
+    assert list(metrics.changes()) == [[]]
+    histogram.record(2.0)
+    assert len(next(iter(metrics.changes()))) == 1

@@ -104,3 +104,31 @@ def test_open_metrics_is_sent_on_request() -> None:
     text, content_type = exposition(summed(worker(1)), "application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text")
     assert text.endswith(b"# EOF\n")
+
+
+def test_distributions_have_bounds_and_units_of_their_own() -> None:
+    def worker_of(*values: float) -> list[GroupData]:
+        metrics = Metrics()
+        group = metrics.group("istio", ("reporter", "source"))
+        group.counter("requests_total").value = len(values)
+        for value in values:
+            group.distribution("request_duration_milliseconds", [0.5, 100.0, 3600000.0]).record(value)
+        return metrics.snapshot()
+
+    groups = summed(worker_of(0.5, 7.0), worker_of(200.0, 4e6))
+    text = exposition(groups, "")[0].decode()
+    assert 'istio_requests_total{reporter="source"} 4.0' in text
+    lines = [line for line in text.splitlines() if line.startswith("istio_request_duration_milliseconds")]
+    assert lines == [
+        'istio_request_duration_milliseconds_bucket{le="0.5",reporter="source"} 1.0',
+        'istio_request_duration_milliseconds_bucket{le="100",reporter="source"} 2.0',
+        'istio_request_duration_milliseconds_bucket{le="3600000",reporter="source"} 3.0',
+        'istio_request_duration_milliseconds_bucket{le="+Inf",reporter="source"} 4.0',
+        'istio_request_duration_milliseconds_count{reporter="source"} 4.0',
+        'istio_request_duration_milliseconds_sum{reporter="source"} 4.0002075e+06',
+    ]
+    stats = stats_json(groups)
+    assert stats is not None
+    shown = stats["istio"]["reporter.source"]
+    assert (shown["request_duration_milliseconds_max"], shown["request_duration_milliseconds_min"]) == ("4000000", "0.5")
+    assert 0.5 < float(shown["request_duration_milliseconds_p50"]) <= 100.0

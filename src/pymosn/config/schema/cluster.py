@@ -36,6 +36,9 @@ class Host(Block, kw_only=True):
     ] = ""
     tls_labels: Annotated[dict[str, str], own("labels that select the TLS of this host among `tls_matches`")] = {}
     skip_health_check: Annotated[bool, own("not checked by the cluster's `health_check`")] = False
+    workload: Annotated[
+        str, own("`name;namespace;service;revision;cluster`, for the labels of Istio's metrics; from the control plane")
+    ] = ""
 
 
 class CircuitBreaker(Block, kw_only=True):
@@ -316,6 +319,16 @@ class DnsResolvers(Block, kw_only=True):
     attempts: Annotated[Unsigned, works("rounds over all servers; 0 is 2. A lookup ends after 20 s, as in MOSN")] = 0
 
 
+class IstioFacts(Block, kw_only=True):
+    """Facts about a cluster from Istio's control plane, for the filters `istio.stats` and `peer_metadata`."""
+
+    service: Annotated[str, own("the full name of the service that it is")] = ""
+    name: Annotated[str, own("the name of the service in the label `destination_service_name`")] = ""
+    namespace: Annotated[str, own("the namespace of the service")] = ""
+    external: Annotated[bool, own("outside the mesh")] = False
+    disable_mx: Annotated[bool, own("requests to it get no headers with metadata of peers")] = False
+
+
 class Cluster(Block, kw_only=True):
     """A named group of hosts that serve the same thing."""
 
@@ -381,6 +394,7 @@ class Cluster(Block, kw_only=True):
     localities: Annotated[
         list[LocalityWeight], own("requests are distributed among localities by weight and health; empty: hosts only")
     ] = []
+    istio: Annotated[IstioFacts | None, own("the service that it is, for the labels of Istio's metrics")] = None
     drop_overload: Annotated[list[DropOverload], own("refused shares of the requests, one after the other")] = []
     dns_refresh_rate: Annotated[Duration, works("STRICT_DNS only")] = 5.0
     respect_dns_ttl: Annotated[bool, works(f"the time to live plus one second, instead of `dns_refresh_rate`. {_DNS}")] = (

@@ -7,6 +7,7 @@ import msgspec
 from pymosn.config.schema.http_chain import AccessLog, StreamFilter
 from pymosn.config.schema.local_replies import LocalReplies
 from pymosn.config.schema.router import RouterConfiguration
+from pymosn.filters.istio.settings import StatsSettings
 from pymosn.filters.settings import AnyMap, Block, Duration, Percent, Positive, Unsigned, ignored, own, planned, works
 
 #: MOSN's protocol names, implemented or not.
@@ -301,6 +302,7 @@ class StreamProxyConfig(Block, kw_only=True):
     stat_prefix: Annotated[str, ignored("MOSN does not use it either")] = ""
     connect_timeout: Annotated[Duration, own("tcp_proxy: for all attempts together; 0: only the cluster's, for each")] = 0.0
     access_logs: Annotated[list[AccessLog] | None, own("tcp_proxy: instead of the listener's; `[]`: none")] = None
+    istio_stats: Annotated[list[StatsSettings], own("tcp_proxy: Istio's metrics of connections; docs/xds-istio.md")] = []
     max_connection_duration: Annotated[Duration, own("tcp_proxy: then a connection is closed; 0: no limit")] = 0.0
     max_sessions: Annotated[
         Unsigned, own("udp_proxy: sessions of all clients together; further ones are dropped; 0: 65536")

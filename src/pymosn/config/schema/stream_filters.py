@@ -73,7 +73,6 @@ PLANNED: Final[dict[str, type[Block]]] = {
     "seata": Seata,
     "proxywasm": ProxyWasm,
     "mixer": OpenConfig,
-    "istio.stats": OpenConfig,
 }
 #: Names of all stream filters of MOSN and pymosn.
 STREAM_FILTERS: Final = (*SHIPPED, *PLANNED)

@@ -78,6 +78,8 @@ class Fields:
         while at < len(body):
             tag, at = _read_varint(body, at)
             number, kind = tag >> 3, tag & 7
+            if not number:
+                raise ValueError("a field with the number 0")
             if kind == _VARINT:
                 self._numbers[number], at = _read_varint(body, at)
                 continue

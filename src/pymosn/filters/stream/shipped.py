@@ -12,11 +12,13 @@ _MODULES: Final = (
     *("python", "fault", "payload_limit", "gzip", "mirror", "header_to_metadata", "ip_access", "flow_control"),
     *("transcoder", "dubbo_stream", "jwt_authn", "rbac", "cors", "ext_authz", "local_rate_limit"),
     *("api_key_auth", "redis_rate_limit", "token_budget", "response_cache", "json_edit", "grpc_metric"),
-    *("grpc_web", "grpc_json_transcoder", "external_authz", "ratelimit", "health_check"),
+    *("grpc_web", "grpc_json_transcoder", "external_authz", "ratelimit", "health_check", "istio_stats", "peer_metadata"),
 )
+#: MOSN's names of filters whose modules are named otherwise.
+_NAMES: Final = {"flow_control": "flowControlFilter", "istio_stats": "istio.stats"}
 
 #: Modules by the filter's name. They are imported only where configured: memory is counted per worker.
-SHIPPED: Final = {"flowControlFilter" if module == "flow_control" else module: module for module in _MODULES}
+SHIPPED: Final = {_NAMES.get(module, module): module for module in _MODULES}
 
 #: Filters whose `config` names a class in a Python file; `is_from_file` also knows those of MOSN's transcoders.
 FROM_FILES: Final = frozenset({"python", "transcoder"})

@@ -7,6 +7,7 @@ import ssl
 import time
 
 from pymosn.api.network import Peer
+from pymosn.api.tls import ClientCertificate
 from pymosn.core.addresses import normal_ip
 from pymosn.core.failure import UPSTREAM_NAME_MISMATCH, UPSTREAM_TLS_TIMEOUT, Failure
 from pymosn.network.connection import TcpConnection
@@ -32,6 +33,8 @@ class UpstreamHandshake(HandshakeReceiver):
         self._tls = tls
         self._connection = connection
         self._error: HandshakeFailed | None = None
+        #: The host's certificate, if its names are verified.
+        self._certificate: ClientCertificate | None = None
         self._is_complete = False
         self._waiter: asyncio.Future[None] | None = None
         session = peer.session
@@ -78,7 +81,8 @@ class UpstreamHandshake(HandshakeReceiver):
             return
         connection = self._connection
         # An IP address is verified, but not sent as a server name (RFC 6066 section 3).
-        info = upstream_facts(transport.engine, "" if normal_ip(peer.server_name) else peer.server_name)
+        name = "" if normal_ip(peer.server_name) else peer.server_name
+        info = upstream_facts(transport.engine, name, self._certificate, self._tls.own_uris())
         note_handshake(connection, transport.engine, info, self._tls.stats)
         transport.sessions_to = peer
         transport.is_connected = True
@@ -91,7 +95,8 @@ class UpstreamHandshake(HandshakeReceiver):
         settings = self._tls.settings
         if not settings.is_verified or not (settings.has_rules() or transport.engine.session_reused):
             return None
-        return self._tls.fault_of(certificate_of(transport.engine, is_verified=True), time.time())
+        self._certificate = certificate_of(transport.engine, is_verified=True)
+        return self._tls.fault_of(self._certificate, time.time())
 
     def on_insecure(self, failure: Failure, detail: str) -> None:
         self._peer.session = None

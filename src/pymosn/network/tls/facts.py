@@ -47,10 +47,14 @@ def server_facts(engine: Any, handshake: ServerHandshake) -> TlsInfo:
     return info
 
 
-def upstream_facts(engine: Any, server_name: str) -> TlsInfo:
-    """What the handshake with a host has agreed on."""
+def upstream_facts(
+    engine: Any, server_name: str, certificate: ClientCertificate | None = None, own_uris: tuple[str, ...] = ()
+) -> TlsInfo:
+    """What the handshake with a host has agreed on. `certificate`: the host's, if it is known."""
     info = _facts(engine)
     info.server_name = server_name
+    info.certificate = certificate
+    info.own_uris = own_uris
     return info
 
 

@@ -10,7 +10,7 @@ from pymosn.core.addresses import UNIX
 from pymosn.core.counters import MetricGroup, TlsStats
 from pymosn.core.failure import UPSTREAM_BAD_CERTIFICATE, UPSTREAM_CERTIFICATE_EXPIRED, UPSTREAM_NAME_MISMATCH, Failure
 from pymosn.network.tls.base import new_context
-from pymosn.network.tls.material import load_ca, load_crl
+from pymosn.network.tls.material import load_ca, load_crl, uris_in
 from pymosn.network.tls.sans import PeerRules
 from pymosn.network.tls.settings import ClientSettings
 
@@ -25,6 +25,19 @@ class ClientTls(Transport):
         self.ssl_context = ssl_context
         self.stats = stats or TlsStats(MetricGroup("tls", ()))
         self._rules = PeerRules(settings.uris, settings.names, settings.hashes)
+        self._own_uris: tuple[str, ...] | None = None
+
+    def own_uris(self) -> tuple[str, ...]:
+        """The URIs in its own certificate; read when they are first asked for."""
+        found = self._own_uris
+        if found is None:
+            certificate = self.settings.tls.certificate
+            try:
+                found = uris_in(certificate) if certificate else ()
+            except OSError:
+                return ()  # no descriptor is free
+            self._own_uris = found
+        return found
 
     def fault_of(self, certificate: ClientCertificate | None, now: float) -> Failure | None:
         """Why a host whose handshake is complete is refused all the same; None if it is not.

@@ -13,7 +13,7 @@ from pymosn.control.xds.convert.messages import MODULES, load_types
 from pymosn.control.xds.convert.network_filters import READERS as NETWORK_READERS
 from pymosn.control.xds.convert.network_filters import convert_network_filter
 from pymosn.control.xds.convert.route_filters import filter_settings
-from pymosn.control.xds.convert.view import Report, View
+from pymosn.control.xds.convert.view import Report
 
 HTTP = "envoy.extensions.filters.http."
 NETWORK = "envoy.extensions.filters.network."
@@ -398,15 +398,3 @@ def test_unknown_network_filters_are_rejected() -> None:
     view, report = view_of("envoy.config.cluster.v3.Cluster", {})
     assert convert_network_filter(view) is None
     assert "rejected, because connections must not bypass it" in faults(report)[0]
-
-
-def test_istios_types_are_left_out_with_a_warning() -> None:
-    body = bytes.fromhex(
-        "30014226 0a140a04686f7374120c726571756573742e686f7374 120e72657175657374735f746f74616c".replace(" ", "")
-    )
-    stats = message_of("stats.PluginConfig", {})
-    stats.ParseFromString(body)
-    for convert in (convert_http_filter, convert_network_filter):
-        report = Report()
-        assert convert(View(stats, "", report)) is None
-        assert (faults(report), len(report.warnings)) == ([], 1)

@@ -18,7 +18,7 @@ from pymosn.control.xds.convert.cluster_health import read_breakers, read_health
 from pymosn.control.xds.convert.cluster_http import read_protocols, read_tcp_keepalive
 from pymosn.control.xds.convert.endpoints import ConvertedEndpoints, convert_endpoints, with_endpoints
 from pymosn.control.xds.convert.filter_alpn import keeps_alpn
-from pymosn.control.xds.convert.labels import struct_texts
+from pymosn.control.xds.convert.labels import read_istio, struct_texts
 from pymosn.control.xds.convert.messages import type_of
 from pymosn.control.xds.convert.sources import Source, read_source
 from pymosn.control.xds.convert.tls import upstream_tls
@@ -79,6 +79,7 @@ def convert_cluster(view: View) -> ConvertedCluster:
         read_tcp_keepalive(cluster, view.inner("upstream_connection_options"))
         _read_bind(cluster, view.inner("upstream_bind_config"))
         _read_filters(view)
+        cluster.istio = read_istio(view.inner("metadata"))
         _read_original(cluster, view.inner("original_dst_lb_config"))
         _refuse_others(view)
         converted = ConvertedCluster(cluster, eds, weighs, wait is not False)

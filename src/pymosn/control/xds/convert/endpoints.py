@@ -145,7 +145,7 @@ class _Reader:
                 return None
             if len(self._labels) < MAX_LABELS:
                 self._labels[body] = labels
-        host.tls_labels = labels.tls
+        host.tls_labels, host.workload = labels.tls, labels.workload
         if labels.subset:
             host.metadata = Metadata(filter_metadata=FilterMetadata(mosn_lb=dict(labels.subset)))
         return host
@@ -171,6 +171,7 @@ class _Reader:
             if host is None:
                 return None
             host.weight, host.health, host.tls_labels = weight or 1, _HEALTH[status], labels.tls
+            host.workload = labels.workload
             if labels.subset:
                 host.metadata = Metadata(filter_metadata=FilterMetadata(mosn_lb=dict(labels.subset)))
             return host

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from pymosn.config.schema import StreamFilter
-from pymosn.control.xds.convert import filter_access, filter_content, filter_traffic
+from pymosn.control.xds.convert import filter_access, filter_content, filter_traffic, istio
 from pymosn.control.xds.convert.filter_python import python_filter
 from pymosn.control.xds.convert.readers import reader_of
 from pymosn.control.xds.convert.route_settings import SettingsReader
@@ -56,12 +56,12 @@ READERS: Final[Mapping[str, Reader]] = {
     _HTTP + "rbac.v3.RBAC": filter_access.rbac,
     _HTTP + "router.v3.Router": _router,
     "pymosn.python.v1.Filter": python_filter,
+    istio.PEER_METADATA: istio.peer_metadata,
+    istio.STATS: istio.http_stats,
 }
 #: Full name of the type -> what is lost by leaving it out, which harms no request.
 LEFT_OUT: Final[Mapping[str, str]] = {
     _HTTP + "grpc_stats.v3.FilterConfig": "statistics of gRPC methods, which the filter grpc_metric has",
-    "io.istio.http.peer_metadata.Config": "labels of the peer for Istio's metrics",
-    "stats.PluginConfig": "Istio's metrics",
 }
 #: Full name of the type -> the reader of its settings for one route.
 ROUTE_READERS: Final[Mapping[str, SettingsReader]] = {

@@ -1,22 +1,27 @@
-"""Metadata of endpoints and matches: labels for subsets, and for the choice of TLS, as strings."""
+"""Metadata of endpoints, clusters and matches: labels for subsets, for the choice of TLS, and for Istio's metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from google.protobuf import json_format
+
+from pymosn.config.schema.cluster import IstioFacts
 from pymosn.control.xds.convert.view import View
 
 #: Namespaces of metadata.
 LABELS: Final = "envoy.lb"
 TLS_LABELS: Final = "envoy.transport_socket_match"
+ISTIO: Final = "istio"
 
 
 class Labels(NamedTuple):
-    """Labels of an endpoint: for subsets, and for the choice of TLS."""
+    """Labels of an endpoint: for subsets, and for the choice of TLS; and its workload, as Istio describes it."""
 
     subset: dict[str, str]
     tls: dict[str, str]
+    workload: str = ""
 
 
 def read_labels(view: View | None) -> Labels:
@@ -25,7 +30,34 @@ def read_labels(view: View | None) -> Labels:
         return Labels({}, {})
     with view:
         spaces = view.table("filter_metadata")
-        return Labels(*[_texts(spaces, name, view) for name in (LABELS, TLS_LABELS)])
+        istio = spaces.get(ISTIO)
+        workload = str(istio.fields["workload"].string_value) if istio is not None and "workload" in istio.fields else ""
+        return Labels(_texts(spaces, LABELS, view), _texts(spaces, TLS_LABELS, view), workload)
+
+
+def read_istio(view: View | None) -> IstioFacts | None:
+    """The service in the metadata of a cluster: of several, the first one counts, as in Envoy."""
+    if view is None:
+        return None
+    with view:
+        istio = view.table("filter_metadata").get(ISTIO)
+        try:
+            said = {} if istio is None else json_format.MessageToDict(istio)
+        except ValueError:
+            view.fault(f"filter_metadata[{ISTIO}]", "has a number that is not finite")
+            return None
+    services = said.get("services")
+    first = services[0] if isinstance(services, list) and services and isinstance(services[0], dict) else {}
+    host, name, namespace = (_text(first.get(key)) for key in ("host", "name", "namespace"))
+    if "name" not in first:
+        name = host.partition(".")[0]
+    is_external, hides = said.get("external") is True, said.get("disable_mx") is True
+    found = IstioFacts(service=host, name=name, namespace=namespace, external=is_external, disable_mx=hides)
+    return None if found == IstioFacts() else found
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _texts(spaces: Mapping[str, Any], name: str, view: View) -> dict[str, str]:

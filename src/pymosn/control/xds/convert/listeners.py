@@ -15,6 +15,7 @@ from pymosn.config.schema.network_filters import (
 from pymosn.config.schema.server import ChainMatch, ListenerFilter, ProxyProtocol
 from pymosn.control.xds.convert.access_logs import read_access_logs
 from pymosn.control.xds.convert.extensions import FilterSlot
+from pymosn.control.xds.convert.istio import STATS, add_stats, read_stats, set_reporters
 from pymosn.control.xds.convert.managers import (
     MANAGER,
     TCP_PROXY,
@@ -32,6 +33,7 @@ from pymosn.control.xds.convert.tls import downstream_tls
 from pymosn.control.xds.convert.values import cidr
 from pymosn.control.xds.convert.view import View
 from pymosn.core.addresses import UNIX
+from pymosn.filters.istio.settings import StatsSettings
 from pymosn.network.filter_chains import SILENCE_TIME
 
 _LISTENER: Final = "envoy.extensions.filters.listener."
@@ -75,6 +77,7 @@ def convert_listener(view: View, convert_routes: RoutesConverter = convert_route
         routes = Routes([], {}, convert_routes, [])
         view.refuse("udp_listener_config", "UDP listeners are not supported by xDS yet")
         listener.filter_chains = _read_chains(view, listener, routes)
+        set_reporters(listener)
         contexts = [context for chain in listener.filter_chains for context in chain.tls_contexts()]
         # 0 is no limit; but a client whose server speaks first is not kept waiting for ever.
         listener.inspection_timeout = view.seconds("listener_filters_timeout") or SILENCE_TIME
@@ -248,20 +251,25 @@ def _chain(view: View, name: str, listener: str, routes: Routes, index: int) -> 
         view.refuse("use_proxy_proto", "deprecated; use the proxy_protocol listener filter")
         view.seconds("transport_socket_connect_timeout")  # `tls_handshake_timeout` has its default
         _read_transport(view, chain)
+        stats: list[tuple[View, StatsSettings]] = []
         for i, item in enumerate(view.items("filters")):
             made = _network_filter(item, f"{listener}/{name}/{i}", routes)
+            if isinstance(made, StatsSettings):
+                stats.append((item, made))
+                continue
             if isinstance(made, Manager):
                 position = len(chain.filters)
                 routes.slots.extend(FilterSlot(index, position, key, one) for key, one in made.discoveries.items())
                 made = made.filter
             if made is not None:
                 chain.filters.append(made)
+        add_stats(chain.filters, stats)
         if not chain.filters and not view.report.faults:
             view.warn("filters", "no filters: connections are closed immediately")
     return chain
 
 
-def _network_filter(view: View, name: str, routes: Routes) -> NetworkFilter | Manager | None:
+def _network_filter(view: View, name: str, routes: Routes) -> NetworkFilter | StatsSettings | Manager | None:
     with view:
         view.value("name")
         view.refuse("config_discovery", "filters by ECDS are not supported")
@@ -272,6 +280,8 @@ def _network_filter(view: View, name: str, routes: Routes) -> NetworkFilter | Ma
             return None
         if config.type_name == MANAGER:
             return read_manager(config, name, routes)
+        if config.type_name == STATS:
+            return read_stats(config)
         return read_tcp_proxy(config) if config.type_name == TCP_PROXY else convert_network_filter(config)
 
 

@@ -61,7 +61,6 @@ READERS: Final[Mapping[str, Reader]] = {
 #: Full name of the type -> what is lost by leaving it out, which harms no connection.
 LEFT_OUT: Final[Mapping[str, str]] = {
     "envoy.tcp.metadataexchange.config.MetadataExchange": "its protocol is never offered to peers, which then do without",
-    "stats.PluginConfig": "Istio's metrics",
 }
 
 

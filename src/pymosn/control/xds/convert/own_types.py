@@ -24,6 +24,10 @@ for _known in (struct_pb2, duration_pb2):
     _POOL.AddSerializedFile(_known.DESCRIPTOR.serialized_pb)
 
 
+#: A field that maps strings to strings.
+_TEXTS: Final = "map"
+
+
 def _define(
     package: str, messages: dict[str, dict[str, tuple[int, str]]], enums: dict[str, tuple[str, ...]] | None = None
 ) -> None:
@@ -40,8 +44,19 @@ def _define(
     for name, fields in messages.items():
         found = file.message_type.add(name=name)
         for field, (number, kind) in fields.items():
+            if kind == _TEXTS:
+                kind = f"*.{package}.{name}.{_add_entry(found, field)}"
             _add_field(found, field, number, kind)
     _POOL.AddSerializedFile(file.SerializeToString())
+
+
+def _add_entry(found: DescriptorProto, field: str) -> str:
+    """Adds the type of the entries of a map; returns its name, which the protocol demands."""
+    entry = found.nested_type.add(name="".join(part.title() for part in field.split("_")) + "Entry")
+    entry.options.map_entry = True
+    for number, name in enumerate(("key", "value"), 1):
+        _add_field(entry, name, number, "string")
+    return str(entry.name)
 
 
 def _add_field(found: DescriptorProto, name: str, number: int, kind: str) -> None:
@@ -55,31 +70,32 @@ def _add_field(found: DescriptorProto, name: str, number: int, kind: str) -> Non
         field.type = FieldDescriptorProto.TYPE_ENUM
         field.type_name = kind.removeprefix("=")
     else:
-        field.type = FieldDescriptorProto.TYPE_MESSAGE
-        field.type_name = kind
+        field.type, field.type_name = FieldDescriptorProto.TYPE_MESSAGE, kind
 
 
 _define("pymosn.python.v1", {"Filter": {"class": (1, "string"), "name": (2, "string"), "config": (3, _STRUCT)}})
 _define(
     "stats",
     {
-        "DimensionsEntry": {"key": (1, "string"), "value": (2, "string")},
         "MetricConfig": {
-            "dimensions": (1, "*.stats.DimensionsEntry"),
+            "dimensions": (1, _TEXTS),
             "name": (2, "string"),
             "tags_to_remove": (3, "*string"),
             "match": (4, "string"),
             "drop": (5, "bool"),
         },
+        "MetricDefinition": {"name": (1, "string"), "value": (2, "string"), "type": (3, "=.stats.MetricType")},
         "PluginConfig": {
             "disable_host_header_fallback": (6, "bool"),
             "tcp_reporting_duration": (7, _DURATION),
             "metrics": (8, "*.stats.MetricConfig"),
-            "reporter": (9, "int32"),
-            "rotation_interval": (10, _DURATION),
-            "graceful_deletion_interval": (11, _DURATION),
+            "definitions": (9, "*.stats.MetricDefinition"),
+            "reporter": (10, "=.stats.Reporter"),
+            "rotation_interval": (11, _DURATION),
+            "graceful_deletion_interval": (12, _DURATION),
         },
     },
+    {"MetricType": ("COUNTER", "GAUGE", "HISTOGRAM"), "Reporter": ("UNSPECIFIED", "SERVER_GATEWAY")},
 )
 _ALPN: Final = "istio.envoy.config.filter.http.alpn.v2alpha1"
 _define(
@@ -90,17 +106,28 @@ _define(
     },
     {"Protocol": ("HTTP10", "HTTP11", "HTTP2")},
 )
+#: The messages of `Config` have names of their own there; on the wire only the numbers count.
+_PEERS: Final = ".io.istio.http.peer_metadata."
 _define(
     "io.istio.http.peer_metadata",
     {
+        "Baggage": {},
+        "WorkloadDiscovery": {},
+        "IstioHeaders": {"skip_external_clusters": (1, "bool")},
+        "Method": {
+            "baggage": (1, f"{_PEERS}Baggage"),
+            "workload_discovery": (2, f"{_PEERS}WorkloadDiscovery"),
+            "istio_headers": (3, f"{_PEERS}IstioHeaders"),
+        },
+        "Propagation": {"istio_headers": (1, f"{_PEERS}IstioHeaders")},
         "Config": {
-            "downstream_discovery": (1, f"*{_STRUCT}"),
-            "upstream_discovery": (2, f"*{_STRUCT}"),
-            "downstream_propagation": (3, f"*{_STRUCT}"),
-            "upstream_propagation": (4, f"*{_STRUCT}"),
+            "downstream_discovery": (1, f"*{_PEERS}Method"),
+            "upstream_discovery": (2, f"*{_PEERS}Method"),
+            "downstream_propagation": (3, f"*{_PEERS}Propagation"),
+            "upstream_propagation": (4, f"*{_PEERS}Propagation"),
             "shared_with_upstream": (5, "bool"),
             "additional_labels": (6, "*string"),
-        }
+        },
     },
 )
 _define(
