@@ -286,6 +286,32 @@ def test_row_22_localities_and_priorities_in_one_message(mesh: Mesh) -> None:
     assert eventually(lambda: {text_of(ports["l"]) for _ in range(40)} == {"b", "d"})
 
 
+def test_row_22_the_next_priority_is_used_below_71_percent_of_healthy_hosts(mesh: Mesh) -> None:
+    names = ["a", "b", "c", "d", "x"]
+    ports = dict(zip([*names, "l"], free_ports(6), strict=True))
+    for name in names:
+        mesh.put(listens(name, ports[name], name), answers(name, name))
+    mesh.put(eds("many"), routes("l", "many"), listens("l", ports["l"], "l"))
+
+    def put(unhealthy: set[str]) -> None:
+        first = [end(ports[name]) | ({"health_status": UNHEALTHY} if name in unhealthy else {}) for name in "abcd"]
+        places = [{"lb_endpoints": first}, {"lb_endpoints": [end(ports["x"])], "priority": 1}]
+        mesh.put(message_of("envoy.config.endpoint.v3.ClusterLoadAssignment", {"cluster_name": "many", "endpoints": places}))
+
+    # 4 and 3 of 4 are enough, because each counts 1.4 times.
+    for unhealthy in (set(), {"a"}):
+        put(unhealthy)
+        expected = set("abcd") - unhealthy
+        assert eventually(lambda expected=expected: {text_of(ports["l"]) for _ in range(50)} == expected)
+        assert {text_of(ports["l"]) for _ in range(100)} == expected
+    # 2 of 4 are 70 %.
+    put({"a", "b"})
+    assert eventually(lambda: text_of(ports["l"]) == "x")
+    chosen = Counter(text_of(ports["l"]) for _ in range(400))
+    assert chosen.keys() == {"c", "d", "x"}
+    assert 75 < chosen["x"] < 165, "30 % of 400 by random draw: the limits are almost five standard deviations away"
+
+
 def end(port: int) -> dict[str, Any]:
     return {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}}
 
@@ -299,7 +325,7 @@ def test_row_24_heartbeats_extend_the_life_of_a_resource_and_cause_no_change(mes
     began = time.monotonic()
 
     def send(message: Any, nonce: str) -> None:
-        life = wrapped(message, "mortal", "v", 1.0)
+        life = wrapped(message, "mortal", "v", 2.0)
         stream.send_sotw(CLUSTER, packed(static("stays")), life, version="ttl", nonce=nonce)
         mesh.control.wait(lambda: mesh.control.of(CLUSTER)[-1].message.response_nonce == nonce)
 
@@ -307,7 +333,7 @@ def test_row_24_heartbeats_extend_the_life_of_a_resource_and_cause_no_change(mes
     assert eventually(lambda: "mortal" in mesh.held("cds") and "mortal" in mesh.admin_text("/api/v1/clusters"))
     changes = mesh.changes()
     beats = 0
-    while time.monotonic() < began + 2.5:
+    while time.monotonic() < began + 3.0:
         beats += 1
         send(None, f"ttl-{beats}")
         assert "mortal" in mesh.held("cds")

@@ -1,14 +1,16 @@
 """Secrets from a control plane (SDS) in the TLS contexts of a configuration file."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from envoy.extensions.filters.listener.tls_inspector.v3.tls_inspector_pb2 import TlsInspector
+from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
 from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import DownstreamTlsContext
 from process_fixtures import Start
 from pymosn_process import READY, Pymosn, eventually, free_ports
-from tests.kit.certificates import ca, issue, server
+from tests.kit.certificates import Issued, ca, client, issue, server
 from tests.kit.xds_server import CLUSTER, SECRET, TlsFiles, XdsServer
 from tls_peers import answer, config_of, context_for, exchange, listener_of, opened, proxy_filter, table_of
 from xds_peers import Mesh, answers, certificate, dynamic, listener, manager, sds_source, serial_of, served_serial, view
@@ -62,6 +64,31 @@ def test_a_rotation_drops_no_connection_and_a_broken_pair_is_rejected(start: Sta
             assert served_serial(ports[0]) == serial_of(second)
             assert exchange(old) == (200, b"served")
         proxy.wait_for("xDS: sds cert is rejected: ")
+
+
+def test_row_18_an_expired_ca_is_rejected_and_the_old_one_stays(start: Start) -> None:
+    admin, port = free_ports(2)
+
+    def trusted(issued: Issued) -> Secret:
+        made = Secret(name="trusted")
+        made.validation_context.trusted_ca.inline_bytes = issued.certificate
+        return made
+
+    with XdsServer() as control:
+        control.set(trusted(ca()), certificate("cert", server()))
+        names = {"CertificateConfig": "cert", "ValidationConfig": "trusted"}
+        sources = {key: sds_source(control.address, name) for key, name in names.items()}
+        context = {"status": True, "verify_client": True, "require_client_cert": True, "sds_source": sources}
+        chain = {"tls_context": context, "filters": [proxy_filter("t")]}
+        config = config_of([listener_of("l", port, [chain])], [table_of("t", "served")])
+        proxy = start({**config, "admin": {"address": {"socket_address": {"port_value": admin}}}})
+        proxy.wait_for(READY)
+        assert eventually(lambda: answer(port, certificate=client()) == (200, b"served"))
+        control.set(trusted(issue("Old CA", None, is_ca=True, starts=timedelta(days=-9), ends=timedelta(days=-1))))
+        [nack] = control.wait(lambda: control.nacks(SECRET))
+        assert "trusted: " in nack.message.error_detail.message
+        assert answer(port, certificate=client()) == (200, b"served")
+        assert answer(port)[0] == 0
 
 
 def test_tls_to_the_control_plane_is_used_whenever_it_is_configured(start: Start, tmp_path: Path) -> None:

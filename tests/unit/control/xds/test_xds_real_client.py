@@ -159,6 +159,39 @@ def test_row_23_node_on_all_messages(server: XdsServer) -> None:
     run(lambda: Rig(server.address, options=Options(node=node, node_on_first_message_only=False)), scenario)
 
 
+def test_row_30_names_and_the_wildcard(server: XdsServer) -> None:
+    """An empty list means all of them until names were sent on the stream, and none from then on."""
+
+    async def scenario(rig: Rig) -> None:
+        asked: list[list[str]] = []
+
+        async def wants(*names: str) -> None:
+            rig.client.want(CLUSTER, dict.fromkeys(names, 15.0))
+            await rig.until(lambda: len(server.of(CLUSTER)) > 0 and lists()[-1] == expected[len(asked)])
+            asked.append(lists()[-1])
+
+        def lists() -> list[list[str]]:
+            return [list(one.message.resource_names) for one in server.of(CLUSTER)]
+
+        expected = [[], ["a"], ["*", "a"], ["*"], []]
+        server.set(cluster("a"), cluster("b"))
+        await wants("*")
+        await rig.until(lambda: rig.store.names() == ["a", "b"])
+        await wants("a")
+        await wants("a", "*")
+        await wants("*")
+        server.set(cluster("c"))
+        await rig.until(lambda: rig.store.names() == ["a", "b", "c"])
+        await wants()
+        server.set(cluster("d"), endpoints("e"))
+        rig.client.want(ENDPOINTS, {"e": 15.0})
+        await rig.until(lambda: rig.store.names(ENDPOINTS) == ["e"])
+        assert "d" not in rig.store.names()
+        assert asked == expected
+
+    run(lambda: Rig(server.address), scenario)
+
+
 def test_row_9_large_messages(server: XdsServer) -> None:
     async def scenario(rig: Rig) -> None:
         server.set(*(cluster(str(i), "x" * 4_000_000) for i in range(10)))

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Coroutine, Mapping
 from typing import Any, NamedTuple
 
+import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster as ClusterMessage
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from envoy.config.listener.v3.listener_pb2 import Listener as ListenerMessage
@@ -123,11 +124,13 @@ class Target:
 
 
 class Rig:
-    def __init__(self, *, is_wildcard: bool = True) -> None:
+    def __init__(self, *, is_wildcard: bool = True, guard: int = GUARDED) -> None:
         self.time = 100.0
         self.log = Lines()
         self.target = Target()
-        self.state = State(self.target, FAKES, self.log, is_wildcard=is_wildcard, now=lambda: self.time, pause=0.0)
+        self.state = State(
+            self.target, FAKES, self.log, is_wildcard=is_wildcard, now=lambda: self.time, pause=0.0, guard=guard
+        )
 
     async def give(self, kind: str, *messages: Message, version: str = "1", **update: Any) -> Rejected:
         resources = [
@@ -356,6 +359,17 @@ def test_a_control_plane_that_has_just_restarted_does_not_remove_everything_at_o
         assert len(rig.clusters) == GUARDED - 1
         await rig.give(CLUSTER, version="4", is_full=True)
         assert rig.clusters == {}
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("guard", "count", "stays"), [(3, 3, True), (3, 2, False), (0, 20, False)])
+def test_row_4_the_guard_of_removals_is_a_setting(guard: int, count: int, stays: bool) -> None:
+    async def scenario() -> None:
+        rig = Rig(guard=guard)
+        await rig.give(CLUSTER, *(static(f"c{i}") for i in range(count)), is_full=True, is_first=True)
+        await rig.give(CLUSTER, version="2", is_full=True, is_first=True)
+        assert len(rig.clusters) == (count if stays else 0)
 
     run(scenario())
 
