@@ -50,10 +50,11 @@ class Istiod:
         host: str = "127.0.0.1",
         within: Callable[[Callable[[], Any]], Any] = directly,
         mesh: dict[str, Any] | None = None,
+        objects: Sequence[dict[str, Any]] = (),
         **environment: str,
     ) -> None:
         """`ports`: for plain gRPC, for gRPC with TLS and the certificate authority, and for readiness. `within`: calls what
-        it is given in the network namespace of `host`.
+        it is given in the network namespace of `host`. `objects`: of Kubernetes; if there are any, files are not read.
         """
         folder.mkdir()
         self._objects = folder / "objects"
@@ -62,7 +63,7 @@ class Istiod:
         self._within = within
         self.plain, self.secure, self._http = ports
         self.log = folder / "istiod.log"
-        self.kubernetes: FakeKubernetes = within(lambda: FakeKubernetes(host, *_NAMESPACES))
+        self.kubernetes: FakeKubernetes = within(lambda: FakeKubernetes(host, *_NAMESPACES, *objects))
         files = {"kubeconfig": self._kubeconfig(), "mesh.yaml": {"trustDomain": "cluster.local", **(mesh or {})}}
         for name, content in files.items():
             (folder / name).write_text(yaml.safe_dump(content))
@@ -76,7 +77,8 @@ class Istiod:
             "--secureGRPCAddr",
             f"{host}:{self.secure}",
         ]
-        command += ["--configDir", str(self._objects), "--kubeconfig", str(folder / "kubeconfig")]
+        command += ["--kubeconfig", str(folder / "kubeconfig")]
+        command += [] if objects else ["--configDir", str(self._objects)]
         command += ["--meshConfig", str(folder / "mesh.yaml"), "--networksConfig", str(folder / "networks.yaml")]
         command += ["--grpcAddr", f"{host}:{self.plain}", "--httpAddr", f"{host}:{self._http}", "--httpsAddr", ""]
         command += ["--monitoringAddr", f"{host}:0"]

@@ -67,12 +67,14 @@ class FakeKubernetes:
         self._objects.append(whole)
         return whole
 
-    def found(self, kind: str, namespace: str) -> list[Json]:
-        """The objects of a kind, of one namespace or of all."""
+    def found(self, version: str, kind: str, namespace: str) -> list[Json]:
+        """The objects of a kind of an API group, of one namespace or of all."""
+        group = _group(version)
         return [
             each
             for each in self._objects
-            if each["kind"] == kind and namespace in ("", each["metadata"].get("namespace", ""))
+            if (_group(each["apiVersion"]), each["kind"]) == (group, kind)
+            and namespace in ("", each["metadata"].get("namespace", ""))
         ]
 
     def close(self) -> None:
@@ -94,13 +96,15 @@ class _Handler(BaseHTTPRequestHandler):
         elif not resource:
             self._answer(200, {"kind": "APIResourceList", "groupVersion": version, "resources": []})
         elif name:
-            found = [each for each in self.api.found(_kind(resource), namespace) if each["metadata"]["name"] == name]
+            found = [
+                each for each in self.api.found(version, _kind(resource), namespace) if each["metadata"]["name"] == name
+            ]
             self._answer(200, found[0]) if found else self._not_found(resource, name)
         else:
             is_meta = "PartialObjectMetadata" in self.headers.get("accept", "")
             kind = "PartialObjectMetadata" if is_meta else _kind(resource)
             header = {"kind": kind, "apiVersion": "meta.k8s.io/v1" if is_meta else version}
-            objects = [{**each, **header} for each in self.api.found(_kind(resource), namespace)]
+            objects = [{**each, **header} for each in self.api.found(version, _kind(resource), namespace)]
             query = parse_qs(url.query)
             if "watch" in query:
                 self._watch(objects if "sendInitialEvents" in query else [], header)
@@ -175,6 +179,10 @@ def _account(token: str) -> str:
     claims = token.split(".")[1]
     name: str = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["sub"]
     return name
+
+
+def _group(version: str) -> str:
+    return version.rpartition("/")[0]
 
 
 def _kind(resource: str) -> str:

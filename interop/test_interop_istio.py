@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import urllib.request
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from tests.system.process_fixtures import Start
 from tests.system.pymosn_process import READY, Pymosn, Upstream, eventually, free_ports
 
+from interop import gateway_api
 from interop.programs import program
 
 pytest.importorskip("grpc", reason="needs the extra `xds`")
@@ -96,22 +98,25 @@ class Gateway:
             upstream.close()
 
     def _config(self, is_delta: bool) -> Object:
-        address = {"socket_address": {"address": "127.0.0.1", "port_value": self.istiod.plain}}
-        ends = [{"lb_endpoints": [{"endpoint": {"address": address}}]}]
-        static = {"name": "xds-grpc", "type": "STATIC", "connect_timeout": "1s"}
-        source = {"grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}]}
-        ads = {"api_type": "DELTA_GRPC" if is_delta else "GRPC", **source}
         labels = {"istio": "ingressgateway", "app": "istio-ingressgateway"}
-        metadata = {"CLUSTER_ID": "Kubernetes", "ISTIO_VERSION": "1.31.0", "LABELS": labels, "NAMESPACE": "istio-system"}
-        node = {"id": "router~127.0.0.1~gw-1.istio-system~istio-system.svc.cluster.local", "cluster": "gw.istio-system"}
-        return {
-            "dynamic_resources": {"ads_config": ads, "cds_config": {"ads": {}}, "lds_config": {"ads": {}}},
-            "static_resources": {
-                "clusters": [{**static, "load_assignment": {"cluster_name": "xds-grpc", "endpoints": ends}}]
-            },
-            "node": {**node, "metadata": {**metadata, "NAME": "gw-1"}},
-            "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": self.admin}}},
-        }
+        return gateway_config(self.istiod, self.admin, "istio-system", labels, is_delta=is_delta)
+
+
+def gateway_config(istiod: Istiod, admin: int, namespace: str, labels: dict[str, str], *, is_delta: bool) -> Object:
+    """The configuration of the pod `gw-1`, a gateway that istiod drives."""
+    address = {"socket_address": {"address": "127.0.0.1", "port_value": istiod.plain}}
+    ends = [{"lb_endpoints": [{"endpoint": {"address": address}}]}]
+    static = {"name": "xds-grpc", "type": "STATIC", "connect_timeout": "1s"}
+    source = {"grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}]}
+    ads = {"api_type": "DELTA_GRPC" if is_delta else "GRPC", **source}
+    metadata = {"CLUSTER_ID": "Kubernetes", "ISTIO_VERSION": "1.31.0", "LABELS": labels, "NAMESPACE": namespace}
+    node = {"id": f"router~127.0.0.1~gw-1.{namespace}~{namespace}.svc.cluster.local", "cluster": f"gw.{namespace}"}
+    return {
+        "dynamic_resources": {"ads_config": ads, "cds_config": {"ads": {}}, "lds_config": {"ads": {}}},
+        "static_resources": {"clusters": [{**static, "load_assignment": {"cluster_name": "xds-grpc", "endpoints": ends}}]},
+        "node": {**node, "metadata": {**metadata, "NAME": "gw-1"}},
+        "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin}}},
+    }
 
 
 def tail(log: Path) -> str:
@@ -190,6 +195,43 @@ def test_edits_of_a_gateway_under_traffic(gateway: Gateway) -> None:
     assert eventually(lambda: peers.answered(gateway.other_port, "/v2") == 200)
     gateway.istiod.remove("policy")
     assert eventually(lambda: peers.answered(gateway.port, "/denied") == 200)
+
+
+def test_the_gateway_api_of_kubernetes(start: Start, tmp_path: Path) -> None:
+    upstreams = Upstream("127.0.0.2"), Upstream("127.0.0.3")
+    hosts = [(f"127.0.0.{number}", upstream.port) for number, upstream in enumerate(upstreams, 2)]
+    port, admin, *ports = free_ports(5)
+
+    def path(value: str) -> Object:
+        return {"matches": [{"path": {"type": "PathPrefix", "value": value}}]}
+
+    redirect = {"type": "RequestRedirect", "requestRedirect": {"scheme": "https", "statusCode": 301}}
+    header = {"type": "ResponseHeaderModifier", "responseHeaderModifier": {"set": [{"name": "x-set", "value": "1"}]}}
+    rules = [
+        {**path("/redirected"), "filters": [redirect]},
+        gateway_api.to(**path("/header"), filters=[header]),
+        gateway_api.to(**path("/any")),
+    ]
+    istiod = Istiod(
+        program("istiod"),
+        tmp_path / "istiod",
+        (ports[0], ports[1], ports[2]),
+        objects=gateway_api.objects(port, hosts, rules),
+    )
+    try:
+        assert eventually(istiod.is_up, 60), tail(istiod.log)
+        labels = {"app": "gw", "gateway.networking.k8s.io/gateway-name": "gw"}
+        proxy = start(gateway_config(istiod, admin, "default", labels, is_delta=True))
+        proxy.wait_for(READY)
+        assert eventually(lambda: peers.answered(port, "/any") == 200, 30), print(proxy.output, tail(istiod.log))
+        assert peers.answered(port, "/redirected") == 301
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/header") as response:
+            assert response.headers["x-set"] == "1"
+        assert peers.answered(port, "/other") == 404
+    finally:
+        istiod.close()
+        for upstream in upstreams:
+            upstream.close()
 
 
 class IstioMesh(Pods):

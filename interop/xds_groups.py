@@ -6,7 +6,6 @@ A group is a listener with its RouteConfiguration, and the requests that are sen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 Json = dict[str, Any]
@@ -26,10 +25,7 @@ class Sent(NamedTuple):
 
 
 class Group(NamedTuple):
-    """One listener. `hcm`: more fields of its HttpConnectionManager. `table`: more fields of the RouteConfiguration.
-
-    `listener`: more fields of the listener. `network`: filters before the connection manager.
-    """
+    """One listener. `hcm`: more fields of its HttpConnectionManager. `table`: more fields of the RouteConfiguration."""
 
     name: str
     virtual_hosts: list[Json]
@@ -37,8 +33,6 @@ class Group(NamedTuple):
     hcm: Json = {}
     table: Json = {}
     is_inline: bool = False
-    listener: Json = {}
-    network: Sequence[Json] = ()
 
 
 def group(name: str, virtual_hosts: list[Json], requests: str, **more: Any) -> Group:

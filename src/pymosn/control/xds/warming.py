@@ -35,13 +35,12 @@ _WHAT: Final = {ENDPOINTS: "endpoints", EXTENSION: "filter"}
 
 
 class Entry(NamedTuple):
-    """An accepted resource. `since`: when its content was accepted. `body`: as it was received. `sender`: of its content."""
+    """An accepted resource. `since`: when its content was accepted. `body`: as it was received."""
 
     item: Item
     version: str
     body: bytes
     since: float
-    sender: str = ""
 
 
 #: Type URL -> name -> resource.

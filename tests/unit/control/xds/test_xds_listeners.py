@@ -396,6 +396,11 @@ LISTENER_FAULTS: list[tuple[dict[str, Any], str]] = [
     (listening(tcp(), udp_listener_config={}), "udp_listener_config"),
     (listening(tcp(), address={}), "address"),
     (listening(tcp(), address={"socket_address": {"address": "a", "named_port": "http"}}), "address.socket_address"),
+    (listening(tcp(), address={"socket_address": {"address": "::"}}), "address.socket_address.port_value"),
+    (
+        listening(tcp(), address={"socket_address": {"address": "::", "port_value": 65536}}),
+        "address.socket_address.port_value",
+    ),
     (listening({"filter_chain_match": {"address_suffix": "x"}, **tcp()}), "filter_chains[0].filter_chain_match"),
     (listening({"filter_chain_match": {"transport_protocol": "quic"}, **tcp()}), "filter_chains[0].filter_chain_match"),
     (

@@ -125,6 +125,8 @@ def _read_address(view: View, listener: Listener) -> None:
             for name in ("named_port", "resolver_name", "network_namespace_filepath"):
                 socket.refuse(name, "not supported")
             host, port = socket.value("address"), socket.value("port_value")
+            if not 0 < port <= 65535:
+                socket.fault("port_value", f"expected a port from 1 to 65535, got {port}")
             if socket.value("ipv4_compat"):
                 socket.warn("ipv4_compat", "add an IPv4 address instead")
             listener.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
