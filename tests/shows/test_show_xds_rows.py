@@ -28,6 +28,7 @@ from xds_peers import (
     eds,
     hosts,
     listens,
+    removed_meanwhile,
     routes,
     sds_source,
     serial_of,
@@ -73,6 +74,19 @@ def test_row_1_half_a_minute_of_rejections_costs_less_than_2_percent_of_a_core(s
         assert all(later > earlier for earlier, later in itertools.pairwise(gaps)), gaps
         assert sum("cds bad is rejected" in line for line in mesh.proxy.lines) == 1
         assert answered(port) == 200
+    finally:
+        mesh.control.stop()
+
+
+# ---- row 6
+
+
+@pytest.mark.show
+def test_row_6_a_server_that_does_not_list_what_is_gone_is_reconciled(start: Start) -> None:
+    mesh = Mesh(start, is_delta=True)
+    mesh.control.ignores_versions = True
+    try:
+        removed_meanwhile(mesh)
     finally:
         mesh.control.stop()
 

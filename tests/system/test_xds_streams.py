@@ -21,6 +21,7 @@ from xds_peers import (
     manager,
     mesh_of,
     port_of,
+    removed_meanwhile,
     text_of,
 )
 
@@ -102,27 +103,9 @@ def test_row_5_versions_and_nonces_belong_to_a_stream(mesh: Mesh) -> None:
         assert not [one for one in of(stream, kind) if one.is_nack]
 
 
-@pytest.mark.parametrize("lists_removed", [True, False], ids=["that lists what is gone", "that does not"])
-def test_row_6_what_is_removed_while_disconnected_is_removed(delta: Mesh, lists_removed: bool) -> None:
-    delta.put(static("a"), static("b"))
-    delta.put_and_see(static("c"))
-    changed = static("a")
-    changed.connect_timeout.seconds = 7
-    latest = delta.put_and_see(changed)
-    assert eventually(lambda: '"b"' in delta.admin_text("/api/v1/clusters"))
-    versions = delta.held("cds")
-    assert versions["a"] == latest
-    assert len(set(versions.values())) == 3
-    delta.control.ignores_versions = not lists_removed
-    try:
-        stream = delta.reconnected(lambda: delta.control.remove(CLUSTER, "b"))
-        assert dict(of(stream, CLUSTER)[0].message.initial_resource_versions) == versions
-        assert eventually(lambda: delta.held("cds").keys() == {"a", "c"})
-        assert eventually(lambda: '"b"' not in delta.admin_text("/api/v1/clusters"))
-        assert '"a"' in delta.admin_text("/api/v1/clusters")
-    finally:
-        delta.control.ignores_versions = False
-        delta.clear()
+def test_row_6_what_is_removed_while_disconnected_is_removed(delta: Mesh) -> None:
+    removed_meanwhile(delta)
+    delta.clear()
 
 
 def test_rows_7_and_30_a_wildcard_stays_one_on_the_next_stream(mesh: Mesh, upstream: Upstream) -> None:

@@ -346,3 +346,22 @@ def mesh_of(folder: Path, **settings: Any) -> Iterator[Mesh]:
             yield Mesh(start, control=control, **settings)
         finally:
             start.end()
+
+
+def removed_meanwhile(mesh: Mesh) -> None:
+    """A cluster is removed between two streams of delta; the others, with their latest versions, are declared and stay."""
+    first, second, third = (Cluster(name=name, type=Cluster.STATIC) for name in "abc")
+    mesh.put(first, second)
+    mesh.put_and_see(third)
+    first.connect_timeout.seconds = 7
+    latest = mesh.put_and_see(first)
+    assert eventually(lambda: '"b"' in mesh.admin_text("/api/v1/clusters"))
+    versions = mesh.held("cds")
+    assert versions["a"] == latest
+    assert len(set(versions.values())) == 3
+    stream = mesh.reconnected(lambda: mesh.control.remove(CLUSTER, "b"))
+    asked = next(one for one in stream.requests if one.message.type_url == CLUSTER)
+    assert dict(asked.message.initial_resource_versions) == versions
+    assert eventually(lambda: mesh.held("cds").keys() == {"a", "c"})
+    assert eventually(lambda: '"b"' not in mesh.admin_text("/api/v1/clusters"))
+    assert '"a"' in mesh.admin_text("/api/v1/clusters")
