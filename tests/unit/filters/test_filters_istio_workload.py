@@ -4,6 +4,8 @@ import base64
 
 import pytest
 from google.protobuf import struct_pb2
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from istio_kit import node
 
 from pymosn.filters.istio.workload import (
@@ -31,6 +33,12 @@ def struct_of(header: str) -> struct_pb2.Struct:
 
 def packed(body: bytes) -> str:
     return base64.b64encode(body).decode()
+
+
+def spliced(cut: int, put: bytes) -> bytes:
+    """Valid metadata up to `cut`, then other bytes, then the rest."""
+    body = base64.b64decode(header_of(ECHO))
+    return body[:cut] + put + body[cut:]
 
 
 def nested(levels: int) -> str:
@@ -90,6 +98,13 @@ def test_what_cannot_be_read_is_nobody(header: str) -> None:
     assert workload_from(header) is None
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.one_of(st.binary(max_size=200), st.builds(spliced, st.integers(0, 250), st.binary(max_size=50))))
+def test_no_content_raises(body: bytes) -> None:
+    found = workload_from(packed(body))
+    assert found is None or all(len(value) <= MAX_NAME and value.isprintable() for value in found[:-1])
+
+
 def test_values_of_other_types_and_names_that_are_no_labels_are_unknown() -> None:
     sent = struct_pb2.Struct()
     sent.update(
@@ -120,7 +135,9 @@ def test_the_workload_of_an_endpoint() -> None:
 def test_peers_are_remembered_by_all_they_send_and_in_a_bounded_number() -> None:
     peers = Peers(limit=3)
     for number in range(10):
-        assert peers.find(header_of(ECHO._replace(instance=str(number)))) == ECHO._replace(instance=str(number))
+        peer = ECHO._replace(instance=str(number))
+        assert peers.find(header_of(peer).encode()) == peers.find(header_of(peer).encode()) == peer
         assert len(peers._known) <= 3
-    peers.find("A" * (REMEMBERED + 4))
+    assert peers.find(b"\xff") is None
+    peers.find(b"A" * (REMEMBERED + 4))
     assert all(len(header) <= REMEMBERED for header in peers._known)

@@ -139,13 +139,13 @@ class Peers:
     def __init__(self, additional: Collection[str] = (), limit: int = 500) -> None:
         self._additional = additional
         self._limit = limit
-        self._known: dict[str, Workload | None] = {}
+        self._known: dict[bytes, Workload | None] = {}
 
-    def find(self, header: str) -> Workload | None:
+    def find(self, header: bytes) -> Workload | None:
         """The workload in a header; None if it cannot be read."""
         if header in self._known:
             return self._known[header]
-        found = workload_from(header, self._additional)
+        found = workload_from(header.decode("latin-1"), self._additional)
         if len(header) <= REMEMBERED:
             if len(self._known) >= self._limit:
                 self._known.clear()

@@ -18,6 +18,10 @@ from pymosn.filters.spec import FilterSpec
 
 _PASSTHROUGH: Final = "PassthroughCluster"
 _ANSWERS: Final = "istio answers"
+_RAW: Final = HEADER.encode()
+_RAW_ID: Final = ID_HEADER.encode()
+#: Neither of the two headers.
+_NONE: Final = (False, False)
 
 
 class Settings(Block, kw_only=True):
@@ -42,21 +46,24 @@ class PeerMetadataFilter(StreamFilter):
         self._serves = settings.downstream_discovery or settings.downstream_propagation
         self._peers = Peers(settings.additional_labels)
         # The own metadata and id, as they are sent; an empty id is not.
-        self._own = ""
-        self._id = ""
+        self._own = b""
+        self._id = b""
 
     async def start(self) -> None:
         node = self.context.node
         name = node.get("id")
-        self._id = name if isinstance(name, str) and name.isascii() and name.isprintable() else ""
-        self._own = header_of(workload_of(metadata_of(node), self._settings.additional_labels))
+        self._id = name.strip().encode() if isinstance(name, str) and name.isascii() and name.isprintable() else b""
+        self._own = header_of(workload_of(metadata_of(node), self._settings.additional_labels)).encode()
 
     def on_request(self, exchange: Exchange) -> None:
         if not self._serves:
             return
         headers = exchange.request.headers
+        answers = headers.has_raw(_RAW_ID), headers.has_raw(_RAW)
+        if answers == _NONE:
+            return
         # The response has the headers that the request had, so that clients without a sidecar get none.
-        exchange.state[_ANSWERS] = (ID_HEADER in headers, HEADER in headers)
+        exchange.state[_ANSWERS] = answers
         if self._settings.downstream_discovery:
             self._discover(exchange, headers, DOWNSTREAM_PEER)
 
@@ -75,20 +82,22 @@ class PeerMetadataFilter(StreamFilter):
 
     def _discover(self, exchange: Exchange, headers: Headers, key: str) -> None:
         """Notes the workload that a peer's headers describe, and removes them."""
-        said = headers.get(HEADER)
-        if said is not None:
-            found = self._peers.find(said)
+        sent = headers.get_raw(_RAW)
+        if sent is not None:
+            found = self._peers.find(sent)
             if found is not None:
                 exchange.state[key] = found
-            headers.remove(HEADER)
-        headers.remove(ID_HEADER)
+            headers.remove_raw(_RAW)
+        headers.remove_raw(_RAW_ID)
 
     def _send(self, headers: Headers, with_id: bool, with_metadata: bool) -> None:
         """Adds the own metadata, instead of those that were there."""
         if with_id and self._id:
-            headers.set(ID_HEADER, self._id)
+            headers.remove_raw(_RAW_ID)
+            headers.add_raw(_RAW_ID, self._id)
         if with_metadata:
-            headers.set(HEADER, self._own)
+            headers.remove_raw(_RAW)
+            headers.add_raw(_RAW, self._own)
 
     def _hides(self, name: str) -> bool:
         """Whether a cluster must not get the metadata."""

@@ -10,9 +10,11 @@ from pymosn.config.schema.cluster import IstioFacts
 from pymosn.config.schema.network_filters import TcpProxyFilter
 from pymosn.control.xds.convert.clusters import convert_cluster
 from pymosn.control.xds.convert.endpoints import convert_endpoints
+from pymosn.control.xds.convert.extensions import Discovery, ExtendedListener, Extension, FilterSlot
 from pymosn.control.xds.convert.filters import convert_http_filter
 from pymosn.control.xds.convert.istio import read_stats
 from pymosn.control.xds.convert.listeners import convert_listener
+from pymosn.control.xds.convert.sources import Source
 from pymosn.control.xds.convert.view import Report, View
 
 NETWORK = "type.googleapis.com/envoy.extensions.filters.network."
@@ -72,6 +74,20 @@ def test_the_direction_of_the_listener_tells_who_reports(direction: str, setting
     assert [(entry.type, entry.config["reporter"]) for entry in filters_of(found)] == [("istio.stats", reporter)]
     [proxy] = [item for chain in found.filter_chains for item in chain.filters if isinstance(item, TcpProxyFilter)]
     assert [stats.reporter for stats in proxy.config.istio_stats] == [reporter]
+
+
+def test_a_discovered_filter_reports_by_the_direction_of_each_listener() -> None:
+    view, _ = view_of("stats.PluginConfig", {"disable_host_header_fallback": True})
+    shared = Extension("s", "stats.PluginConfig", convert_http_filter(view))
+    discovery = Discovery("s", Source(), ("stats.PluginConfig",), None, False, False)
+    found = [
+        filters_of(ExtendedListener(made, (FilterSlot(0, 0, 0, discovery),)).joined({"s": shared}))[0].config
+        for made in (listener("INBOUND", http={}), listener("OUTBOUND", http={}))
+    ]
+    assert found == [
+        {"reporter": "destination", "disable_host_header_fallback": True},
+        {"reporter": "source", "disable_host_header_fallback": True},
+    ]
 
 
 def test_what_istiod_sends() -> None:

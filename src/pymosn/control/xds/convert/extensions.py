@@ -10,6 +10,7 @@ import msgspec
 from pymosn.config.schema import Listener, StreamFilter
 from pymosn.config.schema.network_filters import ProxyFilter
 from pymosn.control.xds.convert.filters import convert_http_filter
+from pymosn.control.xds.convert.istio import with_reporter
 from pymosn.control.xds.convert.messages import UnknownTypeError, packed_type, type_of
 from pymosn.control.xds.convert.sources import Source, read_source
 from pymosn.control.xds.convert.view import View
@@ -65,7 +66,7 @@ class ExtendedListener(NamedTuple):
             kept = list(chains[i].filters)
             proxy = kept[j]
             assert isinstance(proxy, ProxyFilter)
-            made = [entry for entry in filters if entry is not None]
+            made = [with_reporter(entry, self.listener) for entry in filters if entry is not None]
             kept[j] = ProxyFilter(config=msgspec.structs.replace(proxy.config, stream_filters=made))
             chains[i] = msgspec.structs.replace(chains[i], filters=kept)
         return msgspec.structs.replace(self.listener, filter_chains=chains)

@@ -84,16 +84,26 @@ def http_stats(view: View) -> StreamFilter:
 
 def set_reporters(listener: Listener) -> None:
     """Sets the reporters that depend on the direction of a listener: its own workload serves, or asks."""
-    reporter = DESTINATION if listener.type == "ingress" else SOURCE
+    reporter = _reporter_of(listener)
     for chain in listener.filter_chains:
         for item in chain.filters:
             if isinstance(item, TcpProxyFilter):
                 for stats in item.config.istio_stats:
                     stats.reporter = stats.reporter or reporter
             elif isinstance(item, ProxyFilter):
-                for entry in item.config.stream_filters or ():
-                    if entry.type == _STATS:
-                        entry.config = {"reporter": reporter, **entry.config}
+                filters = item.config.stream_filters
+                item.config.stream_filters = filters and [with_reporter(entry, listener) for entry in filters]
+
+
+def with_reporter(entry: StreamFilter, listener: Listener) -> StreamFilter:
+    """A filter of a listener: if it reports, with the reporter that depends on the direction."""
+    if entry.type != _STATS or "reporter" in entry.config:
+        return entry
+    return msgspec.structs.replace(entry, config={"reporter": _reporter_of(listener), **entry.config})
+
+
+def _reporter_of(listener: Listener) -> str:
+    return DESTINATION if listener.type == "ingress" else SOURCE
 
 
 def add_stats(filters: list[NetworkFilter], found: list[tuple[View, StatsSettings]]) -> None:
