@@ -23,7 +23,8 @@ from pymosn.config.compatibility import PAGE, page
 from pymosn.config.default import DEFAULT_CONFIG
 from pymosn.config.dump import dump
 from pymosn.config.load import load_file, load_text
-from pymosn.config.schema import Listener, MosnConfig, RouterConfiguration, TlsContext
+from pymosn.config.schema import Cluster, Host, Listener, MosnConfig, RouterConfiguration, Server, TlsContext
+from pymosn.config.schema.cluster import IstioFacts
 from pymosn.config.schema.router import VirtualHost
 from pymosn.core.redaction import redacted
 from pymosn.core.secrets import REDACTED
@@ -105,6 +106,19 @@ def test_numbers_beyond_64_bits_in_free_values_travel_as_floats() -> None:
     config = load_text(text, "f").config
     assert config is not None
     assert travelled(config).node == {"n": 1e23, "m": -5}
+
+
+def test_the_facts_of_a_mesh_travel_and_hosts_of_one_workload_share_its_text() -> None:
+    names = ["a;default;a;v1;c", "b;default;b;v1;c"]
+    hosts = [Host(address=f"10.0.0.{n}:80", priority=n % 3, locality="z", workload=names[n % 2]) for n in range(9)]
+    facts = IstioFacts(service="a.default.svc", name="a", namespace="default", external=True)
+    config = MosnConfig(servers=[Server()])
+    config.cluster_manager.clusters = [Cluster(name="c", hosts=hosts, istio=facts)]
+    assert travelled(config) == config
+    packed = pack(config)
+    plans = [plan for digest in packed.clusters["c"].hosts for plan in unpack_hosts(packed.parts[digest])]
+    assert [plan.workload for plan in plans] == [host.workload for host in hosts]
+    assert len({id(plan.workload) for plan in plans}) <= 2 * len(packed.clusters["c"].hosts)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
