@@ -18,6 +18,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from pymosn.control.xds.convert.fields import HARMLESS
 from pymosn.control.xds.convert.messages import UnknownTypeError, unpack
+from pymosn.control.xds.convert.rules import broken
 
 _NOT_SUPPORTED: Final = "not supported; rejected, because ignoring it could change what the resource means"
 
@@ -81,13 +82,16 @@ class View:
         return str(self.message.DESCRIPTOR.full_name)
 
     def close(self) -> None:
-        """Reports the fields that are set but were not read."""
+        """Reports the fields that are set but were not read, and those that break a rule of the message's type."""
         for name in sorted(self._unread):
             full_name = f"{self.type_name}.{name}"
             if full_name in HARMLESS:
                 self.report.ignored[full_name] += 1
             else:
                 self.fault(name, _NOT_SUPPORTED)
+        for name, why in broken(self.message, self._fields):
+            if not any(fault.path == self.at(name) for fault in self.report.faults):
+                self.fault(name, why)
         for field in UnknownFieldSet(self.message):
             self.fault("", f"field number {field.field_number} of {self.type_name} is unknown; {_NOT_SUPPORTED}")
 
