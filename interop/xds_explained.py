@@ -76,11 +76,6 @@ EXPLAINED = [
         "Rules see the same path as with the redirect, and the client needs one request less.",
     ),
     Explained(
-        r".* :: response x-envoy-attempt-count: \d -> \(absent\)",
-        "`include_attempt_count_in_response` has no effect; there is a warning",
-        "Not implemented. Access logs have the number of attempts.",
-    ),
-    Explained(
         r"(hops|inner) .* :: upstream x-envoy-attempt-count: 7 -> \(absent\)",
         "`x-envoy-attempt-count` of clients is removed, also where the table does not set it",
         "It would be taken for the proxy's.",

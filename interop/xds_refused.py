@@ -28,19 +28,14 @@ def _manager(name: str, path: str, **hcm: Json | bool) -> Refused:
     return Refused(path, Group(f"refused-{name}", [virtual_host(name, [route(name, "/")], ["*"])], [], hcm=hcm))
 
 
-_WEIGHTS = {"clusters": [{"name": "a", "weight": 1}, {"name": "b", "weight": 1}], "header_name": "x-pick"}
-_HASH = {"header": {"header_name": "x-user", "regex_rewrite": {"pattern": {"regex": "x"}, "substitution": "y"}}}
 _RETRY = {"retry_on": "5xx", "retriable_request_headers": [{"name": "x-again", "present_match": True}]}
 _VARIABLE = {"request_headers_to_add": [header("x-virtual", "%VIRTUAL_CLUSTER_NAME%")]}
 
 REFUSED = [
-    _of("tls", "match.tls_context", [route("tls", {"prefix": "/", "tls_context": {"presented": True}})]),
     _of("template", "match.path_match_policy", [route("template", _template())]),
-    _of("number", "weighted_clusters.header_name", [route("number", "/", to("", weighted_clusters=_WEIGHTS))]),
     _of("internal", "internal_only_headers", [route("internal", "/")], {"internal_only_headers": ["x-internal"]}),
     _of("external", "require_tls", [route("external", "/")], require_tls="EXTERNAL_ONLY"),
     _of("requests", "retry_policy.retriable_request_headers", [route("requests", "/", to("a", retry_policy=_RETRY))]),
-    _of("part", "hash_policy[0].header.regex_rewrite", [route("part", "/", to("ring", hash_policy=[_HASH]))]),
     _of("hedge", "hedge_policy", [route("hedge", "/", to("a", hedge_policy={"hedge_on_per_try_timeout": True}))]),
     _of("internal-redirect", "internal_redirect_policy", [route("redirect", "/", to("a", internal_redirect_policy={}))]),
     _of("metadata", "match.dynamic_metadata", [route("metadata", {

@@ -48,6 +48,28 @@ def test_the_longest_exchange(start: Start) -> None:
     assert talk.reasons() == ["deadline_exceeded"]
 
 
+@pytest.mark.parametrize(("of_route", "limit"), [({}, 3.0), ({"max_stream_duration": 5.0}, 5.0)])
+def test_the_longest_exchange_of_the_listener(start: Start, of_route: dict[str, float], limit: float) -> None:
+    """The route's limit is used instead."""
+    talk = start(table=table(to_service(no_timeout=True, **of_route)), longest_exchange=3.0)
+    client, upstream = talk.opening(GET)
+    upstream.takes()
+    talk.advance(limit - 0.5)
+    assert talk.reasons() == []
+    talk.advance(1.0)
+    assert b" 504 " in client.takes()
+    assert talk.reasons() == ["deadline_exceeded"]
+
+
+def test_a_route_without_a_limit_of_the_exchange(start: Start) -> None:
+    talk = start(table=table(to_service(no_timeout=True, max_stream_duration=0.0)), longest_exchange=3.0)
+    client, upstream = talk.opening(GET)
+    upstream.takes()
+    talk.advance(10.0)
+    upstream.sends(OK)
+    client.receives(OK)
+
+
 def test_no_timeout_leaves_the_idle_timeout_of_the_route(start: Start) -> None:
     talk = start(table=table(to_service(no_timeout=True, idle_timeout=400.0)))
     client, upstream = talk.opening(GET)

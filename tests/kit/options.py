@@ -123,6 +123,7 @@ def proxy_options(
     paths: PathPolicy = STRICT_PATHS,
     rules: dict[str, HttpRules] | None = None,
     local_replies: LocalReplies | None = None,
+    longest_exchange: float = 0.0,
     envoy_statuses: bool = False,
     offers: AlpnOffers | None = None,
 ) -> ProxyOptions:
@@ -151,6 +152,7 @@ def proxy_options(
         paths=paths,
         rules=rules,
         local_replies=local_replies,
+        longest_exchange=longest_exchange,
         envoy_statuses=envoy_statuses,
         offers=offers,
     )

@@ -124,6 +124,7 @@ class Talk:
         tunnel_idle_timeout: float = 600.0,
         detection_timeout: float = 15.0,
         local_replies: LocalReplies | None = None,
+        longest_exchange: float = 0.0,
         offers: AlpnOffers | None = None,
     ) -> None:
         """`is_secure`: clients speak TLS. `over`: the protocol of the clients and of the upstreams, if not HTTP/1 alone.
@@ -200,6 +201,7 @@ class Talk:
             forwarding=forwarding,
             detection_timeout=detection_timeout,
             local_replies=local_replies,
+            longest_exchange=longest_exchange,
             offers=offers,
             paths=STRICT_PATHS if http1 is None or http1.policy is STRICT else http1.policy,
         )

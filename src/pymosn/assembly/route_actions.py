@@ -23,6 +23,7 @@ from pymosn.filters.stream.shipped import route_spec, switch_of
 from pymosn.routing import actions, matchers
 from pymosn.routing.envoy_hashing import EnvoyCookie, EnvoyHeader, EnvoyPolicy, EnvoyQuery, EnvoySourceIp
 from pymosn.routing.hashing import EnvoyHash, HashCookie, HashHeader, HashPolicy, HashQuery, HashSourceIp
+from pymosn.routing.regex import Replacement
 from pymosn.routing.retries import condition_names, conditions_of
 from pymosn.routing.rewrites import PathRewrite, PrefixRewrite, RegexRewrite, RequestChanges
 
@@ -96,7 +97,7 @@ def _forward(parts: RouteParts, target: Action, changes: Changes) -> actions.For
             (_target(parts, target, entry.cluster, changes, timeout), entry.cluster.weight)
             for entry in target.weighted_clusters
         ]
-        return actions.ForwardWeighted(weights, timeout, options)
+        return actions.ForwardWeighted(weights, timeout, options, target.weighted_header)
     if target.cluster_name:
         return actions.Forward(target.cluster_name, timeout, options)
     if target.cluster_variable:
@@ -131,7 +132,7 @@ def _options(parts: RouteParts, target: Action, changes: Changes, host: str) -> 
         target.upstream_protocol,
         target.auto_host_rewrite and not host and not host_header,
         idle_timeout=0.0 if target.idle_timeout is None else target.idle_timeout or actions.NO_TIMEOUT,
-        longest_exchange=target.max_stream_duration,
+        longest_exchange=actions.NO_TIMEOUT if target.max_stream_duration == 0.0 else target.max_stream_duration or 0.0,
         longest_call=target.max_grpc_timeout,
         unknown_cluster=_UNKNOWN.get(target.cluster_not_found_response_code, CLUSTER_UNKNOWN),
     )
@@ -195,6 +196,10 @@ def _regex_rewrite(rewrite: RegexRewriteConfig | None) -> RegexRewrite | None:
     return RegexRewrite(rewrite.pattern.regex, rewrite.substitution)
 
 
+def _replacement(rewrite: RegexRewriteConfig | None) -> Replacement | None:
+    return None if rewrite is None else Replacement(rewrite.pattern.regex, rewrite.substitution)
+
+
 def _hash_policies(target: Action) -> list[HashPolicy]:
     if not target.hash_function:
         return [made for entry in target.hash_policy if (made := _hash_policy(entry)) is not None]
@@ -218,7 +223,7 @@ def _further_attributes(config: HashCookieConfig) -> str:
 def _envoy_policy(config: HashPolicyConfig) -> EnvoyPolicy | None:
     made: EnvoyPolicy
     if config.header is not None:
-        made = EnvoyHeader(config.header.key)
+        made = EnvoyHeader(config.header.key, _replacement(config.header.regex_rewrite))
     elif config.cookie is not None:
         made = _envoy_cookie(config.cookie)
     elif config.source_ip is not None:
@@ -241,7 +246,7 @@ def _envoy_cookie(config: HashCookieConfig) -> EnvoyCookie:
 def _hash_policy(config: HashPolicyConfig) -> HashPolicy | None:
     made: HashPolicy
     if config.header is not None:
-        made = HashHeader(config.header.key)
+        made = HashHeader(config.header.key, _replacement(config.header.regex_rewrite))
     elif config.cookie is not None:
         cookie = config.cookie
         made = HashCookie(cookie.name, cookie.path, cookie.ttl, _makes_cookie(cookie), _further_attributes(cookie))

@@ -25,6 +25,8 @@ def route_matcher(match: RouteMatch) -> RouteMatcher:
         return matchers.Service(match.headers[0].value)
     if match.grpc:
         found.append(conditions.GrpcRequests())
+    if match.certificate_presented is not None or match.certificate_verified is not None:
+        found.append(conditions.CertificateTest(match.certificate_presented, match.certificate_verified))
     found += [header_matcher(entry) for entry in match.headers]
     found += [query_matcher(entry) for entry in match.query_parameters]
     if match.percent is not None:
@@ -53,6 +55,8 @@ def _path_matcher(match: RouteMatch) -> RouteMatcher | None:
 
 def _is_service(match: RouteMatch) -> bool:
     """Whether the only condition is MOSN's rule for RPC: a header named `service`."""
+    if match.certificate_presented is not None or match.certificate_verified is not None:
+        return False
     if len(match.headers) != 1 or match.query_parameters or match.grpc or match.percent is not None:
         return False
     return match.headers[0].name.lower() == "service" and not has_own_form(match.headers[0])

@@ -129,7 +129,7 @@ def _limit_time(owner: DispatchOwner, action: Forward) -> None:
     """Applies the limits of the route besides its timeout."""
     if action.idle_timeout > 0.0:
         owner.idle_timeout = action.idle_timeout
-    longest = action.longest_exchange
+    longest = action.longest_exchange or owner.options.longest_exchange
     if action.longest_call > 0.0 and owner.exchange.request.has_call_status:
         longest = min(longest, action.longest_call) if longest > 0.0 else action.longest_call
     if longest > 0.0:
@@ -154,9 +154,9 @@ def _start(owner: DispatchOwner, action: Forward, target: Target, cluster: Clust
     if exchange.set_cookie:
         owner.changes_response = True
     mirroring: Mirroring | None = None
+    if action.has_limits or owner.options.longest_exchange > 0.0:
+        _limit_time(owner, action)
     if not action.is_plain:
-        if action.has_limits:
-            _limit_time(owner, action)
         if not exchange.transcoded_to:
             failure = rewrite_path(exchange, action.changes, owner.options.paths)
             if failure is not None:

@@ -60,6 +60,7 @@ class ProxyOptions:
         local_replies: LocalReplies | None = None,
         envoy_statuses: bool = False,
         offers: AlpnOffers | None = None,
+        longest_exchange: float = 0.0,
     ) -> None:
         """`protocols`: in the order in which they are detected; `protocol_options`: by protocol name.
 
@@ -78,6 +79,7 @@ class ProxyOptions:
         `local_replies`: their form; None if they are sent as they are made.
 
         `envoy_statuses`: failures have Envoy's status, see `as_envoy` in `core/failure.py`.
+        `longest_exchange`: limit of an exchange with a host in seconds, unless the route has one; 0: none.
         `offers`: by the protocol that is spoken to a host, what is offered to it by ALPN instead of what its cluster offers.
         """
         self.listener_name = listener_name
@@ -99,6 +101,7 @@ class ProxyOptions:
         self.local_replies = local_replies
         self.envoy_statuses = envoy_statuses
         self.offers = offers
+        self.longest_exchange = longest_exchange
 
     def for_protocol(self, name: str) -> ProxyOptions:
         """The options for exchanges of one protocol: with its own rules, and without the filters that opt out of it."""
@@ -139,4 +142,5 @@ class ProxyOptions:
             local_replies=self.local_replies,
             envoy_statuses=self.envoy_statuses,
             offers=self.offers,
+            longest_exchange=self.longest_exchange,
         )

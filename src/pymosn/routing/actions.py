@@ -208,11 +208,22 @@ class Forward(RouteAction):
         return f"forward to cluster {self.cluster}"
 
 
-class ForwardWeighted(Forward):
-    """Selects one of several clusters at random, in proportion to their weights."""
+#: Digits of the largest number of 64 bits.
+_LONGEST_NUMBER: Final = 20
 
-    def __init__(self, clusters: list[tuple[Target, int]], timeout: float, options: ForwardOptions | None = None) -> None:
-        """Raises ValueError if all weights are 0."""
+
+class ForwardWeighted(Forward):
+    """Selects one of several clusters in proportion to their weights, at random or by a number in a header."""
+
+    def __init__(
+        self,
+        clusters: list[tuple[Target, int]],
+        timeout: float,
+        options: ForwardOptions | None = None,
+        header: str = "",
+    ) -> None:
+        """`header`: of the request, whose number is used instead of a random one. Raises ValueError if all weights are 0."""
+        self._header = header.lower()
         self._clusters = [(target, weight) for target, weight in clusters if weight > 0]
         self._total = sum([weight for _, weight in self._clusters])
         if self._total == 0:
@@ -220,12 +231,21 @@ class ForwardWeighted(Forward):
         super().__init__(self._clusters[0][0].cluster, timeout, options)
 
     def choose(self, exchange: Exchange) -> Target | None:
-        draw = int(random.random() * self._total)
+        draw = self._number(exchange)
         for target, weight in self._clusters:
             draw -= weight
             if draw < 0:
                 return target
         return self._clusters[-1][0]
+
+    def _number(self, exchange: Exchange) -> int:
+        """From 0 to below the sum of the weights."""
+        if self._header:
+            values = exchange.request.headers.get_all(self._header)
+            text = values[0] if len(values) == 1 else ""
+            if text.isascii() and text.isdecimal() and len(text) <= _LONGEST_NUMBER:
+                return int(text) % self._total
+        return int(random.random() * self._total)
 
     def shares(self) -> list[tuple[str, int]]:
         """The clusters with a weight, and their weights."""

@@ -288,6 +288,30 @@ class GrpcRequests(RouteMatcher):
         return "gRPC request"
 
 
+class CertificateTest(RouteMatcher):
+    """Whether the client has presented a certificate, and a configured CA has signed it. None: it does not matter."""
+
+    def __init__(self, is_presented: bool | None, is_verified: bool | None) -> None:
+        self._is_presented = is_presented
+        self._is_verified = is_verified
+
+    def matches(self, exchange: Exchange) -> bool:
+        tls = exchange.connection.tls
+        certificate = None if tls is None else tls.certificate
+        if self._is_presented is not None and self._is_presented != (certificate is not None):
+            return False
+        is_verified = certificate is not None and certificate.is_verified
+        return self._is_verified is None or self._is_verified == is_verified
+
+    def text(self) -> str:
+        parts = []
+        if self._is_presented is not None:
+            parts.append("client certificate presented" if self._is_presented else "no client certificate presented")
+        if self._is_verified is not None:
+            parts.append("client certificate verified" if self._is_verified else "no verified client certificate")
+        return ", ".join(parts)
+
+
 class ConnectRequests(RouteMatcher):
     """The method is CONNECT."""
 

@@ -14,6 +14,7 @@ from pymosn.api.exchange import Exchange
 from pymosn.core.hash64 import rotated, xxh64
 from pymosn.core.headers import Headers, lower_name, to_bytes, to_text
 from pymosn.routing.conditions import part_of, query_value
+from pymosn.routing.regex import Replacement
 
 #: The result if no policy has a value.
 NO_HASH: Final[i64] = 0
@@ -33,8 +34,10 @@ class EnvoyPolicy:
 class EnvoyHeader(EnvoyPolicy):
     """A request header, or `:path` and the like. Several values are sorted; the hash so far is the seed of the next."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, rewrite: Replacement | None = None) -> None:
+        """`rewrite`: of each value."""
         super().__init__()
+        self._rewrite = rewrite
         self._name = to_text(lower_name(name))
 
     def hash(self, exchange: Exchange) -> i64:
@@ -42,11 +45,15 @@ class EnvoyHeader(EnvoyPolicy):
         values = [] if self._name.startswith(":") else request.headers.get_all(self._name)
         if not values:
             value = part_of(request, self._name)
-            return NO_HASH if value is None else xxh64(to_bytes(value))
+            return NO_HASH if value is None else xxh64(self._rewritten(value))
         found: i64 = 0
-        for raw in sorted([to_bytes(value) for value in values]):
+        for raw in sorted([self._rewritten(value) for value in values]):
             found = xxh64(raw, found)
         return found
+
+    def _rewritten(self, value: str) -> bytes:
+        raw = to_bytes(value)
+        return raw if self._rewrite is None else self._rewrite.apply(raw)
 
 
 class EnvoyCookie(EnvoyPolicy):

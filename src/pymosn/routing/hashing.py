@@ -17,6 +17,7 @@ from pymosn.api.variables import cookie_values
 from pymosn.core.headers import joined, lower_name, to_bytes, to_text
 from pymosn.routing.conditions import query_value
 from pymosn.routing.envoy_hashing import NO_HASH, EnvoyPolicy, EnvoySourceIp, envoy_hash
+from pymosn.routing.regex import Replacement
 
 
 class HashPolicy:
@@ -33,13 +34,17 @@ class HashPolicy:
 class HashHeader(HashPolicy):
     """A request header; several fields with one name are combined."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, rewrite: Replacement | None = None) -> None:
+        """`rewrite`: of the value."""
         super().__init__()
         self._name = to_text(lower_name(name))
+        self._rewrite = rewrite
 
     def part(self, exchange: Exchange) -> bytes | None:
         value = exchange.request.headers.joined(self._name)
-        return None if value is None else to_bytes(value)
+        if value is None:
+            return None
+        return to_bytes(value) if self._rewrite is None else self._rewrite.apply(to_bytes(value))
 
 
 class HashCookie(HashPolicy):

@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from tests.kit.tls_facts import certificate, tls_info
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.grpc import GrpcRequest
@@ -12,6 +13,7 @@ from pymosn.api.routing import Route, RouteMatcher
 from pymosn.core.headers import HttpHeaders, headers_from
 from pymosn.core.message import RequestHead
 from pymosn.routing.actions import Forward, ForwardWeighted, Redirect, Target
+from pymosn.routing.conditions import CertificateTest
 from pymosn.routing.matchers import (
     AllOf,
     AnyRequest,
@@ -130,6 +132,47 @@ def test_weights_are_kept() -> None:
     assert set(drawn) == {"a", "b"}
     assert drawn.count("b") == pytest.approx(6000, rel=0.05)
     assert action.timeout == 5.0
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "\u0663", "1" * 21])
+def test_a_number_that_is_none_is_drawn(text: str) -> None:
+    random.seed(7)
+    action = ForwardWeighted([(Target("a"), 1), (Target("b"), 1)], 5.0, header="X-Pick")
+    head = request()
+    head.headers.set("x-pick", text)
+    assert {action.choose(exchange_of(head)).cluster for _ in range(60)} == {"a", "b"}
+
+
+def test_a_number_in_a_header_chooses() -> None:
+    action = ForwardWeighted([(Target("a"), 1), (Target("b"), 2)], 5.0, header="X-Pick")
+    found = []
+    for number in ("0", "1", "2", "3"):
+        head = request()
+        head.headers.set("x-pick", number)
+        found.append(action.choose(exchange_of(head)).cluster)
+    assert found == ["a", "b", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("presented", "verified", "expected"),
+    [
+        (True, None, (False, True, True)),
+        (False, None, (True, False, False)),
+        (None, True, (False, False, True)),
+        (None, False, (True, True, False)),
+        (True, False, (False, True, False)),
+    ],
+)
+def test_certificates_of_clients(presented: bool | None, verified: bool | None, expected: tuple[bool, ...]) -> None:
+    """Without one, with one that is not verified, and with a verified one."""
+    matcher = CertificateTest(presented, verified)
+    found = []
+    for tls in (None, tls_info(certificate(is_verified=False)), tls_info(certificate(is_verified=True))):
+        exchange = exchange_of(request())
+        exchange.connection.tls = tls
+        found.append(matcher.matches(exchange))
+    assert tuple(found) == expected
+    assert "certificate" in matcher.text()
 
 
 def test_weights_that_are_all_zero() -> None:

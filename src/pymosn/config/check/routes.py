@@ -291,6 +291,8 @@ def _check_hash_policies(action: RouteAction, path: str, report: Diagnostics) ->
     """Check that each entry has one source, and that its cookie is valid."""
     for i, entry in enumerate(action.hash_policy):
         inner = f"{path}.hash_policy[{i}]"
+        if entry.header is not None:
+            _check_replacement(entry.header.regex_rewrite, f"{inner}.header.regex_rewrite", report)
         if not present(entry, ("header", "cookie", "source_ip", "query_parameter"), inner, report):
             report.error(inner, "needs one of header, cookie, source_ip and query_parameter")
         if entry.query_parameter is not None and not entry.query_parameter.name:

@@ -236,6 +236,9 @@ class ProxyConfig(Block, kw_only=True):
     ] = None
     access_logs: Annotated[list[AccessLog] | None, own("instead of the listener's; `[]`: none")] = None
     connection_idle_timeout: Annotated[Duration | None, own("instead of the listener's; 0: never")] = None
+    max_stream_duration: Annotated[
+        Duration, own("limit of an exchange with a host, from the request's arrival, unless the route has one; 0: none")
+    ] = 0.0
     local_replies: Annotated[LocalReplies | None, own("status, headers and body of local replies; docs/operations.md")] = (
         None
     )

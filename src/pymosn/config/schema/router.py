@@ -98,6 +98,10 @@ class RouteMatch(Block, kw_only=True):
     ] = None
     percent: Annotated[Share | None, own("percentage of the requests that match, with decimals")] = None
     grpc: Annotated[bool, own("gRPC requests only, by their content type")] = False
+    certificate_presented: Annotated[bool | None, own("only clients with a certificate; false: without one")] = None
+    certificate_verified: Annotated[
+        bool | None, own("only clients whose certificate a configured CA has signed; false: all others")
+    ] = None
     headers: Annotated[
         list[HeaderMatch], works("in addition to any other condition; a single `service` header alone is MOSN's RPC rule")
     ] = []
@@ -126,8 +130,27 @@ class WeightedCluster(Block, kw_only=True):
     cluster: WeightedTarget = msgspec.field(default_factory=WeightedTarget)
 
 
+class Re2Options(Block, kw_only=True):
+    """Envoy's regex engine options."""
+
+    max_program_size: Annotated[Unsigned, ignored("MOSN does not use it either")] = 0
+
+
+class RegexPattern(Block, kw_only=True):
+    regex: str = ""
+    google_re2: Re2Options | None = None
+
+
+class RegexRewrite(Block, kw_only=True):
+    """A global replacement on the path."""
+
+    pattern: RegexPattern = msgspec.field(default_factory=RegexPattern)
+    substitution: str = ""
+
+
 class HashHeader(Block, kw_only=True):
     key: str = ""
+    regex_rewrite: Annotated[RegexRewrite | None, own("of the value before it is hashed: every match is replaced")] = None
 
 
 class CookieAttribute(StrictBlock, kw_only=True):
@@ -188,24 +211,6 @@ class RetryPolicy(Block, kw_only=True):
     ] = None
 
 
-class Re2Options(Block, kw_only=True):
-    """Envoy's regex engine options."""
-
-    max_program_size: Annotated[Unsigned, ignored("MOSN does not use it either")] = 0
-
-
-class RegexPattern(Block, kw_only=True):
-    regex: str = ""
-    google_re2: Re2Options | None = None
-
-
-class RegexRewrite(Block, kw_only=True):
-    """A global replacement on the path."""
-
-    pattern: RegexPattern = msgspec.field(default_factory=RegexPattern)
-    substitution: str = ""
-
-
 class RouteAction(HeaderChanges, kw_only=True):
     """`route`: send the request to a cluster. A `timeout` of 0 means the 60 s default."""
 
@@ -213,6 +218,10 @@ class RouteAction(HeaderChanges, kw_only=True):
     cluster_variable: Annotated[str, works("a request without a value gets 404")] = ""
     cluster_header: Annotated[str, works("used if no other key has the cluster; MOSN never uses it")] = ""
     weighted_clusters: Annotated[list[WeightedCluster], works("selected once per request, without MOSN's bias")] = []
+    weighted_header: Annotated[
+        str,
+        own("of `weighted_clusters`: a request header whose number chooses, modulo the sum of the weights; else at random"),
+    ] = ""
     upstream_protocol: Annotated[
         str,
         works(
@@ -231,7 +240,9 @@ class RouteAction(HeaderChanges, kw_only=True):
     idle_timeout: Annotated[
         Duration | None, own("instead of the listener's `stream_idle_timeout`, once the request is routed; 0: no limit")
     ] = None
-    max_stream_duration: Annotated[Duration, own("limit of the whole exchange, from the request's arrival; 0: none")] = 0.0
+    max_stream_duration: Annotated[
+        Duration | None, own("limit of the whole exchange, from the request's arrival, instead of the proxy's; 0: none")
+    ] = None
     max_grpc_timeout: Annotated[Duration, own("the same for gRPC calls, whatever deadline the client sets; 0: none")] = 0.0
     cluster_not_found_response_code: Annotated[
         Unsigned, own("404, 500 or 503: the response if the cluster does not exist; MOSN responds with 404")

@@ -433,6 +433,15 @@ def test_what_is_rejected(listener: dict[str, Any], path: str) -> None:
     assert any(path in fault.path for fault in report.faults), report.text()
 
 
+def test_the_longest_exchange() -> None:
+    converted, report = convert(listening(manager(common_http_protocol_options={"max_stream_duration": "2.5s"})))
+    assert not report.faults
+    assert not report.warnings
+    assert proxy_of(converted).max_stream_duration == 2.5
+    _, report = convert(listening(manager(common_http_protocol_options={"max_stream_duration": "-1s"})))
+    assert ["invalid duration" in fault.message for fault in report.faults] == [True]
+
+
 def test_filters_have_names_and_may_wait_for_a_route() -> None:
     kind = f"{TYPE}filters.http.rbac.v3.RBAC"
     filters = [

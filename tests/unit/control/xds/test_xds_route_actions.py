@@ -211,13 +211,42 @@ def test_local_replies_have_the_headers_of_the_route() -> None:
         ({"timeout": "2.5s", "idleTimeout": "3600s"}, (2.5, 3600.0, 0.0, 0.0)),
         ({"idleTimeout": "0s"}, (15.0, NO_TIMEOUT, 0.0, 0.0)),
         ({"maxStreamDuration": {"maxStreamDuration": "7s", "grpcTimeoutHeaderMax": "3s"}}, (15.0, 0.0, 7.0, 3.0)),
-        ({"maxStreamDuration": {"maxStreamDuration": "0s", "grpcTimeoutHeaderMax": "0s"}}, (15.0, 0.0, 0.0, 0.0)),
+        ({"maxStreamDuration": {"maxStreamDuration": "0s", "grpcTimeoutHeaderMax": "0s"}}, (15.0, 0.0, NO_TIMEOUT, 0.0)),
         ({"maxGrpcTimeout": "4s"}, (15.0, 0.0, 0.0, 4.0)),
     ],
 )
 def test_times(action: Json, expected: tuple[float, float, float, float]) -> None:
     made = ask(one_host(forward(**action))).forward
     assert (made.timeout, made.idle_timeout, made.longest_exchange, made.longest_call) == expected
+
+
+def test_the_number_of_attempts_in_responses() -> None:
+    """Only of routes to hosts."""
+    table = one_host(forward(), {"match": {"prefix": "/"}, "redirect": {}}, includeAttemptCountInResponse=True)
+    made, _ = convert(table)
+    sent, moved = made.virtual_hosts[0].routers
+    assert sent.route is not None
+    assert [(added.header.key, added.header.value) for added in sent.route.response_headers_to_add] == [
+        ("x-envoy-attempt-count", "%attempts%")
+    ]
+    assert moved.response_headers_to_add == []
+
+
+def test_a_header_chooses_the_cluster() -> None:
+    weighted = {"headerName": "X-Pick", "clusters": [{"name": "a", "weight": 1}, {"name": "b", "weight": 2}]}
+    table = one_host({"match": {"prefix": "/"}, "route": {"weightedClusters": weighted}})
+    found = [ask(table, headers=[("x-pick", text)]).cluster for text in ("0", "1", "2", "3", "18446744073709551615")]
+    assert found == ["a", "b", "b", "a", "a"]
+
+
+def test_a_part_of_a_header_is_hashed() -> None:
+    part = {"pattern": {"regex": "-.*"}, "substitution": ""}
+    table = one_host(forward(hashPolicy=[{"header": {"headerName": "x-user", "regexRewrite": part}}]))
+    hashes = []
+    for value in ("one-1", "one-2", "two-1"):
+        outcome = ask(table, headers=[("x-user", value)])
+        hashes.append(hash_value(outcome.forward.hash_policies, outcome.exchange))
+    assert hashes[0] == hashes[1] != hashes[2]
 
 
 def test_the_response_for_an_unknown_cluster() -> None:

@@ -212,7 +212,6 @@ def test_no_domain_matches() -> None:
 
 #: Conditions that are not built, or invalid, with the path of the fault: row 19 of the contract.
 REJECTED: list[tuple[Json, str]] = [
-    ({"prefix": "/", "tlsContext": {"presented": True}}, "tls_context"),
     ({"prefix": "/", "dynamicMetadata": [{"filter": "x"}]}, "dynamic_metadata"),
     ({"prefix": "/", "filterState": [{"key": "x"}]}, "filter_state"),
     ({"pathMatchPolicy": {"name": "x"}}, "path_match_policy"),

@@ -136,8 +136,7 @@ def _read_common(view: View, settings: ProtocolSettings) -> float:
         count = inner.wrapped("max_headers_count")
         if count:
             http.max_header_count = count
-        if inner.seconds("max_stream_duration"):
-            inner.warn("max_stream_duration", "not enforced; routes have a timeout")
+        inner.seconds("max_stream_duration")  # of exchanges; `read_manager` uses it
         action = inner.enum("headers_with_underscores_action")
         http.underscores_in_headers = _UNDERSCORES.get(action, "refuse")  # type: ignore[assignment]
         http.max_requests_per_connection = inner.wrapped("max_requests_per_connection") or 0

@@ -63,6 +63,7 @@ def read_manager(view: View, name: str, routes: Routes) -> Manager:
         settings = ProtocolSettings()
         proxy.connection_idle_timeout = read_settings(view, settings)
         proxy.extend_config = settings
+        proxy.max_stream_duration = _longest(view)
         proxy.access_logs = read_access_logs(view)
         proxy.local_replies = read_local_replies(view)
         proxy.router_config_name = _read_routes(view, name, routes)
@@ -77,6 +78,12 @@ def read_manager(view: View, name: str, routes: Routes) -> Manager:
                 view.value(field)
                 view.warn(field, "no such header is added")
     return Manager(ProxyFilter(config=proxy), discoveries)
+
+
+def _longest(view: View) -> float:
+    """The limit of exchanges in seconds; 0 for none. `read_settings` reports an invalid one."""
+    found = view.message.common_http_protocol_options.max_stream_duration
+    return max(0.0, float(found.seconds + found.nanos / 1e9))
 
 
 def _refuse(view: View) -> None:

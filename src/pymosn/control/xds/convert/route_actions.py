@@ -58,6 +58,7 @@ def route_action(view: View, match: RouteMatch) -> RouteAction:
     code = view.enum("cluster_not_found_response_code")
     made.cluster_not_found_response_code = _NOT_FOUND.get(code, 503)
     made.metadata_match = _labels(view)
+    made.weighted_header = str(view.message.weighted_clusters.header_name)
     if view.enum("priority") != "DEFAULT":
         view.warn("priority", "not supported; the limits of the default priority apply")
     _read_times(view, made)
@@ -86,7 +87,7 @@ def _read_times(view: View, made: RouteAction) -> None:
     limits = view.inner("max_stream_duration")
     if limits is not None:
         with limits:
-            made.max_stream_duration = limits.seconds("max_stream_duration") or 0.0
+            made.max_stream_duration = limits.seconds("max_stream_duration")
             made.max_grpc_timeout = limits.seconds("grpc_timeout_header_max") or made.max_grpc_timeout
 
 
@@ -143,7 +144,10 @@ def _hash_policy(view: View) -> HashPolicy | None:
             return None
         with inner:
             if kind == "header":
-                made.header = HashHeader(key=inner.value("header_name"))
+                rewrite = inner.inner("regex_rewrite")
+                made.header = HashHeader(
+                    key=inner.value("header_name"), regex_rewrite=None if rewrite is None else regex_rewrite(rewrite)
+                )
             elif kind == "query_parameter":
                 made.query_parameter = HashQueryParameter(name=inner.value("name"))
             elif kind == "connection_properties":
@@ -181,8 +185,8 @@ def weighted_settings(view: View, readers: Mapping[str, SettingsReader]) -> Iter
         return
     shared = read_labels(view.inner("metadata_match")).subset
     with weighted:
-        for name in ("header_name", "use_hash_policy"):
-            weighted.refuse(name, "the choice by another number than a random one is not supported")
+        weighted.value("header_name")
+        weighted.refuse("use_hash_policy", "the choice by the hash of a request is not supported")
         total = weighted.wrapped("total_weight")
         weight = 0
         for item in weighted.items("clusters"):

@@ -33,7 +33,12 @@ def route_match(view: View) -> RouteMatch:
         if view.has("grpc"):
             made.grpc = True
             _close(view.inner("grpc"))
-        for name in ("tls_context", "dynamic_metadata", "filter_state"):
+        client = view.inner("tls_context")
+        if client is not None:
+            with client:
+                made.certificate_presented = client.wrapped("presented")
+                made.certificate_verified = client.wrapped("validated")
+        for name in ("dynamic_metadata", "filter_state"):
             view.refuse(name, "this condition is not supported; without it the route would match more requests")
     return made
 

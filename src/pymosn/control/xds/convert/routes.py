@@ -9,7 +9,7 @@ from pymosn.assembly.routes import clusters_in
 from pymosn.config.check.routes import check_table
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import Redirect, Route, RouteMatch, RouterConfiguration, VirtualHost
-from pymosn.config.schema.router import DirectResponse, MirrorPolicy, RetryPolicy
+from pymosn.config.schema.router import DirectResponse, HeaderPair, HeaderToAdd, MirrorPolicy, RetryPolicy
 from pymosn.control.xds.convert import route_actions, route_headers, values
 from pymosn.control.xds.convert.filters import ROUTE_READERS as READERS
 from pymosn.control.xds.convert.route_filters import filter_settings
@@ -30,6 +30,12 @@ _STATUSES: Mapping[str, int] = {
 }
 
 
+#: Added to responses of hosts.
+_ATTEMPTS = HeaderToAdd(
+    header=HeaderPair(key="x-envoy-attempt-count", value="%attempts%"), append_action="OVERWRITE_IF_EXISTS_OR_ADD"
+)
+
+
 class _Inherited(NamedTuple):
     """What a level passes on to the levels inside."""
 
@@ -38,6 +44,7 @@ class _Inherited(NamedTuple):
     mirrors: list[MirrorPolicy]
     settings: dict[str, Any]
     retries: RetryPolicy | None = None
+    shows_attempts: bool = False
 
 
 def convert_routes(view: View, name: str, readers: Mapping[str, SettingsReader] = READERS) -> RouterConfiguration:
@@ -87,9 +94,8 @@ def _virtual_host(view: View, outer: _Inherited) -> VirtualHost:
         view.refuse("retry_policy_typed_config", "retry policies of extensions are not supported")
         route_headers.read_changes(view, made)
         made.include_request_attempt_count = view.value("include_request_attempt_count")
-        for name in ("include_attempt_count_in_response", "include_is_timeout_retry_header"):
-            if view.value(name):
-                view.warn(name, "not supported; the header is not sent")
+        if view.value("include_is_timeout_retry_header"):
+            view.warn("include_is_timeout_retry_header", "not supported; the header is not sent")
         made.per_filter_config = {**outer.settings, **_filters(view, outer), **_legacy_cors(view, outer)}
         limits = rate_limits(view)
         if limits:
@@ -99,6 +105,7 @@ def _virtual_host(view: View, outer: _Inherited) -> VirtualHost:
             mirrors=route_actions.mirror_policies(view) or outer.mirrors,
             retries=None if retries is None else route_actions.retry_policy(retries),
             settings=made.per_filter_config,
+            shows_attempts=view.value("include_attempt_count_in_response"),
         )
         made.routers = [_route(item, inherited) for item in view.items("routes")]
     return made
@@ -170,6 +177,8 @@ def _forward(action: View, view: View, made: Route, outer: _Inherited) -> None:
     with action:
         made.route = target = route_actions.route_action(action, made.match)
         route_headers.read_changes(view, target)
+        if outer.shows_attempts:
+            target.response_headers_to_add.append(_ATTEMPTS)
         for entry, settings in route_actions.weighted_settings(action, outer.readers):
             target.weighted_clusters.append(entry)
             entry.cluster.per_filter_config = settings
