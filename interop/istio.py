@@ -167,6 +167,7 @@ class Agent:
             "SERVICE_ACCOUNT": name,
             "PROXY_CONFIG": yaml.safe_dump(config),
             "ISTIO_META_CLUSTER_ID": "Kubernetes",
+            "ISTIO_META_WORKLOAD_NAME": name,
             "ISTIO_METAJSON_LABELS": json.dumps({"app": name, "version": "v1"}),
             "CA_ADDR": f"{istiod.host}:{istiod.secure}",
             "PILOT_CERT_PROVIDER": "istiod",

@@ -223,7 +223,7 @@ def test_the_gateway_api_of_kubernetes(start: Start, tmp_path: Path) -> None:
         labels = {"app": "gw", "gateway.networking.k8s.io/gateway-name": "gw"}
         proxy = start(gateway_config(istiod, admin, "default", labels, is_delta=True))
         proxy.wait_for(READY)
-        assert eventually(lambda: peers.answered(port, "/any") == 200, 30), print(proxy.output, tail(istiod.log))
+        assert eventually(lambda: peers.answered(port, "/any") == 200, 30), (proxy.output, tail(istiod.log))
         assert peers.answered(port, "/redirected") == 301
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/header") as response:
             assert response.headers["x-set"] == "1"
@@ -249,6 +249,7 @@ class IstioMesh(Pods):
                 (15010, 15012, 15014),
                 host=GATEWAY,
                 within=partial(self.net.call, FABRIC),
+                mesh={"defaultProviders": {"metrics": ["prometheus"]}},
                 ISTIOD_CUSTOM_HOST=GATEWAY,
             )
             self.istiod.put("services", *services())
@@ -355,6 +356,34 @@ def test_access_by_identity(mesh: IstioMesh) -> None:
     assert mesh.ask("/allowed") == 200
     mesh.istiod.remove("policy")
     assert eventually(lambda: mesh.ask("/denied/x") == 200)
+
+
+def test_the_metrics_of_both_sides(mesh: IstioMesh) -> None:
+    labels = {
+        "source_workload": SLEEP,
+        "destination_workload": ECHO,
+        "source_principal": "spiffe://cluster.local/ns/default/sa/sleep",
+        "destination_service": HOST,
+        "destination_principal": "spiffe://cluster.local/ns/default/sa/echo",
+        "request_protocol": "http",
+        "response_code": "200",
+        "connection_security_policy": "mutual_tls",
+    }
+
+    def counted(pod: str, **more: str) -> bool:
+        wanted = [f'{name}="{value}"' for name, value in {**labels, **more}.items()]
+        return any(all(part in line for part in wanted) for line in metrics(mesh, pod))
+
+    assert mesh.ask() == 200
+    source = {"connection_security_policy": "unknown"}
+    assert eventually(lambda: counted(SLEEP, reporter="source", **source)), metrics(mesh, SLEEP)
+    assert eventually(lambda: counted(ECHO, reporter="destination")), metrics(mesh, ECHO)
+
+
+def metrics(mesh: IstioMesh, pod: str) -> list[str]:
+    """What the agent of a pod gives Prometheus of `istio_requests_total`."""
+    lines = mesh.agents[pod].get(15020, "/stats/prometheus")[1].splitlines()
+    return [line for line in lines if line.startswith("istio_requests_total{")]
 
 
 def test_edits_of_the_mesh_under_traffic(mesh: IstioMesh) -> None:
