@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from typing import Final, NotRequired, TypedDict
+from typing import Final, TypedDict
 
 from mypy_extensions import i64, mypyc_attr
 
@@ -23,7 +23,8 @@ BUCKET_BOUNDS: Final[list[float]] = [0.000016 * 2.0**n for n in range(24)]
 class HistogramData(TypedDict):
     """A histogram as plain data: `buckets` has one more entry than BUCKET_BOUNDS; times in seconds.
 
-    With `bounds` it is a `Distribution`: these are the bounds of its buckets, and its values have the unit of its key.
+    If `bounds` is not empty, it is a `Distribution`: these are the bounds of its buckets, and its key names the unit. It is
+    always there: compiled classes of this kind have no optional keys.
     """
 
     count: int
@@ -31,7 +32,7 @@ class HistogramData(TypedDict):
     min: float
     max: float
     buckets: list[int]
-    bounds: NotRequired[list[float]]
+    bounds: list[float]
 
 
 class GroupData(TypedDict):
@@ -88,6 +89,7 @@ class Histogram:
             "min": self.min,
             "max": self.max,
             "buckets": [int(bucket.value) for bucket in self._buckets],
+            "bounds": [],
         }
 
 

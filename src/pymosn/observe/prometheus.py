@@ -41,7 +41,7 @@ class MetricsCollector(Collector):
             for key in group["gauges"]:
                 _add_key(families, f"{type_name}_{key}", "gauge", type_name, key)
             for key, histogram in group["histograms"].items():
-                unit = "" if "bounds" in histogram else "_seconds"
+                unit = "" if histogram["bounds"] else "_seconds"
                 _add_key(families, f"{type_name}_{key}{unit}", "histogram", type_name, key)
         for name, keys in families.items():
             yield self._family(name, list(keys))
@@ -71,9 +71,8 @@ def _add_sample(family: Metric, kind: str, group: GroupData, key: str) -> None:
 
 def _add_histogram(family: Metric, labels: dict[str, str], histogram: HistogramData) -> None:
     counted = 0
-    own = histogram.get("bounds")
-    texts = [f"{bound:g}" for bound in BUCKET_BOUNDS] if own is None else [f"{bound:.12g}" for bound in own]
-    bounds = [*texts, "+Inf"]
+    own = [f"{bound:.12g}" for bound in histogram["bounds"]]
+    bounds = [*(own or [f"{bound:g}" for bound in BUCKET_BOUNDS]), "+Inf"]
     for bound, inside in zip(bounds, histogram["buckets"], strict=True):
         counted += inside
         family.add_sample(f"{family.name}_bucket", {**labels, "le": bound}, counted)

@@ -40,7 +40,7 @@ def group_name(group: GroupData) -> str:
 
 def percentile(histogram: HistogramData, percent: float) -> float:
     """The value below which `percent` of all values are, interpolated within its bucket; of durations in seconds."""
-    bounds = histogram.get("bounds", BUCKET_BOUNDS)
+    bounds = histogram["bounds"] or BUCKET_BOUNDS
     rank = histogram["count"] * percent / 100.0
     below = 0
     for index, inside in enumerate(histogram["buckets"]):
@@ -56,7 +56,7 @@ def percentile(histogram: HistogramData, percent: float) -> float:
 def _metrics(group: GroupData) -> dict[str, str]:
     metrics = {key: str(value) for key, value in {**group["counters"], **group["gauges"]}.items()}
     for key, histogram in group["histograms"].items():
-        text = _as_it_is if "bounds" in histogram else _nanoseconds
+        text = _as_it_is if histogram["bounds"] else _nanoseconds
         metrics[f"{key}_min"] = text(histogram["min"])
         metrics[f"{key}_max"] = text(histogram["max"])
         metrics[f"{key}_total"] = text(histogram["sum"])

@@ -73,13 +73,11 @@ def _add_numbers(total: dict[str, int], numbers: dict[str, int]) -> None:
 
 def _merge(one: HistogramData, other: HistogramData) -> HistogramData:
     filled = [histogram for histogram in (one, other) if histogram["count"]]
-    merged: HistogramData = {
+    return {
         "count": one["count"] + other["count"],
         "sum": one["sum"] + other["sum"],
         "min": min((histogram["min"] for histogram in filled), default=0.0),
         "max": max(one["max"], other["max"]),
         "buckets": [a + b for a, b in zip(one["buckets"], other["buckets"], strict=True)],
+        "bounds": one["bounds"],
     }
-    if "bounds" in one:
-        merged["bounds"] = one["bounds"]
-    return merged
