@@ -120,6 +120,7 @@ def test_requests_are_reported_by_both_sidecars(mesh: Mesh) -> None:
         for name in ("request_duration_milliseconds", "request_bytes", "response_bytes"):
             found = samples(mesh, pod, f"istio_{name}_bucket", **wanted)
             assert sum(value for _, value in found) >= 1.0, name
+    assert samples(mesh, SLEEP, "istio_build") == [({"component": "proxy", "tag": "1.31.0"}, 1.0)]
     # A host without a sidecar is known by its endpoint; a client without one is not known.
     assert mesh.get(SLEEP, SERVICES, LEGACY).status == 200
     [(labels, _)] = samples(mesh, SLEEP, "istio_requests_total", host=LEGACY)

@@ -210,7 +210,7 @@ class Metrics:
     def bounded(self, limit: int, type_name: str, *labels: tuple[str, str]) -> MetricGroup | None:
         """Like `group`, for labels that peers choose; None if it would be one more than `limit` of this type.
 
-        Groups of such a type must be made by this method only.
+        Groups that `group` has made do not count.
         """
         found = self._groups.get((type_name, labels))
         if found is not None:

@@ -207,6 +207,19 @@ def test_further_sets_are_counted_together_and_logged_once() -> None:
     assert worker.groups("requests_total")[0]["counters"]["requests_total"] == 2
 
 
+def test_the_version_of_istio_is_reported_once() -> None:
+    own = node("echo", ISTIO_VERSION="1.31.0")
+    first, second = Worker(own), Worker(own)
+    second.context.worker = 1
+    for worker in (first, second):
+        counted(worker, {})
+        counted(worker, {"reporter": "destination"})
+    builds = [group for worker in (first, second) for group in worker.metrics.snapshot() if "build" in group["gauges"]]
+    assert [(group["labels"], group["gauges"]) for group in builds] == [
+        ([("component", "proxy"), ("tag", "1.31.0")], {"build": 1})
+    ]
+
+
 def test_equal_requests_have_one_set() -> None:
     worker = Worker(node("echo"))
     counted(worker, {}, *[exchange() for _ in range(5)])

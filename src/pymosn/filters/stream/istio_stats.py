@@ -6,8 +6,8 @@ from typing import Final
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.stream_filter import StreamFilter
-from pymosn.filters.istio.counting import Book, Counts, Source
-from pymosn.filters.istio.labels import Labeller
+from pymosn.filters.istio.counting import TYPE, Book, Counts, Source
+from pymosn.filters.istio.labels import Labeller, label
 from pymosn.filters.istio.settings import HttpSettings, check_settings
 from pymosn.filters.istio.workload import metadata_of
 from pymosn.filters.spec import FilterSpec
@@ -39,8 +39,13 @@ class IstioStatsFilter(StreamFilter):
 
     async def start(self) -> None:
         context, settings = self.context, self._settings
-        labeller = Labeller(settings, metadata_of(context.node), context.clusters)
+        metadata = metadata_of(context.node)
+        labeller = Labeller(settings, metadata, context.clusters)
         self._book = Book(labeller, context, settings.max_label_sets, HttpCounts)
+        if context.worker <= 0:  # gauges are summed over the workers
+            version = metadata.get("ISTIO_VERSION")
+            tag = label(version if isinstance(version, str) else "")
+            context.group(TYPE, ("component", "proxy"), ("tag", tag)).gauge("build").value = 1
 
     def on_complete(self, exchange: Exchange) -> None:
         book = self._book
