@@ -56,7 +56,7 @@ def listens(name: str, port: int, rds: Path, **chain: Any) -> dict[str, Any]:
 
 
 def test_everything_comes_from_files(start: Start, upstream: Upstream, tmp_path: Path) -> None:
-    admin, port, other = free_ports(3)
+    admin, port, other, third = free_ports(4)
     folder = tmp_path / "xds"
     folder.mkdir()
     cds, lds, rds, endpoints = (folder / f"{name}.json" for name in ("cds", "lds", "rds", "eds"))
@@ -89,8 +89,12 @@ def test_everything_comes_from_files(start: Start, upstream: Upstream, tmp_path:
     assert status(port) == 418
     write(lds, listens("l", port, rds), listens("m", other, rds))
     assert eventually(lambda: status(other) == 418)
+    more = {"address": {"socket_address": {"address": "127.0.0.1", "port_value": third}}}
+    write(lds, {**listens("l", port, rds), "additional_addresses": [more]}, listens("m", other, rds))
+    assert eventually(lambda: status(third) == 418)
     outside = listens("n", other, Path("/etc/hostname"))
     write(lds, listens("l", port, rds), outside)
+    assert eventually(lambda: status(third) == 0)
     assert eventually(lambda: "/etc/hostname: " in view(admin)["types"]["lds"]["rejected"].get("n", ""))
     states = {client["name"]: client["state"] for client in view(admin)["clients"]}
     assert states[f"cds from {cds}"] == states[f"rds from {rds}"] == "connected"

@@ -147,7 +147,7 @@ def naming(item: Item) -> MosnConfig:
         texts = {key: getattr(block, key) for key in PEM_KEYS}
         clusters = [Cluster(tls_context=TlsContext(status=True, **texts))]
     elif isinstance(block, Listener):
-        server.listeners = [block]
+        server.listeners = [block, *item.others]
     elif isinstance(block, RouterConfiguration):
         server.routers = [block]
     elif isinstance(block, Extension) and block.filter is not None:
@@ -191,6 +191,12 @@ def _secret_faults(texts: SecretTexts) -> list[str]:
     return found
 
 
+def addresses_of(item: Item) -> list[tuple[str, str]]:
+    """Network and address of all that a listener binds."""
+    found = (address_of(block) for block in (item.block, *item.others))
+    return [address for address in found if address is not None]
+
+
 def address_of(block: Any) -> tuple[str, str] | None:
     """Network and address that a listener binds; None if it binds none, or any free port."""
     if not isinstance(block, Listener) or not block.bind_port or block.address.endswith(":0"):
@@ -201,4 +207,8 @@ def address_of(block: Any) -> tuple[str, str] | None:
 def _is_equal(one: Item, other: Item) -> bool:
     """Whether two items have the same content. What they were made of may differ, as in the order of a map's entries."""
     makers = getattr(one.joined, "__self__", None), getattr(other.joined, "__self__", None)
-    return (one.block, one.tables, one.needs) == (other.block, other.tables, other.needs) and makers[0] == makers[1]
+    return _content(one) == _content(other) and makers[0] == makers[1]
+
+
+def _content(item: Item) -> tuple[Any, ...]:
+    return item.block, item.tables, item.needs, item.others

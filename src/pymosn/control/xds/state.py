@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.schema import MosnConfig
 from pymosn.config.sds import ADS, SecretKey, SecretTexts
-from pymosn.control.xds.accepting import Accepted, Acceptor, address_of
+from pymosn.control.xds.accepting import Accepted, Acceptor, addresses_of
 from pymosn.control.xds.convert.kinds import Convert, Need
 from pymosn.control.xds.layer import CLUSTER as CLUSTER_ITEM
 from pymosn.control.xds.layer import LISTENER as LISTENER_ITEM
@@ -231,8 +231,7 @@ class State:
         if kind == LISTENER and before is not None:
             self._free(before)
         entries[name] = entry
-        address = address_of(entry.item.block)
-        if address is not None:
+        for address in addresses_of(entry.item):
             self._bound[address] = name
         if name not in self.static.get(kind, ()):
             self._note_needs(kind, name, entry)
@@ -246,9 +245,9 @@ class State:
             self._are_needs_new = self._may_forget = True
 
     def _free(self, listener: Entry) -> None:
-        address = address_of(listener.item.block)
-        if address is not None and self._bound.get(address) == listener.item.name:
-            del self._bound[address]
+        for address in addresses_of(listener.item):
+            if self._bound.get(address) == listener.item.name:
+                del self._bound[address]
 
     def _removals(self, update: Update, accepted: Accepted) -> list[str]:
         """The names that are removed now."""
@@ -273,11 +272,14 @@ class State:
 
     def _conflict(self, name: str, entry: Entry) -> str:
         """Why a listener cannot be next to the others."""
-        address = address_of(entry.item.block)
-        found = None if address is None else self._bound.get(address)
-        if found is None and address is not None:
-            found = next((k for k, one in self.static[LISTENER].items() if address_of(one.item.block) == address), None)
-        return "" if found in (None, name) else f"address: {address[1]} is the address of listener {found}"  # type: ignore[index]
+        for address in addresses_of(entry.item):
+            found = self._bound.get(address)
+            if found is None:
+                static = self.static[LISTENER].items()
+                found = next((k for k, one in static if address in addresses_of(one.item)), None)
+            if found not in (None, name):
+                return f"address: {address[1]} is the address of listener {found}"
+        return ""
 
     def _misfit(self, name: str, entry: Entry) -> str:
         """Why an extension cannot be where it is wanted."""
@@ -419,6 +421,10 @@ class State:
         if owner.kind == TABLE and owner.name not in self.store[ROUTES]:
             for name, entry in self._all(LISTENER).items():
                 if any(table.router_config_name == owner.name for table in entry.item.tables):
+                    return LISTENER, name
+        if owner.kind == LISTENER_ITEM and owner.name not in self.store[LISTENER]:
+            for name, entry in self._all(LISTENER).items():
+                if any(other.known_name() == owner.name for other in entry.item.others):
                     return LISTENER, name
         return _TYPE_OF[owner.kind], owner.name
 

@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from pymosn.assembly.routes import clusters_of
 from pymosn.config.schema import Cluster, Listener, RouterConfiguration
 from pymosn.config.sds import Secrets
@@ -79,6 +81,7 @@ class Planner:
 
     def __init__(self) -> None:
         self._blocks: dict[str, tuple[Item, object, Cluster]] = {}
+        self._elsewhere: dict[str, tuple[Listener, Listener, Listener]] = {}
         self._extended: dict[str, tuple[Item, list[Item], Listener]] = {}
         self._named: dict[Owner, tuple[object, frozenset[str]]] = {}
         # The item of each active block, to tell an update from what is active already.
@@ -213,6 +216,20 @@ class Planner:
         self._extended[name] = item, items, made
         return made
 
+    def elsewhere(self, item: Item, block: Listener) -> dict[str, Listener]:
+        """A listener at its additional addresses, by the names of these listeners. `block`: at the first address."""
+        made: dict[str, Listener] = {}
+        for other in item.others:
+            name = other.known_name()
+            known = self._elsewhere.get(name)
+            if known is None or known[0] is not block or known[1] is not other:
+                changed = msgspec.structs.replace(
+                    block, name=other.name, address=other.address, network=other.network, mode=other.mode
+                )
+                known = self._elsewhere[name] = block, other, changed
+            made[name] = known[2]
+        return made
+
     def active_items(self) -> Collection[Item]:
         """The items that the active blocks were made of."""
         return self._active.values()
@@ -295,6 +312,8 @@ class _Run:
             block = self.planner.extended(name, entry.item, {key: extensions[key].item for key in names})
             self._choose(Owner(LISTENER, name), entry, lacks, block, found)
             item = self.active.get(Owner(LISTENER, name))
+            if item is not None and item.others:
+                found.update(self.planner.elsewhere(item, found[name]))
             if item is not None:
                 tables.update((table.router_config_name, table) for table in item.tables)
         return found

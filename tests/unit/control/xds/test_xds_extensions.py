@@ -13,6 +13,7 @@ from pymosn.config.schema import Listener, StreamFilter
 from pymosn.config.schema.network_filters import ProxyFilter
 from pymosn.control.xds.convert.kinds import KINDS
 from pymosn.control.xds.convert.listeners import convert_listener
+from pymosn.control.xds.layer import Owner
 from pymosn.control.xds.state import State
 from pymosn.control.xds.types import EXTENSION, LISTENER, Rejected, Resource, Update
 
@@ -213,3 +214,37 @@ def test_network_filters_are_rejected() -> None:
     assert [fault.text() for fault in report.faults] == [
         "filter_chains[0].filters[0].config_discovery: filters by ECDS are not supported"
     ]
+
+
+def at(port: int) -> dict[str, Any]:
+    return {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}
+
+
+def test_a_listener_at_several_addresses() -> None:
+    """It is a listener of ours for each of them; all follow its filters, and are removed with it."""
+
+    async def scenario() -> None:
+        rig = Rig()
+        message = {**listening(), "additional_addresses": [at(2), at(3)]}
+        assert await rig.give(LISTENER, "l", message) == {}
+        await rig.extend({"@type": RBAC, "rules": DENY})
+        found = rig.target.layer.listeners
+        assert {name: one.address for name, one in found.items()} == {
+            "l": "127.0.0.1:1",
+            "l@127.0.0.1:2": "127.0.0.1:2",
+            "l@127.0.0.1:3": "127.0.0.1:3",
+        }
+        assert all(filters_of(one)[1].config["rules"] == DENY for one in found.values())
+        await rig.state.step()
+        assert all(rig.target.layer.listeners[name] is one for name, one in found.items())
+        rejected = await rig.give(LISTENER, "other", {**listening(), "name": "other", **at(3)})
+        assert rejected == {"other": "address: 127.0.0.1:3 is the address of listener l"}
+        owner = Owner("listener", "l@127.0.0.1:2")
+        assert rig.state.resource_of(owner) == (LISTENER, "l")
+        await rig.give(LISTENER, "l", {**listening(), "additional_addresses": [at(2)]}, "2")
+        assert list(rig.target.layer.listeners) == ["l", "l@127.0.0.1:2"]
+        await rig.state.accept(Update(LISTENER, "3", [], removed=("l",)))
+        await rig.state.step()
+        assert rig.target.layer.listeners == {}
+
+    run(scenario())

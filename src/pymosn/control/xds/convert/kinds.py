@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from pymosn.config.schema import RouterConfiguration
+from pymosn.config.schema import Listener, RouterConfiguration
 from pymosn.config.sds import ADS, FILE, SecretTexts
 from pymosn.control.xds.convert.clusters import convert_cluster
 from pymosn.control.xds.convert.endpoints import convert_endpoints
@@ -40,7 +40,7 @@ class Item(NamedTuple):
 
     `block`: a Cluster, Listener, RouterConfiguration or SecretTexts, the hosts of a cluster in the form that `joined` of
     the cluster takes, or an Extension. `tables`: of a listener. `needs`: the endpoints of a cluster; the tables and
-    extensions of a listener, which `joined` takes by their names.
+    extensions of a listener, which `joined` takes by their names. `others`: the listener at its additional addresses.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Item(NamedTuple):
     tables: tuple[RouterConfiguration, ...] = ()
     needs: tuple[Need, ...] = ()
     joined: Callable[[Any], Any] | None = None
+    others: tuple[Listener, ...] = ()
 
 
 #: Converts a message; faults are in the view's report.
@@ -96,8 +97,6 @@ def _routes(view: View) -> Item:
 
 def _listener(view: View) -> Item:
     found = convert_listener(view)
-    for listener in found.others:
-        view.fault("additional_addresses", f"more than one address is not supported yet: {listener.address}")
     needs: list[Need] = []
     for name, source in found.routes:
         needs.append(Need(ROUTES, name, _source(source), source.fetch_timeout))
@@ -106,7 +105,7 @@ def _listener(view: View) -> Item:
         source = wanted.source
         needs.append(Need(EXTENSION, wanted.name, _source(source), source.fetch_timeout, wanted.kinds, waits=wanted.waits))
     joined = ExtendedListener(found.listener, found.slots).joined if found.slots else None
-    return Item(found.listener.known_name(), found.listener, found.tables, tuple(needs), joined)
+    return Item(found.listener.known_name(), found.listener, found.tables, tuple(needs), joined, found.others)
 
 
 def _extension(view: View) -> Item:
