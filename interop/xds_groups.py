@@ -6,6 +6,7 @@ A group is a listener with its RouteConfiguration, and the requests that are sen
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 Json = dict[str, Any]
@@ -25,7 +26,10 @@ class Sent(NamedTuple):
 
 
 class Group(NamedTuple):
-    """One listener. `hcm`: more fields of its HttpConnectionManager. `table`: more fields of the RouteConfiguration."""
+    """One listener. `hcm`: more fields of its HttpConnectionManager. `table`: more fields of the RouteConfiguration.
+
+    `listener`: more fields of the listener. `network`: filters before the connection manager.
+    """
 
     name: str
     virtual_hosts: list[Json]
@@ -33,6 +37,8 @@ class Group(NamedTuple):
     hcm: Json = {}
     table: Json = {}
     is_inline: bool = False
+    listener: Json = {}
+    network: Sequence[Json] = ()
 
 
 def group(name: str, virtual_hosts: list[Json], requests: str, **more: Any) -> Group:

@@ -93,13 +93,15 @@ def listener(group: Group, port: int) -> Message:
         **({"route_config": _table(group)} if group.is_inline else source),
         **group.hcm,
     }
-    chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+    last = {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
+    chain = {"filters": [*group.network, last]}
     return message_of(
         "envoy.config.listener.v3.Listener",
         {
             "name": group.name,
             "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
             "filter_chains": [chain],
+            **group.listener,
         },
     )
 

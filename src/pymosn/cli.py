@@ -269,20 +269,31 @@ def stop(path: str, now: bool, timeout: float) -> None:
 @_config_option(required=True, envvar="MOSN_CONFIG", help="Configuration file the running process was started with.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_timeout_option(help="Seconds to wait for the answer.")
-def show_xds(path: str, as_json: bool, timeout: float) -> None:
+@click.argument("resource", required=False)
+def show_xds(path: str, as_json: bool, timeout: float, resource: str | None) -> None:
     """Show what a running pymosn has from its control planes: versions, rejected resources, and what waits.
 
+    With RESOURCE, show the resources of this name: version, control plane, state, and who uses them.
     The process is found by its admin socket.
     """
     loaded = ConfigSource(path).load()
-    from pymosn.control.xds.table import as_table
+    from urllib.parse import quote
+
+    from pymosn.control.xds.table import as_table, resource_lines
     from pymosn.server.admin_client import CallError, view_of_running
 
     try:
-        view = view_of_running(loaded.admin_socket, "/api/v1/xds", timeout)
+        if resource is None:
+            view = view_of_running(loaded.admin_socket, "/api/v1/xds", timeout)
+            click.echo(json_text(view) if as_json else as_table(view))
+            return
+        target = f"/api/v1/xds?resource={quote(resource, safe='')}"
+        found = view_of_running(loaded.admin_socket, target, timeout)["resources"]
     except CallError as error:
         fail(str(error))
-    click.echo(json_text(view) if as_json else as_table(view))
+    if not found:
+        fail(f"there is no resource {resource!r}")
+    click.echo(json_text(found) if as_json else resource_lines(found))
 
 
 @main.command(name="explain")
@@ -290,26 +301,61 @@ def show_xds(path: str, as_json: bool, timeout: float) -> None:
 @click.option("--header", "-H", "headers", multiple=True, metavar="'K: V'", help="Request header; repeatable.")
 @click.option("--listener", default="", metavar="NAME", help="Listener to use when the URL's port is ambiguous.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--running", is_flag=True, help="Ask the running process, which also knows what xDS adds, and the hosts' health."
+)
+@_timeout_option(help="Seconds to wait for the answer of the running process.")
 @click.argument("method")
 @click.argument("url")
-def explain_request(path: str, headers: tuple[str, ...], listener: str, as_json: bool, method: str, url: str) -> None:
+def explain_request(
+    path: str,
+    headers: tuple[str, ...],
+    listener: str,
+    as_json: bool,
+    running: bool,
+    timeout: float,
+    method: str,
+    url: str,
+) -> None:
     """Show which listener, virtual host and route a request would match, and the request that would be sent upstream.
 
+    Also where each of them comes from: a line of the file or, with --running, a resource of a control plane and its version.
     Filters are not run.
     """
+    if running:
+        answer = _explained_by_running(path, headers, listener, method, url, timeout)
+        from pymosn.control.explain_text import as_text
+
+        click.echo(json_text(answer) if as_json else as_text(answer))
+        return
     loaded = ConfigSource(path, pipe=True).load()
     _print_faults(loaded.errors)
     if loaded.config is None:
         sys.exit(BAD_CONFIGURATION)
     from pymosn.control.explain import Question, QuestionError, explain
     from pymosn.control.explain_text import as_text
+    from pymosn.control.origins import Origins
 
     question = Question(method=method, url=url, headers=[_header(text) for text in headers], listener=listener)
     try:
-        answer = explain(loaded.config, question)
+        answer = explain(loaded.config, question, origins=Origins(loaded.places, path))
     except QuestionError as error:
         fail(str(error))
     click.echo(json_text(answer) if as_json else as_text(answer))
+
+
+def _explained_by_running(
+    path: str, headers: tuple[str, ...], listener: str, method: str, url: str, timeout: float
+) -> dict[str, Any]:
+    """The answer of the running process."""
+    loaded = ConfigSource(path).load()
+    from pymosn.server.admin_client import CallError, explain_in_running
+
+    question = {"method": method, "url": url, "listener": listener, "headers": [_header(text) for text in headers]}
+    try:
+        return explain_in_running(loaded.admin_socket, question, timeout)
+    except CallError as error:
+        fail(str(error))
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -43,6 +43,8 @@ class Connection(Alarm):
         #: Empty, with port 0, on a unix socket.
         self.remote_ip: str = ""
         self.remote_port: i64 = 0
+        #: The IP address of the connection's other end if that is a proxy that has sent `remote_ip`; None otherwise.
+        self.proxy_ip: str | None = None
         self.local_ip: str = ""
         self.local_port: i64 = 0
         #: A redirected client's original destination, `ip:port`; only on listeners with `use_original_dst`.
@@ -67,6 +69,10 @@ class Connection(Alarm):
         self._counted_read = self.bytes_read
         self._counted_written = self.bytes_written
 
+    def direct_ip(self) -> str:
+        """The IP address of the connection's other end, also with the PROXY protocol; empty on a unix socket."""
+        return self.remote_ip if self.proxy_ip is None else self.proxy_ip
+
     def destination(self) -> tuple[str, int]:
         """The IP address and port that the client connected to, before any redirect."""
         if self.original_destination:
@@ -77,6 +83,7 @@ class Connection(Alarm):
         """Takes over what `on_connection` may ask about: id, addresses, and what TLS and the listener have found out."""
         self.id = other.id
         self.remote_ip, self.remote_port = other.remote_ip, other.remote_port
+        self.proxy_ip = other.proxy_ip
         self.local_ip, self.local_port = other.local_ip, other.local_port
         self.original_destination = other.original_destination
         self.scheme, self.alpn, self.tls = other.scheme, other.alpn, other.tls

@@ -46,6 +46,7 @@ class ListenerChains:
             inspection=inspection_of(config),
             inspection_timeout=config.inspection_timeout,
             on_undecided=config.on_undecided,
+            listener=config.known_name(),
         )
 
     def take_over(self, before: ListenerChains) -> list[Chain]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -33,6 +33,7 @@ from pymosn.filters.modules import ModuleDraft, ModuleStore, is_in_class, is_in_
 from pymosn.network.admission import Admission
 from pymosn.network.dialer import TcpDialer
 from pymosn.network.listener import Listener
+from pymosn.network.tls.gate import FailedHandshake
 from pymosn.observe.logs import LogSet
 from pymosn.proxy.cluster_client import ClusterClients
 from pymosn.proxy.connection_filters import ConnectionFilterHandle
@@ -213,6 +214,10 @@ class WorkerRuntime:
         if services is not None:
             self._network.own_addresses.set_services(services)
         self._network.activate_addresses(self.active.listeners)
+
+    def take_failed_handshakes(self) -> Mapping[str, list[FailedHandshake]]:
+        """The last failed handshakes of each listener since the last call."""
+        return self._network.gate.take_failures()
 
     def tidy(self) -> Steps[None]:
         """Drops, in steps, everything that only retired listeners used, and the counters of removed objects."""

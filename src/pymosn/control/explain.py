@@ -30,6 +30,7 @@ from pymosn.config.tls_contexts import cluster_tls
 from pymosn.config.typed import typed
 from pymosn.control.explain_chain import choose_chain, host_of
 from pymosn.control.explain_hosts import Choice, choose_host
+from pymosn.control.origins import Origins, Parts
 from pymosn.control.plane import ClusterView
 from pymosn.core.failure import NO_ROUTER, REPEATED_FIELD, Failure, as_envoy
 from pymosn.core.headers import HeaderError, HttpHeaders, encode_name, encode_value, headers_from, to_text, wire_lines
@@ -78,16 +79,25 @@ class QuestionError(ValueError):
     """The question has an invalid URL, header or listener."""
 
 
-def explain(config: MosnConfig, question: Question, live: Mapping[str, ClusterView] | None = None) -> dict[str, Any]:
+def explain(
+    config: MosnConfig,
+    question: Question,
+    live: Mapping[str, ClusterView] | None = None,
+    origins: Origins | None = None,
+) -> dict[str, Any]:
     """How a request is handled, as plain data without secrets. Raises QuestionError.
 
     `live`: the current state of the clusters by name; without it every host counts as healthy, and the answer notes that.
+    `origins`: where the parts of the configuration come from.
     """
+    parts = Parts()
     try:
-        answer, table = _explain(config, question, live)
+        answer, table = _explain(config, question, live, parts)
     except QuestionError as error:
         raise QuestionError(redacted_text(str(error))) from None
     _add_call_status(answer)
+    if origins is not None:
+        answer["origins"] = origins.of(config, parts)
     secrets = KnownSecrets()
     # Texts of conditions quote values of the table.
     secrets.read(None if table is None else msgspec.to_builtins(table))
@@ -112,10 +122,11 @@ def _without(value: Any, secrets: KnownSecrets, known: set[tuple[str, str]]) -> 
 
 
 def _explain(
-    config: MosnConfig, question: Question, live: Mapping[str, ClusterView] | None
+    config: MosnConfig, question: Question, live: Mapping[str, ClusterView] | None, parts: Parts
 ) -> tuple[dict[str, Any], RouterConfiguration | None]:
-    """The answer, and the router table that it is from."""
+    """The answer, and the router table that it is from. `parts`: gets what the request meets."""
     listener, others = _listener(config, question)
+    parts.listener = listener
     answer: dict[str, Any] = {"listener": {"name": listener.name or listener.address, "others": others}}
     connection = Connection()
     connection.remote_ip = question.client
@@ -123,6 +134,7 @@ def _explain(
     connection.local_port = _port(listener)
     url = _split(question.url)
     choice = choose_chain(listener, url.scheme, host_of(url, question.headers), _port(listener), question.client)
+    parts.chain = choice.chain
     if choice.facts:
         answer["chain"] = choice.facts
     if choice.failure is not None:
@@ -148,11 +160,14 @@ def _explain(
     config_table = config.servers[0].router_tables().get(proxy.router_config_name)
     if config_table is None:
         return answer | _failed(NO_ROUTER, f"unknown router {proxy.router_config_name!r}"), None
+    parts.table = proxy.router_config_name
     table = build_table(config_table)
     host = table.find_virtual_host(head.raw_host)
     answer["virtual_host"] = _virtual_host(table, host, head.raw_host)
     route = decide(exchange, table, table.name)
     if host is not None:
+        parts.virtual_host = table.virtual_hosts.index(host)
+        parts.route = host.routes.index(route) if isinstance(route, Route) else -1
         answer["route"] = _route(host, route if isinstance(route, Route) else None, exchange)
     if isinstance(route, Rejection):
         detail = f"no domain matches {head.host!r}" if host is None else f"no route of {host.name} matches"
@@ -162,7 +177,7 @@ def _explain(
         for entry in listener.stream_filters if proxy.stream_filters is None else proxy.stream_filters:
             if entry.type == "mirror":
                 MirrorFilter(typed(entry.config, MirrorSettings)).on_request(exchange)
-        return answer | _forward(config, exchange, route.action, proxy, live), config_table
+        return answer | _forward(config, exchange, route.action, proxy, live, parts), config_table
     return answer | {"reply": _direct_reply(exchange, route.action)}, config_table
 
 
@@ -335,6 +350,7 @@ def _forward(
     action: Forward,
     proxy: ProxyConfig,
     live: Mapping[str, ClusterView] | None,
+    parts: Parts,
 ) -> dict[str, Any]:
     """The cluster and the request that is sent to it, or why it is not sent."""
     http = proxy.extend_config.of(exchange.protocol)
@@ -351,6 +367,7 @@ def _forward(
         return answer | _failed(target.failure, target.detail)
     clusters = {cluster.name: cluster for cluster in config.cluster_manager.clusters}
     cluster = clusters.get(target.cluster)
+    parts.cluster = target.cluster
     if cluster is None:
         return answer | _failed(action.unknown_cluster, f"unknown cluster {target.cluster!r}")
     if action.mirrors:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from pymosn.control.certificates import iso_time
+from pymosn.control.origins import lines_of
+
 
 def as_text(answer: dict[str, Any]) -> str:
     """An answer of `explain` as lines for a terminal."""
@@ -36,7 +39,7 @@ def as_text(answer: dict[str, Any]) -> str:
         lines += _section("route", f"{route.get('name', 'none')}{because}", more)
     if "action" in answer:
         lines += _section("action", answer["action"])
-    return "\n".join([*lines, *_forward_lines(answer), *_reply_lines(answer)])
+    return "\n".join([*lines, *_forward_lines(answer), *_reply_lines(answer), *_origin_lines(answer)])
 
 
 def _section(title: str, first: str, more: Iterable[str] = ()) -> list[str]:
@@ -77,6 +80,16 @@ def _reply_lines(answer: dict[str, Any]) -> list[str]:
     details = [reply["detail"]] if "detail" in reply else []
     status = f"gRPC status {reply['grpc_status']}" if "grpc_status" in reply else reply["status"]
     return _section("reply", f"{status} {reply.get('reason', '')}".rstrip(), [*details, *_fields(reply)])
+
+
+def _origin_lines(answer: dict[str, Any]) -> list[str]:
+    """Where all of it comes from, and the last failed handshakes of the listener."""
+    origins, failures = lines_of(answer.get("origins", ())), answer.get("failed_handshakes", ())
+    lines = _section("from", origins[0], origins[1:]) if origins else []
+    failed = [
+        f"{iso_time(one['time'])} {one['client'] or 'unix'}: {one['reason']} {one['detail']}".rstrip() for one in failures
+    ]
+    return lines + (_section("handshakes", failed[0], failed[1:]) if failed else [])
 
 
 def _fields(message: dict[str, Any]) -> list[str]:

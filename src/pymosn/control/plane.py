@@ -12,6 +12,7 @@ from pymosn.config.dump import dump
 from pymosn.config.schema import MosnConfig
 from pymosn.control.certificates import CertificateView
 from pymosn.control.envoy.facts import Facts
+from pymosn.control.origins import Origins
 from pymosn.core.counters import GroupData
 from pymosn.filters.settings import Block
 
@@ -122,6 +123,18 @@ class FilterView(TypedDict):
     last_block: BlockView | None
 
 
+class HandshakeView(TypedDict):
+    """A connection that was refused before or in its handshake. `time`: seconds since 1970; `client`: its IP address.
+
+    `reason`: the word of the failure, as in logs and counters.
+    """
+
+    time: float
+    client: str
+    reason: str
+    detail: str
+
+
 class AllocationView(TypedDict):
     """Memory allocated by one line of a filter's file during a trace and still in use."""
 
@@ -185,6 +198,14 @@ class ControlPlane(Protocol):
     async def trace_allocations(self, seconds: float) -> list[AllocationView]:
         """Traces for `seconds` the memory that filters allocate and keep, in all workers."""
 
+    def failed_handshakes(self, listener: str) -> list[HandshakeView]:
+        """The last failed handshakes of a listener, the newest first."""
+        return []
+
+    def origins(self) -> Origins:
+        """Where the parts of the active configuration come from."""
+        return Origins({}, "")
+
     def current(self) -> MosnConfig:
         """The active configuration with resolved addresses. It contains secrets and must not be shown."""
 
@@ -209,6 +230,10 @@ class ControlPlane(Protocol):
     def xds(self) -> dict[str, Any]:
         """What xDS adds and what it waits for; `mode` is `file` without xDS."""
         return {"mode": "file"}
+
+    def xds_resource(self, name: str) -> list[dict[str, Any]]:
+        """The resources of control planes that have a name: their versions and states, and who uses them."""
+        return []
 
     def workers(self) -> list[WorkerInfo]:
         """The live workers."""

@@ -86,8 +86,9 @@ async def _certs(plane: ControlPlane, request: Request) -> Response:
 
 
 async def _xds(plane: ControlPlane, request: Request) -> Response:
-    """What xDS adds, per type the versions and the last ACK and NACK, and what waits."""
-    return await json_in_thread(plane.xds)
+    """What xDS adds, per type the versions and the last ACK and NACK, and what waits; `?resource=` for one by its name."""
+    name = request.query_params.get("resource")
+    return await json_in_thread(plane.xds if name is None else lambda: {"resources": plane.xds_resource(name)})
 
 
 async def _routes(plane: ControlPlane, request: Request) -> Response:
@@ -111,11 +112,14 @@ async def _explain(plane: ControlPlane, request: Request) -> Response:
     try:
         question = msgspec.json.decode(await read_body(request), type=Question)
         live = {cluster["name"]: cluster for cluster in await plane.live_clusters()}
-        answer = await asyncio.to_thread(explain, plane.current(), question, live)
+        answer = await asyncio.to_thread(explain, plane.current(), question, live, plane.origins())
     except (msgspec.MsgspecError, QuestionError) as error:
         return json_response({"error": str(error)}, 400)
     except RecursionError:
         return json_response({"error": "the body is nested too deeply"}, 400)
+    failures = plane.failed_handshakes(answer["listener"]["name"])
+    if failures:
+        answer["failed_handshakes"] = failures
     return PlainTextResponse(as_text(answer)) if wants_text(request) else json_response(answer)
 
 

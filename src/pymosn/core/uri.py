@@ -46,10 +46,10 @@ STRICT_PATHS: Final = PathPolicy()
 def normalize_path(path: bytes, policy: PathPolicy = STRICT_PATHS) -> bytes | None:
     """The normal form of an absolute path (RFC 3986 section 6.2.2), or None for one that must be refused.
 
-    Percent-encoded unreserved characters are decoded, other escapes are kept with upper-case digits (`%2F` becomes a slash
-    only if `policy` decodes slashes), runs of slashes become one, `.` and `..` are resolved. Refused: encoded control
-    characters, and by a strict policy invalid escapes, paths that escape the root, and segments that are dot segments to a
-    server which cuts off path parameters or decodes slashes late (`..;a`, `..%2Fa`).
+    Percent-encoded unreserved characters are decoded, other escapes are kept with upper-case digits (`%2F` and `%5C`
+    become slashes only if `policy` decodes slashes), runs of slashes become one, `.` and `..` are resolved. Refused:
+    encoded control characters, and by a strict policy invalid escapes, paths that escape the root, and segments that are
+    dot segments to a server which cuts off path parameters or decodes slashes late (`..;a`, `..%2Fa`).
     """
     decoded = _decode_escapes(path, policy) if b"%" in path else path
     if decoded is None:
@@ -152,7 +152,9 @@ def _decode_escapes(path: bytes, policy: PathPolicy) -> bytes | None:
                 return None
             if value in (SLASH, BACKSLASH) and policy.slashes == REFUSE_SLASHES:
                 return None
-            if UNRESERVED[value] != 0 or (value == SLASH and policy.slashes == DECODE_SLASHES):
+            if value in (SLASH, BACKSLASH) and policy.slashes == DECODE_SLASHES:
+                parts.append(b"/")  # for many servers a backslash is a slash
+            elif UNRESERVED[value] != 0:
                 parts.append(bytes([value]))
             else:
                 parts.append(path[i : i + 3].upper())

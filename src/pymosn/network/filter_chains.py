@@ -223,7 +223,7 @@ def ends_of(connection: Connection) -> Ends:
     """The addresses of a connection; the destination is that before any redirect."""
     original = connection.original_destination
     host = original.rpartition(":")[0].strip("[]") if original else connection.local_ip
-    return Ends(port_of(connection), connection.remote_ip, host, connection.remote_ip, connection.remote_port)
+    return Ends(port_of(connection), connection.remote_ip, host, connection.direct_ip(), connection.remote_port)
 
 
 def port_of(connection: Connection) -> int:
@@ -249,8 +249,11 @@ class FilterChains(FilterChainFactory):
         inspection: Inspection | None = None,
         inspection_timeout: float = 0.0,
         on_undecided: str = "",
+        listener: str = "",
     ) -> None:
         """`before`: the steps before the choice. `gate`: limits handshakes. `inspection`: None for TLS on all ports.
+
+        `listener`: its name.
 
         `handshake_timeout`: seconds from accepting to the end of the handshake; also for what must be read to choose.
 
@@ -278,6 +281,7 @@ class FilterChains(FilterChainFactory):
             handshake_timeout=handshake_timeout if terminates else 0.0,
             gate=gate if terminates else None,
             source_step=len(before),
+            listener=listener,
         )
 
     def create(self) -> list[NetworkFilter]:

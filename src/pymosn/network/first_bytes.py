@@ -77,13 +77,14 @@ class FirstBytesPlan:
         handshake_timeout: float = 0.0,
         gate: HandshakeGate | None = None,
         source_step: int = 0,
+        listener: str = "",
     ) -> None:
         """`factory`: logs refused connections. Seconds, 0 disables: `silence_timeout` until the first byte, then `timeout`.
 
         `serves_undecided`: a connection that is still undecided after `silence_timeout` in total, after `timeout`, or at its
         end is passed to `FirstBytes.on_undecided` in the hope of a fallback. `handshake_timeout`: from accepting a
         connection to the end of its handshake; 0 for none. `gate`: limits handshakes; None if the plan leads to none.
-        `source_step`: the number of steps after which `Connection.remote_ip` is the client's.
+        `source_step`: the number of steps after which `Connection.remote_ip` is the client's. `listener`: its name.
         """
         self.steps = steps
         self.factory = factory
@@ -94,6 +95,7 @@ class FirstBytesPlan:
         self.handshake_timeout = handshake_timeout
         self.gate = gate
         self.source_step = source_step
+        self.listener = listener
 
 
 class FirstBytesReader(NetworkFilter):
@@ -321,6 +323,8 @@ class FirstBytesReader(NetworkFilter):
         plan = self._plan
         connection = self._accepted.connection
         self._leave_gate()
+        if plan.gate is not None:
+            plan.gate.keep_failure(plan.listener, connection, failure, detail)
         plan.stats.connection_refused.value += 1
         plan.stats.count_reason(failure.reason)
         plan.factory.on_refused(connection, failure)

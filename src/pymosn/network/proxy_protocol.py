@@ -88,6 +88,7 @@ def client_preface(version: str, client: Connection | None) -> bytes:
 def _apply(header: ProxyHeader, connection: Connection) -> None:
     """Gives the connection the addresses of the header. Without addresses it keeps its own, as specified."""
     if header.kind in (TCP4, TCP6, UNIX):
+        connection.proxy_ip = connection.remote_ip
         connection.remote_ip = header.source_ip
         connection.remote_port = header.source_port
         connection.local_ip = header.target_ip

@@ -44,7 +44,16 @@ def reload_running(path: str, config: str, timeout: float) -> ChangeResult:
 def view_of_running(path: str, target: str, timeout: float) -> dict[str, Any]:
     """An object that the admin API of the process at the socket `path` shows. `timeout`: seconds."""
     with _Call(path, timeout) as call:
-        body = call.get(target)
+        return _view(path, call.get(target))
+
+
+def explain_in_running(path: str, question: dict[str, Any], timeout: float) -> dict[str, Any]:
+    """How the process at the socket `path` handles a request: `Question` and answer of `control/explain.py`."""
+    with _Call(path, timeout) as call:
+        return _view(path, call.post("/api/v1/explain", question, (200,)))
+
+
+def _view(path: str, body: bytes) -> dict[str, Any]:
     with suppress(ValueError, RecursionError):
         value = json.loads(body)
         if isinstance(value, dict):

@@ -98,7 +98,8 @@ class Changes(Service):
         self._tries = 0
         self.last = ChangeResult(attempt=0, source="start", applied=True, version=1, message="", faults=[])
         self._options = options
-        self._places = options.places
+        #: The positions of the values of the active file; empty after a change by the admin API.
+        self.places = options.places
         self._fleet = fleet
         self._listeners = listeners
         self._filter_files = filter_files
@@ -137,7 +138,7 @@ class Changes(Service):
         self.material, found = self._tls_files.first
         faults += [*found, *self._tls_files.unreadable_keys()]
         self._tls_faults = found
-        faults = [fault.placed(self._places, self._options.source.name) for fault in faults]
+        faults = [fault.placed(self.places, self._options.source.name) for fault in faults]
         if any(fault.severity == "error" for fault in faults):
             raise StartError(faults=faults)
         for fault in faults:
@@ -193,7 +194,7 @@ class Changes(Service):
                 faults += [error.placed(candidate.places, self._options.source.name) for error in errors]
                 applied = not errors
             if applied:
-                self._places = candidate.places
+                self.places = candidate.places
             if candidate.is_trusted:
                 self._files.add_config_files(files_of(candidate.places))
             return self._note(source, applied, faults)
@@ -281,11 +282,11 @@ class Changes(Service):
 
     async def reload_filters(self, source: str) -> ChangeResult:
         """Activates the same configuration again, which reloads the filters whose files have changed."""
-        return await self.apply(source, lambda active: Candidate(active, [], self._places), reads_filters=True)
+        return await self.apply(source, lambda active: Candidate(active, [], self.places), reads_filters=True)
 
     async def reload_tls(self, source: str, read: TlsRead) -> ChangeResult:
         """Activates the same configuration again with the certificates and keys that were read."""
-        return await self.apply(source, lambda active: Candidate(active, [], self._places), reads_tls=True, tls_read=read)
+        return await self.apply(source, lambda active: Candidate(active, [], self.places), reads_tls=True, tls_read=read)
 
     @property
     def config_path(self) -> str | None:

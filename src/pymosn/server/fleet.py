@@ -41,6 +41,7 @@ from pymosn.core.log import ERROR, INFO, WARN, Log
 from pymosn.filters.secret_fields import NO_PATHS, Paths
 from pymosn.observe.totals import Totals, sum_of
 from pymosn.server import messages
+from pymosn.server.handshakes import Handshakes
 from pymosn.server.messages import Command, CommandsFor, LogCommand
 from pymosn.server.worker_process import WorkerHandle, WorkerReceiver, describe_exit
 
@@ -95,6 +96,7 @@ class Fleet(WorkerReceiver):
         self.on_gone: Callable[[int], None] = lambda worker_id: None
         #: The last block of the event loop caused by each filter, by name; empty name: not caused by a filter.
         self.blocks: dict[str, messages.Blocked] = {}
+        self.handshakes = Handshakes()
         #: The secret fields of all filters so far, for `dump`.
         self.marks: dict[str, Paths] = {}
         self._policies = {worker_id: RestartPolicy() for worker_id in range(1, size + 1)}
@@ -367,6 +369,8 @@ class Fleet(WorkerReceiver):
                 self._started = self._started or self.all_ready
             case messages.Blocked():
                 self.blocks[report.filter] = report
+            case messages.HandshakesFailed():
+                self.handshakes.add(report.failures)
             case messages.Allocations():
                 worker.allocations = report
         self._changed.set()

@@ -227,6 +227,15 @@ class Blocked(Message, frozen=True):
     stack: list[str]
 
 
+class HandshakesFailed(Message, frozen=True):
+    """The last failed handshakes of listeners since the last message.
+
+    Each: listener, seconds since 1970, IP address of the client, the word of the failure, details.
+    """
+
+    failures: list[tuple[str, float, str, str, str]]
+
+
 class TraceAllocations(Message, frozen=True):
     """Trace memory allocated by filters for `seconds`; answered with `Allocations` that carry the same ticket."""
 
@@ -259,7 +268,7 @@ Command = (
     | Drain
     | Stop
 )
-Report = Built | Ready | Failed | Checked | Prepared | Activated | Stats | Drained | Blocked | Allocations
+Report = Built | Ready | Failed | Checked | Prepared | Activated | Stats | Drained | Blocked | HandshakesFailed | Allocations
 
 #: Commands with the descriptors sent along with each, for the worker with the given id.
 CommandsFor = Callable[[int], Sequence[tuple[Command, Sequence[int]]]]

@@ -14,6 +14,7 @@ from pymosn.config.schema import Cluster, Host, MosnConfig, StreamFilter
 from pymosn.control.certificates import CertificateView, metric_groups
 from pymosn.control.envoy.facts import Facts
 from pymosn.control.health import HealthChecks
+from pymosn.control.origins import Origins, Used
 from pymosn.control.plane import (
     STARTING,
     AllocationView,
@@ -22,6 +23,7 @@ from pymosn.control.plane import (
     ControlPlane,
     Edit,
     FilterView,
+    HandshakeView,
     HostView,
     WorkerInfo,
 )
@@ -45,6 +47,8 @@ class XdsView(Protocol):
     """What the service of xDS shows."""
 
     def view(self) -> dict[str, Any]: ...
+    def resource(self, name: str) -> list[dict[str, Any]]: ...
+    def used(self, kind: str, name: str, chain: int) -> Used: ...
     def facts(self, with_resources: bool) -> Facts: ...
     def metrics(self) -> list[GroupData]: ...
 
@@ -198,6 +202,16 @@ class SupervisorPlane(ControlPlane):
 
     def xds(self) -> dict[str, Any]:
         return {"mode": "file"} if self.xds_service is None else self.xds_service.view()
+
+    def xds_resource(self, name: str) -> list[dict[str, Any]]:
+        return [] if self.xds_service is None else self.xds_service.resource(name)
+
+    def origins(self) -> Origins:
+        places, file = self._changes.places, self._changes.config_path or "the built-in example"
+        return Origins(places, file) if self.xds_service is None else Origins(places, file, self.xds_service.used)
+
+    def failed_handshakes(self, listener: str) -> list[HandshakeView]:
+        return self._fleet.handshakes.of(listener)
 
     async def stats(self) -> list[GroupData]:
         xds = [] if self.xds_service is None else self.xds_service.metrics()

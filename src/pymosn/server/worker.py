@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -342,6 +343,18 @@ class Worker:
         # Reports must not pile up for a supervisor that does not read.
         if self._report is not None and self._channel.is_flushed and not self._report.is_busy:
             self._tasks.begin(self._report.send(0))
+            self._push_failures(runtime)
+
+    def _push_failures(self, runtime: WorkerRuntime) -> None:
+        """Reports the last failed handshakes."""
+        now, wall = runtime.clock.now, time.time()
+        found = [
+            (listener, wall - (now - one.at), one.client, one.reason, one.detail)
+            for listener, kept in runtime.take_failed_handshakes().items()
+            for one in kept
+        ]
+        if found:
+            self._channel.send(messages.HandshakesFailed(found))
 
     async def _trace(self, runtime: WorkerRuntime, command: messages.TraceAllocations) -> None:
         lines = await trace_allocations(command.seconds, runtime.filter_files())

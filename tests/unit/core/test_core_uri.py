@@ -260,3 +260,10 @@ def test_no_hosts(host: bytes) -> None:
     assert requests([b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n"]).reason == "bad_host"
     if b"/" not in host and b"?" not in host:
         assert requests([b"GET http://" + host + b"/ HTTP/1.1\r\nHost: a\r\n\r\n"]).failure
+
+
+def test_encoded_backslashes_are_decoded_as_slashes() -> None:
+    policy = PathPolicy(slashes=DECODE_SLASHES)
+    assert normalize_path(b"/deny%5Cx%2fy", policy) == b"/deny/x/y"
+    assert normalize_path(b"/one%5c..%5cadmin", policy) == b"/admin"
+    assert normalize_path(b"/deny%5cx") == b"/deny%5Cx"

@@ -8,7 +8,16 @@ import pytest
 from shipped_kit import problems, shipped
 from tests.kit.tls_facts import certificate, tls_info
 
+from pymosn.api.exchange import Exchange
+from pymosn.api.http import HttpRequest
+from pymosn.api.network import Connection
 from pymosn.api.tls import ClientCertificate
+from pymosn.config.typed import typed
+from pymosn.core.headers import HttpHeaders
+from pymosn.filters.connection.rbac import RbacState
+from pymosn.filters.errors import FilterConfigError
+from pymosn.filters.stream.problems import Problems
+from pymosn.filters.stream.rbac_policies import Policies, Rules
 from pymosn.testing import Request, World, run
 
 ANY = [{"any": True}]
@@ -35,6 +44,67 @@ def is_met(permission: dict[str, Any] | None = None, principal: dict[str, Any] |
 
 def header(**match: Any) -> dict[str, Any]:
     return {"header": {"name": "X-User", **match}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [("exact", "/a%2fb"), ("contains", "%2f"), ("exact", "/a%2Fb"), ("suffix", "%2Fb")]
+)
+@pytest.mark.parametrize("path", ["/a%2fb", "/a%2Fb"])
+def test_a_rule_that_denies_may_write_escapes_in_either_case(kind: str, value: str, path: str) -> None:
+    for permission in (
+        {"url_path": {"path": {kind: value}}},
+        {"header": {"name": ":path", "string_match": {kind: value}}},
+        {"not_rule": {"not_rule": {"url_path": {"path": {kind: value}}}}},
+    ):
+        made = shipped("rbac", {"version": "1", "rules": rules("DENY", policy([permission]))})
+        assert run(made, Request("GET", path)).status == 403
+        assert run(made, Request("GET", "/a/b")).status == 200
+
+
+def test_the_mark_of_an_empty_query_is_a_part_of_the_path_header() -> None:
+    one = policy([{"header": {"name": ":path", "exact_match": "/mark?"}}])
+    made = shipped("rbac", {"version": "1", "rules": rules("DENY", one)})
+    assert [run(made, Request("GET", path)).status for path in ("/mark?", "/mark", "/mark?x")] == [403, 200, 200]
+
+
+def test_what_has_no_path_is_denied_by_rules_about_paths_and_allowed_by_none() -> None:
+    exchange = Exchange(Connection())
+    exchange.request = HttpRequest(HttpHeaders())
+    for action, permission, name in (
+        ("DENY", {"url_path": {"path": {"prefix": "/"}}}, "p0"),
+        ("ALLOW", {"url_path": {"path": {"prefix": "/"}}}, None),
+        ("ALLOW", {"not_rule": {"url_path": {"path": {"prefix": "/"}}}}, None),
+        ("DENY", {"not_rule": {"url_path": {"path": {"prefix": "/x"}}}}, "p0"),
+    ):
+        problems = Problems()
+        config = typed(rules(action, policy([permission])), Rules)
+        assert Policies(config, "", 0, problems).find(exchange) == name, (action, permission)
+        problems.end()
+
+
+def test_the_direct_address_is_that_of_the_proxy_whatever_it_says() -> None:
+    connection = Connection()
+    connection.remote_ip, connection.proxy_ip = "10.0.0.1", "192.0.2.1"
+    copied = Connection()
+    copied.copy_facts(connection)
+    for one in (connection, copied):
+        for key, address in (("direct_remote_ip", "192.0.2.1"), ("source_ip", "10.0.0.1"), ("remote_ip", "10.0.0.1")):
+            principal = {key: {"address_prefix": address, "prefix_len": 32}}
+            problems = Problems()
+            found = Policies(typed(rules("DENY", policy(None, [principal])), Rules), "", 0, problems)
+            exchange = Exchange(one)
+            exchange.request = HttpRequest(HttpHeaders())
+            assert found.find(exchange) == "p0", key
+    connection.proxy_ip = None
+    assert connection.direct_ip() == "10.0.0.1"
+
+
+@pytest.mark.parametrize(
+    "condition", [header(), {"not_rule": header()}, {"or_rules": {"rules": [{"Header": {"name": "x"}}]}}]
+)
+def test_conditions_on_headers_are_rejected_for_connections(condition: dict[str, Any]) -> None:
+    with pytest.raises(FilterConfigError, match="a connection has no headers"):
+        RbacState({"rules": rules("DENY", policy([condition]))})
 
 
 @pytest.mark.parametrize(
@@ -192,8 +262,9 @@ URIS, NAMES, SUBJECT = ["urn:one", "spiffe://a.example/x"], ["a.example"], "CN=c
     ("found", "name", "allowed", "denied"),
     [
         (None, None, False, False),
-        (certificate(is_verified=False, uris=URIS), None, False, False),
-        (certificate(is_verified=False, uris=URIS), {"exact": "urn:one"}, False, False),
+        # Anyone can make one that is not verified: it allows nothing, and a rule that denies its name applies.
+        (certificate(is_verified=False, uris=URIS), None, False, True),
+        (certificate(is_verified=False, uris=URIS), {"exact": "urn:one"}, False, True),
         (certificate(), None, True, True),
         (certificate(uris=URIS), {"exact": "spiffe://a.example/x"}, True, True),
         (certificate(uris=URIS), {"prefix": "spiffe://a.example/"}, True, True),

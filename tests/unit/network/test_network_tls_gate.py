@@ -73,3 +73,22 @@ def test_a_flood_of_failures_is_one_line_per_second() -> None:
     assert len(found) == 2
     assert text in found[0]
     assert f"{text}, and 999 others that are not in this log" in found[1]
+
+
+def test_the_last_failures_of_each_listener_are_kept_until_they_are_taken() -> None:
+    class Client(Connection):
+        def now(self) -> float:
+            return 1.0
+
+    gate, connection = HandshakeGate(), Client()
+    connection.remote_ip = "10.0.0.1"
+    for i in range(7):
+        gate.keep_failure("a", connection, TLS_ALERT, str(i))
+    gate.keep_failure("b", connection, TLS_ALERT, "")
+    found = gate.take_failures()
+    assert {name: [one.detail for one in kept] for name, kept in found.items()} == {
+        "a": ["2", "3", "4", "5", "6"],
+        "b": [""],
+    }
+    assert found["b"][0].client == "10.0.0.1"
+    assert gate.take_failures() == {}

@@ -75,7 +75,7 @@ class Http1Settings(Block, kw_only=True):
     ] = msgspec.field(default_factory=lambda: ["subject", "uri", "dns"])
     merge_slashes: Annotated[bool, own("merge consecutive slashes in a path")] = True
     encoded_slashes: Annotated[
-        Literal["keep", "decode", "refuse"], own("handling of %2F in a path; refuse includes %5C")
+        Literal["keep", "decode", "refuse"], own("handling of %2F and %5C in a path; decode makes them slashes")
     ] = "keep"
     underscores_in_headers: Annotated[
         Literal["pass", "drop", "refuse"],

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pymosn.control.envoy.facts import ACTIVE, REJECTED, STATIC, WARMING, Facts, Received, Updates
 from pymosn.control.xds.client import CONNECTED, ClientStatus
 from pymosn.control.xds.state import State
-from pymosn.control.xds.types import LISTENER, SECRET, SHORT
+from pymosn.control.xds.types import LISTENER, ROUTES, SECRET, SHORT
 
 
 def facts_of(state: State, statuses: Iterable[ClientStatus], uses_ads: bool, with_resources: bool) -> Facts:
@@ -41,7 +41,7 @@ def _resources(state: State) -> Iterator[Received]:
         for name, entry in list(entries.items()):
             before = state.replaced.get((kind, name))
             stage = ACTIVE if state.is_active(kind, name) else WARMING
-            if before is not None and stage == WARMING:
+            if before is not None and stage == WARMING and kind != ROUTES:
                 yield Received(kind, name, before.version, before.body, before.since + wall, ACTIVE)
             yield Received(kind, name, entry.version, entry.body, entry.since + wall, stage, faults.pop(name, ""))
         for name, fault in faults.items():

@@ -62,13 +62,13 @@ class Acceptor:
             elif convert is None:
                 accepted.rejected[resource.name] = f"{type_of(update.type_url)} is not supported"
             else:
-                self._convert(convert, update.type_url, resource, before, now, accepted, is_trusted)
+                self._convert(convert, update, resource, before, now, accepted, is_trusted)
         return accepted
 
     def _convert(
         self,
         convert: Convert,
-        type_url: str,
+        update: Update,
         resource: Resource,
         before: Entry | None,
         now: float,
@@ -81,7 +81,7 @@ class Acceptor:
             accepted.rejected[resource.name] = "the name has a character that cannot be printed"
             return
         try:
-            item = convert(View(parse(type_of(type_url), resource.body), "", report))
+            item = convert(View(parse(type_of(update.type_url), resource.body), "", report))
         except UnknownTypeError as error:
             accepted.rejected[resource.name] = str(error)
             return
@@ -97,7 +97,7 @@ class Acceptor:
         if before is not None and _is_equal(item, before.item):
             accepted.same.add(resource.name)
             return
-        accepted.entries[resource.name] = Entry(item, resource.version, resource.body, now)
+        accepted.entries[resource.name] = Entry(item, resource.version, resource.body, now, update.sender)
         accepted.ignored.update(report.ignored)
         if report.warnings:
             accepted.warnings[resource.name] = [warning.text() for warning in report.warnings]

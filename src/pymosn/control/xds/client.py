@@ -174,13 +174,18 @@ class XdsClient:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._state = STOPPED
 
+    @property
+    def server(self) -> str:
+        """The address of the server that it is connected to, or tries."""
+        return self._servers[self._index].address
+
     def status(self) -> ClientStatus:
         """The state for the admin API."""
         now = self._now()
         return ClientStatus(
             name=self.name,
             state=self._state,
-            server=self._servers[self._index].address,
+            server=self.server,
             is_delta=self._options.is_delta,
             stream_age=None if self._opened_at is None else now - self._opened_at,
             error=self._error,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from typing import Any
 
 from pymosn.config.schema import MosnConfig
 from pymosn.config.sds import ADS, FILE
 from pymosn.control.envoy.facts import Facts
 from pymosn.control.envoy.received import facts_of
+from pymosn.control.origins import Used
 from pymosn.control.service import Service
 from pymosn.control.xds.bootstrap import Address, Bootstrap, Source, read_bootstrap
 from pymosn.control.xds.cache import Cache, cache_path
@@ -17,6 +19,7 @@ from pymosn.control.xds.client import Options, XdsClient
 from pymosn.control.xds.convert.kinds import KINDS
 from pymosn.control.xds.files import FileClient
 from pymosn.control.xds.layer import Merged
+from pymosn.control.xds.origins import CACHE, resources_named, used_by
 from pymosn.control.xds.state import State, Target, Wants
 from pymosn.control.xds.static import NO_CLUSTER
 from pymosn.control.xds.transport import Server, Tls, Transport
@@ -38,9 +41,11 @@ class _Inbox:
     def __init__(self, state: State, source: str) -> None:
         self._state = state
         self._source = source
+        #: The name of the client, and the address of its server.
+        self.sender: Callable[[], str] = lambda: ""
 
     async def accept(self, update: Update) -> Rejected:
-        return await self._state.accept(update, self._source)
+        return await self._state.accept(update._replace(sender=self.sender()), self._source)
 
 
 class XdsService(Service):
@@ -90,7 +95,7 @@ class XdsService(Service):
     async def _restore(self) -> None:
         for kind, resources in (await asyncio.to_thread(self._cache.load)).items():
             if resources:
-                await self.state.accept(Update(kind, "", resources))
+                await self.state.accept(Update(kind, "", resources, sender=CACHE))
                 self._restored += len(self.state.store[kind])
         if self._restored:
             self._log.write(INFO, f"xDS: {self._restored} resources from the cache {self._cache.path}")
@@ -130,7 +135,9 @@ class XdsService(Service):
             return self._clients[key]
         if source.startswith(FILE):
             path = os.path.abspath(source.removeprefix(FILE))
-            reader = self._clients[key] = FileClient(path, kind, _Inbox(self.state, source), self._log)
+            inbox = _Inbox(self.state, source)
+            inbox.sender = lambda: f"the file {path}"
+            reader = self._clients[key] = FileClient(path, kind, inbox, self._log)
             reader.start()
             return reader
         place = self._source(source)
@@ -144,7 +151,9 @@ class XdsService(Service):
         options = Options(place.is_delta, key[1], self._bootstrap.node, place.node_on_first_message_only)
         name = "ADS" if source == ADS else f"{SHORT[kind]} from {source}"
         servers = [_server(address, self._config.xds_max_message_bytes) for address in place.addresses]
-        client = XdsClient(name, servers, options, self._grpc(), _Inbox(self.state, source), self._log)
+        inbox = _Inbox(self.state, source)
+        client = XdsClient(name, servers, options, self._grpc(), inbox, self._log)
+        inbox.sender = lambda: f"{name} {client.server}"
         if source == ADS:
             for type_url, entries in self.state.store.items():
                 if entries:
@@ -213,6 +222,14 @@ class XdsService(Service):
             "last_error": state.apply_fault,
             "cache": {"path": self._cache.path, "error": self._cache.fault, "restored": self._restored},
         }
+
+    def resource(self, name: str) -> list[dict[str, Any]]:
+        """The resources that have a name: their versions and states, and who uses them."""
+        return resources_named(self.state, self._target.merged, name)
+
+    def used(self, kind: str, name: str, chain: int) -> Used:
+        """What an item of the configuration consists of, see `Origins`."""
+        return used_by(self.state, self._target, kind, name, chain)
 
     def facts(self, with_resources: bool) -> Facts:
         """For Envoy's views."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final, Protocol
 
 from pymosn.config.diagnostics import Diagnostic
@@ -132,7 +132,7 @@ class State:
         self.plan = Plan(Layer(), [], {}, [], None)
         # Removals that are not obeyed yet: type and name -> the time at which they are.
         self.guarded: dict[tuple[str, str], float] = {}
-        # Active clusters and listeners whose next version waits.
+        # Active clusters, listeners and tables whose next version waits.
         self.replaced: dict[tuple[str, str], Entry] = {}
         self._absent: set[tuple[str, str]] = set()
         self._timed_out: set[Owner] = set()
@@ -196,6 +196,7 @@ class State:
                 self.secrets[SecretKey(source, name)] = entry.item.block
         for name in accepted.same:  # what was rejected meanwhile is not wanted any more
             faults.pop(name, None)
+        self._note_senders(update, accepted.same)
         for field, count in accepted.ignored.items():
             self.ignored[field] = self.ignored.get(field, 0) + count
         self.warnings[kind].update(accepted.warnings)
@@ -218,6 +219,15 @@ class State:
         self._tell_wants()
         return rejected
 
+    def _note_senders(self, update: Update, names: Collection[str]) -> None:
+        """Content that another sender had sent before, such as the cache, has the version and sender of the newer one."""
+        entries = self.store[update.type_url]
+        known = {name for name in names if entries[name].sender != update.sender}
+        for resource in update.resources if known else ():
+            if resource.name in known:
+                before = entries[resource.name]
+                entries[resource.name] = before._replace(version=resource.version, sender=update.sender)
+
     def _add(self, kind: str, name: str, entry: Entry) -> None:
         entries = self.store[kind]
         if self._changed is not None:
@@ -226,7 +236,7 @@ class State:
             else:
                 self._changed = None
         before = entries.get(name)
-        if kind in (CLUSTER, LISTENER) and before is not None and self.is_active(kind, name):
+        if kind in _KIND_OF and before is not None and self.is_active(kind, name):
             self.replaced[kind, name] = before
         if kind == LISTENER and before is not None:
             self._free(before)

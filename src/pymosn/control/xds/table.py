@@ -42,6 +42,23 @@ def as_table(view: Mapping[str, Any]) -> str:
     return "\n".join("".join(char if char.isprintable() else "?" for char in line) for line in lines)
 
 
+def resource_lines(found: list[dict[str, Any]]) -> str:
+    """The resources of a name as text."""
+    lines = []
+    for one in found:
+        version = f" version {one['version']}" if "version" in one else ""
+        sender = f" from {one['control_plane']}" if one.get("control_plane") else ""
+        state = one.get("state", "rejected")
+        lines.append(f"{one['type']} {one['resource']}:{version}{sender}, {state}")
+        if "active_version" in one:
+            lines.append(f"  active: version {one['active_version']}")
+        for key in ("needs", "used_by", "warnings"):
+            lines += [f"  {key.replace('_', ' ')}: {item}" for item in one.get(key, ())]
+        if "rejected" in one:
+            lines.append(f"  the newest was rejected: {one['rejected']}")
+    return "\n".join("".join(char if char.isprintable() else "?" for char in line) for line in lines)
+
+
 def _ago(age: float | None) -> str:
     return "-" if age is None else f"{age:.0f} s ago"
 

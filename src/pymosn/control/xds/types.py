@@ -77,7 +77,7 @@ class Update(NamedTuple):
     content. The client reports them to the server; the consumer only shows them.
     `unchanged`: names that exist with the content that they had; only in an update that `is_full`.
     `is_first`: contains the first response of its type on a new stream; a control plane that has just started may know
-    less than it will a moment later.
+    less than it will a moment later. `sender`: the client and its server.
     """
 
     type_url: str
@@ -89,6 +89,7 @@ class Update(NamedTuple):
     faults: Rejected = {}
     unchanged: tuple[str, ...] = ()
     is_first: bool = False
+    sender: str = ""
 
 
 class Consumer(Protocol):

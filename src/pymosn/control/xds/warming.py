@@ -37,12 +37,13 @@ _WHAT: Final = {ENDPOINTS: "endpoints", EXTENSION: "filter"}
 
 
 class Entry(NamedTuple):
-    """An accepted resource. `since`: when its content was accepted. `body`: as it was received."""
+    """An accepted resource. `since`: when its content was accepted. `body`: as it was received. `sender`: of its content."""
 
     item: Item
     version: str
     body: bytes
     since: float
+    sender: str = ""
 
 
 #: Type URL -> name -> resource.

@@ -7,7 +7,7 @@ from typing import Any, Final
 from pymosn.api.connection_filter import ConnectionFilter, FilteredConnection, SharedState
 from pymosn.core.failure import ACCESS_DENIED
 from pymosn.filters.connection.session import session_of
-from pymosn.filters.stream.envoy_match import EnvoyObject
+from pymosn.filters.stream.envoy_match import EnvoyObject, plain
 from pymosn.filters.stream.problems import Problems
 from pymosn.filters.stream.rbac import Judge, RuleSettings
 from pymosn.filters.stream.rbac_policies import Policy, Rules
@@ -41,14 +41,25 @@ def _rules(source: EnvoyObject) -> Rules:
         for name, value in policies.items():
             with EnvoyObject(value, f"{source.path}.policies.{name}", source.problems) as inner:
                 permissions, principals = inner.take("permissions", list, []), inner.take("principals", list, [])
+                for key, values in (("permissions", permissions), ("principals", principals)):
+                    message = "a connection has no headers; rejected, because the rule would have no effect"
+                    source.problems.require(not _names_header(values), f"{inner.path}.{key}", message)
                 made.policies[str(name)] = Policy(permissions=permissions, principals=principals)
     return made
+
+
+def _names_header(value: object) -> bool:
+    """Whether a condition, or one within it, is about a header."""
+    if isinstance(value, dict):
+        return any(plain(str(key)) == "header" for key in value) or any(map(_names_header, value.values()))
+    return isinstance(value, list) and any(map(_names_header, value))
 
 
 class RbacConnectionFilter(ConnectionFilter):
     """Resets connections that the rules do not allow, before a byte of them is forwarded.
 
-    Conditions on headers and paths hold for no connection. Cost per connection: the conditions up to the first match.
+    Conditions on headers are rejected, as in Envoy, because a connection has none; those on paths hold for none.
+    Cost per connection: the conditions up to the first match.
     """
 
     Shared = RbacState

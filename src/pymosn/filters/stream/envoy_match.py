@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -33,6 +34,9 @@ _SIMPLE: Final[dict[str, Callable[[str, str], bool]]] = {
 }
 
 
+_ESCAPE: Final = re.compile("%[0-9A-Fa-f]{2}")
+
+
 def never(_: object, _reading: bool = ANY_READING) -> bool:
     """Placeholder for an invalid condition."""
     return False
@@ -43,7 +47,8 @@ def fold(text: str) -> str:
     return to_text(to_bytes(text).lower())
 
 
-def _plain(key: str) -> str:
+def plain(key: str) -> str:
+    """A key without case and underscores: `and_ids` and `andIds` are the same."""
     return key.replace("_", "").lower()
 
 
@@ -57,8 +62,8 @@ class EnvoyObject:
         items: dict[object, Any] = value if isinstance(value, dict) else {}
         self._values: dict[str, tuple[str, Any]] = {}
         for key, inner in items.items():
-            if self._values.setdefault(_plain(str(key)), (str(key), inner)) != (str(key), inner):
-                problems.add(f"{path}.{key}", f"the same key as {self._values[_plain(str(key))][0]}")
+            if self._values.setdefault(plain(str(key)), (str(key), inner)) != (str(key), inner):
+                problems.add(f"{path}.{key}", f"the same key as {self._values[plain(str(key))][0]}")
 
     def __enter__(self) -> EnvoyObject:
         return self
@@ -136,6 +141,18 @@ def regex_test(source: EnvoyObject, folds: bool = False) -> Test:
     return never if regex is None else lambda text: regex.found_in(to_bytes(text))
 
 
+def upper_escapes(text: str) -> str:
+    """`text` with the digits of percent-encoded bytes in upper case, as in normalized paths."""
+    return _ESCAPE.sub(lambda found: found[0].upper(), text)
+
+
+def path_readings(path: str, reading: bool) -> list[str]:
+    """A normalized path; with ANY_READING, also with lower-case digits of its escapes: a rule may be written like that."""
+    if reading is EVERY_READING or "%" not in path:
+        return [path]
+    return [path, _ESCAPE.sub(lambda found: found[0].lower(), path)]
+
+
 def header_test(source: EnvoyObject) -> Condition:
     """A HeaderMatcher. A missing header only matches conditions on its absence (`present_match`, `invert_match`)."""
     with source:
@@ -184,7 +201,7 @@ def _possible_readings(values: list[str], name: str) -> list[str]:
         host = split_port(to_bytes(values[0]))[0]
         return [*readings, to_text(host), to_text(host.rstrip(b"."))]
     if name.startswith(":"):
-        return readings
+        return path_readings(values[0], ANY_READING) if name == ":path" else readings
     if len(values) == 1 and "," not in values[0]:
         return readings
     elements = [text for value in values for element in value.split(",") if (text := element.strip(" \t"))]
@@ -222,7 +239,7 @@ def header_values(exchange: Exchange, name: str) -> list[str]:
             return [request.method]
         if name == ":authority":
             return [request.host]
-        return [f"{request.path}?{request.query}" if request.query else request.path]
+        return [request.path if request.raw_query is None else f"{request.path}?{request.query}"]
     if name == "upgrade" or name == "connection":
         asked = request.upgrade
         return [] if not asked else [asked if name == "upgrade" else "upgrade"]

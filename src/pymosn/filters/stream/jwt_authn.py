@@ -14,7 +14,7 @@ from pymosn.core.message import RequestHead
 from pymosn.filters.settings import AnyMap, EnvoyBlock, own, works
 from pymosn.filters.spec import FilterSpec, RouteSpec
 from pymosn.filters.stream.credentials import TokenSource, remove_claims
-from pymosn.filters.stream.envoy_match import EnvoyObject, never, regex_test
+from pymosn.filters.stream.envoy_match import EnvoyObject, never, regex_test, upper_escapes
 from pymosn.filters.stream.jwt_keys import UnknownKey
 from pymosn.filters.stream.jwt_provider import Found, JwtProvider, Provider
 from pymosn.filters.stream.jwt_requirements import FAILED, MISSING, OK, Outcome, Requirement, read_requirement
@@ -230,13 +230,13 @@ def _path_test(value: object, path: str, problems: Problems) -> PathTest:
     with EnvoyObject(value, path, problems) as source:
         fold: Callable[[str], str] = str if source.take("case_sensitive", bool, True) else str.lower
         if "prefix" in source:
-            prefix = fold(source.take("prefix", str, "/"))
+            prefix = fold(upper_escapes(source.take("prefix", str, "/")))
             return lambda text: fold(text).startswith(prefix)
         if "path" in source:
-            exact = fold(source.take("path", str, "/"))
+            exact = fold(upper_escapes(source.take("path", str, "/")))
             return lambda text: fold(text) == exact
         if "path_separated_prefix" in source:
-            start = fold(source.take("path_separated_prefix", str, "/"))
+            start = fold(upper_escapes(source.take("path_separated_prefix", str, "/")))
             return lambda text: fold(text) == start or fold(text).startswith(f"{start}/")
         if "safe_regex" in source:
             return regex_test(source.inner("safe_regex"))

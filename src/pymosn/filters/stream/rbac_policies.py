@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.record import NO_REQUEST
+from pymosn.api.tls import ClientCertificate
 from pymosn.core.address_ranges import parse_network
 from pymosn.filters.settings import AnyMap, EnvoyBlock, works
 from pymosn.filters.stream.addresses import Network, parse_ip
@@ -20,6 +21,7 @@ from pymosn.filters.stream.envoy_match import (
     Test,
     header_test,
     never,
+    path_readings,
     text_test,
 )
 from pymosn.filters.stream.problems import Problems
@@ -92,9 +94,10 @@ def _read_all(values: list[AnyMap], path: str, read: Read, problems: Problems) -
 def _principal(hops: int, value: object, path: str, problems: Problems) -> Condition:
     """A principal: a condition on the client. `hops`: the trusted proxies, which append to X-Forwarded-For."""
     with EnvoyObject(value, path, problems) as source:
-        for key in ("direct_remote_ip", "source_ip"):
-            if key in source:
-                return _network_test(source.inner(key), lambda exchange: exchange.connection.remote_ip)
+        if "direct_remote_ip" in source:
+            return _network_test(source.inner("direct_remote_ip"), lambda exchange: exchange.connection.direct_ip())
+        if "source_ip" in source:
+            return _network_test(source.inner("source_ip"), lambda exchange: exchange.connection.remote_ip)
         if "authenticated" in source:
             return _authenticated(source.inner("authenticated"))
         if "remote_ip" in source:
@@ -112,9 +115,8 @@ def _authenticated(source: EnvoyObject) -> Condition:
 
 
 def _is_authenticated(test: Test | None, exchange: Exchange, reading: bool) -> bool:
-    tls = exchange.connection.tls
-    certificate = None if tls is None else tls.certificate
-    if certificate is None or not certificate.is_verified:
+    certificate = _certificate(exchange, reading)
+    if certificate is None:
         return False
     if test is None:
         return True
@@ -137,10 +139,16 @@ def _filter_state(source: EnvoyObject) -> Condition:
     return partial(_is_peer, test)
 
 
-def _is_peer(test: Test, exchange: Exchange, _reading: bool) -> bool:
+def _is_peer(test: Test, exchange: Exchange, reading: bool) -> bool:
+    certificate = _certificate(exchange, reading)
+    return certificate is not None and test(certificate.spiffe_id)
+
+
+def _certificate(exchange: Exchange, reading: bool) -> ClientCertificate | None:
+    """The client's certificate. One that is not verified only counts where a name denies access: anyone can make it."""
     tls = exchange.connection.tls
     certificate = None if tls is None else tls.certificate
-    return certificate is not None and certificate.is_verified and test(certificate.spiffe_id)
+    return certificate if certificate is None or certificate.is_verified or reading is ANY_READING else None
 
 
 def _permission(value: object, path: str, problems: Problems) -> Condition:
@@ -207,10 +215,19 @@ def _common(source: EnvoyObject, what: str) -> Condition:
         with source.inner("url_path") as outer:
             outer.problems.require("path" in outer, outer.path, "needs a path")
             test = text_test(outer.inner("path")) if "path" in outer else never
-        # RPC calls have none; a connection has no request at all.
-        return lambda exchange, _: exchange.request is not NO_REQUEST and test(exchange.request.path or "/")
+        return partial(_has_path, test)
     source.problems.add(source.path, f"no supported {what}; see docs/shipped-filters.md")
     return never
+
+
+def _has_path(test: Test, exchange: Exchange, reading: bool) -> bool:
+    """Whether the path meets a condition. A connection has no request at all; CONNECT and RPC calls have no path."""
+    if exchange.request is NO_REQUEST:
+        return False
+    path = exchange.request.path
+    if not path:
+        return reading is ANY_READING and (test("/") or test(""))
+    return any(map(test, path_readings(path, reading)))
 
 
 def _network_test(source: EnvoyObject, address_of: Callable[[Exchange], str]) -> Condition:

@@ -17,6 +17,18 @@ from pymosn.core.log import INFO, Log
 
 #: Seconds between two log lines about failed handshakes.
 LOG_PERIOD: Final = 1.0
+#: Failures that are kept for each listener until they are taken, the last ones.
+KEPT_FAILURES: Final[i64] = 5
+
+
+class FailedHandshake:
+    """A connection that was refused before or in its handshake. `at`: as `Clock.now`. `reason`: the word of the failure."""
+
+    def __init__(self, at: float, client: str, reason: str, detail: str) -> None:
+        self.at = at
+        self.client = client
+        self.reason = reason
+        self.detail = detail
 
 
 def source_of(ip: str) -> str:
@@ -42,6 +54,7 @@ class HandshakeGate:
         self.refused = Counter()
         #: For failed handshakes.
         self.log: Log | None = None
+        self._failures: dict[str, list[FailedHandshake]] = {}
         self._next_line = 0.0
         self._unlogged: i64 = 0
         self._sources: dict[str, int] = {}
@@ -77,6 +90,20 @@ class HandshakeGate:
         self._unlogged = 0
         client = join_address(connection.remote_ip, connection.remote_port)
         log.write(INFO, f"the TLS handshake with {client} failed: {failure.reason}: {detail}{more}", "mosn.tls.handshake")
+
+    def keep_failure(self, listener: str, connection: Connection, failure: Failure, detail: str) -> None:
+        """Keeps a failed handshake until `take_failures`, if it is one of the last ones of its listener."""
+        kept = self._failures.setdefault(listener, [])
+        if len(kept) >= KEPT_FAILURES:
+            kept.pop(0)
+        kept.append(FailedHandshake(connection.now(), connection.remote_ip, failure.reason, detail))
+
+    def take_failures(self) -> dict[str, list[FailedHandshake]]:
+        """The last failed handshakes of each listener since the last call."""
+        found = self._failures
+        if found:
+            self._failures = {}
+        return found
 
     def enter_source(self, source: str) -> bool:
         """One more handshake of a network, `source_of`; False if it has too many. `leave_source` must follow True."""

@@ -118,11 +118,11 @@ def ext_authz(view: View) -> StreamFilter:
             view.fault("", "expected grpc_service or http_service")
         elif kind == "grpc_service":
             config["grpc"], timeout = grpc_service(service)
-            version = view.enum("transport_api_version")
-            if version not in ("V3", "AUTO"):
-                view.fault("transport_api_version", f"{version} is not supported; expected V3")
         else:
             config["http"], timeout = _http_service(service, config)
+        version = view.enum("transport_api_version")
+        if version not in ("V3", "AUTO"):
+            view.fault("transport_api_version", f"{version} is not supported; expected V3")
         config["timeout"] = f"{0.2 if timeout is None else timeout:f}s"
         _read_decision(view, config)
         _read_scope(view, config)
