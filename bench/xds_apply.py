@@ -1,4 +1,4 @@
-"""The supervisor's work for changes by xDS: `python bench/xds_apply.py [clusters] [hosts per cluster] [routes]`.
+"""The supervisor's work for changes by xDS: `python -m bench.xds_apply [clusters] [hosts per cluster] [routes]`.
 
 The control plane and the workers are replaced: responses begin as bytes of delta ADS, and commands end as bytes for a
 channel. So this is all that the supervisor does, from a received message to what it sends to two workers: decoding, checks,
@@ -16,15 +16,10 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
-from envoy.config.cluster.v3.cluster_pb2 import Cluster as ClusterMessage
-from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
-from envoy.config.listener.v3.listener_pb2 import Listener as ListenerMessage
-from envoy.config.route.v3.route_pb2 import RouteConfiguration
-from envoy.extensions.filters.http.router.v3.router_pb2 import Router
-from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as managers
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 from google.protobuf.message import Message
 
+from bench.xds_resources import ROUTES_PER_TABLE, cluster, endpoints, listener, table
 from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
 from pymosn.config.load import load_text
 from pymosn.config.schema import MosnConfig
@@ -48,8 +43,6 @@ from pymosn.server.tls_files import TlsFiles
 from pymosn.server.worker_process import WorkerHandle, WorkerReceiver
 
 WORKERS: Final = 2
-#: Routes in one table, and tables of one listener.
-ROUTES_PER_TABLE: Final = 1000
 #: Seconds between two measurements of the event loop.
 TICK: Final = 0.001
 
@@ -195,50 +188,6 @@ class Loop:
         """Milliseconds since the last call."""
         found, self.longest = self.longest * 1e3, 0.0
         return found
-
-
-def cluster(i: int, timeout: float = 1.0) -> ClusterMessage:
-    made = ClusterMessage(name=f"c{i}", type=ClusterMessage.EDS)
-    made.eds_cluster_config.eds_config.ads.SetInParent()
-    made.connect_timeout.FromMilliseconds(int(timeout * 1e3))
-    return made
-
-
-def endpoints(i: int, hosts: int, more: int = 0) -> ClusterLoadAssignment:
-    made = ClusterLoadAssignment(cluster_name=f"c{i}")
-    group = made.endpoints.add()
-    for j in range(1, hosts + 1):
-        socket = group.lb_endpoints.add().endpoint.address.socket_address
-        socket.address, socket.port_value = f"10.{i >> 8 & 255}.{i & 255}.{j}", 80
-    if more:
-        socket = group.lb_endpoints.add().endpoint.address.socket_address
-        socket.address, socket.port_value = f"10.255.{more >> 8}.{more & 255}", 80
-    return made
-
-
-def table(k: int, clusters: int, prefix: str = "") -> RouteConfiguration:
-    made = RouteConfiguration(name=f"t{k}")
-    for j in range(ROUTES_PER_TABLE // 10):
-        host = made.virtual_hosts.add(name=f"h{j}", domains=[f"h{j}.t{k}.example"])
-        for n in range(10):
-            route = host.routes.add()
-            route.match.prefix = f"/{prefix}{n}"
-            route.route.cluster = f"c{(k * ROUTES_PER_TABLE + j * 10 + n) % clusters}"
-    return made
-
-
-def listener(k: int) -> ListenerMessage:
-    made = ListenerMessage(name=f"l{k}")
-    made.bind_to_port.value = False
-    made.address.socket_address.address, made.address.socket_address.port_value = "127.0.0.1", 20000 + k
-    manager = managers.HttpConnectionManager(stat_prefix="x")
-    manager.rds.route_config_name = f"t{k}"
-    manager.rds.config_source.ads.SetInParent()
-    router = manager.http_filters.add(name="envoy.filters.http.router")
-    router.typed_config.Pack(Router())
-    chain = made.filter_chains.add()
-    chain.filters.add(name="envoy.filters.network.http_connection_manager").typed_config.Pack(manager)
-    return made
 
 
 async def main(clusters: int, hosts: int, routes: int, rounds: int = 20) -> None:

@@ -73,6 +73,11 @@ class Envoy:
             return False
 
     @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    @property
     def output(self) -> str:
         """Its log."""
         return Path(self._log.name).read_text()

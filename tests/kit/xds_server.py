@@ -93,7 +93,8 @@ class _Watch:
     """What one stream has subscribed to of one type, and what it was sent."""
 
     def __init__(self) -> None:
-        self.names: list[str] = []
+        # In their order; thousands are looked up.
+        self.names: dict[str, None] = {}
         # Whether names were subscribed on this stream, from when on an empty list means none.
         self.has_named = False
         self.is_wildcard = False
@@ -343,7 +344,7 @@ class XdsServer:
         watch.has_named = watch.has_named or bool(names)
         if watch.has_named:
             watch.is_wildcard = "*" in names
-        watch.names = names
+        watch.names = dict.fromkeys(names)
         if message.HasField("error_detail"):
             if self.repeats_rejected:
                 watch.last = ()
@@ -382,11 +383,10 @@ class XdsServer:
             watch.is_wildcard = not subscribe and type_url in WILDCARD
             watch.sent = {} if self.ignores_versions else dict(message.initial_resource_versions)
         watch.is_wildcard = (watch.is_wildcard or "*" in subscribe) and "*" not in message.resource_names_unsubscribe
-        watch.names += [name for name in subscribe if name not in watch.names and name != "*"]
+        watch.names.update((name, None) for name in subscribe if name != "*")
         for name in message.resource_names_unsubscribe:
             watch.sent.pop(name, None)
-            if name in watch.names:
-                watch.names.remove(name)
+            watch.names.pop(name, None)
         if message.HasField("error_detail"):
             if message.response_nonce == watch.nonce and self.repeats_rejected:
                 watch.sent.clear()

@@ -7,6 +7,7 @@ from pymosn.assembly.proxy_protocol import proxy_protocol_steps
 from pymosn.config.chains import inspection_of
 from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.core.counters import DownstreamStats
+from pymosn.network.chain_match import ChainConditions
 from pymosn.network.filter_chains import Chain, FilterChains
 from pymosn.network.tls.gate import HandshakeGate
 from pymosn.proxy.filtered_chain import FilteredChainFactory
@@ -55,15 +56,16 @@ class ListenerChains:
         Chains correspond by their names or conditions, or if there is only one. Connections of a chain that is gone keep its
         options, except for the stream filters: those of the listener are used. Returns those chains.
         """
-        kept: list[Chain] = []
-        found: list[Chain] = []
+        alike = _Alike(before.chains)
+        kept: set[Chain] = set()
+        found: set[Chain] = set()
         for chain in self.chains:
-            old = self._same(chain, before.chains)
+            old = before.chains[0] if len(self.chains) == len(before.chains) == 1 else alike.find(chain)
             if old is not None:
-                found.append(old)
+                found.add(old)
             new, live = proxy_of(chain.factory), None if old is None else proxy_of(old.factory)
             if old is not None and old not in kept and live is not None and new is not None:
-                kept.append(old)
+                kept.add(old)
                 live.activate(new.options, new.fallback)
                 if isinstance(chain.factory, FilteredChainFactory):
                     chain.factory.chain.inner = live
@@ -75,15 +77,6 @@ class ListenerChains:
             chain.factory.is_gone = True
         return gone
 
-    def _same(self, chain: Chain, live: list[Chain]) -> Chain | None:
-        """The chain that corresponds to `chain`; None if there is none."""
-        if len(self.chains) == len(live) == 1:
-            return live[0]
-        # One that begins or ceases to terminate TLS is another one: its clients have not met what is demanded now.
-        alike = [old for old in live if (old.contexts is None) == (chain.contexts is None)]
-        named = next((old for old in alike if old.name == chain.name), None)
-        return named or next((old for old in alike if old.conditions == chain.conditions), None)
-
     def _replace_filters(self, gone: list[Chain]) -> None:
         """Gives the chains that are gone the present stream filters, because theirs are about to be stopped."""
         proxies = [proxy for chain in self.chains if (proxy := proxy_of(chain.factory)) is not None]
@@ -93,3 +86,23 @@ class ListenerChains:
                 options = proxy.options.copy()
                 options.filters = proxies[0].options.filters
                 proxy.activate(options, proxy.fallback)
+
+
+class _Alike:
+    """Finds the chain of a listener that corresponds to another one, by name or else by conditions.
+
+    One that begins or ceases to terminate TLS is another one: its clients have not met what is demanded now.
+    """
+
+    def __init__(self, chains: list[Chain]) -> None:
+        self._named: dict[tuple[bool, str], Chain] = {}
+        self._matching: dict[tuple[bool, ChainConditions], Chain] = {}
+        for chain in chains:
+            has_tls = chain.contexts is not None
+            self._named.setdefault((has_tls, chain.name), chain)
+            self._matching.setdefault((has_tls, chain.conditions), chain)
+
+    def find(self, chain: Chain) -> Chain | None:
+        """The chain that corresponds to `chain`; None if there is none."""
+        has_tls = chain.contexts is not None
+        return self._named.get((has_tls, chain.name)) or self._matching.get((has_tls, chain.conditions))

@@ -30,7 +30,10 @@ def drain_order(
     handed_over = {i for i, listener in enumerate(server.listeners) if not listener.bind_port}
     targets: dict[int, set[int]] = {}
     for i, listener in enumerate(server.listeners):
-        targets[i] = {other for name in _clusters_of(listener, clusters_of) for other in reach.get(name, ())}
+        found = _clusters_of(listener, clusters_of)
+        # Few clusters have a listener as a host, and a table may refer to thousands.
+        reached = [others for name, others in reach.items() if any(name in names for names in found)]
+        targets[i] = {other for others in reached for other in others}
         targets[i] = (targets[i] | (handed_over if listener.hands_over() else set())) - {i}
     groups: list[list[Listener]] = []
     left = set(targets)
@@ -61,16 +64,16 @@ def reached_by(cluster: Cluster, listeners: Sequence[ListenerConfig], ends: Coll
     return [i for i, listener in enumerate(listeners) if any(_same_address(listener, address) for address in near)]
 
 
-def _clusters_of(listener: ListenerConfig, clusters_of: Mapping[str, Collection[str]]) -> set[str]:
-    """The clusters that requests of a listener can reach."""
-    names: set[str] = set()
+def _clusters_of(listener: ListenerConfig, clusters_of: Mapping[str, Collection[str]]) -> list[Collection[str]]:
+    """The clusters that requests of a listener can reach, as several sets."""
+    found: list[Collection[str]] = []
     for acting in listener.acting_filters():
         if acting.proxy is not None:
-            names.update(clusters_of.get(acting.proxy.router_config_name, ()))
+            found.append(clusters_of.get(acting.proxy.router_config_name, ()))
         if acting.tcp is not None:
-            names.update(acting.tcp.cluster_names())
+            found.append(acting.tcp.cluster_names())
     udp = listener.udp_proxy()
-    return names if udp is None else names | udp.cluster_names()
+    return found if udp is None else [*found, udp.cluster_names()]
 
 
 def _same_address(listener: ListenerConfig, dialed: str) -> bool:

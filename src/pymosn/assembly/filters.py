@@ -16,6 +16,7 @@ from pymosn.api.connection_filter import SharedState
 from pymosn.api.stream_filter import ClusterClient, FilterContext, StreamFilter
 from pymosn.api.transcoder import Transcoder
 from pymosn.assembly.share import WorkerShare
+from pymosn.assembly.steps import Steps
 from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.config.dump import filter_id
 from pymosn.config.read import settings_class
@@ -169,6 +170,10 @@ class FilterBuilder(msgspec.Struct, eq=False):
     built: dict[FilterKey, BuiltFilter] = {}
     #: The fields that the new filters mark as secret.
     marks: dict[str, Paths] = {}
+    #: The keys of the filters that were asked for.
+    used: list[FilterKey] = []
+    #: The secret fields of classes of settings, by their identity: finding them takes a millisecond.
+    fields: dict[int, tuple[Any, Paths]] = {}
 
     def chain(self, config: ListenerConfig, path: str) -> StreamFilters:
         """The filters of the listener at `path`."""
@@ -199,17 +204,21 @@ class FilterBuilder(msgspec.Struct, eq=False):
         built = self._get(f"{config.known_name()}\0{chain}", index, entry, "")
         return built.handle if built is not None and isinstance(built.handle, ConnectionFilterHandle) else None
 
+    def keep(self, keys: Iterable[FilterKey]) -> None:
+        """Keeps active filters, of a listener that has not changed."""
+        self.built.update((key, self.before[key]) for key in keys)
+
     def note_replaced(self, listeners: Iterable[ListenerConfig]) -> None:
-        """Notes which active filters will be replaced by those of `listeners`, or removed."""
+        """Notes which active filters will be replaced by those of `listeners`, or removed, besides those of `keep`."""
         kept = {self._key(place, i, entry) for config in listeners for place, i, entry, _ in all_filters(config, "")}
         for key, built in self.before.items():
-            if key not in kept:
+            if key not in kept and key not in self.built:
                 self.modules.collectors.replace(built.registered)
 
-    def check(self, config: ListenerConfig, path: str) -> None:
-        """Finds what prevents the new filters of the listener at `path` from being built, without running code of theirs.
+    def check(self, config: ListenerConfig, path: str) -> Steps[None]:
+        """Finds, in steps, what prevents the new filters of the listener at `path` from being built.
 
-        Shipped filters are created, and files are compiled.
+        Runs no code of theirs: shipped filters are created, and files are compiled.
         """
         for place, i, entry, inner in all_filters(config, path):
             if self._key(place, i, entry) in self.before:
@@ -218,12 +227,14 @@ class FilterBuilder(msgspec.Struct, eq=False):
                 self._attempt(partial(self.modules.compile, self._file(entry)), entry, inner)
             elif isinstance(entry, FilterConfig) and entry.type in SHIPPED:
                 self._attempt(partial(self._load, entry), entry, inner)
+            yield
 
     def _get(self, place: str, index: int, entry: Entry, path: str) -> BuiltFilter | None:
         key = self._key(place, index, entry)
         built = self.before.get(key) or self._build(entry, path)
         if built is not None:
             self.built[key] = built
+            self.used.append(key)
         return built
 
     def _key(self, place: str, index: int, entry: Entry) -> FilterKey:
@@ -286,7 +297,10 @@ class FilterBuilder(msgspec.Struct, eq=False):
 
     def _hide(self, entry: Entry, kind: Any, secrets: KnownSecrets) -> None:
         """Collects the secrets in the settings of a filter, whose class is `kind`, and removes them from the log."""
-        fields = secret_fields(kind)
+        known = self.fields.get(id(kind))
+        if known is None:
+            known = self.fields[id(kind)] = kind, secret_fields(kind)
+        fields = known[1]
         if fields:
             self.marks[filter_id(entry)] = fields | self.marks.get(filter_id(entry), NO_PATHS)
 

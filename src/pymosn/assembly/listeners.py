@@ -15,10 +15,11 @@ from pymosn.assembly.access_logs import compiled_log, log_condition
 from pymosn.assembly.alpn import alpn_offers
 from pymosn.assembly.chains import ListenerChains
 from pymosn.assembly.clusters import tcp_keepalive
-from pymosn.assembly.filters import FilterBuilder
+from pymosn.assembly.filters import FilterBuilder, FilterKey
 from pymosn.assembly.local_replies import local_replies
 from pymosn.assembly.protocols import ProtocolLoadError, load_protocol
 from pymosn.assembly.share import WorkerShare
+from pymosn.assembly.steps import Steps
 from pymosn.assembly.tcp import check_observers, tcp_observers, tcp_options
 from pymosn.assembly.tls import Resolve, TlsStore
 from pymosn.assembly.udp import DatagramNetwork, build_udp
@@ -94,6 +95,8 @@ class BuiltListener(msgspec.Struct, eq=False):
     sessions: SessionFactory | None = None
     #: The stream filters of each chain's proxy; None for those of the listener.
     proxy_filters: list[StreamFilters | None] = []
+    #: The keys of all its filters.
+    filter_keys: list[FilterKey] = []
 
     def has_filters(
         self,
@@ -189,33 +192,42 @@ class ListenerBuilder(msgspec.Struct, eq=False):
     #: Whether protocols of installed packages may be loaded, which runs their code.
     runs_code: bool = True
 
-    def check(self, index: int, config: ListenerConfig) -> None:
-        """Finds what prevents a listener of the configuration from being built, besides its filters."""
+    def check(self, index: int, config: ListenerConfig) -> Steps[None]:
+        """Finds, in steps, what prevents a listener of the configuration from being built, besides its filters."""
         path = f"servers[0].listeners[{index}]"
         for key, entries in config.log_lists():
             self._access_logs(config, entries, f"{path}.{key}")
+            yield
         for i, chain in enumerate(config.filter_chains):
             self._contexts(chain, f"{path}.filter_chains[{i}]")
-        for acting in config.acting_filters():
+            acting = chain.acting_filters()
             if acting.proxy is not None:
                 self._protocol_options(self._protocols(acting.proxy, path), config, acting.proxy, path)
             if acting.tcp is not None:
                 self.faults += check_observers(acting.tcp, path)
+            yield
 
-    def listener(self, index: int, config: ListenerConfig, before: BuiltListener | None) -> BuiltListener:
-        """A listener of the configuration, not started.
+    def listener(self, index: int, config: ListenerConfig, before: BuiltListener | None) -> Steps[BuiltListener]:
+        """A listener of the configuration, built in steps, and not started.
 
         `before`, the active listener of that name, is returned if nothing has changed. If its address has not changed, the
         result has the same `Listener`, which `activate` will update.
         """
         path = f"servers[0].listeners[{index}]"
+        keys: list[FilterKey] = []
+        self.filters.used = keys
         filters = self.filters.chain(config, path)
-        connection = [self.filters.connection_chain(config, i, path) for i in range(len(config.filter_chains))]
-        proxies = [self.filters.proxy_chain(config, i, path) for i in range(len(config.filter_chains))]
+        connection: list[ConnectionFilters] = []
+        proxies: list[StreamFilters | None] = []
+        for i in range(len(config.filter_chains)):
+            yield
+            connection.append(self.filters.connection_chain(config, i, path))
+            proxies.append(self.filters.proxy_chain(config, i, path))
         if before is not None and before.config == config and before.has_filters(filters, connection, proxies):
             return before
-        built = self._build(config, filters, connection, proxies, path)
+        built = yield from self._build(config, filters, connection, proxies, path)
         built.proxy_filters = proxies
+        built.filter_keys = keys
         if before is not None and _socket(before.config) == _socket(config):
             built.listener = before.listener
             built.before = before.chains
@@ -228,7 +240,7 @@ class ListenerBuilder(msgspec.Struct, eq=False):
         connection: list[ConnectionFilters],
         proxies: list[StreamFilters | None],
         path: str,
-    ) -> BuiltListener:
+    ) -> Steps[BuiltListener]:
         udp = config.udp_proxy()
         if udp is not None:
             return self._build_udp(config, udp, filters, connection, path)
@@ -236,14 +248,17 @@ class ListenerBuilder(msgspec.Struct, eq=False):
         stats = DownstreamStats(runtime.metrics.group("downstream", ("listener", name)))
         access_logs = self._access_logs(config, config.access_logs, f"{path}.access_logs")
         conditions = [chain_conditions(chain) for chain in config.filter_chains]
-        contexts = [self._contexts(chain, f"{path}.filter_chains[{i}]") for i, chain in enumerate(config.filter_chains)]
+        contexts: list[ServerContexts | None] = []
+        for i, chain in enumerate(config.filter_chains):
+            contexts.append(self._contexts(chain, f"{path}.filter_chains[{i}]"))
+            yield
         demands = HostDemands(conditions, contexts, config.inspector, trusts_plain=not config.refuse_misdirected_plain)
         is_checked = config.refuse_misdirected and not demands.are_none()
         shared = _Shared(filters, proxies, stats, access_logs, demands if is_checked else None, path)
-        chains = [
-            self._chain(config, i, conditions[i], contexts[i], connection[i], shared)
-            for i in range(len(config.filter_chains))
-        ]
+        chains: list[Chain] = []
+        for i in range(len(config.filter_chains)):
+            chains.append(self._chain(config, i, conditions[i], contexts[i], connection[i], shared))
+            yield
         built = ListenerChains(chains, stats, config, network.gate)
         listener = Listener(
             name, config.address, built.factory(), stats, network.ids, runtime.clock, runtime.wheel, network.admission

@@ -74,12 +74,18 @@ class PackedConfig(msgspec.Struct, array_like=True, frozen=True):
 
     def kept_parts(self) -> Parts:
         """The parts that a worker keeps with the active configuration: it has those with hosts in another form."""
-        wanted = [table.head for table in self.tables.values()]
-        wanted += [piece for table in self.tables.values() for piece in table.pieces]
-        wanted += [cluster.head for cluster in self.clusters.values()]
-        wanted += [digest for files in self.sources.values() for digest in files.values()]
-        wanted += self.material
-        return {digest: self.parts[digest] for digest in wanted}
+        return {digest: self.parts[digest] for digest in self.kept_digests()}
+
+    def kept_digests(self) -> Iterator[Digest]:
+        """The parts that a worker keeps."""
+        for table in self.tables.values():
+            yield table.head
+            yield from table.pieces
+        for cluster in self.clusters.values():
+            yield cluster.head
+        for files in self.sources.values():
+            yield from files.values()
+        yield from self.material
 
     def source_files(self) -> dict[str, dict[str, bytes]]:
         """The source of filters: folder -> relative path -> content."""
@@ -170,14 +176,3 @@ def encode(packed: PackedConfig) -> bytes:
 def decode(data: bytes, parts: Parts) -> PackedConfig:
     """Reverses `encode`. Raises msgspec.DecodeError."""
     return replace(msgspec.msgpack.decode(data, type=PackedConfig), parts=parts)
-
-
-def only_hosts_differ(before: PackedConfig, after: PackedConfig) -> bool:
-    """Whether two configurations differ in nothing but hosts of clusters."""
-    if before.clusters.keys() != after.clusters.keys():
-        return False
-    changed = [(old, new) for name, new in after.clusters.items() if (old := before.clusters[name]) is not new]
-    if any(old.head != new.head for old, new in changed):
-        return False
-    others = (after.tables, after.reach, after.sources, after.material, after.rest)
-    return others == (before.tables, before.reach, before.sources, before.material, before.rest)

@@ -17,6 +17,7 @@ from msgspec.structs import fields, replace
 from pymosn.assembly.drain_order import ends_of, reached_by
 from pymosn.assembly.packed_config import PackedCluster, PackedConfig, PackedTable, Parts, pack_cluster, pack_table
 from pymosn.assembly.tls_material import TlsMaterial, references, with_references
+from pymosn.config.exchanged import exchanged
 from pymosn.config.schema import Cluster, ClusterManager, Listener, MosnConfig, RouterConfiguration, Server
 from pymosn.config.schema.tls import TlsContext
 from pymosn.config.tls_contexts import cluster_tls, edit_listener, edit_match
@@ -191,13 +192,9 @@ class Packer:
 
 def _replaced(before: list[Any], after: list[Any], key: str) -> list[tuple[Any, Any]] | None:
     """The items that are other objects, before and after; None if there are more or less items, or others by name."""
-    if before is after:
-        return []
-    if len(before) != len(after):
-        return None
     name = attrgetter(key)
-    pairs = [(old, new) for old, new in zip(before, after, strict=True) if old is not new]
-    return pairs if all(name(old) == name(new) for old, new in pairs) else None
+    pairs = exchanged(before, after)
+    return pairs if pairs is not None and all(name(old) == name(new) for old, new in pairs) else None
 
 
 def _are_same_but_blocks(before: MosnConfig, after: MosnConfig) -> bool:
@@ -205,8 +202,12 @@ def _are_same_but_blocks(before: MosnConfig, after: MosnConfig) -> bool:
     servers = _have_same(before.servers[0], after.servers[0], Server, ("routers", "listeners"))
     managers = _have_same(before.cluster_manager, after.cluster_manager, ClusterManager, ("clusters",))
     listeners = before.servers[0].listeners, after.servers[0].listeners
-    are_listeners = len(listeners[0]) == len(listeners[1]) and all(old is new for old, new in zip(*listeners, strict=True))
-    return servers and managers and are_listeners and _have_same(before, after, MosnConfig, ("servers", "cluster_manager"))
+    return (
+        servers
+        and managers
+        and exchanged(*listeners) == []
+        and _have_same(before, after, MosnConfig, ("servers", "cluster_manager"))
+    )
 
 
 def _have_same(before: object, after: object, kind: type, but: Collection[str]) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 
 from pymosn.assembly.filters import BuiltFilter, FilterKey, start_filters, stop_filters
 from pymosn.assembly.listeners import BuiltListener
-from pymosn.assembly.packed_config import PackedCluster, PackedConfig, PackedTable, Parts
+from pymosn.assembly.packed_config import Digest, PackedCluster, PackedConfig, PackedTable
 from pymosn.assembly.steps import Steps
 from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.config.schema import Overload, WorkerLimits
@@ -38,8 +38,8 @@ class PreparedConfig:
         self.clusters: dict[str, Cluster] = {}
         self.packed_tables: dict[str, PackedTable] = packed.tables if packed is not None else {}
         self.packed_clusters: dict[str, PackedCluster] = packed.clusters if packed is not None else {}
-        #: The parts that the worker keeps once this configuration is active.
-        self.parts: Parts = {}
+        #: The source of filters; see `PackedConfig`.
+        self.sources: dict[str, dict[str, Digest]] = packed.sources if packed is not None else {}
         #: The router tables that changed.
         self.tables: dict[str, RouteTable] = {}
         #: The clusters that each table refers to.
@@ -126,9 +126,9 @@ class Retired:
 
     def add(self, before: PreparedConfig, after: PreparedConfig) -> None:
         """Adds the parts of `before` that `after` does not have."""
-        kept = [built.listener for built in after.listeners]
+        kept, stay = {built.listener for built in after.listeners}, set(after.listeners)
         self.listeners += [built.listener for built in before.listeners if built.listener not in kept]
-        gone = [built for built in before.listeners if built not in after.listeners]
+        gone = [built for built in before.listeners if built not in stay]
         self._chains += [chain for built in gone for chain in built.all_stream_filters()]
         self.filters += [built for key, built in before.filters.items() if key not in after.filters]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pymosn.assembly.drain_order import drain_order
 from pymosn.assembly.filters import BuiltFilter, FilterBuilder, stop_filters
-from pymosn.assembly.listeners import ListenerBuilder, WorkerNetwork
+from pymosn.assembly.listeners import BuiltListener, ListenerBuilder, WorkerNetwork
 from pymosn.assembly.packed_config import (
     PackedCluster,
     PackedConfig,
@@ -43,6 +43,9 @@ from pymosn.routing.table import TableSlot
 from pymosn.stream.registry import protocols
 from pymosn.upstream.cluster_host import PoolMaker
 from pymosn.upstream.clusters import Clusters
+
+#: Listeners that are compared in one step.
+LISTENERS_PER_STEP: Final = 20
 
 
 class Draft(NamedTuple):
@@ -112,9 +115,11 @@ class WorkerRuntime:
         made.clusters = yield from self._clusters.build(packed)
         filters, builder = self._builders(draft, self._modules.draft(packed.source_files()))
         builder.runs_code = False
+        kept = yield from self._kept(packed)
         for i, listener in enumerate(server.listeners):
-            builder.check(i, listener)
-            filters.check(listener, f"servers[0].listeners[{i}]")
+            if listener.known_name() not in kept:
+                yield from builder.check(i, listener)
+                yield from filters.check(listener, f"servers[0].listeners[{i}]")
         close_logs(builder.new_logs)
         if builder.faults or filters.faults:
             yield from self.discard(made)
@@ -122,19 +127,23 @@ class WorkerRuntime:
         return draft
 
     def build(self, draft: Draft) -> Steps[PreparedConfig]:
-        """Builds a checked configuration without effect, which imports and creates its filters. BuildError has all errors.
+        """Builds a checked configuration in steps, which imports and creates its filters. BuildError has all errors.
 
-        In one step, except after errors.
+        It has no effect but that of their code.
         """
         packed, made = draft.packed, draft.made
         config = packed.rest
         modules = self._modules.draft(packed.source_files())
         filters, builder = self._builders(draft, modules)
-        filters.note_replaced(config.servers[0].listeners)
         before = {built.name: built for built in self.active.listeners}
+        kept = yield from self._kept(packed)
+        for built in kept.values():
+            filters.keep(built.filter_keys)
+        filters.note_replaced([listener for listener in config.servers[0].listeners if listener.known_name() not in kept])
         try:
             for i, listener in enumerate(config.servers[0].listeners):
-                made.listeners.append(builder.listener(i, listener, before.get(listener.known_name())))
+                name = listener.known_name()
+                made.listeners.append(kept.get(name) or (yield from builder.listener(i, listener, before.get(name))))
         except BaseException:
             modules.rollback()
             raise
@@ -149,6 +158,19 @@ class WorkerRuntime:
         made.marks, made.new_logs = filters.marks, builder.new_logs
         made.drain_order = drain_order(config, [built.listener for built in made.listeners], made.clusters_of, packed.reach)
         return made
+
+    def _kept(self, packed: PackedConfig) -> Steps[dict[str, BuiltListener]]:
+        """The active listeners that stay as they are, by name: neither they nor the code of filters have changed."""
+        found: dict[str, BuiltListener] = {}
+        if packed.sources == self.active.sources:
+            before = {built.name: built for built in self.active.listeners}
+            for count, listener in enumerate(packed.rest.servers[0].listeners):
+                built = before.get(listener.known_name())
+                if built is not None and (built.config is listener or built.config == listener):
+                    found[built.name] = built
+                if not count % LISTENERS_PER_STEP:
+                    yield
+        return found
 
     def _builders(self, draft: Draft, modules: ModuleDraft) -> tuple[FilterBuilder, ListenerBuilder]:
         slots = {name: self._slots.get(name) or TableSlot(name) for name in draft.packed.tables}
@@ -179,7 +201,7 @@ class WorkerRuntime:
 
         Removed clusters stay until the removed listeners, now in `retired`, are empty: see `tidy`. `clean_up` must follow.
         """
-        before = self.listeners
+        before, already = set(self.listeners), set(self.active.listeners)
         self.logs.activate(made.new_logs)
         self._clusters.activate(made.clusters, made.packed_clusters)
         for name, table in made.tables.items():
@@ -200,6 +222,8 @@ class WorkerRuntime:
         self._network.gate.source_limit = self.share.of(limits.max_handshakes_per_source)
         self.runtime.overload.max_head_bytes = limits.max_head_bytes
         for built in made.listeners:
+            if built in already:
+                continue
             left = built.activate()
             if left is not None:
                 self.retired.listeners.append(left)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from pymosn.assembly.clusters import plan_cluster
@@ -17,12 +19,20 @@ from pymosn.assembly.prepared import BuildError
 from pymosn.assembly.share import WorkerShare
 from pymosn.assembly.steps import Steps
 from pymosn.config.diagnostics import error_at
+from pymosn.config.exchanged import exchanged_in
 from pymosn.core.counters import Labels, Metrics
+from pymosn.network.tls.settings import ClientSettings
 from pymosn.upstream.balancers import balancers
 from pymosn.upstream.cluster import Cluster
 from pymosn.upstream.cluster_host import PoolMaker
 from pymosn.upstream.clusters import Clusters
 from pymosn.upstream.plan import HostPlan, all_tls
+
+#: Clusters in one step.
+NAMES_PER_STEP: Final = 500
+#: Clusters that have been replaced, at least, or this share of all, before hosts that nobody has any more are dropped.
+MIN_REPLACED: Final = 64
+SHARE: Final = 0.125
 
 
 class WorkerClusters(msgspec.Struct, eq=False):
@@ -39,15 +49,27 @@ class WorkerClusters(msgspec.Struct, eq=False):
     plans: dict[Digest, tuple[HostPlan, ...]] = {}
     #: Addresses of hosts that failed their active checks, by cluster.
     unhealthy: dict[str, set[str]] = {}
+    #: Clusters that were replaced since unused plans were dropped, and whether one of them had TLS.
+    replaced: int = 0
+    replaces_tls: bool = False
 
     def build(self, packed: PackedConfig) -> Steps[dict[str, Cluster]]:
         """All clusters of a configuration by name, without effect until `activate`."""
-        made: dict[str, Cluster] = {}
-        for name, entry in packed.clusters.items():
+        changed = exchanged_in(self.packed, packed.clusters)
+        if changed is not None:
+            made = dict(self.active)
+            for name, old, new in changed:
+                if old != new:
+                    made[name] = yield from self.build_one(new, packed.parts)
+            return made
+        made = {}
+        for count, (name, entry) in enumerate(packed.clusters.items()):
             if self.packed.get(name) == entry:
                 made[name] = self.active[name]
             else:
                 made[name] = yield from self.build_one(entry, packed.parts)
+            if not count % NAMES_PER_STEP:
+                yield
         return made
 
     def build_one(self, packed: PackedCluster, parts: Parts) -> Steps[Cluster]:
@@ -79,13 +101,27 @@ class WorkerClusters(msgspec.Struct, eq=False):
 
     def activate(self, clusters: dict[str, Cluster], packed: dict[str, PackedCluster]) -> None:
         """Makes built clusters live; removed ones stay reachable until `tidy`. `clean_up` must follow."""
+        pairs = exchanged_in(self.active, clusters)
+        if pairs is None:
+            self.replaced += len(self.active)
+            self.replaces_tls = True
+        else:
+            self._note_replaced([old for _, old, _ in pairs])
         self.active = clusters
         self.packed = packed
-        self._switch({**self.live.by_name, **clusters})
+        self._switch({**self.live.by_name, **clusters}, None if pairs is None else [name for name, _, _ in pairs])
 
     def set_hosts(self, name: str, cluster: Cluster, packed: PackedCluster) -> None:
         """Makes one built cluster live."""
-        self.activate({**self.active, name: cluster}, {**self.packed, name: packed})
+        self._note_replaced([self.active[name]])
+        self.active = {**self.active, name: cluster}
+        self.packed = {**self.packed, name: packed}
+        self._switch({**self.live.by_name, name: cluster}, [name])
+
+    def _note_replaced(self, clusters: list[Cluster]) -> None:
+        self.replaced += len(clusters)
+        uses_tls = any(tls is not None for cluster in clusters for tls in all_tls(cluster.plan))
+        self.replaces_tls = self.replaces_tls or uses_tls
 
     def set_health(self, name: str, hosts: dict[str, bool]) -> None:
         """Applies results of the active health check, also for hosts that are added later."""
@@ -101,17 +137,25 @@ class WorkerClusters(msgspec.Struct, eq=False):
         """Drops removed clusters; False if there are none. `clean_up` must follow."""
         if self.live.by_name.keys() == self.active.keys():
             return False
+        self.replaces_tls = True
+        self.replaced += len(self.live.by_name) - len(self.active)
         self._switch(self.active)
         return True
 
     def clean_up(self) -> Steps[None]:
         """Closes the hosts that are in no cluster any more, and forgets what is known about them."""
         yield from self.live.close_dropped()
-        self.maker.tls.keep({tls for cluster in self.active.values() for tls in all_tls(cluster.plan) if tls is not None})
-        used = {digest for packed in self.packed.values() for digest in packed.hosts}
-        for digest in [digest for digest in self.plans if digest not in used]:
-            del self.plans[digest]
-            yield
+        if self.replaces_tls:
+            self.replaces_tls = False
+            used_tls: set[ClientSettings] = set()
+            for count, active in enumerate(self.active.values()):
+                used_tls.update(tls for tls in all_tls(active.plan) if tls is not None)
+                if not count % NAMES_PER_STEP:
+                    yield
+            self.maker.tls.keep(used_tls)
+        if self.replaced > max(MIN_REPLACED, SHARE * len(self.packed)):
+            self.replaced = 0
+            yield from self._forget_plans()
         for name in list(self.unhealthy):
             cluster = self.active.get(name)
             unhealthy = self.unhealthy[name]
@@ -122,15 +166,28 @@ class WorkerClusters(msgspec.Struct, eq=False):
                 del self.unhealthy[name]
             yield
 
+    def _forget_plans(self) -> Steps[None]:
+        """Drops the hosts of parts that no cluster has any more."""
+        used: set[Digest] = set()
+        for count, packed in enumerate(self.packed.values()):
+            used.update(packed.hosts)
+            if not count % NAMES_PER_STEP:
+                yield
+        for count, digest in enumerate([digest for digest in self.plans if digest not in used]):
+            del self.plans[digest]
+            if not count % NAMES_PER_STEP:
+                yield
+
     def has(self, labels: Labels) -> bool:
         """Whether the cluster or host of a metric group still exists."""
         names = dict(labels)
         cluster = self.active.get(names.get("cluster", ""))
         return cluster is not None and ("host" not in names or cluster.find(names["host"]) is not None)
 
-    def _switch(self, clusters: dict[str, Cluster]) -> None:
+    def _switch(self, clusters: dict[str, Cluster], changed: list[str] | None = None) -> None:
+        """`changed`: the names of all that differ; None if they are not known."""
         before = self.live.by_name
-        self.live.switch(clusters)
+        self.live.switch(clusters, changed)
         for name, unhealthy in self.unhealthy.items():
             cluster = clusters.get(name)
             if cluster is None or cluster is before.get(name):

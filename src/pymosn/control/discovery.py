@@ -9,13 +9,14 @@ admin API, gets no host there: whoever answers for the name would open it to the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from msgspec.structs import replace
 
 from pymosn.config.check.addresses import is_ip
 from pymosn.config.check.clusters import DNS_TYPES
+from pymosn.config.exchanged import Watched
 from pymosn.config.schema import Cluster, Host, MosnConfig
 from pymosn.control.resolver import Answer, Lookup, LookupOptions, look_up, lookup_options
 from pymosn.core.addresses import UNIX, split_address
@@ -67,6 +68,9 @@ class Discovery:
         self._options: dict[Key, LookupOptions] = {}
         # Expanded clusters by name, with what they are made from.
         self._expanded: dict[str, tuple[Cluster, list[Answer | None], Cluster]] = {}
+        # The clusters with DNS in the last configuration.
+        self._watched: Watched[Cluster] = Watched(_is_dns)
+        self._with_dns: list[Cluster] = []
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         # Consecutive failed lookups per name.
         self._failures: dict[Key, int] = {}
@@ -75,7 +79,7 @@ class Discovery:
 
     async def prepare(self, config: MosnConfig) -> None:
         """Resolves the names that are new in a configuration, for at most FIRST_TIME seconds. Never fails."""
-        new = {key: options for key, options in _names(config).items() if key not in self._found}
+        new = {key: options for key, options in _names(self._named(config)).items() if key not in self._found}
         if not new:
             return
         lookups = [asyncio.ensure_future(self._look_up(key, options, False)) for key, options in new.items()]
@@ -83,13 +87,19 @@ class Discovery:
         for task in late:
             task.cancel()
 
+    def _named(self, config: MosnConfig) -> list[Cluster]:
+        """The clusters with DNS. It costs what was exchanged."""
+        if self._watched.has_changed(config.cluster_manager.clusters):
+            self._with_dns = [cluster for cluster in config.cluster_manager.clusters if _is_dns(cluster)]
+        return self._with_dns
+
     def expand(self, config: MosnConfig) -> MosnConfig:
         """A copy of `config` in which the known addresses replace the names in DNS clusters.
 
         A cluster for which nothing has changed remains the same object.
         """
         manager = config.cluster_manager
-        named = [cluster for cluster in manager.clusters if cluster.type in DNS_TYPES]
+        named = self._named(config)
         if not named:
             self._expanded = {}
             return config
@@ -109,7 +119,7 @@ class Discovery:
 
     def follow(self, config: MosnConfig) -> None:
         """Resolves exactly the names of `config`, which must not be expanded, from now on."""
-        wanted = _names(config)
+        wanted = _names(self._named(config))
         for key in [key for key in self._tasks if wanted.get(key) != self._options.get(key)]:
             self._tasks.pop(key).cancel()
         self._found = {key: answer for key, answer in self._found.items() if key in wanted}
@@ -205,11 +215,15 @@ def has_name(host: Host) -> bool:
     return not host.address.startswith(UNIX) and not is_ip(split_address(host.address)[0])
 
 
-def _names(config: MosnConfig) -> dict[Key, LookupOptions]:
-    """Every name to resolve, with its options."""
+def _names(clusters: Iterable[Cluster]) -> dict[Key, LookupOptions]:
+    """Every name to resolve, with its options. `clusters`: those with DNS."""
     found: dict[Key, LookupOptions] = {}
-    for cluster in config.cluster_manager.clusters:
-        for host in cluster.hosts if cluster.type in DNS_TYPES else ():
+    for cluster in clusters:
+        for host in cluster.hosts:
             if has_name(host):
                 found[cluster.name, split_address(host.address)[0]] = lookup_options(cluster)
     return found
+
+
+def _is_dns(cluster: Cluster) -> bool:
+    return cluster.type in DNS_TYPES

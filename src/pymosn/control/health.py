@@ -13,6 +13,7 @@ from typing import Final
 
 from pymosn.assembly.clusters import tls_match_of
 from pymosn.assembly.tls import Resolve, client_settings
+from pymosn.config.exchanged import Watched
 from pymosn.config.schema import Cluster, Host, MosnConfig
 from pymosn.config.schema.cluster import ClusterManager, HealthCheck
 from pymosn.config.tls_contexts import cluster_tls
@@ -96,6 +97,9 @@ class HealthChecks(Service):
         self._chance = chance
         # The clusters that are checked, by name; their checks and probes by address; and the name of their counters.
         self._clusters: dict[str, Cluster] = {}
+        self._watched: Watched[Cluster] = Watched(lambda cluster: active_check(cluster) is not None)
+        # Whether one of them is connected to by TLS.
+        self._has_tls = False
         self._checks: dict[str, dict[str, HealthCheck]] = {}
         self._tls: dict[str, dict[str, TlsProbe]] = {}
         self._services: dict[str, str] = {}
@@ -117,11 +121,15 @@ class HealthChecks(Service):
         because the files that they name may have changed.
         """
         manager = config.cluster_manager
+        if not self._watched.has_changed(manager.clusters) and not self._has_tls and manager.tls_context is None:
+            return
         wanted = {cluster.name: cluster for cluster in manager.clusters if active_check(cluster) is not None}
+        with_tls = {
+            name for name, cluster in wanted.items() if cluster.tls_matches or cluster_tls(cluster, manager) is not None
+        }
+        self._has_tls = bool(with_tls)
         changed = [name for name in self._clusters if name not in wanted]
-        for name, cluster in wanted.items():
-            if self._clusters.get(name) is not cluster or cluster.tls_matches or cluster_tls(cluster, manager) is not None:
-                changed.append(name)
+        changed += [name for name, cluster in wanted.items() if self._clusters.get(name) is not cluster or name in with_tls]
         if not changed:
             return
         self._prober.forget()

@@ -64,10 +64,13 @@ class Histogram:
         self.sum: float = 0.0
         self.min: float = 0.0
         self.max: float = 0.0
-        self._buckets: list[Counter] = [Counter() for _ in range(len(BUCKET_BOUNDS) + 1)]
+        # Made by the first duration: thousands of clusters are never used.
+        self._buckets: list[Counter] = []
 
     def record(self, seconds: float) -> None:
         """Records one duration."""
+        if self.count == 0:
+            self._buckets = [Counter() for _ in range(len(BUCKET_BOUNDS) + 1)]
         if self.count == 0 or seconds < self.min:
             self.min = seconds
         if seconds > self.max:
@@ -88,7 +91,7 @@ class Histogram:
             "sum": self.sum,
             "min": self.min,
             "max": self.max,
-            "buckets": [int(bucket.value) for bucket in self._buckets],
+            "buckets": [int(bucket.value) for bucket in self._buckets] or [0] * (len(BUCKET_BOUNDS) + 1),
             "bounds": [],
         }
 

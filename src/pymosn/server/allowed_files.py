@@ -7,7 +7,8 @@ from collections.abc import Collection
 
 from pymosn.config.check.paths import LOG, TLS_FOLDERS, Folders, Reserved, check_paths, named_paths
 from pymosn.config.diagnostics import Diagnostic
-from pymosn.config.schema import MosnConfig
+from pymosn.config.exchanged import Watched, exchanged
+from pymosn.config.schema import Cluster, ClusterManager, MosnConfig, Server
 
 
 class AllowedFiles:
@@ -19,16 +20,28 @@ class AllowedFiles:
         self._config_files = frozenset(config_files)
         self._logs = frozenset({os.path.realpath(log)})
         self._read: frozenset[str] = frozenset()
+        # The active configuration's clusters, as far as they name files, and all else in it that does.
+        self._clusters: Watched[Cluster] = Watched(self._names_files)
+        self._others: tuple[object, ...] = ()
 
     def add_config_files(self, paths: Collection[str]) -> None:
         """Adds real paths of files that the configuration was read from."""
         self._config_files |= frozenset(paths)
 
     def note_active(self, config: MosnConfig) -> None:
-        """Notes the files that the configuration of all sources names, which is active now."""
+        """Notes the files that the configuration of all sources names, which is active now. It costs what was exchanged."""
+        others = *config.servers[0].listeners, config.cluster_manager.tls_context
+        is_same = not self._clusters.has_changed(config.cluster_manager.clusters) and exchanged(self._others, others) == []
+        self._others = others
+        if is_same:
+            return
         paths = list(named_paths(config, self._folders))
         self._logs |= {path.real for path in paths if path.role == LOG}
         self._read = frozenset(path.real for path in paths if path.role != LOG)
+
+    def _names_files(self, cluster: Cluster) -> bool:
+        config = MosnConfig(servers=[Server()], cluster_manager=ClusterManager(clusters=[cluster]))
+        return any(True for _ in named_paths(config, self._folders))
 
     def change_errors(self, own: MosnConfig, config: MosnConfig) -> list[Diagnostic]:
         """The errors of files that a change of `own` through the admin API names."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Container, Iterable
 from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
 
-from pymosn.assembly.packed_config import Parts
+from pymosn.assembly.packed_config import Digest, Parts
 from pymosn.config.diagnostics import Diagnostic, Places
 from pymosn.config.schema import MosnConfig
 from pymosn.control.xds.layer import Owner
@@ -43,9 +44,9 @@ def files_of(places: Places) -> set[str]:
     return {os.path.realpath(file) for file in {place.file for place in places.values()} if file}
 
 
-def part_commands(parts: Parts, known: Parts) -> list[Command]:
-    """The commands that send `parts` to workers that have those in `known`."""
-    return [Part(digest, content) for digest, content in parts.items() if digest not in known]
+def part_commands(wanted: Iterable[Digest], parts: Parts, known: Container[Digest] = ()) -> list[Command]:
+    """The commands that send the `wanted` ones of `parts` to workers that have those in `known`."""
+    return [Part(digest, parts[digest]) for digest in dict.fromkeys(wanted) if digest not in known]
 
 
 def only_at_start(old: MosnConfig, new: MosnConfig) -> list[Diagnostic]:

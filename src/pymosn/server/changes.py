@@ -30,7 +30,10 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from pymosn.assembly.packed_config import PackedConfig, encode, only_hosts_differ
+from msgspec.structs import replace
+
+from pymosn.assembly.packed_change import PackedChange, change_of, encode_change
+from pymosn.assembly.packed_config import PackedConfig, encode
 from pymosn.assembly.packer import Packer
 from pymosn.assembly.tls_material import TlsMaterial
 from pymosn.config.diagnostics import Diagnostic
@@ -53,6 +56,7 @@ from pymosn.server.listeners import ListenerSockets
 from pymosn.server.logs import process_log_path
 from pymosn.server.messages import Check, Command, Configure, Prepare, Retire, SetHosts
 from pymosn.server.pid_file import pid_path
+from pymosn.server.resources import MANY, set_aside
 from pymosn.server.run_options import RunOptions, StartError
 from pymosn.server.sockets import close_all
 from pymosn.server.tls_files import TlsFiles, TlsRead
@@ -160,7 +164,7 @@ class Changes(Service):
         size, index = self._fleet.size, worker_id - 1
         folders = options.config_dir, options.base_dir
         last = Configure(encode(self._packed), *folders, size, options.log_ceiling, index, self._services())
-        return [*part_commands(self._packed.parts, {}), last]
+        return [*part_commands(self._packed.parts, self._packed.parts), last]
 
     async def apply(
         self,
@@ -234,11 +238,12 @@ class Changes(Service):
         before = self._packed
         expanded = self._discovery.expand(merged.config)
         packed = await asyncio.to_thread(self._packer.pack, expanded, self._sources, self.material)
-        if not only_hosts_differ(before, packed):
+        change = change_of(before, packed)
+        if not change.is_of_hosts(before):
             return False
         self.layer = layer
         self._activate(merged, packed, only_hosts=True)
-        await self._send_hosts(before, packed)
+        await self._send_hosts(before, packed, change)
         return True
 
     async def _try(self, own: MosnConfig, layer: Layer, reads: Reads, *, may_send_hosts: bool = False) -> Tried:
@@ -311,21 +316,20 @@ class Changes(Service):
             before = self._packed
             expanded = self._discovery.expand(self.config)
             packed = await asyncio.to_thread(self._packer.pack, expanded, self._sources, self.material)
+            # The workers receive the listeners that a cluster reaches with the next change.
+            packed = replace(packed, reach=before.reach)
             self._activate(self.merged, packed, only_hosts=True)
-            await self._send_hosts(before, packed)
+            await self._send_hosts(before, packed, change_of(before, packed))
 
-    async def _send_hosts(self, before: PackedConfig, after: PackedConfig) -> None:
+    async def _send_hosts(self, before: PackedConfig, after: PackedConfig, change: PackedChange) -> None:
         """Sends the workers the clusters that have changed."""
-        sent = 0
-        for name, packed in after.clusters.items():
-            old = before.clusters.get(name)
-            if packed is not old and packed != old:
-                parts = {digest: after.parts[digest] for digest in (packed.head, *packed.hosts)}
-                for command in [*part_commands(parts, before.parts), SetHosts(name, packed)]:
-                    self._fleet.send(command)
-                sent += 1
-                if not sent % SLICE:
-                    await asyncio.sleep(0)
+        for sent, (name, packed) in enumerate(change.clusters.items(), 1):
+            # Hosts that another cluster has, too, are sent: it may lose them before, and then the workers forget them.
+            known = before.clusters[name].hosts
+            for command in [*part_commands(packed.hosts, after.parts, known), SetHosts(name, packed)]:
+                self._fleet.send(command)
+            if not sent % SLICE:
+                await asyncio.sleep(0)
 
     def reject_all(self) -> None:
         """Rejects all changes from now on, because the process is shutting down."""
@@ -365,12 +369,13 @@ class Changes(Service):
         await self._discovery.prepare(config)
         packed = await asyncio.to_thread(self._packer.pack, self._discovery.expand(config), sources, material)
         before = self._packed
-        if may_send_hosts and only_hosts_differ(before, packed):
+        difference = await asyncio.to_thread(change_of, before, packed)
+        if may_send_hosts and difference.is_of_hosts(before):
             self._activate(merged, packed, only_hosts=True)
-            await self._send_hosts(before, packed)
+            await self._send_hosts(before, packed, difference)
             return [], True
-        encoded = await asyncio.to_thread(encode, packed)
-        check = [*part_commands(packed.parts, self._packed.parts), Check(change, encoded)]
+        encoded = await asyncio.to_thread(encode_change, difference)
+        check = [*part_commands(difference.digests(), packed.parts, before.parts), Check(change, encoded)]
         errors = await self._fleet.check(change, check, PREPARE_TIME)
         if not errors:
             errors = self._bind(merged)
@@ -422,6 +427,8 @@ class Changes(Service):
         self.effective = self._discovery.expand(config)
         self._packed = packed
         self._follow_all(self.effective, only_hosts)
+        if len(packed.parts) > MANY:
+            set_aside()
 
 
 def _text(errors: Sequence[Diagnostic]) -> str:

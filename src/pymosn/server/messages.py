@@ -63,13 +63,14 @@ class Probe(Message, frozen=True):
 
 
 class Check(Message, frozen=True):
-    """Check this configuration, whose parts have been sent, without running code of filters and without creating anything.
+    """Check the configuration after a change, without running code of filters and without creating anything.
 
-    Answered with `Checked`.
+    `difference`: from the configuration that the commands before have made (`assembly.packed_change`); its parts have been
+    sent. Answered with `Checked`.
     """
 
     change: int
-    config: bytes
+    difference: bytes
 
 
 class Prepare(Message, frozen=True):

@@ -16,9 +16,10 @@ import time
 from functools import partial
 from typing import Any, Final, TypeVar
 
+import msgspec
 import uvloop
 
-from pymosn.assembly.packed_config import PackedConfig, Parts, decode
+from pymosn.assembly.packed_config import PackedConfig
 from pymosn.assembly.prepared import BuildError, PreparedConfig
 from pymosn.assembly.steps import Steps, run_in_slices, run_whole
 from pymosn.assembly.worker import Draft, WorkerRuntime
@@ -45,6 +46,7 @@ from pymosn.server.stats_report import StatsReport
 from pymosn.server.watchdog import Watchdog, record_start
 from pymosn.server.worker_children import MARK, end_with_supervisor, keep_sockets
 from pymosn.server.worker_drain import DrainMode
+from pymosn.server.worker_parts import WorkerParts
 
 #: Seconds between two periodic reports of the metrics.
 STATS_PERIOD: Final = 1.0
@@ -81,9 +83,7 @@ class Worker:
         self._folders = ("", "")
         self._checked: tuple[int, Draft] | None = None
         self._prepared: tuple[int, PreparedConfig] | None = None
-        # The parts of the active configuration, and those received for the next one.
-        self._parts: Parts = {}
-        self._new_parts: Parts = {}
+        self._parts = WorkerParts()
         # Held while the clusters and routes are built or replaced, which takes many iterations of the event loop.
         self._changing = asyncio.Lock()
         # The last change that was abandoned, perhaps while it was still being built.
@@ -102,7 +102,7 @@ class Worker:
                 for name, descriptor in zip(command.listeners, descriptors, strict=True):
                     self._sockets[name] = socket.socket(fileno=descriptor)
             case messages.Part():
-                self._new_parts[command.digest] = command.content
+                self._parts.receive(command.digest, command.content)
             case messages.Guard():
                 self._shared = descriptors
             case messages.Configure():
@@ -142,8 +142,7 @@ class Worker:
         self._end(1)
 
     def _configure(self, command: messages.Configure) -> None:
-        packed = decode(command.config, self._take_parts())
-        self._parts = packed.kept_parts()
+        packed = self._parts.configure(command.config)
         logs = open_logs(packed.rest, command.base_dir, command.log_ceiling)
         self._runtime = WorkerRuntime(command.workers, command.worker_index, self._loop, logs)
         self._report = StatsReport(self._runtime.metrics, self._channel)
@@ -192,10 +191,11 @@ class Worker:
     def _execute_change(self, runtime: WorkerRuntime, command: Command) -> None:
         match command:
             case messages.Check():
-                self._tasks.begin(self._check(runtime, command, self._take_parts()))
+                self._begin_check(runtime, command)
             case messages.Prepare():
                 self._tasks.begin(self._prepare(runtime, command))
             case messages.Activate():
+                self._parts.activate(command.change)
                 if self._prepared is not None and self._prepared[0] == command.change:
                     self._tasks.begin(self._activate(runtime, *self._prepared))
                 self._prepared = None
@@ -211,16 +211,10 @@ class Worker:
             case messages.Retire():
                 self._tasks.begin(self._retire(runtime, command.timeout))
             case messages.SetHosts():
-                parts = self._take_parts()
+                parts = self._parts.set_hosts(command.name, command.cluster)
                 self._tasks.begin(self._change(runtime.set_hosts(command.name, command.cluster, parts)))
             case messages.HostHealth():
                 runtime.set_health(command.cluster, command.hosts)
-
-    def _take_parts(self) -> Parts:
-        """All parts that the next configuration may refer to."""
-        parts = {**self._parts, **self._new_parts}
-        self._new_parts = {}
-        return parts
 
     async def _change(self, steps: Steps[T]) -> T:
         """Takes steps that read or change the active clusters and routes, which nothing else changes meanwhile."""
@@ -231,22 +225,28 @@ class Worker:
         await made.stop_filters()
         await self._change(runtime.discard(made))
 
-    async def _check(self, runtime: WorkerRuntime, command: messages.Check, parts: Parts) -> None:
+    def _begin_check(self, runtime: WorkerRuntime, command: messages.Check) -> None:
+        try:
+            packed = self._parts.check(command.change, command.difference)
+        except msgspec.MsgspecError as error:
+            self._channel.send(messages.Checked(command.change, self._faults_of(error)))
+            return
+        self._tasks.begin(self._check(runtime, command.change, packed))
+
+    async def _check(self, runtime: WorkerRuntime, change: int, packed: PackedConfig) -> None:
         """Checks a configuration without effect, and reports the faults; requests are served meanwhile."""
         faults: list[Diagnostic] = []
         try:
-            packed = decode(command.config, parts)
             draft = await self._change(runtime.check(packed, *self._folders))
-            draft.made.parts = packed.kept_parts()
         except BaseException as error:
             raise_if_cancelled()
             faults = self._faults_of(error)
         else:
-            if command.change <= self._abandoned:
+            if change <= self._abandoned:
                 await self._discard(runtime, draft.made)
             else:
-                self._checked = (command.change, draft)
-        self._channel.send(messages.Checked(command.change, faults))
+                self._checked = (change, draft)
+        self._channel.send(messages.Checked(change, faults))
 
     async def _prepare(self, runtime: WorkerRuntime, command: messages.Prepare) -> None:
         """Builds the checked configuration without effect, and reports the faults."""
@@ -289,10 +289,10 @@ class Worker:
         async with self._changing:
             runtime.clock.tick()
             listeners = runtime.activate(prepared)
-            self._parts = prepared.parts
             await self._start(runtime, listeners)
             self._channel.send(messages.Activated(change, len(runtime.active.drain_order)))
             await run_in_slices(runtime.clean_up(), BUILD_SLICE)
+            await run_in_slices(self._parts.tidy(), BUILD_SLICE)
         self._garbage.after_change()
 
     async def _retire(self, runtime: WorkerRuntime, timeout: float) -> None:

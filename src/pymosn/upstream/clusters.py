@@ -32,17 +32,23 @@ class Clusters:
         for _ in self.close_dropped():
             pass
 
-    def switch(self, by_name: dict[str, Cluster]) -> None:
-        """Activates another set of clusters; `close_dropped` must follow."""
+    def switch(self, by_name: dict[str, Cluster], changed: list[str] | None = None) -> None:
+        """Activates another set of clusters; `close_dropped` must follow.
+
+        `changed`: the names of all that differ; None if they are not known, which takes time in proportion to all.
+        """
         old = self.by_name
-        for name, cluster in by_name.items():
-            before = old.get(name)
+        for name in list(by_name) if changed is None else changed:
+            cluster, before = by_name[name], old.get(name)
             if before is not cluster:
                 cluster.activate(before)
                 self._drop(cluster, cluster.dropped)
                 cluster.dropped = []
         self.by_name = by_name
-        for name, cluster in old.items():
+        for name in list(old) if changed is None else changed:
+            if name not in old:
+                continue
+            cluster = old[name]
             after = by_name.get(name)
             if after is cluster:
                 continue

@@ -16,6 +16,8 @@ from pymosn.config.schema import MosnConfig
 from pymosn.observe.logs import LogSet
 from pymosn.routing.table import RouteTable
 
+LIMIT = {"max_entity_size": 10}
+
 
 def counting(to: int) -> Steps[int]:
     for _ in range(to):
@@ -97,4 +99,61 @@ def test_a_long_list_of_routes_has_stops_too() -> None:
     except StopIteration:
         pass
     assert stops >= 10
+    loop.close()
+
+
+def chained(chains: int, edited: int = -1, listeners: int = 1) -> PackedConfig:
+    """Listeners with so many chains, each with a filter; one chain of the first listener has another timeout."""
+
+    def chain(number: int) -> dict[str, Any]:
+        config: dict[str, Any] = {"router_config_name": "r", "stream_filters": [{"type": "payload_limit", "config": LIMIT}]}
+        if number == edited > 0:
+            config["connection_idle_timeout"] = 7.0
+        return {
+            "name": f"n{number}",
+            "match": {"destination_port": number + 1},
+            "filters": [{"type": "proxy", "config": config}],
+        }
+
+    made = [
+        {
+            "name": f"l{number}",
+            "address": f"127.0.0.1:{number + 1}",
+            "bind_port": False,
+            "filter_chains": [chain(i) for i in range(chains)] if number == 0 else [chain(0)],
+        }
+        for number in range(listeners)
+    ]
+    return pack(msgspec.convert({"servers": [{"listeners": made}]}, MosnConfig))
+
+
+def test_a_listener_of_many_chains_is_built_chain_by_chain(tmp_path: Path) -> None:
+    loop = asyncio.new_event_loop()
+    runtime = WorkerRuntime(1, 0, loop, LogSet(str(tmp_path / "log")))
+    stops, made = 0, None
+    steps = runtime.prepare(chained(30), "", "")
+    try:
+        while True:
+            next(steps)
+            stops += 1
+    except StopIteration as done:
+        made = done.value
+    assert stops >= 4 * 30
+    assert len(made.new_filters) == 30
+    loop.close()
+
+
+def test_what_has_not_changed_is_not_built_again(tmp_path: Path) -> None:
+    loop = asyncio.new_event_loop()
+    runtime = WorkerRuntime(1, 0, loop, LogSet(str(tmp_path / "log")))
+    runtime.activate(run_whole(runtime.prepare(chained(3, listeners=4), "", "")))
+    before = list(runtime.active.listeners)
+    made = run_whole(runtime.prepare(chained(3, 1, listeners=4), "", ""))
+    assert [built in before for built in made.listeners] == [False, True, True, True]
+    assert made.new_filters == [], "their settings are the same"
+    assert made.filters.keys() == runtime.active.filters.keys()
+    runtime.activate(made)
+    assert runtime.retired.all_filters == []
+    runtime.activate(run_whole(runtime.prepare(chained(3, 1, listeners=2), "", "")))
+    assert len(runtime.retired.all_filters) == 2, "of the listeners that are gone"
     loop.close()

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from tests.kit import Lines
 from tests.kit import certificates as made
 
+from pymosn.assembly.packed_change import decode_change
 from pymosn.assembly.packed_config import PackedConfig, decode
 from pymosn.assembly.tls_material import TlsMaterial, resolve
 from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
@@ -719,7 +720,8 @@ def test_an_item_that_a_worker_rejects_keeps_its_last_good_state_and_the_rest_is
     def picky(command: Command) -> object:
         if not isinstance(command, Check):
             return willing(command)
-        listeners = decode(command.config, {}).rest.servers[0].listeners
+        change = decode_change(command.difference)
+        listeners = change.rest.servers[0].listeners if change.rest is not None else []
         faults = [
             Diagnostic(path=f"servers[0].listeners[{i}].stream_filters[0]", message="unusable")
             for i, listener in enumerate(listeners)
@@ -790,7 +792,7 @@ def test_a_fault_of_no_item_rejects_the_whole_layer() -> None:
 
 def test_an_item_with_a_fault_that_names_none_is_found() -> None:
     def picky(command: Command) -> object:
-        if isinstance(command, Check) and "bad" in decode(command.config, {}).clusters:
+        if isinstance(command, Check) and "bad" in decode_change(command.difference).clusters:
             return Checked(command.change, [FAULT])
         return willing(command)
 

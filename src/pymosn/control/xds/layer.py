@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
+from pymosn.config.exchanged import exchanged_in
 from pymosn.config.schema import Cluster, Listener, MosnConfig, RouterConfiguration
 from pymosn.config.sds import SecretKey, Secrets, SourceError, filled, keys_of
 from pymosn.config.tls_contexts import cluster_contexts, edit_cluster, edit_listener
@@ -71,21 +72,20 @@ class Layer(NamedTuple):
 
 def differs_in_hosts_only(before: Layer, after: Layer) -> bool:
     """Whether two layers differ in nothing but hosts of clusters."""
-    if before.clusters.keys() != after.clusters.keys() or before.secrets != after.secrets:
+    if before.listeners is not after.listeners and before.listeners != after.listeners:
         return False
-    if (before.listeners, before.tables) != (after.listeners, after.tables):
+    if before.tables is not after.tables and before.tables != after.tables:
         return False
-    changed = [(old, new) for name, new in after.clusters.items() if (old := before.clusters[name]) is not new]
-    return all(replace(old, hosts=[]) == replace(new, hosts=[]) for old, new in changed)
+    changed = exchanged_in(before.clusters, after.clusters)
+    if changed is None or before.secrets != after.secrets:
+        return False
+    return all(replace(old, hosts=[]) == replace(new, hosts=[]) for _, old, new in changed)
 
 
 def _exchanged(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str] | None:
     """The names of the items that are other objects than before; None if names were added or removed."""
-    if before is after:
-        return []
-    if before.keys() != after.keys():
-        return None
-    return [name for name, item in after.items() if item is not before[name]]
+    pairs = exchanged_in(before, after)
+    return None if pairs is None else [name for name, _, _ in pairs]
 
 
 class Merged(NamedTuple):

@@ -1,4 +1,4 @@
-"""Pauses of a client: before it connects again, and before it rejects the same content again. Pure."""
+"""Pauses: before a client connects or rejects the same content again, and before a change is activated. Pure."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ FIRST_REJECTION: Final = 0.1
 LONGEST_REJECTION: Final = 10.0
 #: Different contents that are remembered; beyond that every rejection is delayed.
 MAX_CONTENTS: Final = 16
+
+#: Seconds for collecting what arrives into one change; also between two changes.
+PAUSE: Final = 0.1
+#: The same for other content of what is known already, if the last change was a while ago: usually, nothing follows it.
+SHORT_PAUSE: Final = 0.005
 
 #: A random number from 0 to 1.
 Chance = Callable[[], float]
@@ -66,3 +71,11 @@ class RejectionPacing:
         """A response was accepted."""
         self._seen.clear()
         self._repeats = 0
+
+
+def pause_before_change(pause: float, since_last: float, is_known: bool) -> float:
+    """Seconds from an update to its change. `pause`: PAUSE, in general. `since_last`: seconds since the end of the last one.
+
+    `is_known`: nothing has been added or removed.
+    """
+    return max(min(SHORT_PAUSE, pause), pause - since_last) if is_known else pause

@@ -20,6 +20,7 @@ from pymosn.control.xds.convert.kinds import Convert, Need
 from pymosn.control.xds.layer import CLUSTER as CLUSTER_ITEM
 from pymosn.control.xds.layer import LISTENER as LISTENER_ITEM
 from pymosn.control.xds.layer import TABLE, Layer, Merged, Owner, needed_secrets
+from pymosn.control.xds.pacing import PAUSE, pause_before_change
 from pymosn.control.xds.types import (
     CLUSTER,
     ENDPOINTS,
@@ -37,8 +38,6 @@ from pymosn.control.xds.warming import Entry, Plan, Planner
 from pymosn.core.log import INFO, WARN, Log
 from pymosn.observe.text import one_line
 
-#: Seconds for collecting what arrives into one change.
-PAUSE: Final = 0.1
 #: Seconds until a change that could not be activated at all is tried again.
 RETRY: Final = 5.0
 #: A first answer of a new stream that removes all of at least so many resources is held for GRACE seconds.
@@ -359,10 +358,11 @@ class State:
     async def _run(self) -> None:
         while True:
             delay = await self.step()
+            ended = self._now()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._due.wait()
-            await asyncio.sleep(self._pause)
+            await asyncio.sleep(pause_before_change(self._pause, self._now() - ended, bool(self._changed)))
 
     async def step(self) -> float | None:
         """Activates what may be activated now; returns the seconds after which it has to be called again, None for never."""
