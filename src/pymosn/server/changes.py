@@ -68,6 +68,8 @@ ACTIVATE_TIME: Final = 10.0
 RELOAD_TIME: Final = 10.0
 #: Clusters whose hosts are sent to the workers before the event loop does something else.
 SLICE: Final = 50
+#: Clusters whose hosts are sent one by one, each of which costs a worker copies of dictionaries of all; more are one change.
+MOST_SENT: Final = 200
 
 
 class Changes(Service):
@@ -239,7 +241,7 @@ class Changes(Service):
         expanded = self._discovery.expand(merged.config)
         packed = await asyncio.to_thread(self._packer.pack, expanded, self._sources, self.material)
         change = change_of(before, packed)
-        if not change.is_of_hosts(before):
+        if not change.is_of_hosts(before) or len(change.clusters) > MOST_SENT:
             return False
         self.layer = layer
         self._activate(merged, packed, only_hosts=True)
@@ -370,7 +372,7 @@ class Changes(Service):
         packed = await asyncio.to_thread(self._packer.pack, self._discovery.expand(config), sources, material)
         before = self._packed
         difference = await asyncio.to_thread(change_of, before, packed)
-        if may_send_hosts and difference.is_of_hosts(before):
+        if may_send_hosts and difference.is_of_hosts(before) and len(difference.clusters) <= MOST_SENT:
             self._activate(merged, packed, only_hosts=True)
             await self._send_hosts(before, packed, difference)
             return [], True
