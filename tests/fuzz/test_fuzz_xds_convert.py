@@ -27,10 +27,11 @@ from pymosn.config.check.paths import Folders, named_paths
 from pymosn.config.sds import SecretTexts
 from pymosn.control.xds.accepting import faults_of, naming
 from pymosn.control.xds.convert.endpoints import ConvertedEndpoints
+from pymosn.control.xds.convert.extensions import Extension
 from pymosn.control.xds.convert.kinds import KINDS, Item
 from pymosn.control.xds.convert.messages import type_of
 from pymosn.control.xds.convert.view import Report, View
-from pymosn.control.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET
+from pymosn.control.xds.types import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET
 from pymosn.observe.logs import LogSet
 
 SECONDS = float(os.environ.get("PYMOSN_FUZZ_SECONDS", "0"))
@@ -109,6 +110,11 @@ GOOD: list[tuple[str, str, dict[str, Any]]] = [
     ),
     (ENDPOINTS, "envoy.config.endpoint.v3.ClusterLoadAssignment", ASSIGNMENT),
     (SECRET, "envoy.extensions.transport_sockets.tls.v3.Secret", {"name": "a", "tls_certificate": CERTIFICATE}),
+    (
+        EXTENSION,
+        "envoy.config.core.v3.TypedExtensionConfig",
+        {"name": "a", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.grpc_web.v3.GrpcWeb"}},
+    ),
 ]
 
 
@@ -132,7 +138,7 @@ class Judge:
         return True
 
     def _build(self, item: Item) -> None:
-        if isinstance(item.block, ConvertedEndpoints | SecretTexts):
+        if isinstance(item.block, ConvertedEndpoints | SecretTexts | Extension):
             return  # parts of others
         asyncio.run(self._prepare(naming(item)))
 

@@ -158,6 +158,12 @@ def test_from_pairs_and_dict() -> None:
         headers_from({"A": "1\r\n"})
 
 
+def test_all_of_the_64_bits_of_names_are_used() -> None:
+    found = {name_bit(size, 0, 0) & (1 << 64) - 1 for size in range(64)}
+    assert found == {1 << bit for bit in range(64)}
+
+
+
 @pytest.mark.parametrize("name", ["a", "X-Name-1", "x-name-2", "Content-Length", "_x", "x~", "!a^"])
 def test_the_bit_of_a_name_does_not_mind_its_case(name: str) -> None:
     headers = HttpHeaders(b"Host: h\r\n", 1 << 7)

@@ -28,7 +28,7 @@ REFUSING = http1_policy(slashes=REFUSE_SLASHES)
         (b"/a%2F..%2fb", DECODING, b"/b"),
         (b"/%2f%2fa", DECODING, b"/a"),
         (b"/%2f..", DECODING, None),
-        (b"/a%5cb", DECODING, b"/a%5Cb"),
+        (b"/a%5cb", DECODING, b"/a/b"),
         (b"/a%252fb", DECODING, b"/a%252fb"),
         (b"/a%2fb", REFUSING, None),
         (b"/a%5Cb", REFUSING, None),

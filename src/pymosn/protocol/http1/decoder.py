@@ -73,6 +73,7 @@ class Http1Decoder(BodyDecoder):
         cut: list[bytes] | None = None
         count: i64 = 0
         bits: i64 = 0
+        one: i64 = 1  # as in `name_bit`
         while i < size:
             line: i64 = i
             byte: i64 = buffer[i]
@@ -99,7 +100,7 @@ class Http1Decoder(BodyDecoder):
             if kind == fields.OTHER and buffer[line] | 32 == LOWER_X and is_claim(buffer, line, i):
                 kind = fields.CLAIM
             # `name_bit`, written out: a call for each field would cost more than it does.
-            bits |= i64(1) << (((i - line) * 5 + (buffer[line] & 31) + (buffer[i - 1] & 31) * 7) & 63)
+            bits |= one << (((i - line) * 5 + (buffer[line] & 31) + (buffer[i - 1] & 31) * 7) & 63)
             value: i64 = i + 1
             i = value
             while i < size and FIELD_VALUE[buffer[i]] != 0:
