@@ -163,7 +163,6 @@ def test_all_of_the_64_bits_of_names_are_used() -> None:
     assert found == {1 << bit for bit in range(64)}
 
 
-
 @pytest.mark.parametrize("name", ["a", "X-Name-1", "x-name-2", "Content-Length", "_x", "x~", "!a^"])
 def test_the_bit_of_a_name_does_not_mind_its_case(name: str) -> None:
     headers = HttpHeaders(b"Host: h\r\n", 1 << 7)
