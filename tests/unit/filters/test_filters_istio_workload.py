@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from istio_kit import node
 
 from pymosn.filters.istio.workload import (
+    MAX_FIELDS,
     MAX_HEADER,
     MAX_NAME,
     NOBODY,
@@ -21,6 +22,7 @@ from pymosn.filters.istio.workload import (
     workload_in,
     workload_of,
 )
+from pymosn.filters.stream.proto_wire import message
 
 ECHO = Workload("echo", "default", "c1", "echo", "v1", "echo", "v1", "echo-0", "deployment")
 
@@ -91,8 +93,14 @@ def test_additional_labels_are_sent_and_read_if_both_sides_want_them() -> None:
         packed(b"\x0f"),
         packed(b"\x0a\x04\x0a\x02\xff\xfe"),
         nested(40),
+        packed(message(1, message(1, b"NAME") + message(2, message(2, b"abc")))),
+        packed(message(1, b"") * (MAX_FIELDS + 1)),
+        packed(message(1, message(1, b"L") + message(2, message(6, message(1, b"") * MAX_FIELDS)))),
     ],
-    ids=["empty", "no base64", "cut off", "not ASCII", "too long", "truncated", "unknown type", "not UTF-8", "nested"],
+    ids=[
+        *("empty", "no base64", "cut off", "not ASCII", "too long", "truncated", "unknown type", "not UTF-8", "nested"),
+        *("a double of 3 bytes", "many fields", "many fields within"),
+    ],
 )
 def test_what_cannot_be_read_is_nobody(header: str) -> None:
     assert workload_from(header) is None

@@ -10,13 +10,15 @@ import binascii
 from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple
 
-from pymosn.filters.stream.proto_wire import Fields, read_struct, struct
+from pymosn.filters.stream.proto_wire import Budget, Fields, read_struct, struct
 
 #: The headers of the exchange: the id of the node, and its metadata.
 ID_HEADER: Final = "x-envoy-peer-metadata-id"
 HEADER: Final = "x-envoy-peer-metadata"
 #: The longest metadata that are read, in characters of Base64.
 MAX_HEADER: Final = 16 * 1024
+#: Protobuf fields that are read at most, four for each text: a header of 16 KiB with thousands of them takes milliseconds.
+MAX_FIELDS: Final = 512
 #: The longest header that is remembered: those of pods have less than half.
 REMEMBERED: Final = 2048
 #: The longest name that becomes a label: as long as a name of Kubernetes can be. A longer one counts as unknown.
@@ -112,7 +114,7 @@ def workload_from(header: str, additional: Collection[str] = ()) -> Workload | N
     text = header.rstrip("=")
     try:
         body = binascii.a2b_base64(text + "=" * (-len(text) % 4), strict_mode=True)
-        return workload_of(read_struct(Fields(body)), additional)
+        return workload_of(read_struct(Fields(body, Budget(MAX_FIELDS))), additional)
     except ValueError:
         return None
 

@@ -68,14 +68,31 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-class Fields:
-    """The fields of a received message. Raises ValueError for a body that is not one."""
+class Budget:
+    """The number of fields that may be read in a message from an untrusted peer, and in the messages within it."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, fields: int) -> None:
+        self._left = fields
+
+    def spend(self) -> None:
+        """Counts a field. Raises ValueError if it is one too many."""
+        if self._left <= 0:
+            raise ValueError("too many fields")
+        self._left -= 1
+
+
+class Fields:
+    """The fields of a received message. Raises ValueError for a body that is not one, or that exceeds the budget."""
+
+    def __init__(self, body: bytes, budget: Budget | None = None) -> None:
+        """`budget`: shared with the messages within it; None: no limit."""
+        self._budget = budget
         self._numbers: dict[int, int] = {}
         self._parts: dict[int, list[bytes]] = {}
         at = 0
         while at < len(body):
+            if budget is not None:
+                budget.spend()
             tag, at = _read_varint(body, at)
             number, kind = tag >> 3, tag & 7
             if not number:
@@ -115,11 +132,11 @@ class Fields:
 
     def inner(self, number: int) -> Fields:
         """The message in a field; empty without it."""
-        return Fields(b"".join(self._parts.get(number, [])))
+        return Fields(b"".join(self._parts.get(number, [])), self._budget)
 
     def items(self, number: int) -> list[Fields]:
         """The messages of a repeated field."""
-        return [Fields(part) for part in self._parts.get(number, [])]
+        return [Fields(part, self._budget) for part in self._parts.get(number, [])]
 
 
 def read_struct(fields: Fields, depth: int = 0) -> dict[str, object]:
@@ -133,7 +150,10 @@ def _read_value(fields: Fields, depth: int) -> object:
     from struct import unpack
 
     if 2 in fields:
-        return float(unpack("<d", fields.raw(2))[0])
+        number = fields.raw(2)
+        if len(number) != 8:
+            raise ValueError("a double that does not have 8 bytes")
+        return float(unpack("<d", number)[0])
     if 3 in fields:
         return fields.text(3)
     if 4 in fields:
