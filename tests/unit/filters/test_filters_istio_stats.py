@@ -13,7 +13,8 @@ from pymosn.api.network import Connection
 from pymosn.api.upstream import ServiceFacts
 from pymosn.core.failure import CLIENT_GONE, CONNECT_REFUSED
 from pymosn.core.headers import headers_from
-from pymosn.filters.istio.labels import DOWNSTREAM_PEER, LABELS, UPSTREAM_PEER
+from pymosn.filters.istio.labels import DOWNSTREAM_PEER, LABELS, UPSTREAM_PEER, Labeller
+from pymosn.filters.istio.settings import HttpSettings
 from pymosn.filters.istio.workload import Workload
 
 SLEEP = Workload("sleep", "other", "c3", "sleep", "v3", "sleep", "v3")
@@ -224,6 +225,17 @@ def test_equal_requests_have_one_set() -> None:
     worker = Worker(node("echo"))
     counted(worker, {}, *[exchange() for _ in range(5)])
     assert [group["counters"] for group in worker.groups("requests_total")] == [{"requests_total": 5}]
+
+
+def test_the_facts_that_are_remembered_are_small_and_the_same_for_all_replicas() -> None:
+    labeller = Labeller(HttpSettings(reporter="destination"), {}, {})
+    replicas = []
+    for number in range(2):
+        one = exchange(host=b"h" * 60_000, cluster="")
+        one.state[DOWNSTREAM_PEER] = SLEEP._replace(instance=f"sleep-{number}", kind="deployment", labels=(("a", "b"),))
+        replicas.append(labeller.facts(one, "http"))
+    assert replicas[0] == replicas[1]
+    assert (replicas[0].peer, replicas[0].service, replicas[0].service_name) == (SLEEP, "", "")
 
 
 def test_another_service_of_the_same_cluster_has_other_labels() -> None:

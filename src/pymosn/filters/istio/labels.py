@@ -136,6 +136,8 @@ class Labeller:
     def _service(self, exchange: Exchange, facts: ServiceFacts | None, has_host: bool) -> tuple[str, str, str]:
         """Host, name and namespace of the destination's service; empty texts if unknown."""
         host = to_text(exchange.request.raw_host) if has_host and self._uses_host else ""
+        if len(host) > MAX_NAME:
+            host = ""  # it would be `unknown` anyway; facts are remembered, and must be small
         route = "" if exchange.route is None else exchange.route.label
         if route in _ROUTES:
             return host, _ROUTES[route], ""
@@ -219,7 +221,8 @@ def _namespace_of(identity: str) -> str:
 
 
 def _peer(noted: object) -> Workload | None:
-    return noted if isinstance(noted, Workload) else None
+    """A workload that was noted, without what no label depends on: the replicas of a workload have the same facts."""
+    return noted._replace(instance="", kind="", labels=()) if isinstance(noted, Workload) else None
 
 
 def _endpoint(cluster: ClusterClient | None, exchange: Exchange) -> Workload:
