@@ -175,7 +175,9 @@ class RouteIndex:
                 if positions is not None:
                     best = self._first(positions, best, exchange)
         for name, by_value in self._tests.items():
-            for value in values_of(request, name):
+            values = values_of(request, name)
+            # A client may repeat a field hundreds of times, and each value may have many routes.
+            for value in values if len(values) < 2 else list(dict.fromkeys(values)):
                 positions = by_value.get(value)
                 if positions is not None:
                     best = self._first(positions, best, exchange)

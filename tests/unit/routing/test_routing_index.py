@@ -9,6 +9,7 @@ from pymosn.api.network import Connection
 from pymosn.api.routing import Route, RouteMatcher
 from pymosn.core.headers import HttpHeaders
 from pymosn.routing.actions import DirectResponse
+from pymosn.routing.conditions import Exact, HeaderTest
 from pymosn.routing.index import RouteIndex
 from pymosn.routing.matchers import AllOf, AnyRequest, Header, Method, Path, PathRegex, Prefix, Service
 from pymosn.routing.table import VirtualHost
@@ -80,6 +81,14 @@ def test_of_a_thousand_headers_only_the_right_one_is_asked() -> None:
     assert found is not None
     assert found.name == "1000"
     assert [place for place, entry in enumerate(counted) if entry.asked] == [777]
+
+
+def test_a_header_that_is_repeated_is_looked_up_once_for_each_value() -> None:
+    counted = Counted()
+    matchers: list[RouteMatcher] = [AllOf([HeaderTest("x", Exact("a")), counted]) for _ in range(10)]
+    index = RouteIndex(routes_of(matchers))
+    assert index.find(asking("/", headers=b"x: a\r\nx: b\r\n" * 50)) is None
+    assert counted.asked == 10
 
 
 def test_a_set_of_regexes_that_is_too_large_is_walked() -> None:
