@@ -29,8 +29,6 @@ class SubsetBalancer(Balancer):
         self._groups: dict[Criteria, list[Host]] = {}
         self._default: list[Host] = []
         self._whole = unbuilt_balancer(maker, hosts, options)
-        self.uses_hash = self._whole.uses_hash
-        self.follows_envoy = self._whole.follows_envoy
         # Small ones are created on demand: the table of a subset may be large, and many subsets are never requested.
         self._balancers: dict[Criteria, Balancer] = {}
         self._default_balancer: Balancer | None = None
@@ -47,6 +45,9 @@ class SubsetBalancer(Balancer):
             if order % HOSTS_PER_STEP == HOSTS_PER_STEP - 1:
                 yield
         yield from self._whole.build()
+        # With priorities, this is only known once their balancers have been made.
+        self.uses_hash = self._whole.uses_hash
+        self.follows_envoy = self._whole.follows_envoy
         for key, group in self._groups.items():
             if len(group) >= MANY:
                 self._balancers[key] = balancer = unbuilt_balancer(self._maker, group, self._options)

@@ -8,10 +8,11 @@ from tests.kit import FakeClock
 from pymosn.api.network import plain_peer
 from pymosn.api.upstream import NO_CONSTRAINTS, Balancer, Host, Selection
 from pymosn.upstream.balancers import balancers, make_balancer
-from pymosn.upstream.plan import BalancingPlan, LocalityPlan
+from pymosn.upstream.plan import BalancingPlan, LocalityPlan, SubsetPlan
 from pymosn.upstream.priorities import COUNT_PERIOD
 from pymosn.upstream.priority_load import HostCounts, locality_weight, priority_loads
 from pymosn.upstream.selection import BalancerOptions, HealthVersion
+from pymosn.upstream.subset import SubsetBalancer
 
 FACTOR = 140
 
@@ -226,6 +227,19 @@ def test_a_hash_always_leads_to_the_same_host(name: str) -> None:
         assert all(balancer.choose(selection) is first for _ in range(3))
         chosen.add(first.address)
     assert len(chosen) == 3
+
+
+@pytest.mark.parametrize("function", ["", "XX_HASH"])
+def test_subsets_of_hosts_with_priorities_use_hashes(function: str) -> None:
+    plan = BalancingPlan("LB_RING_HASH", hash_function=function)
+    options = BalancerOptions(FakeClock(), plan)
+    options.has_levels = True
+    kind = balancers().get(plan.lb_type)
+    assert kind is not None
+    balancer = SubsetBalancer(SubsetPlan((("v",),)), kind, group(0, 0, 1), options)
+    for _ in balancer.build():
+        pass
+    assert (balancer.uses_hash, balancer.follows_envoy) == (True, bool(function))
 
 
 def test_another_host_is_preferred_to_the_one_that_was_tried() -> None:
