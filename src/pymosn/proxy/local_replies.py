@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from mypy_extensions import i64
-
 from pymosn.api.exchange import Exchange
 from pymosn.core.headers import Headers
 from pymosn.core.message import ResponseHead, UnreadableHeaders
@@ -81,5 +79,4 @@ class LocalReplies:
                 mapping.headers.apply(reply.headers, exchange)
         if mapping.status is not None:
             reply.status = mapping.status
-            status: i64 = mapping.status
-            exchange.response = ResponseHead(status, reply.headers)
+            exchange.response = ResponseHead(mapping.status, reply.headers)
