@@ -7,7 +7,7 @@ from tests.kit.options import http_options
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
 from pymosn.core.message import CONNECT, CONNECT_HERE
-from pymosn.routing.actions import DirectResponse, Forward
+from pymosn.routing.actions import DirectResponse, Forward, ForwardOptions
 from pymosn.routing.matchers import AnyRequest
 from pymosn.routing.table import RouteTable, VirtualHost
 from pymosn.stream.http.options import HttpOptions
@@ -79,6 +79,22 @@ def test_http_server_that_speaks_first(start: Start, leaves: bool) -> None:
     second.sends(GET)
     talk.expect_dial().receives(GET)
     assert talk.reasons() == ["client_gone" if leaves else "bad_response"]
+
+
+@pytest.mark.parametrize("is_ended_here", [True, False])
+def test_a_route_decides_instead_of_the_listener(start: Start, is_ended_here: bool) -> None:
+    mode = CONNECT_HERE if is_ended_here else CONNECT
+    route = Route("own", AnyRequest(), Forward("service", 60.0, ForwardOptions(connect=mode)))
+    talk = start(routes=[route], http1=ON if is_ended_here else HERE)
+    client, upstream = talk.opening(ASK)
+    if is_ended_here:
+        upstream.receives_nothing()
+    else:
+        upstream.receives(ASKED)
+        upstream.sends(OK)
+    assert client.takes().startswith(b"HTTP/1.1 200 ")
+    client.sends(b"x")
+    assert upstream.takes() == b"x"
 
 
 def test_early_bytes_wait_for_the_connection(start: Start) -> None:

@@ -26,6 +26,7 @@ from pymosn.routing.hashing import EnvoyHash, HashCookie, HashHeader, HashPolicy
 from pymosn.routing.regex import Replacement
 from pymosn.routing.retries import condition_names, conditions_of
 from pymosn.routing.rewrites import PathRewrite, PrefixRewrite, RegexRewrite, RequestChanges
+from pymosn.stream.http.options import CONNECT_MODES
 
 _UNKNOWN: Final[Mapping[int, Failure]] = {500: CLUSTER_UNKNOWN_500, 503: CLUSTER_UNKNOWN_503}
 #: The longest pause before a retry, as a multiple of the first.
@@ -135,6 +136,7 @@ def _options(parts: RouteParts, target: Action, changes: Changes, host: str) -> 
         longest_exchange=actions.NO_TIMEOUT if target.max_stream_duration == 0.0 else target.max_stream_duration or 0.0,
         longest_call=target.max_grpc_timeout,
         unknown_cluster=_UNKNOWN.get(target.cluster_not_found_response_code, CLUSTER_UNKNOWN),
+        connect=CONNECT_MODES.get(target.connect, b""),
     )
 
 

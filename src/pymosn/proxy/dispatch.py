@@ -5,7 +5,7 @@ from __future__ import annotations
 from pymosn.api.routing import Route
 from pymosn.core.failure import INTERNAL_ERROR, PROTOCOL_MISMATCH, REPEATED_FIELD
 from pymosn.core.headers import headers_from
-from pymosn.core.message import CONNECT_HERE, UnreadableHeaders
+from pymosn.core.message import CONNECT, CONNECT_HERE, RequestHead, UnreadableHeaders
 from pymosn.proxy.bodies import RequestBody
 from pymosn.proxy.decision import Rejection, choose_target, decide, plan_forward, wanted_protocol
 from pymosn.proxy.forwarder import Forwarder
@@ -93,10 +93,18 @@ def _forward(owner: DispatchOwner, action: Forward) -> None:
     if protocol is not client and cluster.way_out.translates(protocol, client):
         _transcode(owner, action, protocol)
     else:
-        if exchange.request.raw_tunnel == CONNECT_HERE:
+        if len(exchange.request.raw_tunnel) > 0 and _takes_bytes(exchange.request, action):
             protocol = cluster.way_out.for_bytes(protocol, client)
         exchange.spoken_upstream = protocol
         _start(owner, action, target, cluster)
+
+
+def _takes_bytes(head: RequestHead, action: Forward) -> bool:
+    """Whether the tunnel that a request asks for ends here, so that the host gets nothing but its bytes."""
+    is_connect = head.raw_tunnel == CONNECT_HERE or head.raw_tunnel == CONNECT
+    if is_connect and len(action.connect) > 0:
+        head.raw_tunnel = action.connect
+    return head.raw_tunnel == CONNECT_HERE
 
 
 def _transcode(owner: DispatchOwner, action: Forward, protocol: str) -> None:

@@ -144,12 +144,13 @@ class ForwardOptions:
         longest_exchange: float = 0.0,
         longest_call: float = 0.0,
         unknown_cluster: Failure = CLUSTER_UNKNOWN,
+        connect: bytes = b"",
     ) -> None:
         """`uses_host_name`: set the Host header to the name of the selected host.
 
         `idle_timeout`: seconds, instead of those of the listener. `longest_exchange`, `longest_call`: seconds from the
         arrival of a request, or a gRPC call, to the end of its response. 0: no setting. `unknown_cluster`: the failure if
-        the cluster does not exist.
+        the cluster does not exist. `connect`: CONNECT or CONNECT_HERE for such requests; empty if the listener decides.
         """
         self.subset = subset
         self.changes = changes
@@ -162,6 +163,7 @@ class ForwardOptions:
         self.longest_exchange = longest_exchange
         self.longest_call = longest_call
         self.unknown_cluster = unknown_cluster
+        self.connect = connect
 
 
 class Forward(RouteAction):
@@ -182,6 +184,7 @@ class Forward(RouteAction):
         self.longest_exchange = options.longest_exchange
         self.longest_call = options.longest_call
         self.unknown_cluster = options.unknown_cluster
+        self.connect = options.connect
         #: Whether the route limits the time in other ways than by `timeout`.
         self.has_limits: bool = options.idle_timeout > 0 or options.longest_exchange > 0 or options.longest_call > 0
         #: Whether requests are forwarded unchanged, to any host of the cluster, without retries.

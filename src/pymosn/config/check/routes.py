@@ -28,6 +28,7 @@ from pymosn.upstream.way_out import WayOut
 
 REDIRECT_CODES = (301, 302, 303, 307, 308)
 NOT_FOUND_CODES = (404, 500, 503)
+_CONNECT = ("", "terminate", "forward")
 _NO_PREFIX = "has no effect on a route without prefix or path, as in MOSN; regex_rewrite works on any route"
 _FATE = "answer 404"
 _DOTS = "must not contain the segment `.` or `..`: a rewrite that climbs is answered with 400"
@@ -173,6 +174,8 @@ def _check_redirect(route: Route, redirect: Redirect, path: str, report: Diagnos
 def _check_target(route: Route, action: RouteAction, path: str, report: Diagnostics, clusters: Collection[str]) -> None:
     if action.upstream_protocol:
         check_protocol(action.upstream_protocol, f"{path}.upstream_protocol", report)
+    if action.connect not in _CONNECT:
+        report.error(f"{path}.connect", "must be terminate or forward", action.connect, _CONNECT)
     if action.weighted_clusters:
         _check_weighted(action, path, report, clusters)
     elif action.cluster_name:

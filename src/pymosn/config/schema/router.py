@@ -244,6 +244,10 @@ class RouteAction(HeaderChanges, kw_only=True):
         Duration | None, own("limit of the whole exchange, from the request's arrival, instead of the proxy's; 0: none")
     ] = None
     max_grpc_timeout: Annotated[Duration, own("the same for gRPC calls, whatever deadline the client sets; 0: none")] = 0.0
+    connect: Annotated[
+        str,
+        own("`terminate` or `forward`: CONNECT on this route, if the listener's own `connect` allows it at all"),
+    ] = ""
     cluster_not_found_response_code: Annotated[
         Unsigned, own("404, 500 or 503: the response if the cluster does not exist; MOSN responds with 404")
     ] = 404

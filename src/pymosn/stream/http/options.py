@@ -54,7 +54,8 @@ _CERT_PAIRS: Final = {
 }
 #: Parts of Host that may be removed.
 _HOST_PARTS: Final = {"own_port": "own_port", "any_port": "any_port", "trailing_dot": "trailing_dot"}
-_CONNECT: Final = {"off": b"", "terminate": CONNECT_HERE, "forward": CONNECT}
+#: The tunnels that CONNECT opens, by the key `connect`.
+CONNECT_MODES: Final = {"off": b"", "terminate": CONNECT_HERE, "forward": CONNECT}
 
 
 class HttpOptions:
@@ -113,7 +114,7 @@ def read_http_options(settings: Mapping[str, object], facts: ListenerFacts) -> H
         max_age=seconds(settings, "max_connection_age"),
         overload=facts.overload,
         upgrades=frozenset([protocol.lower().encode() for protocol in texts(settings, "upgrades")]),
-        connect=choice(settings, "connect", _CONNECT),
+        connect=choice(settings, "connect", CONNECT_MODES),
     )
 
 

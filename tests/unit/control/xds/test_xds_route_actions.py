@@ -68,6 +68,23 @@ def test_statuses_of_redirects(word: str, status: int) -> None:
     assert redirect.response_code == status
 
 
+@pytest.mark.parametrize(
+    ("upgrades", "mode"),
+    [
+        ([], "forward"),
+        ([{"upgradeType": "CONNECT"}], "forward"),
+        ([{"upgradeType": "CONNECT", "connectConfig": {}}], "terminate"),
+        ([{"upgradeType": "websocket"}, {"upgradeType": "connect", "connectConfig": {}}], "terminate"),
+    ],
+)
+def test_where_connect_ends(upgrades: list[Json], mode: str) -> None:
+    action = {"cluster": "c", "upgradeConfigs": upgrades}
+    table, report = convert(one_host({"match": {"connectMatcher": {}}, "route": action}, forward()))
+    assert not report.faults
+    first, second = (route.route for route in table.virtual_hosts[0].routers)
+    assert (first.connect, second.connect) == (mode, "")
+
+
 def test_plaintext_is_redirected_where_tls_is_required() -> None:
     source = one_host(forward(), requireTls="ALL")
     assert ask(source, "//a:80/x?q").location == "https://a/x?q"
@@ -366,6 +383,10 @@ REJECTED: list[tuple[Json, str]] = [
         "route.retry_policy.retriable_req",
     ),
     ({"route": {"cluster": "c", "retryPolicy": {"perTryIdleTimeout": "1s"}}}, "route.retry_policy.per_try_idle_timeout"),
+    (
+        {"route": {"cluster": "c", "upgradeConfigs": [{"upgradeType": "CONNECT", "connectConfig": {"allowPost": True}}]}},
+        "route.upgrade_configs[0].connect_config.allow_post",
+    ),
     (
         {"route": {"cluster": "c", "upgradeConfigs": [{"upgradeType": "a", "enabled": False}]}},
         "route.upgrade_configs[0].enabled",

@@ -68,8 +68,9 @@ def route_action(view: View, match: RouteMatch) -> RouteAction:
         made.hash_function = "XX_HASH"
     retries = view.inner("retry_policy")
     made.retry_policy = None if retries is None else retry_policy(retries)
-    for item in view.items("upgrade_configs"):
-        _read_upgrade(item)
+    ends = [_read_upgrade(item) for item in view.items("upgrade_configs")]
+    if match.connect:
+        made.connect = "terminate" if any(ends) else "forward"
     return made
 
 
@@ -120,15 +121,23 @@ def regex_rewrite(view: View) -> RegexRewrite:
     return RegexRewrite(pattern=RegexPattern(regex=pattern), substitution=substitution)
 
 
-def _read_upgrade(view: View) -> None:
-    """An UpgradeConfig: a listener decides which upgrades it accepts; a route cannot forbid one."""
+def _read_upgrade(view: View) -> bool:
+    """An UpgradeConfig: a listener decides which upgrades it accepts; a route cannot forbid one.
+
+    Returns whether CONNECT ends here; else it is forwarded.
+    """
     with view:
         kind = view.value("upgrade_type")
         if view.wrapped("enabled") is False:
             view.fault("enabled", f"the upgrade to {kind} cannot be forbidden for one route")
-        if kind.upper() == "CONNECT":
-            view.fault("upgrade_type", "CONNECT is configured for a listener, not for a route")
-        view.refuse("connect_config", "CONNECT is configured for a listener, not for a route")
+        settings = view.inner("connect_config")
+        if settings is None:
+            return False
+        with settings:
+            settings.refuse("proxy_protocol_config", "the PROXY protocol is not sent to hosts of tunnels")
+            if settings.value("allow_post"):
+                settings.fault("allow_post", "a POST is no tunnel")
+        return str(kind).upper() == "CONNECT"
 
 
 def _hash_policy(view: View) -> HashPolicy | None:
