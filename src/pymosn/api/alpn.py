@@ -1,15 +1,15 @@
-"""Names of ALPN, and what a listener's proxy offers to hosts instead of what their cluster does."""
+"""Names of ALPN, and what a listener's proxy offers to hosts instead of what their cluster offers."""
 
 from __future__ import annotations
 
 from typing import Final
 
-#: Before the names that mark connections between the proxies of a mesh of Istio.
+#: The prefix of the names that mark connections between the proxies of an Istio mesh.
 _MESH: Final = "istio-"
 
 
 class AlpnOffer:
-    """What is offered by ALPN on connections of one protocol. Immutable."""
+    """The names that are offered by ALPN on connections of one protocol. Immutable."""
 
     def __init__(self, protocol: str, names: tuple[str, ...]) -> None:
         """`protocol`: the name of the protocol, such as `Http1`. `names`: at least one, in order of preference."""

@@ -73,11 +73,11 @@ class ClusterClient:
         return False
 
     def service(self) -> ServiceFacts | None:
-        """The service that the cluster is; None if unknown."""
+        """The service that the cluster represents; None if unknown."""
         return None
 
     def workload_of(self, address: str) -> str:
-        """The workload of the host at `address`, as Istio describes it: `name;namespace;service;revision;cluster`."""
+        """The workload of the host at `address`, as `name;namespace;service;revision;cluster`; empty if unknown."""
         return ""
 
 
@@ -165,7 +165,7 @@ class FilterContext:
         return self._all_metrics.group(type_name, *labels)
 
     def bounded_group(self, limit: int, type_name: str, *labels: tuple[str, str]) -> MetricGroup | None:
-        """The same for labels that peers choose; None if it would be one more than `limit` of this type in the worker."""
+        """Like `group`, for labels that peers choose; None if it would exceed `limit` groups of this type in the worker."""
         return self._all_metrics.bounded(limit, type_name, *labels)
 
     def create_task(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -218,7 +218,8 @@ class StreamFilter:
     protocols: ClassVar[tuple[str, ...]] = ()
     #: Whether body methods may return more or fewer bytes than they received.
     changes_length: ClassVar[bool] = True
-    #: Whether `on_request` does nothing, so that a route may enable or disable the filter. Not asked without that method.
+    #: Whether `on_request`, which is called before there is a route, may be skipped, so that routes can disable
+    #: the filter. Without that method they always can.
     follows_routes: bool = False
 
     def __init__(self, config: Any) -> None:

@@ -63,9 +63,9 @@ DECAY: Final[float] = 10.0
 
 
 class ServiceFacts(NamedTuple):
-    """The service that a cluster is, as Istio describes it; empty texts if unknown.
+    """The service that a cluster represents, as Istio describes it; empty texts if unknown.
 
-    `host`: its full name. `is_external`: outside the mesh. `hides_metadata`: it must not get the metadata of its peers.
+    `host`: its full name. `is_external`: outside the mesh. `hides_metadata`: hosts must not get the metadata of clients.
     """
 
     host: str = ""

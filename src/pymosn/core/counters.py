@@ -211,7 +211,7 @@ class Metrics:
         return group
 
     def bounded(self, limit: int, type_name: str, *labels: tuple[str, str]) -> MetricGroup | None:
-        """Like `group`, for labels that peers choose; None if it would be one more than `limit` of this type.
+        """Like `group`, for labels that peers choose; None if it would exceed `limit` groups of this type.
 
         Groups that `group` has made do not count.
         """

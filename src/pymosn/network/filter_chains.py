@@ -253,7 +253,7 @@ class FilterChains(FilterChainFactory):
     ) -> None:
         """`before`: the steps before the choice. `gate`: limits handshakes. `inspection`: None for TLS on all ports.
 
-        `listener`: its name.
+        `listener`: the name of the listener, for failed handshakes.
 
         `handshake_timeout`: seconds from accepting to the end of the handshake; also for what must be read to choose.
 

@@ -84,7 +84,8 @@ class FirstBytesPlan:
         `serves_undecided`: a connection that is still undecided after `silence_timeout` in total, after `timeout`, or at its
         end is passed to `FirstBytes.on_undecided` in the hope of a fallback. `handshake_timeout`: from accepting a
         connection to the end of its handshake; 0 for none. `gate`: limits handshakes; None if the plan leads to none.
-        `source_step`: the number of steps after which `Connection.remote_ip` is the client's. `listener`: its name.
+        `source_step`: the number of steps after which `Connection.remote_ip` is the client's. `listener`: its name,
+        for failed handshakes.
         """
         self.steps = steps
         self.factory = factory

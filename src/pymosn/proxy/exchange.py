@@ -388,7 +388,7 @@ class ExchangeDriver(DispatchOwner):
         self._reply_whole(status, headers, body, None, True)
 
     def _reply_whole(self, status: int, headers: Headers, body: bytes, failure: Failure | None, is_filtered: bool) -> None:
-        """Sends a local reply in the form that the listener gives it. `failure`: that it is about; see `_reply_local`."""
+        """Sends a local reply with the listener's changes. `failure`: what it reports; `is_filtered`: see `_reply_local`."""
         replies = self.options.local_replies
         if replies is not None and isinstance(self.exchange.request, HttpRequest) and not is_message(headers):
             made = LocalReply(status, headers, body)

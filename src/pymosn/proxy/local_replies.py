@@ -1,4 +1,4 @@
-"""Local replies in the form that the configuration of a listener gives them: their status, headers and body."""
+"""Changes that a listener's configuration makes to local replies: to their status, headers and body."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ReplyBodyFormat:
 
 
 class ReplyMapping:
-    """Changes the replies that fulfil a condition. None: any reply; the status or the body that it has."""
+    """Changes to replies that fulfill a condition, or to all if it is None. Whatever else is None stays unchanged."""
 
     def __init__(
         self,

@@ -76,10 +76,12 @@ class ProxyOptions:
 
         `rules`: by protocol name, those that replace the ones given here.
 
-        `local_replies`: their form; None if they are sent as they are made.
+        `local_replies`: changes to local replies; None for none.
 
         `envoy_statuses`: failures have Envoy's status, see `as_envoy` in `core/failure.py`.
+
         `longest_exchange`: limit of an exchange with a host in seconds, unless the route has one; 0: none.
+
         `offers`: by the protocol that is spoken to a host, what is offered to it by ALPN instead of what its cluster offers.
         """
         self.listener_name = listener_name

@@ -15,7 +15,7 @@ from pymosn.routing.by_address import AddressRoute, StreamTarget, destination_of
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class TcpObserver:
-    """Counts the connections of a `tcp_proxy`."""
+    """Observes the connections of a `tcp_proxy`, to count them. Its methods must not raise."""
 
     def on_connected(self, exchange: Exchange) -> None:
         """A host is connected."""

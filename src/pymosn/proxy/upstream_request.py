@@ -37,7 +37,7 @@ class UpstreamRequest(ResponseReceiver):
         self.sender: RequestSender | None = None
         self._wheel = wheel
         self._pool: ConnectionPool | None = None
-        #: What the client's listener offers to hosts by ALPN; None for what their clusters do.
+        #: What the client's listener offers to hosts by ALPN; None for what their clusters offer.
         self.offers: AlpnOffers | None = None
         self._started = wheel.clock.now
         # When the host got the last part of the request so far; its latency counts from then on, until the response's head.

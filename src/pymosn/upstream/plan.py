@@ -22,8 +22,8 @@ class HostPlan:
 
     `tls_disable`: connections without TLS, although the cluster has it. `priority`: 0 is used first. `health`: one of
     REPORTED_HEALTHY, REPORTED_UNHEALTHY and REPORTED_DEGRADED. `transport`: 0 for the cluster's TLS, n for the n-th of
-    `ClusterPlan.host_tls`. `locality`: only if the cluster balances by locality. `hash_weight`: for
-    balancers that follow Envoy, 0 for `weight`. `workload`: as Istio describes it.
+    `ClusterPlan.host_tls`. `locality`: only if the cluster balances by locality. `hash_weight`: for balancers that follow
+    Envoy; 0 for `weight`. `workload`: in Istio's form, `name;namespace;service;revision;cluster`.
 
     Not a named tuple: tens of thousands of these would slow the garbage collection down.
     """
@@ -239,7 +239,7 @@ class ClusterPlan(NamedTuple):
     drops: tuple[tuple[str, int], ...] = ()
     #: Whether connections offer what `tls` has by ALPN, whatever a listener's proxy offers.
     keeps_alpn: bool = False
-    #: The service that it is; None if unknown.
+    #: The service that it represents; None if unknown.
     service: ServiceFacts | None = None
 
 
