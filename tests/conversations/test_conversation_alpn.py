@@ -129,6 +129,19 @@ def test_clusters_that_keep_their_list_or_have_no_tls(start: Start, plan: dict[s
     exchange(client, dial.connects())
 
 
+@pytest.mark.parametrize("selected", ["istio-h2", "istio", "h2"])
+def test_names_of_the_mesh_in_the_list_of_a_cluster_do_not_change_its_protocol(start: Start, selected: str) -> None:
+    tls = ClientSettings(TlsSettings(alpn=FOR_HTTP2), is_verified=False)
+    talk = start(plan={"tls": tls, "upstream_protocol": "Http2"})
+    client = talk.connect()
+    client.sends(GET)
+    dial = talk.hold_dial()
+    assert dial.offered == FOR_HTTP2
+    upstream = h2_upstream(dial.connects(alpn=selected))
+    upstream.responds(upstream.takes_stream(), 200, SIZED, b"ok")
+    client.receives(OK)
+
+
 def test_without_offers_of_the_listener_the_cluster_decides(start: Start) -> None:
     talk = start(plan={"tls": MESH})
     client = talk.connect()

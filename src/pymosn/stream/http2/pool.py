@@ -25,7 +25,7 @@ from pymosn.stream.http2.options import CONNECTION_WINDOW, ConnectionOptions
 from pymosn.stream.shared import SharedConnection, SharedPool
 
 ALPN: Final = "h2"
-_HTTP1_ALPN: Final = "http/1.1"
+_HTTP1_ALPN: Final = "http/1."
 #: Connections to one host, if the cluster sets no limit.
 MOST_CONNECTIONS: Final[i64] = 128
 #: Bytes of content that a host may send on one stream before the client has taken some, unless the cluster sets it.
@@ -193,9 +193,8 @@ class Http2Client(SharedConnection):
 
     def on_connection(self, connection: Connection) -> None:
         super().on_connection(connection)
-        alpn = connection.alpn
-        # Further names that a listener's proxy offers are agreements with the host, which do not change the protocol.
-        if alpn and alpn != ALPN and (not self.pool.offer or plain_name(alpn) == _HTTP1_ALPN):
+        # Other names than those of HTTP are agreements with the host, such as Istio's, which do not change the protocol.
+        if plain_name(connection.alpn).startswith(_HTTP1_ALPN):
             self.pool.on_http1_host()
             connection.close(CLOSED_LOCALLY)
         else:
