@@ -303,6 +303,29 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
         }
         for deny in (False, True)
     ],
+    "istio.stats": [
+        {
+            "reporter": reporter,
+            "disable_host_header_fallback": True,
+            "metrics": [
+                {"name": "requests_total", "dimensions": {"host": "request.host"}, "tags_to_remove": ["reporter"]},
+                {"name": "response_bytes", "drop": True},
+            ],
+            "tcp_reporting_duration": "5s",
+            "max_label_sets": 5,
+        }
+        for reporter in ("source", "destination", "waypoint")
+    ],
+    "peer_metadata": [
+        {
+            "downstream_discovery": True,
+            "upstream_discovery": True,
+            "downstream_propagation": True,
+            "upstream_propagation": True,
+            "skip_external_clusters": True,
+            "additional_labels": ["region"],
+        }
+    ],
     "health_check": [{"headers": [{"name": ":path", "string_match": {"exact": "/health"}}]}],
 }
 #: `per_filter_config` of the filters whose routes have other settings than the listener.

@@ -219,7 +219,17 @@ def test_requests(name: str, config: dict[str, Any]) -> None:
 
 
 #: Filters that decide on no access.
-UNGUARDED = ("fault", "gzip", "mirror", "header_to_metadata", "health_check", "dubbo_stream", "grpc_metric")
+UNGUARDED = (
+    "fault",
+    "gzip",
+    "mirror",
+    "header_to_metadata",
+    "health_check",
+    "dubbo_stream",
+    "grpc_metric",
+    "istio.stats",
+    "peer_metadata",
+)
 
 
 def test_no_guard_can_be_skipped() -> None:

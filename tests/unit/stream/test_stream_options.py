@@ -154,7 +154,7 @@ def test_a_copy_of_the_options_has_everything() -> None:
         offers={"Http1": AlpnOffer("Http1", ("istio",))},
     )
     assert attributes(options.copy()) == attributes(options)
-    assert len(attributes(options)) == 19
+    assert len(attributes(options)) == 20
 
 
 def test_options_for_a_protocol_differ_in_their_filters_alone() -> None:

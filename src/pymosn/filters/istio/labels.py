@@ -16,6 +16,7 @@ from pymosn.api.exchange import Exchange
 from pymosn.api.stream_filter import ClusterClient
 from pymosn.api.upstream import ServiceFacts
 from pymosn.core.headers import to_text
+from pymosn.core.message import UnreadableHeaders
 from pymosn.filters.istio.dimensions import Value, value_of
 from pymosn.filters.istio.settings import DESTINATION, METRICS, SOURCE, WAYPOINT, Metric, StatsSettings
 from pymosn.filters.istio.workload import MAX_NAME, NOBODY, Workload, workload_in, workload_of
@@ -236,5 +237,5 @@ def _endpoint(cluster: ClusterClient | None, exchange: Exchange) -> Workload:
 def _evaluated(value: Value, exchange: Exchange) -> str:
     try:
         return label(value(exchange))
-    except Exception:  # a head that cannot be read: unknown, as a failed expression in Envoy
+    except UnreadableHeaders:  # unknown, as a failed expression in Envoy
         return UNKNOWN
