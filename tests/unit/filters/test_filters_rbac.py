@@ -61,6 +61,13 @@ def test_a_rule_that_denies_may_write_escapes_in_either_case(kind: str, value: s
         assert run(made, Request("GET", "/a/b")).status == 200
 
 
+@pytest.mark.parametrize("rule", ["/a%2fb%3Fc", "/a%2Fb%3fc", "/a%2fb%3fc", "/a%2Fb%3Fc"])
+@pytest.mark.parametrize(("action", "status"), [("DENY", 403), ("ALLOW", 200)])
+def test_the_case_of_each_escape_in_a_path_makes_no_difference(rule: str, action: str, status: int) -> None:
+    made = shipped("rbac", {"version": "1", "rules": rules(action, policy([{"url_path": {"path": {"exact": rule}}}]))})
+    assert {run(made, Request("GET", path)).status for path in ("/a%2fb%3Fc", "/a%2Fb%3fc")} == {status}
+
+
 def test_the_mark_of_an_empty_query_is_a_part_of_the_path_header() -> None:
     one = policy([{"header": {"name": ":path", "exact_match": "/mark?"}}])
     made = shipped("rbac", {"version": "1", "rules": rules("DENY", one)})

@@ -109,13 +109,15 @@ class EnvoyObject:
         return [(value, f"{path}[{i}]") for i, value in enumerate(values)]
 
 
-def text_test(source: EnvoyObject, folds: bool = False) -> Test:
-    """A StringMatcher. `folds`: it ignores case whatever it says, as for the names of hosts."""
+def text_test(source: EnvoyObject, folds: bool = False, is_path: bool = False) -> Test:
+    """A StringMatcher. `folds`: it ignores case whatever it says, as for host names. `is_path`: of a normalized path."""
     with source:
         ignores_case = source.take("ignore_case", bool, False) or folds
         for key, compare in _SIMPLE.items():
             if key in source:
                 expected = source.take(key, str, "")
+                if is_path:
+                    expected = upper_escapes(expected)
                 source.problems.require(key == "exact" or expected, f"{source.path}.{key}", "must not be empty")
                 return _simple_test(compare, expected, ignores_case)
         if "safe_regex" in source:
@@ -147,7 +149,7 @@ def upper_escapes(text: str) -> str:
 
 
 def path_readings(path: str, reading: bool) -> list[str]:
-    """A normalized path; with ANY_READING, also with lower-case digits of its escapes: a rule may be written like that."""
+    """A normalized path; with ANY_READING, also with lower-case digits of its escapes: a regex may be written like that."""
     if reading is EVERY_READING or "%" not in path:
         return [path]
     return [path, _ESCAPE.sub(lambda found: found[0].lower(), path)]

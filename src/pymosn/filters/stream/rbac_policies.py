@@ -214,7 +214,7 @@ def _common(source: EnvoyObject, what: str) -> Condition:
     if "url_path" in source:
         with source.inner("url_path") as outer:
             outer.problems.require("path" in outer, outer.path, "needs a path")
-            test = text_test(outer.inner("path")) if "path" in outer else never
+            test = text_test(outer.inner("path"), is_path=True) if "path" in outer else never
         return partial(_has_path, test)
     source.problems.add(source.path, f"no supported {what}; see docs/shipped-filters.md")
     return never
