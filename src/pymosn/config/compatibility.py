@@ -114,6 +114,25 @@ def _keys(cls: type, prefix: str, parent: State, found: list[tuple[type, State]]
                 found.append((block, state))
 
 
+def own_keys(cls: type, seen: tuple[type, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The paths of pymosn's own keys in a block and in the blocks inside. The index of an item is 0.
+
+    Blocks within themselves, in maps and of filters with a `type` are left out.
+    """
+    kind = inspect.type_info(cls)
+    assert isinstance(kind, inspect.StructType)
+    for field in kind.fields:
+        extra, inner = _unwrap(field.type)
+        if extra.get(OWN):
+            yield (field.encode_name,)
+        for path, block in _blocks(inner, field.encode_name):
+            if block in seen or "*" in path or "(" in path:
+                continue
+            steps = path.removesuffix(".").replace("[]", ".0").split(".")
+            for keys in own_keys(block, (*seen, cls)):
+                yield (*(0 if step == "0" else step for step in steps), *keys)
+
+
 def _table(keys: Iterable[tuple[str, ...]]) -> str:
     return f"| key | type | default | state | note |\n|---|---|---|---|---|\n{_rows(keys)}\n"
 

@@ -111,6 +111,8 @@ _DESCRIBING: Final = frozenset(
         *("suffix", "timeout", "ttl", "type", "types", "uri", "url", "usage", "validation", "version"),
     )
 )
+#: Characters of a name whose kind is kept: longer ones are no names of fields, and would fill the memory.
+_LONGEST_KEPT: Final = 200
 _COOKIES: Final = frozenset(("cookie", "cookie2", "set-cookie", "set-cookie2"))
 #: Query parameters of signed URLs, and others that grant access, besides those whose name names a secret.
 _PARAMETERS: Final = frozenset(
@@ -149,19 +151,28 @@ def names_secret(name: str, value: object = "text") -> bool:
     return kind == _ANY or (is_cookie(name) and _is_text_with_pairs(value))
 
 
-@lru_cache(4096)
 def _kind(name: str) -> int:
     """Which values of a key are secrets, by the nouns in its name."""
+    return _kind_of_short(name) if len(name) <= _LONGEST_KEPT else _kind_by_words(name)
+
+
+@lru_cache(4096)
+def _kind_of_short(name: str) -> int:
+    return _kind_by_words(name)
+
+
+def _kind_by_words(name: str) -> int:
     words = [word.lower() for word in _WORD.findall(name)]
+    end = len(words) - 1
+    described = max((i for i, word in enumerate(words) if word in _DESCRIBING), default=-1)
     found = _NONE
     for i, word in enumerate(words):
         last = i
         noun = _noun(word)
-        pair = _pair_noun(word + words[i + 1]) if i + 1 < len(words) else ""
+        pair = _pair_noun(word + words[i + 1]) if i < end else ""
         if pair and (not noun or noun in _WEAK):
             word, noun, last = word + words[i + 1], pair, i + 1
-        rest = words[last + 1 :]
-        if not noun or not _DESCRIBING.isdisjoint(rest) or (noun in _WEAK and rest):
+        if not noun or last < described or (noun in _WEAK and last < end):
             continue
         found = max(found, _TEXTS if noun in _WEAK else _ANY if noun == word else _NUMBERS)
     return found

@@ -123,6 +123,15 @@ def test_null_is_the_same_as_no_key() -> None:
     assert loaded.config.servers[0].graceful_timeout == 30.0
 
 
+def test_null_is_not_one_of_several_words() -> None:
+    chain = {"filters": [{"type": "proxy", "config": {"extend_config": {"Http1": {"simplify_host": [None, "any_port"]}}}}]}
+    loaded = load_text(json.dumps({"servers": [{"listeners": [{"filter_chains": [chain]}]}]}), "f")
+    path = "servers[0].listeners[0].filter_chains[0].filters[0].config.extend_config.Http1.simplify_host[0]"
+    assert [fault.message for fault in loaded.errors if fault.path == path] == [
+        "must be one of any_port, own_port, trailing_dot"
+    ]
+
+
 def test_keys_without_effect_warn_once_and_only_when_they_ask_for_something() -> None:
     text = json.dumps(
         {

@@ -27,6 +27,7 @@ from pymosn.core.secrets import is_credential
 REDACTED: Final = "[redacted]"
 _REDACTED_BYTES: Final = base64.b64encode(REDACTED.encode()).decode()
 _ANY: Final = "google.protobuf.Any"
+_TIMES: Final = ("google.protobuf.Duration", "google.protobuf.Timestamp")
 #: The packages of xds-protos. Names of types are the control plane's choice, and nothing else may be imported.
 _PACKAGE: Final = re.compile(r"(?:envoy|udpa|xds)(?:\.[a-z][a-z0-9_]*)+")
 #: Messages with the name and the value of a header or parameter.
@@ -113,7 +114,11 @@ def _inner(kind: Descriptor, value: Any, hidden: bool, depth: int) -> Any:
     if kind.full_name == _ANY:
         return _any(value.type_url, value.value, hidden, depth + 1)
     if kind.full_name.startswith("google.protobuf."):
-        shown = json_format.MessageToDict(value)
+        try:
+            shown = json_format.MessageToDict(value)
+        except (TypeError, ValueError, json_format.Error):
+            # A duration out of range, or a number that JSON does not have. Which texts are secrets is not known then.
+            return message_form(value, hidden or kind.full_name not in _TIMES, depth + 1)
         return _hidden(shown) if hidden else json_shown(shown)
     return message_form(value, hidden, depth + 1)
 

@@ -21,7 +21,7 @@ from pymosn.control.xds.convert.endpoints import ConvertedEndpoints
 from pymosn.control.xds.convert.extensions import Extension
 from pymosn.control.xds.convert.kinds import Convert, Item
 from pymosn.control.xds.convert.messages import UnknownTypeError, parse, type_of
-from pymosn.control.xds.convert.view import Report, View
+from pymosn.control.xds.convert.view import Fault, Report, View, listed, shortened
 from pymosn.control.xds.layer import needed_secrets, path_in_item
 from pymosn.control.xds.types import Resource, Update
 from pymosn.control.xds.warming import Entry
@@ -86,11 +86,11 @@ class Acceptor:
             accepted.rejected[resource.name] = str(error)
             return
         except Exception as error:  # a fault of ours must cost one resource, not the stream
-            accepted.rejected[resource.name] = f"cannot be converted: {describe(error)}"
+            accepted.rejected[resource.name] = shortened(f"cannot be converted: {describe(error)}")
             return
-        faults = report.text() or "; ".join(faults_of(item))
+        faults = report.text() or listed(faults_of(item))
         if not faults and not is_trusted:
-            faults = "; ".join([*_placed(self._path_errors(naming(item))), *self._source_faults(item)])
+            faults = listed([*_placed(self._path_errors(naming(item))), *self._source_faults(item)])
         if faults:
             accepted.rejected[resource.name] = faults
             return
@@ -114,7 +114,7 @@ class Acceptor:
             config = MosnConfig(
                 servers=[Server()], cluster_manager=ClusterManager(clusters=[Cluster(name="x", tls_context=context)])
             )
-            found += [f"{path}: {fault.message}" for fault in self._path_errors(config)]
+            found += [shortened(f"{path}: {fault.message}") for fault in self._path_errors(config)]
         return found
 
 
@@ -158,7 +158,7 @@ def naming(item: Item) -> MosnConfig:
 
 def _placed(faults: Iterable[Diagnostic]) -> list[str]:
     """Faults as text, each with its path in the item."""
-    return [f"{path_in_item(fault.path)}: {fault.message}".removeprefix(": ") for fault in faults]
+    return [Fault(path_in_item(fault.path), fault.message).text() for fault in faults]
 
 
 def _is_complete(context: TlsContext) -> bool:

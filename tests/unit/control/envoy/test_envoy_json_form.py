@@ -151,3 +151,16 @@ def test_messages_that_are_nested_too_deeply_are_rejected() -> None:
         packed = any_pb2.Any(type_url=PREFIX + "google.protobuf.Any", value=packed.SerializeToString())
     with pytest.raises(TooDeepError):
         packed_form("google.protobuf.Any", packed.value)
+
+
+def test_what_json_cannot_express_is_shown_and_without_secrets() -> None:
+    """A resource that was rejected for it is shown, too."""
+    from envoy.config.cluster.v3.cluster_pb2 import Cluster
+
+    message = Cluster(name="a")
+    message.connect_timeout.seconds = 1 << 62
+    message.metadata.filter_metadata["x"].update({"password": "opensesame", "n": float("nan")})
+    found = message_form(message)
+    assert found["connect_timeout"] == {"seconds": str(1 << 62)}
+    assert found["metadata"]["filter_metadata"]["x"]["fields"]["n"] == {"number_value": "NaN"}
+    assert "opensesame" not in json.dumps(found, allow_nan=False)

@@ -4,12 +4,14 @@ import base64
 from typing import Any
 
 import pytest
+from envoy.config.core.v3 import config_source_pb2
 from tests.kit import certificates as made
 from tests.kit.xds_messages import view_of
 
 from pymosn.config.schema.tls import NameMatch, SecretSource, TlsContext
+from pymosn.control.xds.convert.sources import as_json
 from pymosn.control.xds.convert.tls import downstream_tls, upstream_tls
-from pymosn.control.xds.convert.view import Report
+from pymosn.control.xds.convert.view import Report, View
 
 TLS = "envoy.extensions.transport_sockets.tls.v3"
 CA = made.ca().certificate.decode()
@@ -180,6 +182,21 @@ def test_what_is_rejected(common: dict[str, Any], path: str) -> None:
     _, report = upstream(common)
     assert report.faults
     assert any(path in fault.path for fault in report.faults), report.text()
+
+
+@pytest.mark.parametrize("what", ["type", "duration"])
+def test_a_source_of_secrets_that_json_cannot_express(what: str) -> None:
+    source = config_source_pb2.ConfigSource()
+    service = source.api_config_source.grpc_services.add()
+    service.google_grpc.target_uri = "unix:./x"
+    source.api_config_source.api_type = config_source_pb2.ApiConfigSource.GRPC
+    if what == "type":
+        source.api_config_source.config_validators.add().typed_config.type_url = "no.such/type"
+    else:
+        source.api_config_source.refresh_delay.seconds = 1 << 62
+    report = Report()
+    assert as_json(View(source, "sds_config", report)) == {}
+    assert report.text().startswith("sds_config: cannot be written as JSON: ")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from google.protobuf import any_pb2, struct_pb2
 from udpa.type.v1 import typed_struct_pb2
 
 from pymosn.control.xds.convert.messages import UnknownTypeError, unpack
-from pymosn.control.xds.convert.view import Report, View
+from pymosn.control.xds.convert.view import LONGEST, MOST, Report, View
 
 TLS = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
 
@@ -50,6 +50,28 @@ def test_faults_inside_a_list_have_its_index() -> None:
             with item:
                 item.seconds("timeout")
     assert report.faults[0].text() == "health_checks[1].timeout: invalid duration of -1 s and 0 ns"
+
+
+def test_the_longest_duration_is_that_of_protobuf() -> None:
+    message = cluster_pb2.Cluster()
+    message.connect_timeout.seconds = 315_576_000_000
+    view, report = view_of(message)
+    assert view.seconds("connect_timeout") == 315_576_000_000.0
+    message.connect_timeout.seconds += 1
+    assert view.seconds("connect_timeout") is None
+    assert report.text() == "connect_timeout: invalid duration of 315576000001 s and 0 ns"
+
+
+def test_the_text_of_faults_is_not_longer_than_anybody_reads() -> None:
+    report = Report()
+    report.fault(f"a[{'k' * 1_000_000}].b", "m" * 1_000_000)
+    for i in range(MOST + 9):
+        report.fault(f"c[{i}]", "missing")
+    first, *_, last = report.text().split("; ")
+    assert first.startswith("a[kkk")
+    assert first.endswith("mmm... (1000000 characters)")
+    assert len(first) < 2 * LONGEST + 100
+    assert last == "and 10 more"
 
 
 def test_values() -> None:

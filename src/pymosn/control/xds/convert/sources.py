@@ -28,8 +28,15 @@ class Source(NamedTuple):
 
 
 def as_json(view: View) -> dict[str, Any]:
-    """A message as JSON with the names of its fields in the .proto file: the form that files have, such as `sdsConfig`."""
-    found: dict[str, Any] = json_format.MessageToDict(view.message, preserving_proto_field_name=True)
+    """A message as JSON with the names of its fields in the .proto file: the form that files have, such as `sdsConfig`.
+
+    What JSON cannot express is a fault: a duration out of range, for example, or an `Any` of an unknown type.
+    """
+    try:
+        found: dict[str, Any] = json_format.MessageToDict(view.message, preserving_proto_field_name=True)
+    except (TypeError, ValueError, json_format.Error) as error:
+        view.fault("", f"cannot be written as JSON: {error}")
+        return {}
     return found
 
 

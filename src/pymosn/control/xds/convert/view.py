@@ -8,6 +8,7 @@ control plane can never be ignored by mistake.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +21,11 @@ from pymosn.control.xds.convert.fields import HARMLESS
 from pymosn.control.xds.convert.messages import UnknownTypeError, unpack
 from pymosn.control.xds.convert.rules import broken
 
+#: Characters of a path or a message in the text of a fault, and faults in a list: keys and names may have megabytes.
+LONGEST: Final = 500
+MOST: Final = 50
+#: The largest duration of protobuf, in seconds: 10,000 years (duration.proto).
+_LONGEST_DURATION: Final = 315_576_000_000
 _NOT_SUPPORTED: Final = "not supported; rejected, because ignoring it could change what the resource means"
 
 
@@ -30,8 +36,20 @@ class Fault(NamedTuple):
     message: str
 
     def text(self) -> str:
-        """`path: message`."""
-        return f"{self.path}: {self.message}" if self.path else self.message
+        """`path: message`, both shortened if they are very long."""
+        message = shortened(self.message)
+        return f"{shortened(self.path)}: {message}" if self.path else message
+
+
+def shortened(text: str) -> str:
+    """A text without what exceeds `LONGEST`."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text)} characters)"
+
+
+def listed(texts: Sequence[str]) -> str:
+    """Texts in one line; the rest of very many is counted."""
+    rest = [f"and {len(texts) - MOST} more"] if len(texts) > MOST else []
+    return "; ".join([*texts[:MOST], *rest])
 
 
 class Report:
@@ -56,7 +74,7 @@ class Report:
 
     def text(self) -> str:
         """All faults, for the control plane."""
-        return "; ".join(fault.text() for fault in self.faults)
+        return listed([fault.text() for fault in self.faults])
 
 
 class View:
@@ -169,11 +187,11 @@ class View:
         return self.value(name).value if self.has(name) else None
 
     def seconds(self, name: str) -> float | None:
-        """A duration in seconds; None without it. A negative or invalid one is a fault."""
+        """A duration in seconds; None without it. A negative or invalid one is a fault, as in Envoy."""
         if not self.has(name):
             return None
         duration = self.value(name)
-        if duration.seconds < 0 or not 0 <= duration.nanos < 1_000_000_000:
+        if not 0 <= duration.seconds <= _LONGEST_DURATION or not 0 <= duration.nanos < 1_000_000_000:
             self.fault(name, f"invalid duration of {duration.seconds} s and {duration.nanos} ns")
             return None
         return float(duration.seconds + duration.nanos / 1e9)
