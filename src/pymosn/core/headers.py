@@ -73,7 +73,7 @@ def name_bit(size: i64, first: i64, last: i64) -> i64:
 
     A block remembers the bits of its names, so most lookups of an absent name need no scan.
     """
-    one: i64 = 1  # `i64(1)` would be an int of 32 bits in mypyc's C
+    one: i64 = (size | 1) & 1  # a constant would be an int of 32 bits in mypyc's C
     return one << ((size * 5 + (first & 31) + (last & 31) * 7) & 63)
 
 

@@ -68,11 +68,11 @@ class TcpOptions:
             observer.on_connected(exchange)
 
     def note_end(self, exchange: Exchange) -> None:
-        """The connection has ended, or was refused: calls the observers, and writes the access logs."""
-        for observer in self.observers:
-            observer.on_ended(exchange)
+        """The connection has ended, or was refused: writes the access logs, and calls the observers."""
         for access_log in self.access_logs:
             access_log.log(exchange)
+        for observer in self.observers:
+            observer.on_ended(exchange)
 
     def cluster_for(self, connection: Connection) -> str:
         """The cluster for a connection; empty if no route matches."""

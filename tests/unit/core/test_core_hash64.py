@@ -49,7 +49,7 @@ def test_murmur_is_the_hash_of_the_c_plus_plus_library(text: bytes, expected: in
     assert murmur2(text) % ALL == expected
 
 
-@pytest.mark.parametrize("number", [0, 1, -1, 2**63 - 1, -(2**63), 2**64 - 1, 0x1234_5678_9ABC_DEF0, -0x1234_5678_9ABC_DEF0])
+@pytest.mark.parametrize("number", [0, 1, -1, 2**63 - 1, -(2**63), 0x1234_5678_9ABC_DEF0, -0x1234_5678_9ABC_DEF0])
 def test_arithmetic_is_that_of_unsigned_numbers(number: int) -> None:
     value = wrapped(number)
     assert -(2**63) <= value < 2**63

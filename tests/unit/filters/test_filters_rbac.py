@@ -232,6 +232,8 @@ def test_log_only_logs() -> None:
         (ANY, [{"metadata": {"filter": "a", "path": [{"key": "b"}]}}], ".principals[0].metadata"),
         (ANY, [{"metadata": {"filter": "istio_authn"}}], ".principals[0].metadata.path"),
         ([], ANY, ".permissions"),
+        ([{"header": {"name": "a", "prefix_match": ""}}], ANY, ".permissions[0].header.prefix_match"),
+        ([{"header": {"name": "a", "suffix_match": ""}}], ANY, ".permissions[0].header.suffix_match"),
         ([{"header": {"name": "a", "exact_match": "b", "prefix_match": "c"}}], ANY, ".permissions[0].header.prefix_match"),
         ([{"header": {"name": "a", "treat_missing": True}}], ANY, ".permissions[0].header.treat_missing"),
         ([{"header": {"name": "", "exact_match": "b"}}], ANY, ".permissions[0].header.name"),

@@ -46,6 +46,7 @@ async def costs_with(clusters: int) -> dict[str, Cost]:
     """The costs of one change of each kind."""
     config = load_text(DEFAULT_CONFIG, DEFAULT_NAME).config
     assert config is not None
+    config.servers[0].listeners = []  # their ports are fixed
     rig = Rig(config)
     rig.fleet.start()
     for worker in rig.workers:

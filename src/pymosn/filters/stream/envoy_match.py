@@ -214,7 +214,9 @@ def _possible_readings(values: list[str], name: str) -> list[str]:
 def _value_test(source: EnvoyObject, folds: bool) -> Test | None:
     for key, compare in _SIMPLE.items():
         if f"{key}_match" in source:
-            return _simple_test(compare, source.take(f"{key}_match", str, ""), folds)
+            expected = source.take(f"{key}_match", str, "")
+            source.problems.require(key == "exact" or expected, f"{source.path}.{key}_match", "must not be empty")
+            return _simple_test(compare, expected, folds)
     if "safe_regex_match" in source:
         return regex_test(source.inner("safe_regex_match"), folds)
     if "string_match" in source:

@@ -73,7 +73,7 @@ class Http1Decoder(BodyDecoder):
         cut: list[bytes] | None = None
         count: i64 = 0
         bits: i64 = 0
-        one: i64 = 1  # as in `name_bit`
+        one: i64 = (size | 1) & 1  # as in `name_bit`
         while i < size:
             line: i64 = i
             byte: i64 = buffer[i]
