@@ -75,6 +75,13 @@ def test_health_and_weights() -> None:
     assert [host.weight for host in found.hosts] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.parametrize("status", [-(2**31), -1, 6, 2**31 - 1])
+def test_an_unknown_health_is_a_fault(status: int) -> None:
+    message = assignment(place("10.0.0.1"))
+    message.endpoints[0].lb_endpoints[0].health_status = status  # type: ignore[assignment]
+    assert convert(message)[1].text() == f"endpoints[0].lb_endpoints[0].health_status: unknown value {status}"
+
+
 def test_large_weights_keep_their_proportion() -> None:
     found = good(assignment(place(at("10.0.0.1", load_balancing_weight=1000), at("10.0.0.2", load_balancing_weight=250))))
     assert [host.weight for host in found.hosts] == [128, 32]

@@ -118,7 +118,7 @@ class _Reader:
             return None
         address = endpoint.address.socket_address
         port, ip, status = address.port_value, address.address, message.health_status
-        if not 0 < port < 65536 or status >= len(_HEALTH) or address.protocol != _TCP or address.ipv4_compat:
+        if not 0 < port < 65536 or not 0 <= status < len(_HEALTH) or address.protocol != _TCP or address.ipv4_compat:
             return None
         if address.resolver_name or address.network_namespace_filepath:
             return None
@@ -158,7 +158,7 @@ class _Reader:
             if weight == 0:
                 view.fault("load_balancing_weight", "must be at least 1")
             status = int(view.value("health_status"))
-            if status >= len(_HEALTH):
+            if not 0 <= status < len(_HEALTH):
                 view.fault("health_status", f"unknown value {status}")
                 status = 0
             labels = read_labels(view.inner("metadata"))
