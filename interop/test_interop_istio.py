@@ -395,6 +395,18 @@ def test_edits_of_the_mesh_under_traffic(mesh: IstioMesh) -> None:
     service = {"hosts": [HOST], "http": [{**route, "timeout": "5s", "retries": {"attempts": 2}}]}
     rule = {"host": HOST, "trafficPolicy": {"outlierDetection": {"consecutive5xxErrors": 9}}}
     egress = {"workloadSelector": {"labels": {"app": SLEEP}}, "egress": [{"hosts": ["./*"]}]}
+    bucket = {"max_tokens": 1000000, "tokens_per_fill": 1000000, "fill_interval": "60s"}
+    share = {"runtime_key": "e", "default_value": {"numerator": 100, "denominator": "HUNDRED"}}
+    limit = {"stat_prefix": "limits", "token_bucket": bucket, "filter_enabled": share, "filter_enforced": share}
+    manager = {"filter": {"name": "envoy.filters.network.http_connection_manager"}}
+    patch = {
+        "applyTo": "HTTP_FILTER",
+        "match": {"context": "SIDECAR_INBOUND", "listener": {"filterChain": manager}},
+        "patch": {"operation": "INSERT_BEFORE", "value": {"name": "envoy.filters.http.local_ratelimit"}},
+    }
+    kind = "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
+    patch["patch"]["value"]["typed_config"] = {"@type": kind, **limit}  # type: ignore[index]
+    limits = {"workloadSelector": {"labels": {"app": ECHO}}, "configPatches": [patch]}
     logs = {"accessLogging": [{"providers": [{"name": "envoy"}]}]}
     steps = {
         "service": istio_object("VirtualService", "echo", service),
@@ -402,6 +414,7 @@ def test_edits_of_the_mesh_under_traffic(mesh: IstioMesh) -> None:
         "jwt": istio_object("RequestAuthentication", "jwt", jwt),
         "telemetry": istio_object("Telemetry", "logs", logs),
         "scope": istio_object("Sidecar", "sleep", egress),
+        "limits": istio_object("EnvoyFilter", "limits", limits),
         "peers": strict("STRICT"),
     }
     failed: list[int] = []
