@@ -56,7 +56,7 @@ from pymosn.server.listeners import ListenerSockets
 from pymosn.server.logs import process_log_path
 from pymosn.server.messages import Check, Command, Configure, Prepare, Retire, SetHosts
 from pymosn.server.pid_file import pid_path
-from pymosn.server.resources import MANY, set_aside
+from pymosn.server.resources import MANY, LargeConfiguration
 from pymosn.server.run_options import RunOptions, StartError
 from pymosn.server.sockets import close_all
 from pymosn.server.tls_files import TlsFiles, TlsRead
@@ -125,6 +125,7 @@ class Changes(Service):
         self._tls_faults: list[Diagnostic] = []
         self._packer = Packer()
         self._packed = self._packer.pack(options.config)
+        self._large = LargeConfiguration()
         #: The source of the active configuration's filters as it was last read from disk, whether it was activated or not.
         self.last_read = Sources()
         folders, pid = (options.config_dir, options.base_dir), os.path.realpath(pid_path(options.config, options.base_dir))
@@ -430,7 +431,7 @@ class Changes(Service):
         self._packed = packed
         self._follow_all(self.effective, only_hosts)
         if len(packed.parts) > MANY:
-            set_aside()
+            self._large.set_aside()
 
 
 def _text(errors: Sequence[Diagnostic]) -> str:

@@ -18,6 +18,8 @@ _TRIM_THRESHOLD: Final = -1, 4 << 20
 _MMAP_THRESHOLD: Final = -3, 1 << 20
 #: Routes, used hosts and connections from which on a collection would take more than some milliseconds.
 MANY: Final = 2000
+#: Changes of a large configuration, of which one is followed by a full collection.
+FULL_EACH: Final = 1000
 
 
 class Statm:
@@ -92,13 +94,25 @@ def settle() -> None:
     gc.set_threshold(10_000, 50, 50)
 
 
-def set_aside() -> None:
-    """Moves all objects to the permanent generation, so that no collection traverses them: of a large configuration.
+class LargeConfiguration:
+    """Keeps the objects of a large configuration from being traversed by collections.
 
-    Its blocks have no cycles, so that reference counting frees them. Young garbage is collected before.
+    They are in the permanent generation: blocks have no cycles, so that reference counting frees them. Others may have
+    cycles, and would stay for ever: so one time in FULL_EACH everything is collected, which can take a second.
     """
-    gc.collect(1)
-    gc.freeze()
+
+    def __init__(self) -> None:
+        self._times = 0
+
+    def set_aside(self) -> None:
+        """Moves all objects to the permanent generation; young garbage is collected before."""
+        self._times += 1
+        if self._times % FULL_EACH == 0:
+            gc.unfreeze()
+            gc.collect()
+        else:
+            gc.collect(1)
+        gc.freeze()
 
 
 class GarbageCollection:

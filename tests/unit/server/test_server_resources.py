@@ -1,5 +1,6 @@
 """When a worker collects garbage, and the memory that it keeps."""
 
+import gc
 import os
 import platform
 import subprocess
@@ -8,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pymosn.server.resources import GARBAGE_DELAY, MANY, GarbageCollection
+from pymosn.server.resources import FULL_EACH, GARBAGE_DELAY, MANY, GarbageCollection, LargeConfiguration
 
 
 class Later:
@@ -24,6 +25,19 @@ class Later:
     def passes(self) -> None:
         for _, callback in [self.waiting.pop() for _ in range(len(self.waiting))]:
             callback()
+
+
+def test_cycles_that_were_set_aside_are_collected_at_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    for name in ("collect", "freeze", "unfreeze"):
+        monkeypatch.setattr(gc, name, lambda *generation, name=name: calls.append(f"{name}{generation or ''}"))
+    large = LargeConfiguration()
+    for _ in range(FULL_EACH - 1):
+        large.set_aside()
+    assert calls == ["collect(1,)", "freeze"] * (FULL_EACH - 1)
+    calls.clear()
+    large.set_aside()
+    assert calls == ["unfreeze", "collect", "freeze"]
 
 
 def test_a_burst_of_changes_is_collected_once() -> None:
