@@ -1,15 +1,22 @@
 """The machine: its cores, free ports, limits, and the facts to print with the figures."""
 
+import contextlib
+import fcntl
+import functools
 import os
 import platform
 import random
 import resource
 import socket
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 #: The ports that `free_port` has returned.
 _given: set[int] = set()
+#: A byte of this file for each port is locked by the process that was given the port: others run beside it.
+_LOCKS: Final = Path(tempfile.gettempdir()) / f"pymosn-ports-{os.getuid()}"
 
 
 @dataclass(frozen=True)
@@ -29,20 +36,24 @@ def choose_cores() -> Cores:
 def free_port() -> int:
     """A TCP port that is free on all addresses, below the ephemeral range: no outgoing connection can take it.
 
-    It is not returned again in this process, even if nothing listens on it.
+    It is not returned again in this process, even if nothing listens on it, nor in others while this one runs.
     """
+    locks = _locks()
     for _ in range(1000):
-        port = random.randrange(20000, 32000)
+        port = random.randrange(12000, 32000)
         if port in _given:
             continue
-        with socket.socket() as probe:
-            try:
-                probe.bind(("", port))
-            except OSError:
-                continue
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            fcntl.lockf(locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+            probe.bind(("", port))
             _given.add(port)
             return port
-    raise OSError("no free port between 20000 and 32000")
+    raise OSError("no free port between 12000 and 32000")
+
+
+@functools.cache
+def _locks() -> int:
+    return os.open(_LOCKS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def raise_file_limit(wanted: int = 20000) -> int:
