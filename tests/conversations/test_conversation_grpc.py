@@ -52,6 +52,18 @@ def answers(upstream: H2Upstream, stream: Stream, status: bytes, body: bytes = M
     upstream.sends_trailers(stream, [(b"grpc-status", status)])
 
 
+def test_a_call_without_messages_ends_with_an_empty_data_frame(start: Start) -> None:
+    """grpc-go's server does not answer one that ends with its head."""
+    talk, client = grpc_talk(start)
+    head = request(b"POST", b"/pkg.Echo/Say", b"a", (b"te", b"trailers"), *HEAD)
+    stream = client.requests(head, b"", True)
+    upstream = h2_upstream(talk.expect_dial(HOSTS[0]))
+    got = upstream.takes_stream()
+    assert (got.data, got.is_done, got.ends_with_data) == (b"", True, True)
+    answers(upstream, got, b"0", b"")
+    assert client.result(stream)[0] == 200
+
+
 def test_a_call_and_its_status(start: Start) -> None:
     talk, client = grpc_talk(start)
     stream = calls(client, (b"grpc-timeout", b"5S"), (b"x-raw-bin", b"AAE="))

@@ -30,8 +30,9 @@ class Stream:
         self.heads: list[Pairs] = []
         self.data = b""
         self.trailers: Pairs | None = None
-        #: Whether the proxy has sent END_STREAM, and whether this end has.
+        #: Whether the proxy has sent END_STREAM, on a DATA frame, and whether this end has.
         self.has_end = False
+        self.ends_with_data = False
         self.is_ended = False
         #: The code with which the proxy reset it; -1: it has not.
         self.code = -1
@@ -316,7 +317,7 @@ class End:
         assert self.own_window >= 0, "more than the connection's window"
         assert stream.own_window >= 0 or size == 0, "more than the stream's window"
         stream.data += _unpadded(frame)
-        stream.has_end = frame.has(int(known.END_STREAM))
+        stream.has_end = stream.ends_with_data = frame.has(int(known.END_STREAM))
         self._check_length(stream)
         if self.grants and size:
             self.grant(None, size)

@@ -19,6 +19,7 @@ from typing import Final
 
 from mypy_extensions import i32, i64, mypyc_attr
 
+from pymosn.api.grpc import GrpcRequest
 from pymosn.api.http import HttpResponse
 from pymosn.api.network import Connection
 from pymosn.api.protocol import ProtocolError
@@ -176,7 +177,9 @@ class ClientConnection(Http2Connection):
         stream.active_at = self.read_at
         self.streams[int(stream.id)] = stream
         self.budget.on_stream()
-        ends = end and len(data) == 0 and len(tunnel) == 0
+        # The end of a gRPC request without messages is an empty DATA frame: servers may wait for it ("Requests" in gRPC's
+        # "gRPC over HTTP2").
+        ends = end and len(data) == 0 and len(tunnel) == 0 and not isinstance(head, GrpcRequest)
         self.send_head(stream, self.encoder.request(without_key(head) if len(tunnel) > 0 else head), ends)
         if not ends and len(tunnel) == 0 and (end or len(data) > 0):
             self.send_data(stream, data, end)
