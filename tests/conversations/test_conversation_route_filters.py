@@ -26,7 +26,7 @@ pytestmark = pytest.mark.also_h2
 ON: dict[str, Any] = {}
 OFF = {"disabled": True}
 #: A policy of `rbac` that denies everything.
-NOBODY = {"rules": {"action": "ALLOW", "policies": {}}}
+ALLOWS_NONE = {"rules": {"action": "ALLOW", "policies": {}}}
 
 
 class Noting(StreamFilter):
@@ -149,14 +149,14 @@ def test_a_request_without_a_route_passes_a_filter_that_is_disabled(start: Start
 @pytest.mark.parametrize(
     ("route", "denied"),
     [
-        ({"rbac/first": NOBODY}, "first"),
-        ({"rbac/second": NOBODY}, "second"),
-        ({"rbac/second": NOBODY, "rbac": {}}, "second"),
-        ({"rbac": NOBODY}, "first"),
-        ({"rbac": NOBODY, "rbac/first": {}}, "second"),
-        ({"rbac": NOBODY, "rbac/first": {}, "rbac/second": {}}, ""),
-        ({"rbac/third": NOBODY}, ""),
-        ({"rbac/first": NOBODY, "/first": OFF}, ""),
+        ({"rbac/first": ALLOWS_NONE}, "first"),
+        ({"rbac/second": ALLOWS_NONE}, "second"),
+        ({"rbac/second": ALLOWS_NONE, "rbac": {}}, "second"),
+        ({"rbac": ALLOWS_NONE}, "first"),
+        ({"rbac": ALLOWS_NONE, "rbac/first": {}}, "second"),
+        ({"rbac": ALLOWS_NONE, "rbac/first": {}, "rbac/second": {}}, ""),
+        ({"rbac/third": ALLOWS_NONE}, ""),
+        ({"rbac/first": ALLOWS_NONE, "/first": OFF}, ""),
     ],
 )
 def test_settings_of_a_filter_with_a_name(start: Start, route: dict[str, Any], denied: str) -> None:

@@ -14,21 +14,24 @@ import json
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import pytest
 from google.protobuf.message import Message
 from istio_shapes import bootstrap, identity, secrets
 from namespaces import NamedNamespaces, Unavailable
 from process_fixtures import Start
-from pymosn_process import PATIENCE, READY, Pymosn
+from pymosn_process import PATIENCE, READY, Pymosn, eventually
 from tests.kit.certificates import Issued, ca, issue
 from tests.kit.xds_server import XdsServer
 
 SLEEP, ECHO, LEGACY, FABRIC = "sleep", "echo", "legacy", "fabric"
 ADDRESSES: Final = {SLEEP: "10.78.0.1", ECHO: "10.78.0.2", LEGACY: "10.78.0.3"}
+#: The virtual address of the services of `serving`.
+SERVICES: Final = "10.96.0.10"
 #: The port of the apps' HTTP servers, and of servers of TCP.
 HTTP, TCP = 8080, 9000
 _GROUP: Final = 1337
@@ -225,9 +228,22 @@ class Client:
 
 @contextlib.contextmanager
 def mesh_of(folder: Path) -> Iterator[Mesh]:
-    """A mesh for one test. Raises Unavailable."""
-    mesh = Mesh(folder)
+    """A mesh for tests, which are skipped if this kernel or user cannot have network namespaces."""
+    try:
+        mesh = Mesh(folder)
+    except Unavailable as why:
+        pytest.skip(f"no network namespaces: {why}")
     try:
         yield mesh
     finally:
         mesh.close()
+
+
+@contextlib.contextmanager
+def serving(folder: Path, begin: Callable[[Sidecar], None]) -> Iterator[Mesh]:
+    """A mesh whose sidecars `begin` has started, once a request passes both."""
+    with mesh_of(folder) as mesh:
+        for sidecar in (mesh.sleep, mesh.echo):
+            begin(sidecar)
+        assert eventually(lambda: mesh.get(SLEEP, SERVICES, "echo").status == 200)
+        yield mesh

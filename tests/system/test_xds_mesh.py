@@ -23,8 +23,7 @@ from istio_shapes import (
     virtual_inbound,
     virtual_outbound,
 )
-from mesh import ADDRESSES, ECHO, HTTP, LEGACY, SLEEP, TCP, Mesh, Sidecar, mesh_of
-from namespaces import Unavailable
+from mesh import ADDRESSES, ECHO, HTTP, LEGACY, SERVICES, SLEEP, TCP, Mesh, Sidecar, serving
 from plain_sockets import read_exactly
 from pymosn_process import PATIENCE, eventually
 from tests.kit.certificates import Issued
@@ -32,22 +31,13 @@ from tests.kit.xds_server import LISTENER
 
 pytestmark = pytest.mark.once
 
-#: The virtual address of both services.
-SERVICES = "10.96.0.10"
 #: New certificates for both sidecars, each as soon as the app has seen the one before.
 ROTATIONS = 6
 
 
 @pytest.fixture
 def mesh(tmp_path: Path) -> Iterator[Mesh]:
-    with contextlib.ExitStack() as stack:
-        try:
-            made = stack.enter_context(mesh_of(tmp_path))
-        except Unavailable as why:
-            pytest.skip(f"no network namespaces: {why}")
-        for sidecar in (made.sleep, made.echo):
-            begin(sidecar)
-        assert eventually(lambda: made.get(SLEEP, SERVICES, "echo").status == 200)
+    with serving(tmp_path, begin) as made:
         yield made
 
 

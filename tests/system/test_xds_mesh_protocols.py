@@ -23,7 +23,6 @@ from istio_shapes import (
     virtual_outbound,
 )
 from mesh import ADDRESSES, ECHO, LEGACY, SLEEP, TCP, Mesh, mesh_of
-from namespaces import Unavailable
 from pymosn_process import eventually
 from tests.kit.xds_server import LISTENER
 
@@ -115,10 +114,7 @@ class Caller:
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     with contextlib.ExitStack() as stack:
-        try:
-            made = stack.enter_context(mesh_of(tmp_path_factory.mktemp("mesh")))
-        except Unavailable as why:
-            pytest.skip(f"no network namespaces: {why}")
+        made = stack.enter_context(mesh_of(tmp_path_factory.mktemp("mesh")))
         stack.callback(App(made.listen(ECHO, TCP)).close)
         common = [*common_clusters(TCP), virtual_outbound(), virtual_inbound(undeclared=[TCP])]
         made.echo.start(*common)

@@ -22,28 +22,19 @@ from istio_shapes import (
     virtual_outbound,
 )
 from istio_telemetry import with_service, with_telemetry
-from mesh import ADDRESSES, ECHO, HTTP, LEGACY, SLEEP, TCP, Mesh, Sidecar, mesh_of
-from namespaces import Unavailable
+from mesh import ADDRESSES, ECHO, HTTP, LEGACY, SERVICES, SLEEP, TCP, Mesh, Sidecar, serving
 from prometheus_client.parser import text_string_to_metric_families
 from pymosn_process import PATIENCE, eventually
 from tests.kit.xds_server import CLUSTER, LISTENER
 
 pytestmark = pytest.mark.once
 
-SERVICES = "10.96.0.10"
 Sample = tuple[dict[str, str], float]
 
 
 @pytest.fixture
 def mesh(tmp_path: Path) -> Iterator[Mesh]:
-    with contextlib.ExitStack() as stack:
-        try:
-            made = stack.enter_context(mesh_of(tmp_path))
-        except Unavailable as why:
-            pytest.skip(f"no network namespaces: {why}")
-        for sidecar in (made.sleep, made.echo):
-            begin(sidecar)
-        assert eventually(lambda: made.get(SLEEP, SERVICES, "echo").status == 200)
+    with serving(tmp_path, begin) as made:
         yield made
 
 

@@ -30,7 +30,7 @@ from pymosn.upstream.plan import HostPlan, all_tls
 
 #: Clusters in one step.
 NAMES_PER_STEP: Final = 500
-#: Clusters that have been replaced, at least, or this share of all, before hosts that nobody has any more are dropped.
+#: Clusters that have been replaced, at least, or this share of all, before hosts that are no longer used are dropped.
 MIN_REPLACED: Final = 64
 SHARE: Final = 0.125
 

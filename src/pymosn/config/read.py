@@ -165,7 +165,7 @@ class Reader:
         values = [self._value(item, kind.item_type, f"{path}[{i}]") for i, item in enumerate(node.items)]
         if isinstance(kind.item_type, inspect.LiteralType):
             for i, item in enumerate(node.items):
-                if item.kind == "null":  # stands for no word
+                if item.kind == "null":  # not a word
                     self._word(item, kind.item_type, f"{path}[{i}]")
         # An invalid entry keeps its index, so that the paths of the following ones stay correct.
         return [_placeholder(kind.item_type) if value is _UNSET else value for value in values]

@@ -72,7 +72,7 @@ class StackRecorder:
         self._check(self._libc.timer_create(time.CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(self._timer)))
 
     def record_after(self, seconds: float, *, repeat: bool = False) -> None:
-        """Starts the timer anew. `repeat`: whether it records again after each further `seconds`."""
+        """Restarts the timer. `repeat`: whether it records again after each further `seconds`."""
         whole, part = divmod(seconds, 1.0)
         nanoseconds = int(part * 1e9)
         interval = _Interval(seconds=int(whole), nanoseconds=nanoseconds)

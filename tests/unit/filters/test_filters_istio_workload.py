@@ -12,7 +12,7 @@ from pymosn.filters.istio.workload import (
     MAX_FIELDS,
     MAX_HEADER,
     MAX_NAME,
-    NOBODY,
+    NO_WORKLOAD,
     REMEMBERED,
     Peers,
     Workload,
@@ -71,7 +71,7 @@ def test_the_header_is_a_struct_with_the_keys_of_a_node() -> None:
     }
     assert workload_from(header_of(ECHO)) == ECHO
     assert workload_from(header_of(ECHO).rstrip("=")) == ECHO
-    assert dict(struct_of(header_of(NOBODY)).items()).keys() == {"LABELS"}
+    assert dict(struct_of(header_of(NO_WORKLOAD)).items()).keys() == {"LABELS"}
 
 
 def test_additional_labels_are_sent_and_read_if_both_sides_want_them() -> None:
@@ -119,7 +119,7 @@ def test_values_of_other_types_and_names_that_are_no_labels_are_unknown() -> Non
         {"WORKLOAD_NAME": 7, "NAMESPACE": "a\nb", "CLUSTER_ID": "x" * (MAX_NAME + 1), "LABELS": ["app"], "NAME": "n"}
     )
     assert workload_from(packed(sent.SerializeToString())) == Workload(instance="n")
-    assert workload_from(nested(3)) == NOBODY
+    assert workload_from(nested(3)) == NO_WORKLOAD
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_the_kind_of_the_owner(owner: object, kind: str) -> None:
 
 def test_the_workload_of_an_endpoint() -> None:
     assert workload_in("echo-v2;default;echo;v2;c2") == Workload("echo-v2", "default", "c2", "echo", "v2")
-    assert workload_in("echo-v2;default") == NOBODY
+    assert workload_in("echo-v2;default") == NO_WORKLOAD
 
 
 def test_peers_are_remembered_by_all_they_send_and_in_a_bounded_number() -> None:

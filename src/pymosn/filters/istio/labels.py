@@ -19,7 +19,7 @@ from pymosn.core.headers import to_text
 from pymosn.core.message import UnreadableHeaders
 from pymosn.filters.istio.dimensions import Value, value_of
 from pymosn.filters.istio.settings import DESTINATION, METRICS, SOURCE, WAYPOINT, Metric, StatsSettings
-from pymosn.filters.istio.workload import MAX_NAME, NOBODY, Workload, workload_in, workload_of
+from pymosn.filters.istio.workload import MAX_NAME, NO_WORKLOAD, Workload, workload_in, workload_of
 from pymosn.filters.stream.problems import Problems
 
 UNKNOWN: Final = "unknown"
@@ -118,13 +118,14 @@ class Labeller:
         is_http = protocol != "tcp"
         name = self._service(exchange, None if cluster is None else cluster.service(), is_http)
         state = exchange.state
+        server = NO_WORKLOAD
         if self.reporter == SOURCE:
             peer = _peer(state.get(UPSTREAM_PEER)) or _endpoint(cluster, exchange)
-            server = NOBODY
             tls, security = exchange.upstream_tls, UNKNOWN
         else:
-            peer = _peer(state.get(DOWNSTREAM_PEER)) or NOBODY
-            server = _peer(state.get(UPSTREAM_PEER)) or _endpoint(cluster, exchange) if self.reporter == WAYPOINT else NOBODY
+            peer = _peer(state.get(DOWNSTREAM_PEER)) or NO_WORKLOAD
+            if self.reporter == WAYPOINT:
+                server = _peer(state.get(UPSTREAM_PEER)) or _endpoint(cluster, exchange)
             tls, security = exchange.connection.tls, ""
         certificate = None if tls is None else tls.certificate
         identity = certificate.uris[0] if certificate is not None and certificate.is_verified and certificate.uris else ""
@@ -229,9 +230,9 @@ def _peer(noted: object) -> Workload | None:
 def _endpoint(cluster: ClusterClient | None, exchange: Exchange) -> Workload:
     """The workload of the chosen host, as the control plane describes it."""
     if cluster is None or not exchange.upstream_address:
-        return NOBODY
+        return NO_WORKLOAD
     described = cluster.workload_of(exchange.upstream_address)
-    return workload_in(described) if described else NOBODY
+    return workload_in(described) if described else NO_WORKLOAD
 
 
 def _evaluated(value: Value, exchange: Exchange) -> str:

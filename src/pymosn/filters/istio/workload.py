@@ -48,7 +48,7 @@ class Workload(NamedTuple):
 
 
 #: A peer of which nothing is known.
-NOBODY: Final = Workload()
+NO_WORKLOAD: Final = Workload()
 
 
 def metadata_of(node: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -80,7 +80,7 @@ def workload_in(endpoint: str) -> Workload:
     """The workload in the metadata of an endpoint: `name;namespace;service;revision;cluster`."""
     parts = endpoint.split(";")
     if len(parts) < 5:
-        return NOBODY
+        return NO_WORKLOAD
     name, namespace, service, revision, cluster = (_name(part) for part in parts[:5])
     return Workload(name, namespace, cluster, service, revision)
 

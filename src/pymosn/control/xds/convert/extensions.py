@@ -15,7 +15,7 @@ from pymosn.control.xds.convert.messages import UnknownTypeError, packed_type, t
 from pymosn.control.xds.convert.sources import Source, read_source
 from pymosn.control.xds.convert.view import View
 
-#: Stands for a filter that has not arrived, and has no default: requests must not pass without it.
+#: Used instead of a filter that has not arrived, and has no default: requests must not pass without it.
 _MISSING: Final = {"abort": {"status": 500, "percentage": 100.0}}
 
 
