@@ -1,13 +1,15 @@
 """Attacks on HTTP/2 in a process of their own: `python h2_attacker.py ATTACK PORT SECONDS`, at the highest rate of one core.
 
-What an attack sends on a connection is prepared, and sent again on a new connection when the proxy has closed one. Prints
-JSON: connections, bytes sent, connections that the proxy ended, and how often each code came in a GOAWAY frame.
+What an attack sends on a connection is prepared, and sent again on a new connection when the proxy has closed one. It ends
+after that time, or earlier by SIGTERM, and prints JSON: its seconds, connections, bytes sent, connections that the proxy
+ended, and how often each code came in a GOAWAY frame.
 """
 
 import contextlib
 import json
 import os
 import selectors
+import signal
 import socket
 import sys
 import time
@@ -177,15 +179,22 @@ class Attacker:
         self.bytes = 0
         self.ended = 0
         self.codes: Counter[int] = Counter()
+        self.seconds = 0.0
+        self._ends = False
+
+    def end(self, *signaled: object) -> None:
+        """Ends the attack early."""
+        self._ends = True
 
     def run(self, seconds: float) -> None:
         """Attacks for that time."""
-        until = time.monotonic() + seconds
+        began = time.monotonic()
         for _ in range(PARALLEL):
             self._connect()
-        while time.monotonic() < until:
+        while not self._ends and self.seconds < seconds:
             for key, events in self._selector.select(0.1):
                 self._step(key, events)
+            self.seconds = time.monotonic() - began
 
     def _connect(self) -> None:
         made = socket.socket()
@@ -238,8 +247,14 @@ class Attacker:
 def main(name: str, port: int, seconds: float) -> None:
     """Runs one attack."""
     attacker = Attacker(name, port)
+    signal.signal(signal.SIGTERM, attacker.end)
     attacker.run(seconds)
-    figures = {"connections": attacker.connections, "bytes": attacker.bytes, "ended": attacker.ended}
+    figures = {
+        "seconds": attacker.seconds,
+        "connections": attacker.connections,
+        "bytes": attacker.bytes,
+        "ended": attacker.ended,
+    }
     print(json.dumps({**figures, "codes": attacker.codes}), flush=True)
     os._exit(0)  # the sockets are reset, all at once
 
