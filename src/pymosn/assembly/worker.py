@@ -43,6 +43,7 @@ from pymosn.routing.table import TableSlot
 from pymosn.stream.registry import protocols
 from pymosn.upstream.cluster_host import PoolMaker
 from pymosn.upstream.clusters import Clusters
+from pymosn.upstream.ejection import Ejection, RecentEjections
 
 #: Listeners that are compared in one step.
 LISTENERS_PER_STEP: Final = 20
@@ -312,6 +313,15 @@ class WorkerRuntime:
     def set_health(self, cluster: str, hosts: dict[str, bool]) -> None:
         """Applies results of the active health check, also for hosts that are added later."""
         self._clusters.set_health(cluster, hosts)
+
+    @property
+    def ejections(self) -> RecentEjections:
+        """The recent ejections of hosts."""
+        return self._clusters.maker.ejections
+
+    def restore_ejections(self, ejections: list[Ejection]) -> None:
+        """Continues ejections by another worker, also of hosts that are added soon."""
+        self._clusters.restore_ejections(ejections)
 
     async def aclose(self) -> None:
         """Stops the filters, closes the pools and flushes the logs."""

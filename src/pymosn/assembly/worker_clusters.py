@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -26,6 +27,7 @@ from pymosn.upstream.balancers import balancers
 from pymosn.upstream.cluster import Cluster
 from pymosn.upstream.cluster_host import PoolMaker
 from pymosn.upstream.clusters import Clusters
+from pymosn.upstream.ejection import Ejection
 from pymosn.upstream.plan import HostPlan, all_tls
 
 #: Clusters in one step.
@@ -33,6 +35,8 @@ NAMES_PER_STEP: Final = 500
 #: Clusters that have been replaced, at least, or this share of all, before hosts that are no longer used are dropped.
 MIN_REPLACED: Final = 64
 SHARE: Final = 0.125
+#: Seconds in which a host that another worker has ejected may appear: control planes send hosts late.
+ADOPTION_TIME: Final = 300.0
 
 
 class WorkerClusters(msgspec.Struct, eq=False):
@@ -49,6 +53,9 @@ class WorkerClusters(msgspec.Struct, eq=False):
     plans: dict[Digest, tuple[HostPlan, ...]] = {}
     #: Addresses of hosts that failed their active checks, by cluster.
     unhealthy: dict[str, set[str]] = {}
+    #: Ejections by another worker of hosts that have not appeared yet, by cluster; and until when they may appear.
+    ejected: dict[str, list[Ejection]] = {}
+    ejected_at: float = 0.0
     #: Clusters that were replaced since unused plans were dropped, and whether one of them had TLS.
     replaced: int = 0
     replaces_tls: bool = False
@@ -133,6 +140,30 @@ class WorkerClusters(msgspec.Struct, eq=False):
             if host is not None:
                 host.set_active_health(healthy)
 
+    def restore_ejections(self, ejections: Iterable[Ejection]) -> None:
+        """Continues ejections by another worker, also of hosts that are added soon."""
+        self.ejected_at = self.maker.clock.now
+        self.ejected = {}
+        for ejection in ejections:
+            self.ejected.setdefault(ejection[0], []).append(ejection)
+        for name in list(self.ejected):
+            self._restore_ejections(name, self.live.get(name))
+
+    def _restore_ejections(self, name: str, cluster: Cluster | None) -> None:
+        if cluster is None:
+            return
+        passed = self.maker.clock.now - self.ejected_at
+        later = []
+        for ejection in self.ejected.pop(name):
+            _, address, seconds, times, since = ejection
+            host = cluster.find(address)
+            if host is not None:
+                host.restore_ejection(max(0.0, seconds - passed), times, since + max(0.0, passed - seconds))
+            elif passed < ADOPTION_TIME:
+                later.append(ejection)
+        if later:
+            self.ejected[name] = later
+
     def tidy(self) -> bool:
         """Drops removed clusters; False if there are none. `clean_up` must follow."""
         if self.live.by_name.keys() == self.active.keys():
@@ -196,3 +227,6 @@ class WorkerClusters(msgspec.Struct, eq=False):
                 host = cluster.find(address)
                 if host is not None:
                     host.set_active_health(False)
+        for name in list(self.ejected):
+            if clusters.get(name) is not before.get(name):
+                self._restore_ejections(name, clusters.get(name))

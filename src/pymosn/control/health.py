@@ -1,7 +1,8 @@
 """Active health checks (key reference section 8.4), run by the supervisor once for all workers.
 
 A cluster is checked if its `health_check` is not empty. MOSN also requires a `service_name`; here it only names the
-counters, and defaults to the cluster's name. Hosts are initially healthy. A host in several clusters is checked in each.
+counters, and defaults to the cluster's name. Hosts are initially healthy, unless the generation before this one found
+otherwise (`adopt`). A host in several clusters is checked in each.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final
+
+import msgspec
 
 from pymosn.assembly.clusters import tls_match_of
 from pymosn.assembly.tls import Resolve, client_settings
@@ -40,6 +43,8 @@ MAX_PROBES: Final = 500
 #: Seconds for which changes are collected into one report, and the maximum number of hosts in one.
 REPORT_PAUSE: Final = 0.02
 MAX_REPORTED: Final = 200
+#: Seconds in which a host that the generation before found unhealthy may appear: control planes send hosts late.
+ADOPTION_TIME: Final = 300.0
 
 _NO_TLS: Final[Mapping[str, TlsProbe]] = {}
 
@@ -47,8 +52,10 @@ _NO_TLS: Final[Mapping[str, TlsProbe]] = {}
 class HostState:
     """The state of one host according to its checks."""
 
-    def __init__(self) -> None:
-        self.is_healthy = True
+    def __init__(self, is_healthy: bool = True) -> None:
+        self.is_healthy = is_healthy
+        #: Whether its own checks have ever changed it.
+        self.has_changed = False
         # Consecutive results that contradict the state.
         self._streak = 0
 
@@ -62,6 +69,7 @@ class HostState:
             return False
         self._streak = 0
         self.is_healthy = passed
+        self.has_changed = True
         return True
 
 
@@ -113,6 +121,9 @@ class HealthChecks(Service):
         # Changes that have not been reported yet.
         self._changed: dict[str, dict[str, bool]] = {}
         self._report: asyncio.TimerHandle | None = None
+        # Hosts that the generation before found unhealthy and that have not appeared yet, and until when they may.
+        self._adopted: set[Key] = set()
+        self._adopted_until = 0.0
 
     def follow(self, config: MosnConfig) -> None:
         """Checks exactly the hosts of `config` from now on; hosts that remain keep their state.
@@ -172,13 +183,40 @@ class HealthChecks(Service):
                     self._tell(name, address, True)  # unchecked hosts are healthy
         for address, new in wanted.items():
             if before.get(address) != new:
-                self._states.setdefault((name, address), HostState())
+                if (name, address) not in self._states:
+                    self._states[name, address] = self._new_state((name, address))
                 self._tasks[name, address] = asyncio.get_running_loop().create_task(self._watch((name, address), new))
         for kept, value in ((self._checks, wanted), (self._tls, tls)):
             if value:
                 kept[name] = value  # type: ignore[assignment]
             else:
                 kept.pop(name, None)
+
+    def _new_state(self, key: Key) -> HostState:
+        """The state of a host that was not checked before. Workers get it at once, before they use the host."""
+        is_unhealthy = key in self._adopted and self._clock.tick() < self._adopted_until
+        self._adopted.discard(key)
+        if is_unhealthy:
+            self._on_change(key[0], {key[1]: False})
+        return HostState(is_healthy=not is_unhealthy)
+
+    def export(self) -> bytes | None:
+        """The unhealthy hosts, for the next generation: addresses by cluster. None if nothing is checked."""
+        found = {cluster: list(hosts) for cluster, hosts in self.unhealthy().items()}
+        return msgspec.msgpack.encode(found) if self._states else None
+
+    def adopt(self, content: bytes) -> None:
+        """Begins with the results of the generation before, for all hosts on which the checks here have not decided yet."""
+        found = msgspec.msgpack.decode(content, type=dict[str, list[str]])
+        self._adopted = {(cluster, address) for cluster, addresses in found.items() for address in addresses}
+        self._adopted_until = self._clock.tick() + ADOPTION_TIME
+        for key, state in self._states.items():
+            is_unhealthy = key in self._adopted
+            if state.is_healthy == is_unhealthy and not state.has_changed:
+                state.is_healthy = not is_unhealthy
+                self._tell(*key, state.is_healthy)
+        self._adopted.difference_update(self._states)
+        self._count_healthy(set(self._services.values()))
 
     def unhealthy(self) -> dict[str, dict[str, bool]]:
         """The unhealthy hosts, in the form of `messages.HostHealth`: cluster -> address -> False."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from pymosn.core.counters import GroupData, HistogramData, Labels
+from pymosn.core.counters import GroupData, GroupKey, HistogramData, Labels
 
 GLOBAL_LABELS: Labels = (("proxy", "global"),)
 
@@ -13,7 +13,7 @@ class Totals:
     """Sums of metric groups of equal type and labels, in the order of their first appearance."""
 
     def __init__(self) -> None:
-        self._groups: dict[tuple[str, Labels], GroupData] = {}
+        self._groups: dict[GroupKey, GroupData] = {}
 
     def add(self, groups: Iterable[GroupData], *, gauges: bool = True) -> None:
         """Adds a worker's snapshot; without `gauges` for a worker that has ended, and its connections with it."""
@@ -31,6 +31,14 @@ class Totals:
     def groups(self) -> list[GroupData]:
         """The summed groups."""
         return list(self._groups.values())
+
+    def keys(self) -> Collection[GroupKey]:
+        """The types and labels of the groups."""
+        return self._groups.keys()
+
+    def get(self, key: GroupKey) -> GroupData | None:
+        """The sum of one type and labels; None if there is none."""
+        return self._groups.get(key)
 
 
 def labels_of(pairs: Iterable[Iterable[str]]) -> Labels:
@@ -72,6 +80,9 @@ def _add_numbers(total: dict[str, int], numbers: dict[str, int]) -> None:
 
 
 def _merge(one: HistogramData, other: HistogramData) -> HistogramData:
+    """The sum; of histograms with different buckets the later one, because a change of a filter has replaced the other."""
+    if one["bounds"] != other["bounds"]:
+        return other
     filled = [histogram for histogram in (one, other) if histogram["count"]]
     return {
         "count": one["count"] + other["count"],

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+import msgspec
+
 from pymosn.config.schema import MosnConfig
 from pymosn.control.service import Service
+from pymosn.core.clock import Clock
 from pymosn.core.log import INFO, Log
 from pymosn.server.messages import Command, SetDrain
 
@@ -17,6 +20,19 @@ from pymosn.server.messages import Command, SetDrain
 CallLater = Callable[[float, Callable[[], None]], object]
 #: The type of listeners for the traffic to this machine.
 INBOUND = "ingress"
+
+
+class CarriedDrain(msgspec.Struct, frozen=True):
+    """What is drained and closed, for the next generation: None for nothing, or whether it is inbound listeners only.
+
+    `ends`: what is closed after `left` seconds.
+    """
+
+    is_failing: bool = False
+    drained: bool | None = None
+    closed: bool | None = None
+    ends: bool | None = None
+    left: float = 0.0
 
 
 class Draining(Service):
@@ -30,18 +46,23 @@ class Draining(Service):
         close: Callable[[Collection[str]], None],
         call_later: CallLater,
         log: Log,
+        clock: Clock | None = None,
     ) -> None:
         """`send`: to all workers. `close`: closes the sockets of listeners in this process."""
         self._send = send
         self._close = close
         self._call_later = call_later
         self._log = log
+        self._clock = clock or Clock()
         self._listeners: dict[str, str] = {}
         self._drain_time = 0.0
         self._is_failing = False
         # What is drained, and what is closed: None for nothing, or whether it is inbound listeners only.
         self._drained: bool | None = None
         self._closed: bool | None = None
+        # What is closed when the drain time is over, and that time on the clock.
+        self._ends: bool | None = None
+        self._end_time = 0.0
 
     @property
     def is_active(self) -> bool:
@@ -72,7 +93,7 @@ class Draining(Service):
         elif is_new:
             self._log.write(INFO, f"draining {which}" + ("" if stays else f" for {self._drain_time:g} s"))
             if not stays:
-                self._call_later(self._drain_time, lambda: self._end(inbound_only))
+                self._end_later(inbound_only, self._drain_time)
         self._apply()
 
     def set_failing(self, is_failing: bool) -> None:
@@ -85,7 +106,27 @@ class Draining(Service):
         drained = self._names(False if self._is_failing else self._drained)
         return SetDrain(drained, self._names(self._closed))
 
+    def export(self) -> bytes | None:
+        """What is drained and closed, for the next generation; None for nothing."""
+        if not self.is_active and self._closed is None:
+            return None
+        left = max(0.0, self._end_time - self._clock.tick()) if self._ends is not None else 0.0
+        return msgspec.msgpack.encode(CarriedDrain(self._is_failing, self._drained, self._closed, self._ends, left))
+
+    def adopt(self, content: bytes) -> None:
+        """Drains and closes what the generation before does."""
+        found = msgspec.msgpack.decode(content, type=CarriedDrain)
+        self._is_failing, self._drained, self._closed = found.is_failing, found.drained, found.closed
+        if found.ends is not None and self._ends is None:
+            self._end_later(found.ends, found.left)
+        self._apply()
+
+    def _end_later(self, inbound_only: bool, seconds: float) -> None:
+        self._ends, self._end_time = inbound_only, self._clock.tick() + seconds
+        self._call_later(seconds, lambda: self._end(inbound_only))
+
     def _end(self, inbound_only: bool) -> None:
+        self._ends = None
         self._log.write(INFO, "drained; the listeners are closed")
         self._closed = inbound_only and self._closed is not False
         self._apply()

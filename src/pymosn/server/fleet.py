@@ -11,9 +11,9 @@ workers have been ready once, the first exit or `Failed` report is a failed star
 At the first start `Serve` is sent when all workers have built the configuration: nothing listens before, and if one cannot
 build it, nothing ever does.
 
-**Commands.** A new worker first gets its initial commands (sockets, `Configure`, known health) and the log commands sent so
-far, which are not part of the configuration. `send` reaches every live worker, whatever its state. Reports carry no worker
-id, because the channel identifies the worker; a report or exit of a process that has been replaced is ignored.
+**Commands.** A new worker first gets its initial commands (sockets, `Configure`, known health), and with `Serve` the log
+commands sent so far, which are not part of the configuration. `send` reaches every live worker, whatever its state. Reports
+carry no worker id, because the channel identifies it; a report or exit of a process that has been replaced is ignored.
 
 **Changes** (`changes.py`). New code of filters runs in one worker first; if that dies, the change is rejected. The death of
 any other worker prevents no change, because the change may be the remedy for it. A worker that dies between `prepare` and
@@ -23,7 +23,8 @@ should get. A worker that does not confirm `Activate` in time is killed: workers
 **Replacement.** A worker that dies is restarted immediately the first time; if it keeps dying soon after its start, with
 growing delays (`RestartPolicy`). Workers that hang, do not become ready in time or serve nothing (`probes.py`) are killed
 and then replaced like dead ones. What connects meanwhile is served by the others (`guardian.py`). The metrics of dead
-workers are kept in `_retired`, so that counters never decrease. Nothing is restarted after `drain` or `stop` was called.
+workers, and of generations before this one, are kept in `totals`, so that counters never decrease. Nothing is restarted
+after `drain` or `stop` was called.
 """
 
 import asyncio
@@ -39,10 +40,12 @@ from pymosn.core.clock import Clock
 from pymosn.core.counters import GroupData
 from pymosn.core.log import ERROR, INFO, WARN, Log
 from pymosn.filters.secret_fields import NO_PATHS, Paths
-from pymosn.observe.totals import Totals, sum_of
+from pymosn.observe.totals import sum_of
 from pymosn.server import messages
+from pymosn.server.ejections import KnownEjections
 from pymosn.server.handshakes import Handshakes
 from pymosn.server.messages import Command, CommandsFor, LogCommand
+from pymosn.server.upgrade.totals import GenerationTotals
 from pymosn.server.worker_process import WorkerHandle, WorkerReceiver, describe_exit
 
 #: Seconds to wait for the workers' metrics; the last known ones are used for a worker that does not answer.
@@ -109,10 +112,14 @@ class Fleet(WorkerReceiver):
         self._call_later = call_later
         self._clock = clock
         self._log = log
+        #: The hosts that workers have ejected.
+        self.ejections = KnownEjections(size, clock, self._send_to)
         self._started = False
         self._ending = False
         self._changing = False
-        self._retired = Totals()
+        #: The metrics of all workers so far.
+        self.totals = GenerationTotals()
+        self.totals.follow(lambda: [worker.stats for worker in self._live])
         self._log_commands: dict[tuple[type, str], LogCommand] = {}
         self._last_ticket = 0
         self._last_hang_check = 0.0
@@ -157,6 +164,15 @@ class Fleet(WorkerReceiver):
         for worker in self._live:
             worker.send(command)
 
+    def _send_to(self, worker_id: int, command: Command) -> None:
+        if worker_id in self._workers:
+            self._workers[worker_id].send(command)
+
+    @property
+    def log_commands(self) -> list[LogCommand]:
+        """What was ordered for logs, and is sent to later workers too."""
+        return list(self._log_commands.values())
+
     async def wait_for(self, condition: Callable[[], bool], timeout: float) -> bool:
         """Waits until `condition` holds, checking it after each event of a worker; False after `timeout` seconds."""
         with contextlib.suppress(TimeoutError):
@@ -178,7 +194,7 @@ class Fleet(WorkerReceiver):
         self.send(messages.GetStats(self._last_ticket))
         await self._wait_for_each(self._ready(), lambda worker: worker.ticket, self._last_ticket, STATS_TIME)
         # In a thread, because there may be hundreds of thousands of groups. They are replaced, never changed.
-        known = [self._retired.groups(), *(list(worker.stats.values()) for worker in self._live)]
+        known = [list(groups) for groups in self.totals.all()]
         return await asyncio.to_thread(sum_of, known)
 
     async def trace_allocations(self, seconds: float) -> list[tuple[str, int, int]]:
@@ -339,8 +355,10 @@ class Fleet(WorkerReceiver):
         worker.last_report = self._clock.tick()
         match report:
             case messages.Stats():
-                worker.add_stats(report.groups, report.removed)
+                self.totals.note(worker.add_stats(report.groups, report.removed))
                 worker.ticket = max(worker.ticket, report.ticket)
+            case messages.Ejections():
+                self.ejections.note(worker.worker_id, report.ejections)
             case messages.Drained():
                 worker.drained = report.group
             case messages.Failed():
@@ -385,6 +403,9 @@ class Fleet(WorkerReceiver):
         built = [worker for worker in self._live if worker.is_built and worker.ready_since is None]
         if not self._ending and (self._started or len(built) == self.size):
             for worker in built:
+                # Not before: access logs exist from the first configuration on.
+                for log_command in self._log_commands.values():
+                    worker.send(log_command)
                 worker.send(messages.Serve())
 
     def on_exit(self, worker: WorkerHandle, code: int) -> None:
@@ -394,7 +415,7 @@ class Fleet(WorkerReceiver):
         worker.has_exited = True
         del self._workers[worker.worker_id]
         self.on_gone(worker.worker_id)
-        self._retired.add(worker.stats.values(), gauges=False)
+        self.totals.retire(worker.stats)
         if self._ending:
             if code != 0:
                 self._log.write(WARN, what)
@@ -447,8 +468,6 @@ class Fleet(WorkerReceiver):
         worker.started = self._clock.wall()
         worker.began = self._clock.tick()
         self._send_all(worker, self._initial_commands)
-        for log_command in self._log_commands.values():
-            worker.send(log_command)
 
     def _send_all(self, worker: WorkerHandle, commands: CommandsFor) -> None:
         for command, descriptors in commands(worker.worker_id):

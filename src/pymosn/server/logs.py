@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from pymosn.config.schema import MosnConfig
 from pymosn.core.log import WARN
@@ -41,6 +44,44 @@ def event_logs(config: MosnConfig) -> list[str]:
     """The paths of the logs of health checks, which the supervisor opens when it writes the first line."""
     checks = [cluster.health_check for cluster in config.cluster_manager.clusters]
     return [check.event_log_path for check in checks if check is not None and check.event_log_path]
+
+
+class LogOrder(msgspec.Struct, frozen=True):
+    """What the admin API has ordered for the log at a path, for the next generation."""
+
+    path: str
+    level: str = ""
+    enabled: bool | None = None
+
+
+def export_orders(commands: Iterable[LogCommand]) -> bytes | None:
+    """The orders of the admin API, for the next generation; None if there are none."""
+    orders = [
+        LogOrder(command.path, level=command.level)
+        if isinstance(command, messages.SetLogLevel)
+        else LogOrder(command.path, enabled=command.enabled)
+        for command in commands
+    ]
+    return msgspec.msgpack.encode(orders) if orders else None
+
+
+def adopt_orders(content: bytes, paths: Collection[str], logs: LogSet, send: Callable[[LogCommand], None]) -> None:
+    """Follows the orders of the generation before. `paths`: of all logs of this one; others are forgotten.
+
+    `logs`: of this process. `send`: to all workers.
+    """
+    for order in msgspec.msgpack.decode(content, type=list[LogOrder]):
+        is_here = order.path in logs.levels()
+        if order.path not in paths:
+            continue
+        if order.level:
+            if is_here:
+                logs.set_level(order.path, order.level)
+            send(messages.SetLogLevel(order.path, order.level))
+        if order.enabled is not None:
+            if is_here:
+                logs.switch(order.path, order.enabled)
+            send(messages.SwitchLog(order.path, order.enabled))
 
 
 def execute_log_command(runtime: WorkerRuntime, command: LogCommand | messages.ReopenLogs) -> None:

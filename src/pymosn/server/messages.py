@@ -8,6 +8,7 @@ import msgspec
 from pymosn.assembly.packed_config import PackedCluster
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.core.counters import GroupData, GroupKey
+from pymosn.upstream.ejection import Ejection
 
 
 class Message(msgspec.Struct, tag=True, frozen=True):
@@ -109,6 +110,12 @@ class HostHealth(Message, frozen=True):
 
     cluster: str
     hosts: dict[str, bool]
+
+
+class SetEjections(Message, frozen=True):
+    """Continue these ejections of hosts by a worker that this one replaces; see `upstream.ejection.Ejection`."""
+
+    ejections: list[Ejection]
 
 
 class GetStats(Message, frozen=True):
@@ -214,6 +221,12 @@ class Stats(Message, frozen=True):
     removed: list[GroupKey] = []
 
 
+class Ejections(Message, frozen=True):
+    """All recent ejections of hosts by this worker; sent after they have changed."""
+
+    ejections: list[Ejection]
+
+
 class Drained(Message, frozen=True):
     """The listeners of this group have no connections left."""
 
@@ -261,6 +274,7 @@ Command = (
     | SetTicketSecret
     | SetHosts
     | HostHealth
+    | SetEjections
     | LogCommand
     | ReopenLogs
     | GetStats
@@ -269,7 +283,8 @@ Command = (
     | Drain
     | Stop
 )
-Report = Built | Ready | Failed | Checked | Prepared | Activated | Stats | Drained | Blocked | HandshakesFailed | Allocations
+_Observed = Stats | Ejections | Blocked | HandshakesFailed | Allocations
+Report = Built | Ready | Failed | Checked | Prepared | Activated | Drained | _Observed
 
 #: Commands with the descriptors sent along with each, for the worker with the given id.
 CommandsFor = Callable[[int], Sequence[tuple[Command, Sequence[int]]]]

@@ -64,6 +64,7 @@ from pymosn.server.shutdown import LATER_SIGNALS, ShutdownSignals
 from pymosn.server.supervisor_plane import SupervisorPlane
 from pymosn.server.ticket_keys import TicketKeys
 from pymosn.server.tls_files import TlsFiles
+from pymosn.server.upgrade.kinds import carried_state
 from pymosn.server.worker_process import WorkerProcess
 from pymosn.server.workers import ShutdownRequested, Workers
 
@@ -118,6 +119,16 @@ class Supervisor:
         stop = self._signals.request
         self._plane = SupervisorPlane(self._changes, self._fleet, self._health, self._logs, self._rolling.paths, stop)
         self._plane.draining = self._draining
+        self._carried = carried_state(
+            self._fleet,
+            self._ticket_keys,
+            self._health,
+            self._draining,
+            self._logs,
+            lambda: log_paths(self._changes.config, options.base_dir),
+            self._plane.own_counts,
+            self._log,
+        )
         loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
 
@@ -215,8 +226,9 @@ class Supervisor:
         health = [(HostHealth(cluster, hosts), ()) for cluster, hosts in self._health.unhealthy().items()]
         configure = [(command, ()) for command in self._changes.configure(worker_id)]
         guard = (Guard(), self._guardian.descriptors())
+        ejections = [(command, ()) for command in self._fleet.ejections.commands(worker_id)]
         tickets, drain = (self._ticket_keys.command(), ()), (self._draining.command(), ())
-        return [guard, *self._sockets.listeners.handover(worker_id), *configure, tickets, drain, *health]
+        return [guard, *self._sockets.listeners.handover(worker_id), *configure, tickets, drain, *health, *ejections]
 
     def _on_deaf(self, loop: asyncio.AbstractEventLoop, worker_id: int, listener: str) -> None:
         """Called in the guardian's thread."""

@@ -30,6 +30,7 @@ from pymosn.control.plane import (
 from pymosn.core.counters import GroupData
 from pymosn.filters.settings import Block
 from pymosn.observe.logs import LogSet
+from pymosn.observe.totals import sum_of
 from pymosn.server.changes import Changes
 from pymosn.server.draining import Draining
 from pymosn.server.fleet import Fleet
@@ -216,7 +217,17 @@ class SupervisorPlane(ControlPlane):
     async def stats(self) -> list[GroupData]:
         xds = [] if self.xds_service is None else self.xds_service.metrics()
         certificates = metric_groups(await asyncio.to_thread(self._changes.certificates), time.time())
-        return [*await self._fleet.stats(), *self._health.metrics.snapshot(), *certificates, *xds]
+        own = [*self._health.metrics.snapshot(), *certificates, *xds]
+        types = {group["type"] for group in own}
+        found = await self._fleet.stats()
+        # Generations before this one have counted them too.
+        inherited = [group for group in found if group["type"] in types]
+        others = [group for group in found if group["type"] not in types] if inherited else found
+        return [*others, *sum_of([inherited, own])]
+
+    def own_counts(self) -> list[GroupData]:
+        """The metrics that this process counts itself."""
+        return [*self._health.metrics.snapshot(), *([] if self.xds_service is None else self.xds_service.metrics())]
 
     def started(self) -> float:
         return self._started

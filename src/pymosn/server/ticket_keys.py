@@ -1,8 +1,8 @@
 """The secret of session tickets: all workers have the same one, so that a client can resume its session with any of them.
 
 It is made here, kept in memory only, and replaced at an interval, because whoever has it can decrypt the TLS 1.2 sessions
-that were resumed with it. The tickets of before then end, and each client makes one full handshake. It outlives reloads:
-what makes a ticket invalid after a change is the identity of its context (`network/tls/tickets.py`).
+that were resumed with it. The tickets of before then end, and each client makes one full handshake. It outlives reloads
+and upgrades: what makes a ticket invalid after a change is the identity of its context (`network/tls/tickets.py`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from typing import Final
+
+import msgspec
 
 from pymosn.control.service import Service
 from pymosn.core.clock import Clock
@@ -23,6 +25,13 @@ LIFETIME: Final = 12 * 3600.0
 LONGEST_PAUSE: Final = 600.0
 #: Bytes of the secret.
 SIZE: Final = 48
+
+
+class CarriedSecret(msgspec.Struct, frozen=True):
+    """The secret for the next generation, and its age in seconds."""
+
+    secret: bytes
+    age: float
 
 
 class TicketKeys(Service):
@@ -51,6 +60,20 @@ class TicketKeys(Service):
     def command(self) -> SetTicketSecret:
         """What a new worker must get before it serves."""
         return SetTicketSecret(self._secret)
+
+    def export(self) -> bytes:
+        """The secret and its age, for the next generation."""
+        return msgspec.msgpack.encode(CarriedSecret(self._secret, self._clock.wall() - self._made))
+
+    def adopt(self, content: bytes) -> None:
+        """Continues with the secret of the generation before, which is replaced when it would have been there."""
+        found = msgspec.msgpack.decode(content, type=CarriedSecret)
+        if len(found.secret) != SIZE:
+            raise ValueError(f"expected a secret of {SIZE} bytes, got {len(found.secret)}")
+        is_other = found.secret != self._secret
+        self._secret, self._made = found.secret, self._clock.wall() - found.age
+        if is_other:
+            self._send(self.command())
 
     async def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run())

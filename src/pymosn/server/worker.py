@@ -215,6 +215,8 @@ class Worker:
                 self._tasks.begin(self._change(runtime.set_hosts(command.name, command.cluster, parts)))
             case messages.HostHealth():
                 runtime.set_health(command.cluster, command.hosts)
+            case messages.SetEjections():
+                runtime.restore_ejections(command.ejections)
 
     async def _change(self, steps: Steps[T]) -> T:
         """Takes steps that read or change the active clusters and routes, which nothing else changes meanwhile."""
@@ -344,6 +346,8 @@ class Worker:
         if self._report is not None and self._channel.is_flushed and not self._report.is_busy:
             self._tasks.begin(self._report.send(0))
             self._push_failures(runtime)
+            if runtime.ejections.take_change():
+                self._channel.send(messages.Ejections(runtime.ejections.all()))
 
     def _push_failures(self, runtime: WorkerRuntime) -> None:
         """Reports the last failed handshakes."""

@@ -53,12 +53,16 @@ class WorkerHandle:
         self.activated = 0
         self.drained = -1
 
-    def add_stats(self, groups: list[GroupData], removed: list[GroupKey]) -> None:
-        """Adds a report of changed and of removed groups."""
+    def add_stats(self, groups: list[GroupData], removed: list[GroupKey]) -> list[GroupKey]:
+        """Adds a report of changed and of removed groups; returns their keys."""
+        changed: list[GroupKey] = []
         for group in groups:
-            self.stats[group["type"], labels_of(group["labels"])] = group
+            changed.append((group["type"], labels_of(group["labels"])))
+            self.stats[changed[-1]] = group
         for type_name, labels in removed:
-            self.stats.pop((type_name, labels_of(labels)), None)
+            changed.append((type_name, labels_of(labels)))
+            self.stats.pop(changed[-1], None)
+        return changed
 
     def text(self) -> str:
         """`worker 1 (pid 4711)`."""

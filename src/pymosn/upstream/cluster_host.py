@@ -31,7 +31,7 @@ from pymosn.network.proxy_protocol import client_preface
 from pymosn.network.tls.settings import ClientSettings
 from pymosn.network.tls.upstream import ClientContexts, ClientTls, server_name_of
 from pymosn.upstream.alpn_pool import AlpnPool
-from pymosn.upstream.ejection import Ejector, Outcomes
+from pymosn.upstream.ejection import Ejector, Outcomes, RecentEjections
 from pymosn.upstream.limits import Limits
 from pymosn.upstream.plan import REPORTED_DEGRADED, REPORTED_UNHEALTHY, ClusterPlan, HostPlan, OriginalPlan
 from pymosn.upstream.selection import HealthVersion
@@ -62,6 +62,7 @@ class PoolMaker:
         self.own = OwnAddresses() if own is None else own
         self.clock: Clock = wheel.clock
         self.tls = ClientContexts()
+        self.ejections = RecentEjections()
 
     def rule_for(self, original: OriginalPlan) -> DialRule:
         """The rule for the destinations that clients choose."""
@@ -86,7 +87,7 @@ class HostContext:
         self.stats = stats
         self.maker = maker
         self.metrics = metrics
-        self.ejector = Ejector(maker.wheel)
+        self.ejector = Ejector(maker.wheel, cluster, maker.ejections)
         self.health = HealthVersion()
         # Variants of the hosts' transports, by their settings and the protocols that they offer.
         self._offered: dict[tuple[ClientSettings, tuple[str, ...]], ClientTls] = {}
@@ -400,10 +401,19 @@ class ClusterHost(Host):
             self.latency.record(self._clock.now, seconds, status)
         ejector = self._context.ejector
         if ejector.is_on and not self._is_closed:
-            outcomes = self._outcomes
-            if outcomes is None:
-                outcomes = self._outcomes = Outcomes(self, ejector, self._clock, self._maker.wheel)
-            outcomes.record(status)
+            self._recent_outcomes(ejector).record(status)
+
+    def restore_ejection(self, seconds: float, times: i64, since: float) -> None:
+        """Continues an ejection by another worker, see `Outcomes.restore`; not if the cluster has no rules for ejection."""
+        ejector = self._context.ejector
+        if ejector.is_on and not self._is_closed:
+            self._recent_outcomes(ejector).restore(seconds, times, since)
+
+    def _recent_outcomes(self, ejector: Ejector) -> Outcomes:
+        outcomes = self._outcomes
+        if outcomes is None:
+            outcomes = self._outcomes = Outcomes(self, ejector, self._clock, self._maker.wheel)
+        return outcomes
 
     def _count_overflow(self) -> None:
         self.stats.request_pending_overflow.value += 1

@@ -18,6 +18,45 @@ from pymosn.core.timers import Alarm, TimerWheel
 from pymosn.upstream.plan import EjectionPlan
 from pymosn.upstream.selection import draw
 
+#: A recent ejection: cluster, address, seconds that are left (0 if the host is back), number of recent ejections, and
+#: seconds since the last one ended.
+Ejection = tuple[str, str, float, int, float]
+
+
+class RecentEjections:
+    """The recent ejections of one worker: those that last, and those that make the host's next one longer."""
+
+    def __init__(self) -> None:
+        self._hosts: set[Outcomes] = set()
+        self._has_changed: bool = False
+
+    def note(self, outcomes: Outcomes) -> None:
+        """The host was ejected, or is back."""
+        self._hosts.add(outcomes)
+        self._has_changed = True
+
+    def forget(self, outcomes: Outcomes) -> None:
+        """The host is gone, or its cluster has no rules any more."""
+        if outcomes in self._hosts:
+            self._hosts.discard(outcomes)
+            self._has_changed = True
+
+    def take_change(self) -> bool:
+        """Whether something has changed since the last call."""
+        has_changed = self._has_changed
+        self._has_changed = False
+        return has_changed
+
+    def all(self) -> list[Ejection]:
+        """The recent ejections, now."""
+        found: list[Ejection] = []
+        for outcomes in list(self._hosts):
+            if outcomes.is_forgotten():
+                self._hosts.discard(outcomes)
+            else:
+                found.append(outcomes.ejection())
+        return found
+
 
 class Ejector(Alarm):
     """The ejection rules of one cluster and its ejected hosts; it outlives the snapshots of the hosts, like `Limits`.
@@ -25,8 +64,11 @@ class Ejector(Alarm):
     The alarm is the end of an interval.
     """
 
-    def __init__(self, wheel: TimerWheel) -> None:
+    def __init__(self, wheel: TimerWheel, cluster: str = "", recent: RecentEjections | None = None) -> None:
+        """`cluster`: its name. `recent`: of the worker."""
         super().__init__()
+        self.cluster = cluster
+        self.recent = RecentEjections() if recent is None else recent
         self.is_on: bool = False
         #: Counts how often the rule was switched on: outcomes from before are forgotten.
         self.era: i64 = 0
@@ -260,14 +302,46 @@ class Outcomes(Alarm):
             self._eject(self._clock.now)
 
     def _eject(self, now: float) -> None:
-        plan = self.ejector.plan
-        if self.times_ejected > 0 and plan.interval > 0.0:
-            forgotten: i64 = i64((now - self._returned) / plan.interval)
-            self.times_ejected = max(0, self.times_ejected - forgotten)
-        self.times_ejected += 1
+        self.times_ejected = self._remembered(now) + 1
+        self._begin(self.ejector.ejection_time(self.times_ejected))
+
+    def _remembered(self, now: float) -> i64:
+        """The number of ejections that are not forgotten."""
+        interval = self.ejector.plan.interval
+        if self.times_ejected == 0 or interval <= 0.0:
+            return self.times_ejected
+        forgotten: i64 = i64((now - self._returned) / interval)
+        return max(0, self.times_ejected - forgotten)
+
+    def _begin(self, seconds: float) -> None:
         self.ejector.ejected.add(self)
-        self._host.set_health_flag(EJECTED, True, now)
-        self._wheel.set(self, self.ejector.ejection_time(self.times_ejected))
+        self.ejector.recent.note(self)
+        self._host.set_health_flag(EJECTED, True, self._clock.now)
+        self._wheel.set(self, seconds)
+
+    def is_forgotten(self) -> bool:
+        """Whether the next ejection will be the first one again."""
+        return self._host.health_flags & EJECTED == 0 and self._remembered(self._clock.now) == 0
+
+    def ejection(self) -> Ejection:
+        """The ejection as plain data."""
+        now = self._clock.now
+        cluster, address, times = self.ejector.cluster, self._host.address, int(self.times_ejected)
+        if self._host.health_flags & EJECTED:
+            return cluster, address, max(0.0, self.alarm_deadline - now), times, 0.0
+        return cluster, address, 0.0, times, now - self._returned
+
+    def restore(self, seconds: float, times: i64, since: float) -> None:
+        """Continues an ejection of another worker: see `Ejection`. A host that is ejected already stays as it is."""
+        if self._host.health_flags & EJECTED or times <= self.times_ejected:
+            return
+        self._era = self.ejector.era
+        self.times_ejected = times
+        self._returned = self._clock.now - since
+        if seconds > 0.0 and self.ejector.may_eject():
+            self._begin(seconds)
+        else:
+            self.ejector.recent.note(self)
 
     def _forget(self, now: float) -> None:
         self._consecutive = 0
@@ -279,6 +353,7 @@ class Outcomes(Alarm):
 
     def on_alarm(self) -> None:
         self._returned = self._clock.now
+        self.ejector.recent.note(self)
         self._forget(self._clock.now)
         self.ejector.ejected.discard(self)
         self._host.set_health_flag(EJECTED, False, self._clock.now)
@@ -290,6 +365,7 @@ class Outcomes(Alarm):
 
     def end(self) -> None:
         """Ends the ejection of the host."""
+        self.ejector.recent.forget(self)
         self._wheel.clear(self)
         self.ejector.ejected.discard(self)
         if self._host.health_flags & EJECTED:

@@ -1,11 +1,13 @@
 import asyncio
 from collections.abc import Callable
 
+import msgspec
 import pytest
+from tests.kit import FakeClock
 
 from pymosn.config.schema import Cluster, MosnConfig
 from pymosn.config.schema.cluster import ClusterManager, HealthCheck, Host, HttpProbe, ProbeConfig, StatusRange, TcpProbe
-from pymosn.control.health import MAX_PROBES, MAX_REPORTED, HealthChecks, HostState, active_check
+from pymosn.control.health import ADOPTION_TIME, MAX_PROBES, MAX_REPORTED, HealthChecks, HostState, active_check
 from pymosn.control.probe import Prober, TlsProbe, UnexpectedAnswer, http_settings
 from pymosn.core.clock import Clock
 from pymosn.core.log import Log
@@ -238,3 +240,62 @@ def test_many_changes_are_reported_together_and_not_all_probes_run_at_once() -> 
         assert group["gauges"] == {"healty": 0}
 
     asyncio.run(scenario())
+
+
+def test_the_next_generation_begins_with_the_unhealthy_hosts() -> None:
+    async def scenario() -> None:
+        before = await Stage(lambda address, number: address != "a:1", rounds=4).run(config("a:1", "b:1"))
+        content = before.checks.export()
+        assert content is not None
+        after = Stage(lambda address, number: True, rounds=10)
+        after.checks.adopt(content)
+        assert after.checks.unhealthy() == {}  # not checked here yet
+        after.checks.follow(config("a:1", "b:1"))
+        # Before any check: a worker that starts now does not send a request to it.
+        assert after.asked == {}
+        assert after.checks.unhealthy() == {"c": {"a:1": False}}
+        assert after.changes == [("c", "a:1", False)]
+        assert after.checks.metrics.snapshot()[0]["gauges"] == {"healty": 1}
+        await after.run(config("a:1", "b:1"))
+        assert after.checks.unhealthy() == {}
+        assert after.changes[1:] == [("c", "a:1", True)]
+
+    asyncio.run(scenario())
+
+
+def test_last_results_of_the_generation_before_count_until_the_checks_here_decide() -> None:
+    async def scenario() -> None:
+        stage = Stage(lambda address, number: address != "c:1", rounds=6)
+        stage.checks.adopt(msgspec.msgpack.encode({"c": ["a:1"], "gone": ["a:1"]}))
+        await stage.run(config("a:1", "b:1", "c:1"))
+        assert stage.checks.unhealthy() == {"c": {"c:1": False}}
+        # It has decided on a and c, not on b, which has always passed.
+        stage.checks.adopt(msgspec.msgpack.encode({"c": ["a:1", "b:1"]}))
+        assert stage.checks.unhealthy() == {"c": {"b:1": False, "c:1": False}}
+        assert stage.changes[-1] == ("c", "b:1", False)
+        assert stage.checks.metrics.snapshot()[0]["gauges"] == {"healty": 1}
+
+    asyncio.run(scenario())
+
+
+def test_a_host_that_appears_long_after_the_upgrade_is_healthy() -> None:
+    async def scenario() -> None:
+        stage = Stage(lambda address, number: True, rounds=0)
+        clock = FakeClock(100.0)
+        stage.checks = HealthChecks(stage._on_change, clock, Log(), stage._probe, stage._sleep, report_pause=0.0)
+        stage.checks.adopt(msgspec.msgpack.encode({"c": ["a:1", "b:1"]}))
+        stage.checks.follow(config("a:1"))
+        clock.now += ADOPTION_TIME
+        stage.checks.follow(config("a:1", "b:1"))
+        assert stage.checks.unhealthy() == {"c": {"a:1": False}}
+        stage.checks.follow(config("a:1", "b:1", interval=9.0))
+        stage.checks.follow(config())
+        stage.checks.follow(config("a:1"))
+        assert stage.checks.unhealthy() == {}
+        await stage.checks.stop()
+
+    asyncio.run(scenario())
+
+
+def test_nothing_is_left_to_the_next_generation_without_checks() -> None:
+    assert Stage(lambda address, number: True, rounds=0).checks.export() is None

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from typing import Any
 
-from tests.kit import Lines
+from tests.kit import FakeClock, Lines
 
 from pymosn.config.schema import Listener, MosnConfig, Server
 from pymosn.server.draining import Draining
@@ -20,7 +20,10 @@ class Rig:
     def __init__(self) -> None:
         self.sent: list[Any] = []
         self.later: list[tuple[float, Callable[[], None]]] = []
-        self.draining = Draining(self.send, self.close, lambda delay, call: self.later.append((delay, call)), Lines())
+        self.clock = FakeClock(100.0)
+        self.draining = Draining(
+            self.send, self.close, lambda delay, call: self.later.append((delay, call)), Lines(), self.clock
+        )
         self.draining.follow(config(("in", "ingress"), ("out", "egress")))
 
     def send(self, command: object) -> None:
@@ -55,6 +58,35 @@ def test_skip_exit_never_closes_them() -> None:
     rig.draining.drain(False, True, True)
     assert rig.later == []
     assert rig.sent == [SetDrain(["in", "out"], [])]
+
+
+def test_the_next_generation_drains_for_the_rest_of_the_time() -> None:
+    before, after = Rig(), Rig()
+    assert before.draining.export() is None
+    before.draining.drain(True, True, False)
+    before.clock.now += 30.0
+    content = before.draining.export()
+    assert content is not None
+    after.draining.adopt(content)
+    after.draining.adopt(content)  # once more when it is ready
+    assert after.draining.is_active
+    assert after.draining.command() == SetDrain(["in"], [])
+    ((delay, end),) = after.later
+    assert delay == 15.0
+    end()
+    assert after.sent[-2:] == ["close in", SetDrain(["in"], ["in"])]
+
+
+def test_the_next_generation_keeps_closed_what_is_closed() -> None:
+    before, after = Rig(), Rig()
+    before.draining.drain(False, False, False)
+    before.draining.set_failing(True)
+    content = before.draining.export()
+    assert content is not None
+    after.draining.adopt(content)
+    assert after.sent == ["close in out", SetDrain(["in", "out"], ["in", "out"])]
+    after.draining.set_failing(False)
+    assert after.draining.is_active
 
 
 def test_only_inbound_listeners() -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import msgspec
+import pytest
 from tests.kit import FakeClock, Lines
 
 from pymosn.server.messages import SetTicketSecret
@@ -69,3 +71,35 @@ def test_a_clock_that_was_set_back_does_not_make_a_secret_older() -> None:
 
 def test_two_processes_have_different_secrets() -> None:
     assert Stage().keys.command() != Stage().keys.command()
+
+
+def test_the_next_generation_continues_with_the_secret_and_its_age() -> None:
+    async def scenario() -> None:
+        before, after = Stage(), Stage()
+        assert before.clock.wall_time is not None
+        assert after.clock.wall_time is not None
+        before.clock.wall_time += 3600
+        after.clock.wall_time += 50_000
+        after.keys.adopt(before.keys.export())
+        assert after.sent == [before.keys.command()]  # also to workers that are there already
+        after.keys.adopt(before.keys.export())
+        assert len(after.sent) == 1
+        await after.keys.start()
+        await after.pause()
+        assert await after.pass_time(LIFETIME - 3600 - 5) == 5
+        assert after.keys.command() == before.keys.command()
+        await after.pass_time(5)
+        assert after.keys.command() != before.keys.command()
+        await after.keys.stop()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("content", [b"", b"\x01", msgspec.msgpack.encode({"secret": b"short", "age": 1.0})])
+def test_an_invalid_secret_is_refused_and_not_quoted(content: bytes) -> None:
+    stage = Stage()
+    before = stage.keys.command()
+    with pytest.raises((ValueError, msgspec.MsgspecError)) as caught:
+        stage.keys.adopt(content)
+    assert "short" not in str(caught.value)
+    assert stage.keys.command() == before

@@ -163,3 +163,73 @@ def test_an_ejection_is_not_longer_than_the_maximum() -> None:
             worker.advance(0.5)
         times.append(worker.clock.now - since)
     assert times == pytest.approx([30, 40, 40], abs=0.6)
+
+
+def test_another_worker_continues_an_ejection_and_its_growth() -> None:
+    rule = OFF._replace(gateway_failures=1)
+    before, old = start(rule)
+    assert not before.maker.ejections.take_change()
+    record(old[0], 502)
+    before.advance(30.1)
+    record(old[0], 502)  # the second time it takes twice as long
+    record(old[1], 502)
+    before.advance(20.0)
+    assert before.maker.ejections.take_change()
+    assert not before.maker.ejections.take_change()
+    found = {address: (round(seconds), times, since) for _, address, seconds, times, since in before.maker.ejections.all()}
+    assert found == {"h0:1": (40, 2, 0.0), "h1:1": (10, 1, 0.0)}
+    assert {cluster for cluster, *_ in before.maker.ejections.all()} == {"c"}
+
+    after, new = start(rule)
+    for host in new[:2]:
+        seconds, times, since = found[host.address]
+        host.restore_ejection(seconds, times, since)
+        host.restore_ejection(seconds, times, since)  # once more when the generation is ready
+    assert ejected(new) == [0, 1]
+    assert after.maker.ejections.take_change()
+    after.advance(10.1)
+    assert ejected(new) == [0]
+    after.advance(30.0)
+    assert ejected(new) == []
+    record(new[0], 502)
+    after.advance(80.0)
+    assert ejected(new) == [0], "the third time takes 90 seconds"
+    after.advance(11.0)
+    assert ejected(new) == []
+
+
+def test_a_host_that_is_back_is_remembered_until_its_ejections_are_forgotten() -> None:
+    worker, hosts = start(OFF._replace(gateway_failures=1))
+    record(hosts[0], 502)
+    worker.advance(30.1)
+    assert worker.maker.ejections.take_change()
+    ((_, address, seconds, times, since),) = worker.maker.ejections.all()
+    assert (address, seconds, times) == ("h0:1", 0.0, 1)
+    assert since < 1.0
+    _, new = start(OFF._replace(gateway_failures=1))
+    new[0].restore_ejection(0.0, times, since)
+    assert ejected(new) == []
+    record(new[0], 502)
+    assert new[0].is_healthy is False
+    worker.advance(10.1)
+    assert worker.maker.ejections.all() == []
+
+
+def test_an_ejection_is_not_continued_without_rules_or_beyond_their_limit() -> None:
+    _, hosts = start(OFF._replace(gateway_failures=1, max_ejection_percent=20.0))
+    for host in hosts[:3]:
+        host.restore_ejection(30.0, 1, 0.0)
+    assert ejected(hosts) == [0], "one in six is below 20 %, two are not"
+    worker = Worker()
+    (host,) = worker.put("h0:1").hosts
+    host.restore_ejection(30.0, 1, 0.0)
+    assert host.is_healthy
+
+
+def test_hosts_that_are_gone_are_not_reported() -> None:
+    worker, hosts = start(OFF._replace(gateway_failures=1))
+    record(hosts[0], 502)
+    assert worker.maker.ejections.take_change()
+    worker.put(*NAMES[1:], ejection=OFF._replace(gateway_failures=1))
+    assert worker.maker.ejections.take_change()
+    assert worker.maker.ejections.all() == []
