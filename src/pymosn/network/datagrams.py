@@ -71,7 +71,7 @@ class Source:
 
 
 class DatagramPort:
-    """The socket of a UDP listener, with what its sessions share."""
+    """One socket of a UDP listener, with what its sessions share."""
 
     def __init__(
         self,
@@ -80,7 +80,9 @@ class DatagramPort:
         stats: DownstreamStats,
         datagrams: DatagramStats,
         admission: Admission,
+        view: memoryview[int] | None = None,
     ) -> None:
+        """`view`: that of another port of the listener."""
         self.clock = clock
         self.wheel = wheel
         self.stats = stats
@@ -90,7 +92,11 @@ class DatagramPort:
         self.local_ip = ""
         self.local_port: i64 = 0
         #: Where every datagram is received, and forwarded from at once.
-        self.view: memoryview[int] = memoryview(bytearray(BUFFER))
+        self.view: memoryview[int] = memoryview(bytearray(BUFFER)) if view is None else view
+        #: Identifies the socket, see `socket_cookie`.
+        self.cookie = 0
+        #: Whether what arrives is read here, and not by another listener with the same socket.
+        self.is_read = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -102,6 +108,7 @@ class DatagramPort:
     def open(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         """Sends from `sock`, which is bound."""
         self.sock = sock
+        self.cookie = socket_cookie(sock)
         self._loop = loop
         name = sock.getsockname()
         self.local_ip = str(name[0])

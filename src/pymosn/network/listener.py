@@ -1,4 +1,4 @@
-"""A listener: accepts connections on a socket bound by the supervisor, or from its siblings in other workers."""
+"""A listener: accepts connections on sockets bound by the supervisor, or from its siblings in other workers."""
 
 from __future__ import annotations
 
@@ -101,8 +101,11 @@ class Listener(Acceptor):
         self._clock = clock
         self._wheel = wheel
         self._connections: set[TcpConnection] = set()
-        self._server: asyncio.Server | None = None
-        self._socket: socket.socket | None = None
+        #: Whether another process keeps its sockets open, and will serve what waits there.
+        self.is_kept = False
+        # Its sockets share one address. The n-th server accepts on a copy of the n-th socket.
+        self._servers: list[asyncio.Server] = []
+        self._sockets: list[socket.socket] = []
         self._is_enabled = False
         self._is_opening = False
         self._is_aborting = False
@@ -116,56 +119,62 @@ class Listener(Acceptor):
         return len(self._connections)
 
     def bound_address(self) -> tuple[str, int] | None:
-        """The IP address and port of its socket; None if it has no TCP socket."""
-        sock = self._socket
-        if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        """The IP address and port of its sockets; None if it has no TCP socket."""
+        if not self._sockets or self._sockets[0].family not in (socket.AF_INET, socket.AF_INET6):
             return None
-        name = sock.getsockname()
+        name = self._sockets[0].getsockname()
         return str(name[0]), int(name[1])
 
+    def socket_ids(self) -> set[int]:
+        """What identifies its sockets, whatever their descriptors."""
+        return {os.fstat(sock.fileno()).st_ino for sock in self._sockets}
+
     async def start(self, sock: socket.socket) -> None:
-        """Listens on `sock`, which is bound, and accepts."""
+        """Listens on `sock`, which is bound, and accepts. A second one, of the same address, is accepted from as well."""
         sock.setblocking(False)
         prepare_to_listen(sock)
-        self._socket = sock
+        self._sockets.append(sock)
         self._is_enabled = True
-        await self._open_server()
+        await self._open_servers()
+        self._admission.remove(self)
         self._admission.add(self)
 
-    async def _open_server(self) -> None:
-        """Accepts on a copy of the socket: the loop closes the one that it is given, and the backlog must survive that."""
-        if self._socket is None or self._server is not None or self._is_opening or not self._is_enabled:
+    async def _open_servers(self) -> None:
+        """Accepts on copies of the sockets: the loop closes those that it is given, and the backlog must survive that."""
+        if self._is_opening or not self._is_enabled:
             return
         self._is_opening = True
         try:
-            copy = self._socket.dup()
             loop = asyncio.get_running_loop()
-            # uvloop calls listen(), by default with a backlog of 100.
-            self._server = await loop.create_server(self._accept, sock=copy, backlog=BACKLOG)  # type: ignore[arg-type]
+            while len(self._servers) < len(self._sockets):
+                copy = self._sockets[len(self._servers)].dup()
+                # uvloop calls listen(), by default with a backlog of 100.
+                server = await loop.create_server(self._accept, sock=copy, backlog=BACKLOG)  # type: ignore[arg-type]
+                self._servers.append(server)
         finally:
             self._is_opening = False
         if not self._is_enabled:  # it was stopped meanwhile
-            self._close_server()
+            self._close_servers()
 
-    async def _open_server_again(self) -> None:
+    async def _open_servers_again(self) -> None:
         try:
-            await self._open_server()
+            await self._open_servers()
         except OSError:
             self._admission.on_shortage()  # another part of the process took the last descriptor
 
-    def _close_server(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+    def _close_servers(self) -> None:
+        for server in self._servers:
+            server.close()
+        self._servers = []
 
     def set_accepting(self, accepting: bool) -> None:
-        if self._socket is None:
+        if not self._sockets:
             return
         self._is_enabled = accepting
         if accepting:
-            self._start_task(self._open_server_again())
+            self._start_task(self._open_servers_again())
         else:
-            self._close_server()
+            self._close_servers()
 
     def _start_task(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -187,37 +196,48 @@ class Listener(Acceptor):
 
     def fault(self) -> str:
         """Why it accepts nothing although it should; empty if it does, as far as can be seen without a connection."""
-        server: Any = self._server  # uvloop's `sockets` is a list, asyncio's a tuple
-        if server is None or self._socket is None or not self._is_enabled:
+        if not self._is_enabled:
             return ""
-        try:
-            if not listens(self._socket):
-                return "its socket no longer listens"
-            own = os.fstat(self._socket.fileno()).st_ino
-            if server.is_serving() and all(os.fstat(sock.fileno()).st_ino == own for sock in server.sockets):
-                return ""
-        except OSError:
-            pass
-        return "its socket was closed"
+        for i in range(min(len(self._servers), len(self._sockets))):
+            sock = self._sockets[i]
+            server: Any = self._servers[i]  # uvloop's `sockets` is a list, asyncio's a tuple
+            try:
+                if not listens(sock):
+                    return "its socket no longer listens"
+                own = os.fstat(sock.fileno()).st_ino
+                is_served = server.is_serving() and all(os.fstat(each.fileno()).st_ino == own for each in server.sockets)
+            except OSError:
+                is_served = False
+            if not is_served:
+                return "its socket was closed"
+        return ""
 
     def stop_accepting(self) -> None:
-        """Closes this worker's listening socket; connections in the backlog are accepted first, closing would reset them.
+        """Closes this worker's listening sockets; connections in the backlog are accepted first, closing would reset them.
 
-        After `abort_all` they are closed.
+        After `abort_all` they are closed. If another process keeps the sockets open, the backlog is left to that.
         """
-        if self._socket is None:
+        if not self._sockets:
             return
-        self._admission.remove(self)
-        self._is_enabled = False
-        waiting = accept_last(self._socket)
-        self._close_server()
-        self._socket.close()
-        self._socket = None
+        waiting: list[socket.socket] = []
+        if not self.is_kept:
+            for sock in self._sockets:
+                waiting += accept_last(sock)
+        self.release()
         for accepted in waiting:
             if self._is_aborting:
                 accepted.close()
             else:
                 self.adopt(accepted)
+
+    def release(self) -> None:
+        """Closes this worker's copies of the sockets. What waits there is left to those who have others."""
+        self._admission.remove(self)
+        self._is_enabled = False
+        self._close_servers()
+        for sock in self._sockets:
+            sock.close()
+        self._sockets = []
 
     def drain(self) -> None:
         """Asks every connection, also those that open later, to finish and close as soon as nothing is in flight."""

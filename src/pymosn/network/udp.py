@@ -72,15 +72,15 @@ class DatagramListener(Listener):
         super().__init__(name, address, RejectAllFactory(stats), stats, ids, clock, wheel, admission)
         self.sessions = sessions
         self.port = DatagramPort(clock, wheel, stats, datagrams, self._admission)
+        # Those with a socket.
+        self._ports: list[DatagramPort] = []
         self._own = own
         self._readers = readers
-        self._cookie = 0
         self._by_key: dict[object, DatagramSession] = {}
         self._of_client: dict[str, int] = {}
         # Whether the socket has several addresses, so that the kernel is asked which one each datagram was sent to.
         self._asks_address = False
         self._buffers: list[memoryview[int]] = [self.port.view]
-        self._is_reading = False
 
     @property
     def connection_count(self) -> int:
@@ -90,55 +90,67 @@ class DatagramListener(Listener):
     # ---- the socket
 
     async def start(self, sock: socket.socket) -> None:
+        """Reads `sock`. A second one, of the same address, is read as well; a session replies by the one of its client."""
         sock.setblocking(False)
-        self._socket = sock
+        self._sockets.append(sock)
         loop = asyncio.get_running_loop()
-        self.port.open(sock, loop)
-        if self.port.local_ip in ("0.0.0.0", "::"):
+        port = self.port
+        if self._ports:
+            port = DatagramPort(port.clock, port.wheel, port.stats, port.datagrams, port.admission, port.view)
+        self._ports.append(port)
+        port.open(sock, loop)
+        if port.local_ip in ("0.0.0.0", "::"):
             # The reply must come from the address that the client has sent to.
             self._asks_address = True
             if sock.family == socket.AF_INET:
                 sock.setsockopt(socket.SOL_IP, IP_PKTINFO, 1)
             else:
                 sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
-        self._cookie = socket_cookie(sock)
-        before = self._readers.get(self._cookie)
+        before = self._readers.get(port.cookie)
         if before is not None:
-            before.stop_reading()  # a listener of another name had this address, and keeps only its sessions' replies
-        self._readers[self._cookie] = self
-        self._is_reading = True
-        loop.add_reader(sock.fileno(), self._on_readable)
+            before.stop_reading(port.cookie)  # a listener of another name had it, and keeps only its sessions' replies
+        self._readers[port.cookie] = self
+        port.is_read = True
+        loop.add_reader(sock.fileno(), self._on_readable, port)
         self._is_enabled = True
+        self._admission.remove(self)
         self._admission.add(self)
 
-    def stop_reading(self) -> None:
-        """Leaves the datagrams that arrive to another listener with this socket."""
-        if self._is_reading and self._socket is not None:
-            self._is_reading = False
-            self.port.loop.remove_reader(self._socket.fileno())
-        if self._readers.get(self._cookie) is self:
-            del self._readers[self._cookie]
+    def stop_reading(self, cookie: int) -> None:
+        """Leaves the datagrams that arrive at the socket with this cookie to another listener that has it."""
+        for port in self._ports:
+            if port.cookie == cookie and port.is_read and port.sock is not None:
+                port.is_read = False
+                port.loop.remove_reader(port.sock.fileno())
+        if self._readers.get(cookie) is self:
+            del self._readers[cookie]
 
     def set_accepting(self, accepting: bool) -> None:
         """Whether sessions may begin; the datagrams of others are forwarded."""
         self._is_enabled = accepting
 
     def fault(self) -> str:
-        sock = self._socket
-        if sock is None or not self._is_reading:
-            return ""
-        try:
-            return "" if socket_cookie(sock) == self._cookie else "its socket was closed"
-        except OSError:
-            return "its socket was closed"
+        for port in self._ports:
+            sock = port.sock
+            if sock is not None and port.is_read:
+                try:
+                    is_same = socket_cookie(sock) == port.cookie
+                except OSError:
+                    is_same = False
+                if not is_same:
+                    return "its socket was closed"
+        return ""
 
     def stop_accepting(self) -> None:
-        """From now on no session begins. The socket is closed with the last session, which may need it until then."""
-        if self._socket is None:
+        """From now on no session begins. The sockets are closed with the last session, which may need them until then."""
+        if not self._sockets:
             return
         self._admission.remove(self)
         self.is_draining = True
         self._close_if_done()
+
+    def release(self) -> None:
+        self.stop_accepting()
 
     def drain(self) -> None:
         """Sessions end when they are idle."""
@@ -152,66 +164,81 @@ class DatagramListener(Listener):
         self._close_if_done()
 
     def _close_if_done(self) -> None:
-        sock = self._socket
-        if sock is not None and self.is_draining and not self._by_key:
-            self._admission.remove(self)
-            self.stop_reading()
-            self._socket = self.port.sock = None
+        if not self._sockets or not self.is_draining or self._by_key:
+            return
+        self._admission.remove(self)
+        for port in self._ports:
+            self.stop_reading(port.cookie)
+            port.sock = None
+        for sock in self._sockets:
             sock.close()
+        self._ports, self._sockets = [], []
 
     # ---- datagrams
 
-    def _on_readable(self) -> None:
+    def _on_readable(self, port: DatagramPort) -> None:
         self._clock.tick()
         left: i64 = BATCH
-        while left > 0 and self._socket is not None:
+        while left > 0:
             left -= 1
+            sock = port.sock
+            if sock is None:
+                return
             control: list[tuple[int, int, bytes]] = []
             local_ip = ""
             try:
                 if not self._asks_address:
-                    size, address = self._socket.recvfrom_into(self.port.view)
+                    size, address = sock.recvfrom_into(port.view)
                     key: object = address
                 else:
-                    size, control, _, address = self._socket.recvmsg_into(self._buffers, _ANCILLARY)
+                    size, control, _, address = sock.recvmsg_into(self._buffers, _ANCILLARY)
                     control, local_ip = reply_control(control)
                     key = (address, local_ip)
             except OSError:
                 return
-            self.receive(size, key, address, control, local_ip)
+            self.receive(size, key, address, control, local_ip, port)
 
-    def receive(self, size: i64, key: object, address: Any, control: list[tuple[int, int, bytes]], local_ip: str) -> None:
-        """A datagram has arrived in `view`; the other arguments are those of `Source`."""
-        self.port.datagrams.read.value += 1
+    def receive(
+        self,
+        size: i64,
+        key: object,
+        address: Any,
+        control: list[tuple[int, int, bytes]],
+        local_ip: str,
+        port: DatagramPort | None = None,
+    ) -> None:
+        """A datagram has arrived in the `view` of a port, by default of `self.port`. The others are those of `Source`."""
+        port = port or self.port
+        port.datagrams.read.value += 1
         self.stats.bytes_read.value += size
         session = self._by_key.get(key)
         if session is not None and not session.is_usable():
             session.end(CLOSED_LOCALLY)
             session = None
         if session is None:
-            session = self._open(Source(key, address, control, local_ip))
+            session = self._open(Source(key, address, control, local_ip), port)
         if session is None:
             return
-        failure = session.forward(self.port.view, size)
+        failure = session.forward(port.view, size)
         if failure is None:
             return
         # The host has answered an earlier datagram with an error; this one has not been sent, and may go to another host.
         session.end(failure)
-        session = self._open(Source(key, address, control, local_ip))
+        session = self._open(Source(key, address, control, local_ip), port)
         if session is not None:
-            failure = session.forward(self.port.view, size)
+            failure = session.forward(port.view, size)
             if failure is not None:
                 session.end(failure)
-                self.port.drop(failure.reason)
+                port.drop(failure.reason)
 
-    def _open(self, source: Source) -> DatagramSession | None:
+    def _open(self, source: Source, port: DatagramPort) -> DatagramSession | None:
         """Begins a session, if one may begin."""
         reason = self._refusal(source)
         if reason:
             self.stats.connection_refused.value += 1
-            self.port.drop(reason)
+            port.drop(reason)
             return None
-        session = self.sessions.create(self.port, source, self._ids.next())
+        session = self.sessions.create(port, source, self._ids.next())
         session.forget = self._forget
         self._by_key[source.key] = session
         self._of_client[source.ip] = self._of_client.get(source.ip, 0) + 1
@@ -222,7 +249,7 @@ class DatagramListener(Listener):
         failure = session.open()
         if failure is not None:
             session.end(failure)
-            self.port.drop(failure.reason)
+            port.drop(failure.reason)
             return None
         return session
 

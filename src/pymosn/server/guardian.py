@@ -1,6 +1,6 @@
 """Accepts connections that wait for a worker which gives no sign of life, and hands them to the other workers.
 
-Each worker has its own socket per TCP listener, and the kernel gives every socket its share of new connections, whatever
+Each worker has its own sockets of a TCP listener, and the kernel gives every socket its share of new connections, whatever
 its worker does. When a worker is hung, stopped, dead or being replaced, these connections would wait. The supervisor holds a
 copy of each socket; a thread of it, the guardian, watches them and accepts what no worker does.
 
@@ -26,7 +26,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from pymosn.config.schema import MosnConfig
@@ -34,6 +34,7 @@ from pymosn.control.service import Service
 from pymosn.core.log import WARN, Log
 from pymosn.network.listener import listens
 from pymosn.network.progress import ACCEPTING, AWAY, BEATS, CELLS, PAUSED, STATE, cell_of
+from pymosn.server.socket_groups import SocketGroup
 
 #: Seconds between two checks of sockets with waiting connections; of a single worker, which can only be reported.
 PERIOD: Final = 0.012
@@ -150,17 +151,17 @@ class Guardian(Service):
         """The process of a worker has ended, or its replacement begins."""
         self._cells[(worker_id - 1) * CELLS + STATE] = AWAY
 
-    def watch(self, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
-        """Watches exactly these from now on: by listener, the socket of each worker. The others may be closed afterwards.
+    def watch(self, groups: Mapping[str, SocketGroup]) -> None:
+        """Watches exactly these from now on, by listener. The others may be closed afterwards.
 
-        A unix listener has one socket for all workers, which the living ones serve anyway. Datagrams wait for their worker,
-        which may have a session for them.
+        A socket that several workers share is served by the living ones anyway. Datagrams wait for their worker, which may
+        have a session for them.
         """
         wanted = {
-            sock.fileno(): _Watched(name, worker, sock)
-            for name, each in sockets.items()
-            for worker, sock in enumerate(each)
-            if sock.type == socket.SOCK_STREAM and (self.workers == 1 or sock.family != socket.AF_UNIX)
+            sock.fileno(): _Watched(name, owner - 1, sock)
+            for name, group in groups.items()
+            for index, sock in enumerate(group.sockets)
+            if (owner := group.owner_of(index, self.workers)) and sock.type == socket.SOCK_STREAM
         }
         if self._is_stopping:
             return

@@ -1,11 +1,10 @@
-"""All sockets that the process has bound: one per listener and worker, and those of the supervisor."""
+"""All sockets that the process has bound: those of the listeners, and those of the supervisor."""
 
 import contextlib
 import os
 import socket
 import stat
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from pymosn.api.network import join_address
 from pymosn.config.accounts import Account, find_account, find_group, parse_mode
@@ -19,15 +18,8 @@ from pymosn.server.admin_socket import AdminSocket
 from pymosn.server.channel import MAX_DESCRIPTORS
 from pymosn.server.messages import Command, Sockets
 from pymosn.server.run_options import RunOptions, StartError
+from pymosn.server.socket_groups import Binding, SocketGroup
 from pymosn.server.sockets import BindError, FileAccess, bind_tcp, bind_udp, bind_unix, close_all, file_reason
-
-
-class Binding(NamedTuple):
-    """The address and kind of a listening socket, which cannot be changed later. `address`: the path of a unix socket."""
-
-    network: str
-    address: str
-    is_transparent: bool
 
 
 class ListenerSockets:
@@ -36,22 +28,22 @@ class ListenerSockets:
     def __init__(self, account: Account | None = None) -> None:
         """`account`: the user that will own unix sockets, because the process is going to run as that user."""
         self._account = account
-        # For each listener one socket per worker.
-        self._sockets: dict[str, list[socket.socket]] = {}
+        self._workers = 1
+        self._sockets: dict[str, SocketGroup] = {}
         self._configured: dict[str, Binding] = {}
         # Addresses of UDP listeners that were removed: workers have the sockets as long as there are sessions.
         self._removed: set[str] = set()
         # Device and inode of the socket files that this process has created, by path.
         self._files: dict[str, tuple[int, int] | None] = {}
         # Sockets and bindings of a change in preparation.
-        self._new: dict[str, list[socket.socket]] = {}
+        self._new: dict[str, SocketGroup] = {}
         self._next: dict[str, Binding] = {}
         # Who could use the sockets whose access it changes, by path.
         self._access_before: dict[str, FileAccess] = {}
         #: The names of the listeners that the errors of the last `prepare` belong to.
         self.faulty: list[str] = []
-        #: Called with the active sockets, by listener one per worker, before any that are no longer active are closed.
-        self.on_change: Callable[[Mapping[str, Sequence[socket.socket]]], None] = lambda sockets: None
+        #: Called with the active sockets by listener, before any that are no longer active are closed.
+        self.on_change: Callable[[Mapping[str, SocketGroup]], None] = lambda sockets: None
 
     def bind(self, listeners: Iterable[Listener], workers: int) -> list[str]:
         """Binds the sockets of all listeners; returns the errors, and then nothing is left open."""
@@ -66,11 +58,12 @@ class ListenerSockets:
         Must be followed by `activate` or `abandon`.
         """
         listeners = list(listeners)
+        self._workers = workers
         self._next = {
             listener.known_name(): Binding(
                 listener.network.lower() or "tcp",
                 listener.address,
-                listener.use_original_dst == "tproxy",
+                listener.use_original_dst == "tproxy" and listener.network.lower() != "unix",
             )
             for listener in listeners
             if listener.bind_port
@@ -91,32 +84,45 @@ class ListenerSockets:
             self.abandon()
         return faults
 
-    def _listen(self, owner: str, binding: Binding, access: FileAccess, workers: int) -> list[socket.socket]:
-        """Sockets for all workers. Another listener of this process may already have the address."""
-        ours = [name for name, other in self._configured.items() if other[:2] == binding[:2]]
-        if binding.network == "udp":
-            return self._listen_udp(owner, binding.address, ours, workers)
-        if binding.network != "unix":
-            host, port = split_address(binding.address)
-            return bind_tcp(owner, host, port, workers, port > 0 and bool(ours), binding.is_transparent)
-        if ours:
-            self._give_access(owner, binding.address, access)
-            return [self._sockets[ours[0]][0].dup()] * workers
-        shared = bind_unix(owner, binding.address, access)
-        self._files[binding.address] = _inode(binding.address)
-        return [shared] * workers
-
-    def _listen_udp(self, owner: str, address: str, ours: list[str], workers: int) -> list[socket.socket]:
-        """`ours`: the listeners that have the address."""
-        host, port = split_address(address)
+    def _listen(self, owner: str, binding: Binding, access: FileAccess, workers: int) -> SocketGroup:
+        """The sockets of a listener with a new binding. Another listener of this process may already have the address."""
+        if binding.network == "unix":
+            return self._listen_unix(owner, binding, access)
+        host, port = split_address(binding.address)
+        left = self._left(binding) if port > 0 else None
+        if left is not None:
+            return left.copy()
+        ours = [name for name, other in self._configured.items() if other[:2] == binding[:2] and name in self._sockets]
+        if binding.network != "udp":
+            is_ours = port > 0 and bool(ours)
+            return SocketGroup(bind_tcp(owner, host, port, workers, is_ours, binding.is_transparent))
         if ours and port > 0:  # another socket would get a part of the datagrams before anything reads it
-            return [sock.dup() for sock in self._sockets[ours[0]]]
+            return self._sockets[ours[0]].copy()
         try:
-            return bind_udp(owner, host, port, workers)
+            return SocketGroup(bind_udp(owner, host, port, workers))
         except BindError as error:
-            if address not in self._removed:
+            if binding.address not in self._removed:
                 raise
             raise BindError(f"{error}, or by sessions of the removed listener until they are idle; try again") from error
+
+    def _listen_unix(self, owner: str, binding: Binding, access: FileAccess) -> SocketGroup:
+        left = self._left(binding)
+        if left is not None:
+            self._give_access(owner, binding.address, access)
+            return left.copy()
+        sock = bind_unix(owner, binding.address, access)
+        self._files[binding.address] = _inode(binding.address)
+        return SocketGroup([sock], is_shared=True)
+
+    def _left(self, binding: Binding) -> SocketGroup | None:
+        """The sockets of a listener that has this binding and that the change removes, renames or gives another one.
+
+        They must stay open: a handshake is reset when the socket that its SYN has reached is closed.
+        """
+        for name, other in self._configured.items():
+            if other == binding and self._next.get(name) != binding:
+                return self._sockets.get(name)
+        return None
 
     def _access(self, listener: Listener) -> FileAccess:
         """Who may use the socket of a listener, by default the user that the process will run as."""
@@ -145,14 +151,14 @@ class ListenerSockets:
                 access.apply(path)
         self._access_before = {}
         self._remove_files()
-        for sockets in self._new.values():
-            close_all(sockets)
+        for group in self._new.values():
+            group.close()
         self._new = {}
 
     def activate(self) -> list[socket.socket]:
         """Adopts the sockets that `prepare` has bound; returns those that are no longer needed, still open."""
         gone = [name for name, binding in self._configured.items() if self._next.get(name) != binding]
-        unneeded = [sock for name in gone for sock in self._sockets.pop(name)]
+        unneeded = [sock for name in gone if name in self._sockets for sock in self._sockets.pop(name).sockets]
         self._removed |= {binding.address for name in gone if (binding := self._configured[name]).network == "udp"}
         self._access_before = {}
         self._sockets.update(self._new)
@@ -171,32 +177,34 @@ class ListenerSockets:
 
     def handover(self, worker_id: int) -> list[tuple[Command, Sequence[int]]]:
         """The commands that give a worker its sockets."""
-        return _commands(self._sockets, worker_id)
+        return _commands(self._sockets, worker_id, self._workers)
 
     def handover_new(self, worker_id: int) -> list[tuple[Command, Sequence[int]]]:
         """The commands that give a worker the sockets of a change in preparation."""
-        return _commands(self._new, worker_id)
+        return _commands(self._new, worker_id, self._workers)
 
     def close(self) -> None:
         """Closes this process's copies and removes unix sockets from the file system; the workers' copies stay open."""
         self._configured = {}
         self.abandon()
         self.on_change({})
-        for sockets in self._sockets.values():
-            close_all(sockets)
+        for group in self._sockets.values():
+            group.close()
         self._sockets.clear()
 
     def close_some(self, names: Collection[str]) -> None:
         """Closes this process's copies of the sockets of these listeners, which stay configured."""
-        gone = [sock for name in names for sock in self._sockets.pop(name, [])]
+        gone = [self._sockets.pop(name) for name in names if name in self._sockets]
         if gone:
             self.on_change(self._sockets)
-            close_all(gone)
+            for group in gone:
+                group.close()
 
     def addresses(self) -> dict[str, str]:
         """The actual address of each listener, which differs from the configured one if the port is 0 or the host a name."""
         found = {}
-        for name, (first, *_) in self._sockets.items():
+        for name, group in self._sockets.items():
+            first = group.sockets[0]
             if first.family == socket.AF_UNIX:
                 found[name] = f"unix:{first.getsockname()}"
             else:
@@ -213,12 +221,14 @@ def _inode(path: str) -> tuple[int, int] | None:
     return None
 
 
-def _commands(sockets: dict[str, list[socket.socket]], worker_id: int) -> list[tuple[Command, Sequence[int]]]:
-    names = list(sockets)
+def _commands(groups: Mapping[str, SocketGroup], worker_id: int, workers: int) -> list[tuple[Command, Sequence[int]]]:
+    pairs = [(name, sock) for name, group in groups.items() for sock in group.of_worker(worker_id, workers)]
+    kept = {name for name, group in groups.items() if group.is_kept}
     commands: list[tuple[Command, Sequence[int]]] = []
-    for start in range(0, len(names), MAX_DESCRIPTORS):
-        part = names[start : start + MAX_DESCRIPTORS]
-        commands.append((Sockets(part), [sockets[name][worker_id - 1].fileno() for name in part]))
+    for start in range(0, len(pairs), MAX_DESCRIPTORS):
+        part = pairs[start : start + MAX_DESCRIPTORS]
+        names = [name for name, _ in part]
+        commands.append((Sockets(names, sorted(kept.intersection(names))), [sock.fileno() for _, sock in part]))
     return commands
 
 

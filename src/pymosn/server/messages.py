@@ -16,9 +16,13 @@ class Message(msgspec.Struct, tag=True, frozen=True):
 
 
 class Sockets(Message, frozen=True):
-    """Listening sockets, sent as descriptors with this message; `listeners` has their names in the same order."""
+    """Listening sockets, sent as descriptors with this message; `listeners` has their names in the same order.
+
+    A listener that serves several sockets is named several times. `kept`: those whose sockets another process keeps open.
+    """
 
     listeners: list[str]
+    kept: list[str] = []
 
 
 class Part(Message, frozen=True):

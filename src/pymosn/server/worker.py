@@ -40,6 +40,7 @@ from pymosn.server.overload import OverloadManager
 from pymosn.server.probes import ProbeReceiver
 from pymosn.server.resources import GarbageCollection, keep_freed, raise_open_file_limit, settle, trace_allocations
 from pymosn.server.shutdown import SUPERVISOR_SIGNALS
+from pymosn.server.sockets import close_all
 from pymosn.server.stacks import Frame, StackRecorder
 from pymosn.server.standard_streams import secure
 from pymosn.server.stats_report import StatsReport
@@ -69,7 +70,9 @@ class Worker:
         self.exit_code = 0
         self._loop = loop
         self._stacks = stacks
-        self._sockets: dict[str, socket.socket] = {}
+        # Sockets that were received for listeners which have not started, and the listeners whose sockets others keep open.
+        self._sockets: dict[str, list[socket.socket]] = {}
+        self._kept: set[str] = set()
         self._runtime: WorkerRuntime | None = None
         self._report: StatsReport | None = None
         self._overload: OverloadManager | None = None
@@ -100,7 +103,8 @@ class Worker:
         match command:
             case messages.Sockets():
                 for name, descriptor in zip(command.listeners, descriptors, strict=True):
-                    self._sockets[name] = socket.socket(fileno=descriptor)
+                    self._sockets.setdefault(name, []).append(socket.socket(fileno=descriptor))
+                self._kept |= set(command.kept)
             case messages.Part():
                 self._parts.receive(command.digest, command.content)
             case messages.Guard():
@@ -180,11 +184,16 @@ class Worker:
         self._channel.send(messages.Ready(len(runtime.active.drain_order), runtime.active.marks))
 
     async def _start(self, runtime: WorkerRuntime, listeners: list[Listener]) -> None:
-        """Starts the listeners for which a socket was received."""
+        """Starts the listeners for which sockets were received."""
         for listener in listeners:
-            sock = self._sockets.pop(listener.name, None)
-            if sock is not None:
+            listener.is_kept = listener.name in self._kept
+            for sock in self._sockets.pop(listener.name, []):
                 await listener.start(sock)
+        # A removed listener whose sockets another one has now: what waits there is left to that.
+        taken = {number for listener in listeners for number in listener.socket_ids()}
+        for old in runtime.retired.listeners:
+            if not taken.isdisjoint(old.socket_ids()):
+                old.release()
         self._drain_mode.apply(runtime.listeners)
         runtime.note_addresses()
 
@@ -207,7 +216,7 @@ class Worker:
                     self._tasks.begin(self._discard(runtime, self._checked[1].made))
                 self._prepared = self._checked = None
                 while self._sockets:
-                    self._sockets.popitem()[1].close()
+                    close_all(self._sockets.popitem()[1])
             case messages.Retire():
                 self._tasks.begin(self._retire(runtime, command.timeout))
             case messages.SetHosts():

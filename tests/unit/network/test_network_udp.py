@@ -168,6 +168,22 @@ def run(test: Callable[[World], Awaitable[None]], **options: Any) -> None:
     asyncio.run(act())
 
 
+def test_a_listener_with_two_sockets_answers_from_the_one_that_the_client_has_sent_to() -> None:
+    async def act(world: World) -> None:
+        other = udp_socket()
+        await world.listener.start(other.dup())
+        first, second = world.client(), udp_socket()
+        second.connect(other.getsockname())  # so it takes replies from there only
+        world.clients += [second, other]
+        assert await world.ask(first, b"a") == b"A"
+        assert await world.ask(second, b"b") == b"B"
+        assert len(world.readers) == 2
+        assert world.listener.connection_count == 2
+        assert world.listener.fault() == ""
+
+    run(act)
+
+
 def test_a_session_ends_when_it_is_idle_in_both_directions() -> None:
     async def act(world: World) -> None:
         sock = world.client()

@@ -17,6 +17,7 @@ from pymosn.config.schema import MosnConfig, Server
 from pymosn.network.progress import ACCEPTING, BEATS, PAUSED, Progress, cell_of
 from pymosn.server import guardian as module
 from pymosn.server.guardian import DEAF_AFTER, PATIENCE, PERIOD, Guardian
+from pymosn.server.socket_groups import SocketGroup
 from pymosn.server.sockets import bind_tcp, bind_unix
 
 
@@ -41,7 +42,7 @@ class Stage:
         self.clients: list[socket.socket] = []
         if listens:
             self.listen()
-        self.guardian.watch({"web": self.sockets})
+        self.guardian.watch({"web": SocketGroup(self.sockets)})
 
     def listen(self) -> None:
         for sock in self.sockets:
@@ -231,7 +232,7 @@ def test_what_is_no_longer_watched_is_not_touched_and_can_be_closed(stage: Stage
     stage.guardian.watch({})
     stage.wait()
     assert stage.taken() == []
-    stage.guardian.watch({"other": stage.sockets[:1]})
+    stage.guardian.watch({"other": SocketGroup(stage.sockets[:1])})
     stage.wait()
     assert stage.taken() == ["other"]
 
@@ -239,7 +240,7 @@ def test_what_is_no_longer_watched_is_not_touched_and_can_be_closed(stage: Stage
 def test_a_unix_socket_that_all_workers_share_needs_no_guardian(stage: Stage, tmp_path: Path) -> None:
     with bind_unix("listener u", str(tmp_path / "s")) as shared, socket.socket(socket.AF_UNIX) as client:
         shared.listen()
-        stage.guardian.watch({"u": [shared, shared]})
+        stage.guardian.watch({"u": SocketGroup([shared], is_shared=True)})
         client.connect(str(tmp_path / "s"))
         stage.guardian.look([shared.fileno()])
         stage.clock.now += 1.0

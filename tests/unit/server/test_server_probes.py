@@ -127,15 +127,15 @@ def test_a_worker_with_a_broken_loop_is_found_after_the_limit(breaks: Callable[[
 
 
 def closes_its_server(listener: Listener) -> None:
-    listener._server.close()  # type: ignore[union-attr]
+    listener._servers[0].close()
 
 
 def closes_the_descriptor(listener: Listener) -> None:
-    os.close(listener._server.sockets[0].fileno())  # type: ignore[union-attr]
+    os.close(listener._servers[0].sockets[0].fileno())
 
 
 def shuts_it_down(listener: Listener) -> None:
-    listener._socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+    listener._sockets[0].shutdown(socket.SHUT_RDWR)
 
 
 @pytest.mark.parametrize(
