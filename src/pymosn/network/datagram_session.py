@@ -30,11 +30,31 @@ REPLIES: Final[i64] = 16
 HELD: Final = 16
 
 
+class SessionState:
+    """What another process needs to continue a session whose upstream socket it gets (docs/upgrade.md)."""
+
+    def __init__(self) -> None:
+        self.cluster = ""
+        #: The address of the host as configured.
+        self.host = ""
+        #: Hosts that were tried when the session began.
+        self.attempts: i64 = 1
+        self.bytes_read: i64 = 0
+        self.bytes_written: i64 = 0
+        #: Seconds since the session began, and since its last datagram.
+        self.age: float = 0.0
+        self.idle: float = 0.0
+        #: Seconds since the first datagram was sent to the host, and since its first reply; negative if there was none.
+        self.sent: float = -1.0
+        self.answered: float = -1.0
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class DatagramSession(Connection):
     """One client of a listener, for logs and routes a connection. `bytes_read`: from the client; `bytes_written`: to it.
 
-    Layer 4 implements `open`, `is_usable`, `on_reply` and `on_end`.
+    Layer 4 implements `open`, `is_usable`, `on_reply` and `on_end`; and `describe`, `on_departure` and `on_arrival`, for
+    sessions that move to another process.
     """
 
     def __init__(self, port: DatagramPort, source: Source, id: i64) -> None:
@@ -48,7 +68,9 @@ class DatagramSession(Connection):
         self.idle_timeout: float = 0.0
         self.max_reply_ratio: i64 = 0
         self.port = port
-        #: Called when the session is over.
+        #: Whether another process continues it.
+        self.has_departed = False
+        #: Called when the session is over here.
         self.forget: Callable[[DatagramSession], None] | None = None
         self._socket: socket.socket | None = None
         # Received before there is an upstream socket.
@@ -73,6 +95,16 @@ class DatagramSession(Connection):
 
     def on_end(self, failure: Failure) -> None:
         """The session is over."""
+
+    def describe(self, state: SessionState) -> None:
+        """Adds what layer 4 knows."""
+
+    def on_departure(self) -> None:
+        """Another process continues the session."""
+
+    def on_arrival(self, state: SessionState) -> Failure | None:
+        """Continues the session of another process. Returns why it cannot be continued here."""
+        return None
 
     # ---- the upstream socket
 
@@ -147,6 +179,45 @@ class DatagramSession(Connection):
         if port.send(view[:size], self.source):
             self.bytes_written += size
 
+    # ---- moving to another process
+
+    def departure(self) -> SessionState | None:
+        """What another process needs to continue; None while there is no upstream socket. Without effect."""
+        if self._socket is None:
+            return None
+        state = SessionState()
+        state.bytes_read, state.bytes_written = self.bytes_read, self.bytes_written
+        state.idle = max(0.0, self.idle_timeout - (self.alarm_deadline - self.now()))
+        self.describe(state)
+        return state
+
+    def descriptor(self) -> int:
+        """The number of the upstream socket; -1 if there is none."""
+        return -1 if self._socket is None else self._socket.fileno()
+
+    def peer_address(self) -> tuple[str, int]:
+        """IP address and port of the host; there is an upstream socket."""
+        assert self._socket is not None
+        name = self._socket.getpeername()
+        return str(name[0]), int(name[1])
+
+    def depart(self) -> None:
+        """Gives up the session, whose upstream socket another process has."""
+        self.has_departed = True
+        self._release()
+        self.on_departure()
+        self._call_forget()
+
+    def arrive(self, state: SessionState, sock: socket.socket) -> Failure | None:
+        """Continues the session of another process with its upstream socket. Returns why it cannot be continued here."""
+        self.bytes_read, self.bytes_written = state.bytes_read, state.bytes_written
+        failure = self.on_arrival(state)
+        if failure is not None:
+            return failure
+        self.port.wheel.set(self, max(0.0, self.idle_timeout - state.idle))
+        self.use_socket(sock)
+        return None
+
     # ---- the end
 
     def now(self) -> float:
@@ -165,17 +236,24 @@ class DatagramSession(Connection):
         """Ends the session; a further datagram of the client begins another one."""
         if self.is_closed:
             return
-        self.is_closed = True
         for _ in self._held:
             self.port.drop(failure.reason)
         self._held = []
+        self._release()
+        self.on_end(failure)
+        self._call_forget()
+
+    def _release(self) -> None:
+        """Closes the upstream socket."""
+        self.is_closed = True
         sock = self._socket
         if sock is not None:
             self._socket = None
             self.port.loop.remove_reader(sock.fileno())
             sock.close()
         self.port.wheel.clear(self)
-        self.on_end(failure)
+
+    def _call_forget(self) -> None:
         if self.forget is not None:
             self.forget(self)
             self.forget = None

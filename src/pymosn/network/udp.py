@@ -21,7 +21,7 @@ from pymosn.core.counters import DatagramStats, DownstreamStats
 from pymosn.core.failure import CLOSED_LOCALLY, DRAINING
 from pymosn.core.timers import TimerWheel
 from pymosn.network.admission import Admission
-from pymosn.network.datagram_session import DatagramSession, SessionFactory
+from pymosn.network.datagram_session import DatagramSession, SessionFactory, SessionState
 from pymosn.network.datagrams import (
     BAD_SOURCE,
     ENDING,
@@ -81,6 +81,8 @@ class DatagramListener(Listener):
         # Whether the socket has several addresses, so that the kernel is asked which one each datagram was sent to.
         self._asks_address = False
         self._buffers: list[memoryview[int]] = [self.port.view]
+        #: Whether sockets that are started from now on are not read until `read`: another process has their sessions.
+        self.is_waiting = False
 
     @property
     def connection_count(self) -> int:
@@ -110,8 +112,8 @@ class DatagramListener(Listener):
         if before is not None:
             before.stop_reading(port.cookie)  # a listener of another name had it, and keeps only its sessions' replies
         self._readers[port.cookie] = self
-        port.is_read = True
-        loop.add_reader(sock.fileno(), self._on_readable, port)
+        if not self.is_waiting:
+            self._begin(port)
         self._is_enabled = True
         self._admission.remove(self)
         self._admission.add(self)
@@ -124,6 +126,11 @@ class DatagramListener(Listener):
                 port.loop.remove_reader(port.sock.fileno())
         if self._readers.get(cookie) is self:
             del self._readers[cookie]
+
+    def _begin(self, port: DatagramPort) -> None:
+        if not port.is_read and port.sock is not None:
+            port.is_read = True
+            port.loop.add_reader(port.sock.fileno(), self._on_readable, port)
 
     def set_accepting(self, accepting: bool) -> None:
         """Whether sessions may begin; the datagrams of others are forwarded."""
@@ -173,6 +180,54 @@ class DatagramListener(Listener):
         for sock in self._sockets:
             sock.close()
         self._ports, self._sockets = [], []
+
+    # ---- moving to another process
+
+    def hold(self) -> None:
+        """Reads no more from clients: what they send waits in the sockets. Replies of hosts are forwarded."""
+        for port in self._ports:
+            if port.is_read and port.sock is not None:
+                port.is_read = False
+                port.loop.remove_reader(port.sock.fileno())
+
+    def read(self, cookie: int = 0) -> None:
+        """Begins to read the socket with this cookie; 0: all of them."""
+        for port in self._ports:
+            if (cookie == 0 or port.cookie == cookie) and self._readers.get(port.cookie) is self:
+                self._begin(port)
+
+    def ports(self) -> list[DatagramPort]:
+        """Those with a socket, in the order in which they were started."""
+        return list(self._ports)
+
+    def sessions_at(self, port: DatagramPort) -> list[DatagramSession]:
+        """The sessions whose clients' datagrams arrive at this port."""
+        return [session for session in self._by_key.values() if session.port is port]
+
+    def continue_session(self, cookie: int, source: Source, state: SessionState, sock: socket.socket) -> str:
+        """Continues a session of another process with its upstream socket, which is closed if that is not possible.
+
+        `cookie`: of the socket that its datagrams arrive at. Returns why it ends; empty if it continues.
+        """
+        self._clock.tick()
+        for port in self._ports:
+            if port.cookie == cookie:
+                break
+        else:
+            sock.close()
+            return "the socket of the listener is not here"
+        if source.key in self._by_key:
+            sock.close()
+            return "the client has begun another session"
+        session = self.sessions.create(port, source, self._ids.next())
+        self._register(session)
+        failure = session.arrive(state, sock)
+        if failure is not None:
+            sock.close()
+            session.end(failure)
+            return failure.reason
+        self._admission.on_descriptor(session.descriptor())
+        return ""
 
     # ---- datagrams
 
@@ -239,19 +294,22 @@ class DatagramListener(Listener):
             port.drop(reason)
             return None
         session = self.sessions.create(port, source, self._ids.next())
-        session.forget = self._forget
-        self._by_key[source.key] = session
-        self._of_client[source.ip] = self._of_client.get(source.ip, 0) + 1
-        self._admission.open += 1
-        stats = self.stats
-        stats.connection_total.value += 1
-        stats.connection_active.value += 1
+        self._register(session)
+        self.stats.connection_total.value += 1
         failure = session.open()
         if failure is not None:
             session.end(failure)
             port.drop(failure.reason)
             return None
         return session
+
+    def _register(self, session: DatagramSession) -> None:
+        source = session.source
+        session.forget = self._forget
+        self._by_key[source.key] = session
+        self._of_client[source.ip] = self._of_client.get(source.ip, 0) + 1
+        self._admission.open += 1
+        self.stats.connection_active.value += 1
 
     def _refusal(self, source: Source) -> str:
         """Why no session may begin; empty if one may."""
@@ -283,6 +341,7 @@ class DatagramListener(Listener):
         else:
             del self._of_client[source.ip]
         self._admission.open -= 1
-        self.stats.connection_destroy.value += 1
+        if not session.has_departed:  # it is counted where it ends
+            self.stats.connection_destroy.value += 1
         self.stats.connection_active.value -= 1
         self._close_if_done()

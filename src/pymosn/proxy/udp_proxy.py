@@ -12,7 +12,7 @@ import socket
 from contextvars import Context
 from typing import Final
 
-from mypy_extensions import i64
+from mypy_extensions import i32, i64
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.network import NO_CONNECTION, PlainTransport
@@ -24,6 +24,7 @@ from pymosn.core.failure import (
     CONNECT_TIMEOUT,
     LOOP,
     NO_DESCRIPTORS,
+    NO_HOSTS,
     NO_ROUTE,
     OVERFLOW,
     Failure,
@@ -31,7 +32,7 @@ from pymosn.core.failure import (
 from pymosn.core.log import WARN
 from pymosn.core.overload import SHED
 from pymosn.network.admission import SHORTAGES
-from pymosn.network.datagram_session import DatagramSession, SessionFactory
+from pymosn.network.datagram_session import DatagramSession, SessionFactory, SessionState
 from pymosn.network.datagrams import DatagramPort, Source, connected_socket
 from pymosn.network.dialer import Refused, permitted
 from pymosn.proxy.attempts import UNASKED_ATTEMPTS
@@ -262,6 +263,50 @@ class UdpSession(DatagramSession):
         if exchange.response_received == 0.0:
             exchange.response_received = self.now()
             host.record_outcome(exchange.response_received - self._sent_at, 200)
+
+    # ---- moving to another process
+
+    def describe(self, state: SessionState) -> None:
+        exchange = self._exchange
+        now = self.now()
+        state.cluster, state.host = exchange.cluster_name, exchange.upstream_address
+        state.attempts = i64(exchange.attempts)
+        state.age = now - exchange.started
+        if self._sent_at != 0.0:
+            state.sent = now - self._sent_at
+        if exchange.response_received != 0.0:
+            state.answered = now - exchange.response_received
+
+    def on_departure(self) -> None:
+        # It is counted and logged where it ends.
+        self._leave_host()
+        self._exchange = _NO_EXCHANGE
+
+    def on_arrival(self, state: SessionState) -> Failure | None:
+        exchange = self._exchange
+        now = self.now()
+        exchange.cluster_name, exchange.upstream_address = state.cluster, state.host
+        exchange.attempts = i32(state.attempts)
+        exchange.started = now - state.age
+        if state.sent >= 0.0:
+            self._sent_at = now - state.sent
+        if state.answered >= 0.0:
+            exchange.response_received = now - state.answered
+        self._is_open = True
+        cluster = self._proxy.runtime.clusters.get(state.cluster)
+        if cluster is None:
+            return CLUSTER_UNKNOWN
+        host = cluster.find(state.host)
+        if host is None or host.is_gone:
+            return NO_HOSTS
+        exchange.upstream_hostname = host.hostname
+        if not host.try_connection():
+            return OVERFLOW
+        host.active_requests += 1
+        host.on_connection()
+        self.host, self._cluster = host, cluster
+        self._was_healthy = host.is_healthy
+        return None
 
     # ---- the end
 

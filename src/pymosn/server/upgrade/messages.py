@@ -146,6 +146,10 @@ class MovedSession(Message, frozen=True):
     """A UDP session with its upstream socket as descriptor. `client`, `host`: IP address and port.
 
     `index`: of the listener's socket that its datagrams arrive at. `cluster`: of the host. `age`, `idle`: seconds.
+    `host_address`: as configured. `socket`: the SO_COOKIE of the listener's socket. `flow`, `scope`: of an IPv6 address.
+    `local_ip`: where the client sends to, and `control`: ancillary data for replies from there; empty if the socket has
+    only one address. `attempts`: hosts that were tried. `sent`, `answered`: seconds since the first datagram to the host and
+    its first reply; negative if there was none.
     """
 
     listener: str
@@ -155,17 +159,28 @@ class MovedSession(Message, frozen=True):
     cluster: str
     bytes_received: int = 0
     bytes_sent: int = 0
-    datagrams_received: int = 0
-    datagrams_sent: int = 0
     age: float = 0.0
     idle: float = 0.0
+    host_address: str = ""
+    socket: int = 0
+    flow: int = 0
+    scope: int = 0
+    local_ip: str = ""
+    control: list[tuple[int, int, bytes]] = []
+    attempts: int = 1
+    sent: float = -1.0
+    answered: float = -1.0
 
 
 class SessionsMoved(Message, frozen=True):
-    """All sessions of a UDP listener's socket have been sent: the successor reads it from now on."""
+    """All sessions of a UDP listener's socket have been sent: the successor reads it from now on.
+
+    `socket`: its SO_COOKIE.
+    """
 
     listener: str
     index: int
+    socket: int = 0
 
 
 Moved = MovedConnection | MovedSession | SessionsMoved
