@@ -50,10 +50,14 @@ def load_file(path: str, *, strict: bool = False, stream_filters: Collection[str
     `pymosn.stream_filters`). `pipe`: `path` may be an anonymous pipe, such as `/dev/stdin`; otherwise only a regular file is
     read. Never raises; errors are in the result.
     """
-    folder = os.getcwd() if is_descriptor(path) else os.path.dirname(os.path.abspath(path))
-    loading = _Loading(strict, stream_filters, folder)
+    loading = _Loading(strict, stream_filters, folder_of(path))
     text = loading.read_text(path, pipe)
     return loading.run(text, path, path.lower().endswith((".yaml", ".yml")))
+
+
+def folder_of(path: str) -> str:
+    """The directory of a configuration file."""
+    return os.getcwd() if is_descriptor(path) else os.path.dirname(os.path.abspath(path))
 
 
 def load_text(
@@ -67,6 +71,23 @@ def load_text(
 ) -> Loaded:
     """Load and check a configuration text; `file_name` is used in errors. Never raises."""
     return _Loading(strict, stream_filters, os.path.abspath(config_dir)).run(text, file_name, yaml)
+
+
+def check_again(
+    config: MosnConfig,
+    places: dict[str, Place],
+    file_name: str,
+    *,
+    stream_filters: Collection[str] = (),
+    config_dir: str = ".",
+) -> Loaded:
+    """Checks a configuration that another process has loaded from `file_name` and perhaps changed.
+
+    Its values have these locations. `config_dir`: the directory of the file. Never raises.
+    """
+    loading = _Loading(False, stream_filters, os.path.abspath(config_dir))
+    loading.check(config, places)
+    return loading.result(config, file_name)
 
 
 class _Loading:
@@ -85,9 +106,18 @@ class _Loading:
             config = Reader(file, self._faults, self._strict).block(node, MosnConfig, "")
             self._read_directories(config)
             self._make_up_server(config)
-            check(config, self._faults, self._stream_filters)
-            if config.admin is not None:
-                check_admin_files(config.admin, self._config_dir, self._faults)
+            self.check(config)
+        return self.result(config, file)
+
+    def check(self, config: MosnConfig, places: dict[str, Place] | None = None) -> None:
+        """Checks a configuration; if it was not read here, its values have these locations."""
+        self._faults.places.update(places or {})
+        check(config, self._faults, self._stream_filters)
+        if config.admin is not None:
+            check_admin_files(config.admin, self._config_dir, self._faults)
+
+    def result(self, config: MosnConfig | None, file: str) -> Loaded:
+        """The configuration, unless it has errors, and all faults."""
         return Loaded(
             config=None if self._faults.has_errors else config,
             faults=self._faults.in_order(),

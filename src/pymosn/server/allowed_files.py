@@ -17,7 +17,8 @@ class AllowedFiles:
     def __init__(self, config_dir: str, base_dir: str, config_files: Collection[str], log: str) -> None:
         """`config_files`: real paths of the configuration's files and the pid file. `log`: the process's own log."""
         self._folders = Folders(config_dir, base_dir)
-        self._config_files = frozenset(config_files)
+        #: Real paths of the files that the configuration was read from, and of the pid file.
+        self.config_files = frozenset(config_files)
         self._logs = frozenset({os.path.realpath(log)})
         self._read: frozenset[str] = frozenset()
         # The active configuration's clusters, as far as they name files, and all else in it that does.
@@ -26,7 +27,7 @@ class AllowedFiles:
 
     def add_config_files(self, paths: Collection[str]) -> None:
         """Adds real paths of files that the configuration was read from."""
-        self._config_files |= frozenset(paths)
+        self.config_files |= frozenset(paths)
 
     def note_active(self, config: MosnConfig) -> None:
         """Notes the files that the configuration of all sources names, which is active now. It costs what was exchanged."""
@@ -45,7 +46,7 @@ class AllowedFiles:
 
     def change_errors(self, own: MosnConfig, config: MosnConfig) -> list[Diagnostic]:
         """The errors of files that a change of `own` through the admin API names."""
-        return check_paths(own, config, self._listed(own), Reserved(self._config_files, self._logs))
+        return check_paths(own, config, self._listed(own), Reserved(self.config_files, self._logs))
 
     def item_errors(self, own: MosnConfig, item: MosnConfig) -> list[Diagnostic]:
         """The errors of files that one item of a control plane names. `item`: a configuration with nothing else.
@@ -58,7 +59,7 @@ class AllowedFiles:
             return []
         # A file that is read already may be read for this item, too, but must not become its log.
         read = self._read if any(path.role == LOG for path in paths) else frozenset()
-        return check_paths(own, item, folders, Reserved(self._config_files | read, self._logs))
+        return check_paths(own, item, folders, Reserved(self.config_files | read, self._logs))
 
     def _listed(self, own: MosnConfig) -> Folders:
         return self._folders._replace(listed=() if own.admin is None else own.admin.allowed_folders)

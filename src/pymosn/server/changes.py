@@ -60,6 +60,7 @@ from pymosn.server.resources import MANY, LargeConfiguration
 from pymosn.server.run_options import RunOptions, StartError
 from pymosn.server.sockets import close_all
 from pymosn.server.tls_files import TlsFiles, TlsRead
+from pymosn.server.upgrade.kept_config import export_config
 
 #: Seconds that workers get for building a configuration, and for activating it.
 PREPARE_TIME: Final = 30.0
@@ -130,7 +131,9 @@ class Changes(Service):
         self.last_read = Sources()
         folders, pid = (options.config_dir, options.base_dir), os.path.realpath(pid_path(options.config, options.base_dir))
         self._files = AllowedFiles(
-            *folders, files_of(options.places) | {pid}, process_log_path(options.config, options.base_dir)
+            *folders,
+            files_of(options.places) | options.config_files | {pid},
+            process_log_path(options.config, options.base_dir),
         )
 
     async def start(self) -> None:
@@ -160,6 +163,10 @@ class Changes(Service):
     def certificates(self) -> list[Used]:
         """The certificates in use. Takes some time if there are many: to be called in a thread."""
         return used_certificates(self.config, self.material, self._tls_files.absolute)
+
+    def export(self) -> bytes:
+        """The configuration of the file with the changes of the admin API, for the next generation that keeps it."""
+        return export_config(self.own, self.places, self._files.config_files)
 
     def configure(self, worker_id: int) -> list[Command]:
         """The commands that configure a new worker."""

@@ -109,7 +109,8 @@ def with_bootstrap(loaded: Loaded) -> Loaded:
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Options of `pymosn start`, with the configuration already loaded.
 
-    `places`: positions of the configuration's values in its `source`. `config_dir`: the directory of the source;
+    `places`: positions of the configuration's values in its `source`. `config_files`: real paths of further files of it.
+    `config_dir`: the directory of the source;
     `base_dir`: the directory that contains `logs/`. `workers`: value of --workers. `log_ceiling`: value of --log-level.
     """
 
@@ -118,6 +119,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     config_dir: str
     base_dir: str
     places: Places = {}
+    config_files: frozenset[str] = frozenset()
     workers: int | None = None
     log_ceiling: str | None = None
 

@@ -120,6 +120,8 @@ class Supervisor:
         self._plane = SupervisorPlane(self._changes, self._fleet, self._health, self._logs, self._rolling.paths, stop)
         self._plane.draining = self._draining
         self._carried = carried_state(
+            self._changes,
+            self._tls_files,
             self._fleet,
             self._ticket_keys,
             self._health,

@@ -4,7 +4,8 @@ The supervisor reads them and gives their content to its workers as a part of th
 A relative path starts at the folder of the configuration file, like those of filters; MOSN's start at its working directory.
 
 The first configuration's files are read before the process gives up root (`TlsFiles.start`). A key that only root can read
-cannot be read again after that: it stays as it is, with a warning.
+cannot be read again after that: it stays as it is, with a warning. The next generation, which cannot read it at all, gets
+the content from this one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import stat
 import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
+
+import msgspec
 
 from pymosn.assembly.tls_material import TlsMaterial, digest_of
 from pymosn.config.diagnostics import Diagnostic, Severity
@@ -71,21 +74,39 @@ class TlsFiles(Service):
         self._check = check
         #: What `start` has read.
         self.first: tuple[TlsMaterial, list[Diagnostic]] = TlsMaterial(), []
+        # The configured paths of files that this process has read and could not read again.
+        self._unreadable: set[str] = set()
+        # By absolute path: what the generation before had read when it could.
+        self._inherited: dict[str, bytes] = {}
 
     async def start(self) -> None:
         """Reads the files of the first configuration."""
         self.first = await self.read(self._config, TlsMaterial())
+        self._inherited = {}
+
+    def export(self, material: TlsMaterial) -> bytes | None:
+        """The content of the files that the next generation cannot read, for it; None if it can read all.
+
+        `material`: the active one.
+        """
+        contents = {self.absolute(path): material.contents[path] for path in self._unreadable if material.has(path)}
+        return msgspec.msgpack.encode(contents) if contents else None
+
+    def adopt(self, content: bytes) -> None:
+        """Uses what the generation before has read, for the files of the first configuration that are denied to this one."""
+        self._inherited = msgspec.msgpack.decode(content, type=dict[str, bytes])
 
     def paths(self, config: MosnConfig) -> dict[str, str]:
         """The absolute paths of the files, by the paths as they are configured."""
         return {text.text: self.absolute(text.text) for text in pem_texts(config) if text.is_path}
 
     def unreadable_keys(self) -> list[Diagnostic]:
-        """Warnings about keys of the first configuration that this process has read and could not read again now."""
+        """Warnings about files of the first configuration that this process has read and could not read again now."""
         found: list[Diagnostic] = []
         for text in pem_texts(self._config):
             path = self.absolute(text.text) if text.is_path else ""
             if path and self.first[0].has(text.text) and not os.access(path, os.R_OK, effective_ids=True):
+                self._unreadable.add(text.text)
                 message = (
                     f"{path} was read as root, and user {user_name()!r} cannot read it: another content needs a restart"
                 )
@@ -127,14 +148,20 @@ class TlsFiles(Service):
                 try:
                     contents[text.text] = read_regular(path, MAX_FILE)
                 except (OSError, ValueError) as error:
-                    keeps = text.key == "private_key" and active.has(text.text) and _is_denied(error)
-                    failed[text.text] = _unreadable(path, error, keeps)
-                    if keeps:
-                        contents[text.text] = active.contents[text.text]
+                    kept_content = self._known(text, path, active) if _is_denied(error) else None
+                    failed[text.text] = _unreadable(path, error, kept_content is not None)
+                    if kept_content is not None:
+                        contents[text.text] = kept_content
             fault = failed.get(text.text) or _exposed(text, path)
             if fault is not None:
                 faults.append(Diagnostic(severity=_severity(text, fault), path=text.where, message=fault.message))
         return TlsMaterial(contents), faults
+
+    def _known(self, text: PemText, path: str, active: TlsMaterial) -> bytes | None:
+        """The content of a file that is denied to this process; None if it has none."""
+        if path in self._inherited:
+            return self._inherited[path]
+        return active.contents.get(text.text) if text.key == "private_key" else None
 
     def _checked(self, config: MosnConfig, material: TlsMaterial, faults: list[Diagnostic]) -> list[Diagnostic]:
         """All faults. `faults`: those of reading."""

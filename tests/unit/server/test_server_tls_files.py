@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.kit import certificates
 
@@ -13,6 +14,7 @@ from pymosn.assembly.packer import pack
 from pymosn.assembly.tls_material import REFERENCE, TlsMaterial, resolve
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.schema import Cluster, ClusterManager, FilterChain, Listener, MosnConfig, Server, TlsContext
+from pymosn.server import tls_files
 from pymosn.server.tls_files import MAX_FILE, TlsFiles
 
 PEM = "-----BEGIN CERTIFICATE-----\ninline\n-----END CERTIFICATE-----\n"
@@ -194,3 +196,44 @@ def test_a_check_sees_what_was_read_and_its_faults_are_reported(tmp_path: Path) 
     (tmp_path / "c.pem").unlink()
     TlsFiles(config, str(tmp_path), check).read_now(config)
     assert len(seen) == 1
+
+
+def test_the_next_generation_gets_what_only_root_could_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, chain = private(tmp_path / "key.pem", "root's key"), private(tmp_path / "cert.pem", "certificate")
+    config = with_tls(cert_chain="cert.pem", private_key="key.pem")
+    before = TlsFiles(config, str(tmp_path), no_faults)
+    asyncio.run(before.start())
+    assert before.export(before.first[0]) is None
+    monkeypatch.setattr(os, "access", lambda path, *_, **__: path != str(key))  # root has been given up
+    assert len(before.unreadable_keys()) == 1
+    content = before.export(before.first[0])
+    assert content is not None
+    assert msgspec.msgpack.decode(content) == {str(key): b"root's key"}
+
+    def denied(path: str, *args: object) -> bytes:
+        if path == str(key):
+            raise PermissionError(13, "Permission denied")
+        return Path(path).read_bytes()
+
+    monkeypatch.setattr(tls_files, "read_regular", denied)
+    after = TlsFiles(config, str(tmp_path), no_faults)
+    after.adopt(content)
+    chain.write_text("renewed")
+    asyncio.run(after.start())
+    material, (fault,) = after.first
+    assert material.contents == {"key.pem": b"root's key", "cert.pem": b"renewed"}
+    assert (fault.severity, fault.path) == ("warning", KEY)
+    assert "what was read before stays" in fault.message
+    assert "root's key" not in fault.message
+    # And the one after that.
+    assert after.unreadable_keys()
+    assert after.export(material) == content
+
+
+def test_a_file_that_is_gone_is_not_replaced_by_what_was_read_before(tmp_path: Path) -> None:
+    files = TlsFiles(with_tls(private_key="key.pem"), str(tmp_path), no_faults)
+    files.adopt(msgspec.msgpack.encode({str(tmp_path / "key.pem"): b"old"}))
+    asyncio.run(files.start())
+    material, (fault,) = files.first
+    assert material.contents == {}
+    assert fault.severity == "error"

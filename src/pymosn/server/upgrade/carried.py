@@ -6,7 +6,7 @@ ignored; content that cannot be read is reported, and its kind starts anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from pymosn.core.errors import describe
@@ -41,10 +41,10 @@ class CarriedState:
         """Adds a kind, whose name is on the wire."""
         self._kinds[kind.name] = kind
 
-    def export(self, *, only_final: bool = False) -> list[tuple[str, bytes]]:
-        """The names and contents of all kinds, or of those that change while the successor starts."""
+    def export(self, *, only_final: bool = False, without: Collection[str] = ()) -> list[tuple[str, bytes]]:
+        """The names and contents of all kinds, or of those that change while the successor starts; `without` these."""
         found = []
-        for kind in self._kinds.values():
+        for kind in [kind for name, kind in self._kinds.items() if name not in without]:
             if not only_final:
                 kind.begin()
             if kind.is_final or not only_final:
