@@ -150,9 +150,51 @@ class Connection(Alarm):
         """Closes at once with a reset, discarding the buffer."""
         raise NotImplementedError
 
+    def may_depart(self) -> None:
+        """A filter that is to depart (`NetworkFilter.on_depart`) has nothing in flight, and has paused reading."""
+
 
 #: The value of a connection attribute before `on_connection`: shared, never written to.
 NO_CONNECTION: Final = Connection()
+
+
+def elapsed(connection: Connection, timeout: float) -> float:
+    """Seconds of an idle timeout that have elapsed; 0 if none is set."""
+    left = connection.alarm_deadline - connection.now()
+    return max(timeout - left, 0.0) if timeout > 0.0 and left < timeout else 0.0
+
+
+#: Bytes in a `Passage`, at most.
+MAX_CARRIED: Final[i64] = 64 * 1024
+
+
+class Passage:
+    """What goes along with a connection that moves to another process of the proxy, which continues to serve it.
+
+    A filter supplies `protocol`, `data`, `requests`, `age` and `idle`; the connection and its listener add the rest.
+    """
+
+    def __init__(self, protocol: str = "", data: bytes = b"") -> None:
+        #: The protocol that it speaks; empty if that is not known yet.
+        self.protocol = protocol
+        #: Bytes that were read and belong to no message that was handled: they are read again, from the first one.
+        self.data = data
+        #: Requests that were served, of a protocol that limits them.
+        self.requests: i64 = 0
+        #: Seconds since it opened, if that is limited, and of its present timeout.
+        self.age: float = 0.0
+        self.idle: float = 0.0
+        #: Steps of `FirstBytes` that are done, and the index of the filter chain they have chosen; -1 if none was.
+        self.step: i64 = 0
+        self.chain: i64 = -1
+        #: As in `Connection`.
+        self.remote_ip: str = ""
+        self.remote_port: i64 = 0
+        self.local_ip: str = ""
+        self.local_port: i64 = 0
+        self.original_destination: str = ""
+        self.bytes_read: i64 = 0
+        self.bytes_written: i64 = 0
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -181,6 +223,42 @@ class NetworkFilter:
     def on_close(self, failure: Failure) -> None:
         """The connection is closed; `failure` is the reason."""
 
+    # ---- a process that is replaced by another one (docs/upgrade.md)
+
+    def departs(self) -> bool:
+        """Whether such a connection can be moved to another process, now or when nothing is in flight."""
+        return False
+
+    def on_depart(self, moves: bool) -> None:
+        """Another process has taken over, and this one ends within some time.
+
+        `moves`: the connection is to be moved, so no client is asked to go. As soon as nothing is in flight, read no further
+        and call `Connection.may_depart`. Otherwise the client is asked to go with the next message; a silent one may stay.
+        """
+        self.on_drain()
+
+    def hold(self, is_held: bool) -> bool:
+        """True: read no further, so that nothing is in flight soon. False: it was not moved, read again.
+
+        Whether the connection is held now.
+        """
+        return False
+
+    def departure(self) -> Passage | None:
+        """What another process needs to continue; None while something is in flight. Without effect."""
+        return None
+
+    def on_arrival(self, passage: Passage) -> None:
+        """Called after `on_connection`, before the bytes of `passage`, for a connection that was moved here."""
+
+    def kind(self) -> str:
+        """What the connection carries, such as "http1" or "websocket"; for reports."""
+        return "other"
+
+    def is_idle(self) -> bool:
+        """Whether it may be closed without loss."""
+        return False
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class NetworkFilterFactory:
@@ -201,6 +279,14 @@ class FilterChainFactory:
     def create(self) -> list[NetworkFilter]:
         """The filters of one new connection, in order."""
         raise NotImplementedError
+
+    def resume(self, connection: Connection, passage: Passage) -> list[NetworkFilter] | None:
+        """The filters of a connection that another process has served so far; None if they cannot continue."""
+        return None
+
+    def index_of(self, chain: FilterChainFactory | None) -> i64:
+        """The index of the chain that a connection has, as in `Passage`; -1 if this chooses none, -2 if it is not known."""
+        return -1 if chain is None else -2
 
     def on_refused(self, connection: Connection, failure: Failure) -> None:
         """A connection was refused before its filters were called; for logging."""

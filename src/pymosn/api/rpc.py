@@ -220,6 +220,16 @@ class RpcDecoder(Decoder):
         """Whether there are bytes that have not been decoded."""
         return self._partial is not None or self._at < len(self._buffer)
 
+    def buffered_size(self) -> i64:
+        """How many bytes have not been decoded."""
+        partial = self._partial
+        return len(partial) if partial is not None else len(self._buffer) - self._at
+
+    def peek(self) -> bytes:
+        """The bytes that have not been decoded, which remain."""
+        partial = self._partial
+        return bytes(partial) if partial is not None else self._buffer[self._at :]
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class RpcSpec(ProtocolSpec):

@@ -17,7 +17,7 @@ from mypy_extensions import i64, mypyc_attr
 from pymosn.core.counters import Counter
 from pymosn.core.log import WARN, Log
 from pymosn.core.timers import Alarm, TimerWheel
-from pymosn.network.connection import ConnectionOwner
+from pymosn.network.arrived import ArrivalOwner
 from pymosn.network.progress import Progress
 
 #: Seconds between two checks whether descriptors are free again.
@@ -29,7 +29,7 @@ SHORTAGES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.E
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Acceptor(ConnectionOwner):
+class Acceptor(ArrivalOwner):
     """An owner of connections that can pause accepting."""
 
     def set_accepting(self, accepting: bool) -> None:

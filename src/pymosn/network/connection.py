@@ -39,10 +39,10 @@ from typing import Any, Final, cast
 
 from mypy_extensions import i16, i32, i64, mypyc_attr
 
-from pymosn.api.network import FilterChainFactory, NetworkFilter
+from pymosn.api.network import FilterChainFactory, NetworkFilter, Passage
 from pymosn.core.addresses import unmapped
 from pymosn.core.clock import Clock
-from pymosn.core.failure import CLIENT_WRITE_TIMEOUT, CLOSED_BY_PEER, Failure
+from pymosn.core.failure import CLIENT_WRITE_TIMEOUT, CLOSED_BY_PEER, CLOSED_LOCALLY, DRAINING, Failure
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.timers import Alarm, TimerWheel
 from pymosn.network.tls.transport import TlsTransport, TransportUser
@@ -113,6 +113,9 @@ class ConnectionOwner:
     def on_end(self, connection: TcpConnection) -> None:
         """The connection is gone, after its filters have been called."""
 
+    def on_departable(self, connection: TcpConnection) -> None:
+        """The connection reads no further and has nothing in flight, so that it may be moved to another process."""
+
 
 class WriteTimeout(Alarm):
     """Write timeout for a peer with a full send buffer: it must read some of it before the alarm fires."""
@@ -158,17 +161,7 @@ class TcpConnection(TransportUser):
     # ---- called by the event loop
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        self._clock.tick()
-        self._transport = transport
-        transport.set_write_buffer_limits(HIGH_WATER)
-        peer = transport.get_extra_info("peername")
-        if isinstance(peer, tuple):
-            self.remote_ip = unmapped(peer[0])
-            self.remote_port = peer[1]
-        local = transport.get_extra_info("sockname")
-        if isinstance(local, tuple):
-            self.local_ip = unmapped(local[0])
-            self.local_port = local[1]
+        self._set_transport(transport)
         if not self._owner.on_open(self):
             self._filter = NO_FILTER
             self._rest = None
@@ -180,6 +173,19 @@ class TcpConnection(TransportUser):
                 network_filter.on_connection(self)
         if self._owner.is_draining:
             self.drain()
+
+    def _set_transport(self, transport: asyncio.Transport) -> None:
+        self._clock.tick()
+        self._transport = transport
+        transport.set_write_buffer_limits(HIGH_WATER)
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self.remote_ip = unmapped(peer[0])
+            self.remote_port = peer[1]
+        local = transport.get_extra_info("sockname")
+        if isinstance(local, tuple):
+            self.local_ip = unmapped(local[0])
+            self.local_port = local[1]
 
     def hand_over(self, owner: ConnectionOwner, filters: list[NetworkFilter]) -> None:
         """Changes owner and filters, before any filter has been called."""
@@ -499,3 +505,63 @@ class TcpConnection(TransportUser):
             if self._rest is not None:
                 for network_filter in self._rest:
                     network_filter.on_drain()
+
+    # ---- moving to another process (docs/upgrade.md)
+
+    def departs(self) -> bool:
+        """Whether it can be moved, now or when nothing is in flight. TLS cannot: its keys are OpenSSL's."""
+        return self._stage == _OPEN and self._tls is None and self._rest is None and self._filter.departs()
+
+    def network_filter(self) -> NetworkFilter:
+        """The first of its filters."""
+        return self._filter
+
+    def on_depart(self, moves: bool) -> None:
+        """Notifies the filters that another process has taken over."""
+        if self._stage == _OPEN:
+            self._filter.on_depart(moves)
+            if self._rest is not None:
+                for network_filter in self._rest:
+                    network_filter.on_depart(moves)
+
+    def kind(self) -> str:
+        """What it carries, for reports."""
+        name = self._filter.kind()
+        return name if self._tls is None else f"{name} over TLS"
+
+    def end_departure(self) -> None:
+        """Closes what was not moved in time, in order if nothing is in flight."""
+        if self._stage == _OPEN and self._filter.is_idle():
+            self.close(DRAINING)
+        elif self._stage != _CLOSING:
+            self.abort(DRAINING)
+
+    def departure(self) -> Passage | None:
+        """What another process needs to continue; None while something is in flight, or not sent yet. Without effect."""
+        transport = self._transport
+        if transport is None or self._stage != _OPEN or self._tls is not None or self._rest is not None:
+            return None
+        self._flush()
+        if transport.get_write_buffer_size() > 0:
+            return None
+        passage = self._filter.departure()
+        if passage is not None:
+            passage.remote_ip, passage.remote_port = self.remote_ip, self.remote_port
+            passage.local_ip, passage.local_port = self.local_ip, self.local_port
+            passage.original_destination = self.original_destination
+            passage.bytes_read, passage.bytes_written = self.bytes_read, self.bytes_written
+        return passage
+
+    def depart(self) -> None:
+        """Gives the socket up, which another process has: nothing is sent to the peer, not even a FIN."""
+        self._end(CLOSED_LOCALLY)
+        self._stage = _CLOSING
+        self._wheel.clear(self)
+        transport = self._transport
+        if transport is not None:
+            # Nothing may touch the socket any more: SO_LINGER, for example, would be set for the other process too.
+            self._transport = None
+            transport.abort()
+
+    def may_depart(self) -> None:
+        self._owner.on_departable(self)

@@ -19,6 +19,7 @@ from pymosn.api.network import (
     FilterChainFactory,
     FirstBytes,
     NetworkFilter,
+    Passage,
 )
 from pymosn.api.protocol import ProtocolError
 from pymosn.api.tls import TlsInfo
@@ -35,6 +36,7 @@ from pymosn.core.failure import (
     Failure,
 )
 from pymosn.network.chain_match import PLAIN_TEXT, TLS, ChainConditions, ChainTable, Ends
+from pymosn.network.connection import TcpConnection
 from pymosn.network.first_bytes import FirstBytesPlan, FirstBytesReader
 from pymosn.network.inspection import NONE, Inspection, http_protocols
 from pymosn.network.tls.alerts import (
@@ -286,6 +288,26 @@ class FilterChains(FilterChainFactory):
 
     def create(self) -> list[NetworkFilter]:
         return [FirstBytesReader(self._plan)]
+
+    def resume(self, connection: Connection, passage: Passage) -> list[NetworkFilter] | None:
+        index = passage.chain
+        if index < 0:
+            # All steps but the choice of the chain may be done.
+            return [FirstBytesReader(self._plan, min(passage.step, len(self._plan.steps) - 1))]
+        if index >= len(self.chains):
+            return None
+        factory = self.chains[index].factory
+        if isinstance(connection, TcpConnection):
+            connection.chain = factory
+        return factory.resume(connection, passage)
+
+    def index_of(self, chain: FilterChainFactory | None) -> i64:
+        if chain is None:
+            return -1
+        for index, own in enumerate(self.chains):
+            if own.factory is chain:
+                return index
+        return -2
 
     def on_refused(self, connection: Connection, failure: Failure) -> None:
         self.chains[0].factory.on_refused(connection, failure)

@@ -38,6 +38,7 @@ from pymosn.api.network import (
     FilterChainFactory,
     FirstBytes,
     NetworkFilter,
+    Passage,
 )
 from pymosn.core.counters import DownstreamStats
 from pymosn.core.failure import (
@@ -102,10 +103,11 @@ class FirstBytesPlan:
 class FirstBytesReader(NetworkFilter):
     """The filter of one connection until its filters are chosen. The module's docstring describes its states."""
 
-    def __init__(self, plan: FirstBytesPlan) -> None:
+    def __init__(self, plan: FirstBytesPlan, step: i64 = 0) -> None:
+        """`step`: how many steps another process has done."""
         self._plan = plan
         self._accepted = Accepted(NO_CONNECTION)
-        self._step: i64 = 0
+        self._step: i64 = step
         self._data = b""
         self._has_begun = False
         self._is_draining = False
@@ -369,6 +371,25 @@ class FirstBytesReader(NetworkFilter):
         self._is_draining = True
         if self._is_shaking or not self._plan.serves_undecided:
             self._set_idle(DRAIN_GRACE)
+
+    def departs(self) -> bool:
+        return not self._is_shaking
+
+    def on_depart(self, moves: bool) -> None:
+        pass  # the filters that are chosen are notified themselves
+
+    def departure(self) -> Passage | None:
+        if self._is_shaking:
+            return None
+        passage = Passage("", self._data)
+        passage.step = self._step
+        return passage
+
+    def kind(self) -> str:
+        return "handshake" if self._is_shaking else "new"
+
+    def is_idle(self) -> bool:
+        return not self._data and not self._is_shaking
 
     def on_close(self, failure: Failure) -> None:
         self._end_handshake()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from mypy_extensions import i64
 
-from pymosn.api.network import FilterChainFactory, TcpKeepalive, join_address
+from pymosn.api.network import FilterChainFactory, NetworkFilter, Passage, TcpKeepalive, join_address
 from pymosn.core.clock import Clock
 from pymosn.core.counters import DownstreamStats
 from pymosn.core.failure import DRAINING, INTERNAL_ERROR, LISTENER_FULL, WORKER_FULL, Failure
@@ -18,6 +18,7 @@ from pymosn.core.foreign import report
 from pymosn.core.log import Log
 from pymosn.core.timers import TimerWheel
 from pymosn.network.admission import Acceptor, Admission
+from pymosn.network.arrived import ArrivedConnection
 from pymosn.network.closing import accept_last
 from pymosn.network.connection import TcpConnection
 from pymosn.network.keepalive import set_keepalive
@@ -96,6 +97,8 @@ class Listener(Acceptor):
         self.max_connections: i64 = 0
         #: Probes of TCP on its connections; None: no probes.
         self.keepalive: TcpKeepalive | None = None
+        #: Called for connections that may move to another process; None while this one stays.
+        self.departable: Callable[[TcpConnection], None] | None = None
         self._admission = admission or Admission(wheel, Log())
         self._ids = ids
         self._clock = clock
@@ -319,6 +322,57 @@ class Listener(Acceptor):
         self.stats.connection_total.value += 1
         self.stats.connection_active.value += 1
         return True
+
+    # ---- connections that move between processes (docs/upgrade.md)
+
+    def connections(self) -> list[TcpConnection]:
+        """The open connections."""
+        return list(self._connections)
+
+    def passage_of(self, connection: TcpConnection) -> Passage | None:
+        """What another process needs to continue a connection of this listener; None if it cannot move now."""
+        chain = self.factory.index_of(connection.chain)
+        passage = connection.departure() if chain >= -1 else None
+        if passage is not None:
+            passage.chain = chain
+        return passage
+
+    def depart(self, connection: TcpConnection) -> None:
+        """Gives up a connection that another process has. Its end will be counted there."""
+        self._connections.discard(connection)
+        self._admission.open -= 1
+        stats = self.stats
+        stats.connection_active.value -= 1
+        connection.count_into(stats.bytes_read, stats.bytes_written)
+        connection.depart()
+
+    def on_departable(self, connection: TcpConnection) -> None:
+        if self.departable is not None:
+            self.departable(connection)
+
+    def take_over(self, sock: socket.socket, passage: Passage) -> None:
+        """Continues to serve a connection of another process."""
+        sock.setblocking(False)
+
+        def arrive() -> ArrivedConnection:
+            return ArrivedConnection(self._ids.next(), self, self._clock, self._wheel, passage)
+
+        self._start_task(asyncio.get_running_loop().connect_accepted_socket(arrive, sock))
+
+    def on_arrived(self, connection: TcpConnection, passage: Passage) -> list[NetworkFilter] | None:
+        # No limit applies: the connection was accepted long ago. It was counted then, too, except as an active one.
+        if self._is_aborting:
+            return None
+        if self._admission.descriptor_ceiling > 0:
+            self._admission.on_descriptor(connection.descriptor())
+        filters = self.factory.resume(connection, passage)
+        if filters is not None:
+            if self.keepalive is not None:
+                set_keepalive(connection.transport_socket(), self.keepalive)
+            self._connections.add(connection)
+            self._admission.open += 1
+            self.stats.connection_active.value += 1
+        return filters
 
     def _refuse(self, connection: TcpConnection, failure: Failure) -> bool:
         """Resets it: closing would leave a socket in TIME_WAIT for each, which would help a flood."""

@@ -184,6 +184,9 @@ class FilterPipe(StageOwner):
             for inner in stage.inner:
                 inner.on_writable(writable)
 
+    def kind(self) -> str:
+        return "filtered"
+
     def on_drain(self) -> None:
         self._is_draining = True
         if self._is_open:

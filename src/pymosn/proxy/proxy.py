@@ -18,6 +18,7 @@ from pymosn.api.network import (
     FirstBytes,
     NetworkFilter,
     NetworkFilterFactory,
+    Passage,
 )
 from pymosn.api.protocol import MORE, NO, YES
 from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, StreamHandler, StreamProtocol
@@ -106,6 +107,17 @@ class ProxyFactory(FilterChainFactory):
         except BaseException as error:  # of an installed protocol
             report("a connection cannot be served", error)
             return [Unserved(self, self._options.stats)]
+
+    def resume(self, connection: Connection, passage: Passage) -> list[NetworkFilter] | None:
+        if not passage.protocol:
+            return self.create()
+        for protocol in self._options.protocols:
+            if protocol.spec.name == passage.protocol:
+                try:
+                    return [server_streams(protocol, self._makers[passage.protocol], self._options)]
+                except BaseException as error:  # of an installed protocol
+                    report("a connection cannot be continued", error)
+        return None
 
     def on_refused(self, connection: Connection, failure: Failure) -> None:
         exchange = Exchange(connection)

@@ -239,6 +239,9 @@ class TcpProxy(NetworkFilter):
     def on_drain(self) -> None:
         """There is no safe point to close an opaque byte stream; it continues until `graceful_timeout`."""
 
+    def kind(self) -> str:
+        return "tcp"
+
     def on_close(self, failure: Failure) -> None:
         if self._is_over:
             return

@@ -36,6 +36,13 @@ class Guard(Message, frozen=True):
     """The page of `network/progress.py` and the receiving end of the queue of `server/guardian.py`, sent as descriptors."""
 
 
+class Receive(Message, frozen=True):
+    """The receiving end of this worker's queue of connections from another generation (`upgrade/queues.py`), as descriptor.
+
+    Sent before `Serve`, if this process has been started by an upgrade.
+    """
+
+
 class Configure(Message, frozen=True):
     """Build this configuration (`assembly.packed_config`); answered with `Built`. Sent once, after all sockets and parts.
 
@@ -162,6 +169,18 @@ class Drain(Message, frozen=True):
     group: int
 
 
+class Depart(Message, frozen=True):
+    """Another generation serves the same sockets from now on: stop accepting, without a trace on the shared sockets.
+
+    Idle connections are moved through the sending ends of the queues that are sent as descriptors, if the listener's key is
+    the same as in `listeners` (`upgrade.messages.Ready`); all others are drained, for `timeout` seconds. Answered with
+    `Departing` each second, at last with an empty one.
+    """
+
+    timeout: float
+    listeners: dict[str, str] = {}
+
+
 class Stop(Message, frozen=True):
     """Close every connection, send the last `Stats` and exit with 0."""
 
@@ -231,6 +250,12 @@ class Ejections(Message, frozen=True):
     ejections: list[Ejection]
 
 
+class Departing(Message, frozen=True):
+    """Connections by kind that are still open after `Depart`; empty: none, and the worker is done."""
+
+    connections: dict[str, int]
+
+
 class Drained(Message, frozen=True):
     """The listeners of this group have no connections left."""
 
@@ -271,7 +296,7 @@ class Allocations(Message, frozen=True):
 #: Commands that change logs; workers that start later get them too.
 LogCommand = SetLogLevel | SwitchLog
 _Change = Check | Prepare | Activate | Abandon | Retire
-_Setup = Sockets | Part | Guard | Configure | Serve | Probe
+_Setup = Sockets | Part | Guard | Receive | Configure | Serve | Probe
 Command = (
     _Setup
     | _Change
@@ -285,10 +310,12 @@ Command = (
     | TraceAllocations
     | SetDrain
     | Drain
+    | Depart
     | Stop
 )
 _Observed = Stats | Ejections | Blocked | HandshakesFailed | Allocations
-Report = Built | Ready | Failed | Checked | Prepared | Activated | Drained | _Observed
+_State = Built | Ready | Failed | Drained | Departing
+Report = _State | Checked | Prepared | Activated | _Observed
 
 #: Commands with the descriptors sent along with each, for the worker with the given id.
 CommandsFor = Callable[[int], Sequence[tuple[Command, Sequence[int]]]]

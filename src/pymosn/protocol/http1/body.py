@@ -86,6 +86,10 @@ class BodyDecoder(Decoder):
         """Whether an incomplete message, or a byte of it, has been received."""
         return self._stage != AT_HEAD or self._at < len(self._buffer)
 
+    def peek(self) -> bytes:
+        """The undecoded bytes, which remain."""
+        return self._buffer[self._at :]
+
     def unread(self) -> bytes:
         """Removes and returns the undecoded bytes, when the connection switches to another protocol."""
         rest = self._buffer[self._at :]

@@ -126,7 +126,9 @@ class MovedConnection(Message, frozen=True):
     `listener`: its name. `data`: bytes that were read and belong to no message that was handled. `remote`, `local`: IP
     address and port as the connection had them, which the PROXY protocol may have set. `original_destination`: `ip:port`,
     empty if it was not redirected. `bytes_read`, `bytes_written`, `requests`: so far. `age`, `idle`: seconds since it was
-    accepted, and since its last message. `protocol`: the one that was detected, empty if none yet.
+    accepted, if its age is limited, and of its present timeout. `protocol`: the one that was detected, empty if none yet.
+    `step`: how many steps before the choice of the filter chain are done, such as the PROXY protocol. `chain`: the index of
+    the chosen chain; -1 if none was.
     """
 
     listener: str
@@ -140,6 +142,8 @@ class MovedConnection(Message, frozen=True):
     age: float = 0.0
     idle: float = 0.0
     protocol: str = ""
+    step: int = 0
+    chain: int = -1
 
 
 class MovedSession(Message, frozen=True):

@@ -22,6 +22,9 @@ Independent of that, `is_last` means that no further request will be served, eve
 drains. If it is known in time, the response carries `connection: close`. `_is_full` means that the client does not read its
 responses: no further one is started before the send buffer has drained.
 
+A connection that is to move to another process (`_is_departing`, docs/upgrade.md) is paused after its present response, and
+offered for the move. The part of a head that has arrived goes along, and so do pipelined requests.
+
 The connection's only timeout is, in turn: `idle_timeout` between requests, `header_timeout` in a head, `body_timeout`
 while a body is awaited, `EOF_GRACE` after a half-close, `DRAIN_GRACE` while draining. While a response is awaited it has no
 effect; that time belongs to the exchange.
@@ -33,7 +36,7 @@ from typing import Final
 
 from mypy_extensions import i64, u8
 
-from pymosn.api.network import DRAIN_GRACE, NO_CONNECTION, STOP, Connection
+from pymosn.api.network import DRAIN_GRACE, NO_CONNECTION, STOP, Connection, Passage, elapsed
 from pymosn.api.protocol import HEAD, NEED_MORE, ProtocolError
 from pymosn.api.stream import StreamHandler
 from pymosn.core.failure import (
@@ -53,7 +56,7 @@ from pymosn.core.failure import (
     TRUNCATED_HEAD,
     Failure,
 )
-from pymosn.core.message import RequestHead
+from pymosn.core.message import CONNECT, RequestHead
 from pymosn.core.timers import NEVER
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.stream.http.options import HttpOptions
@@ -80,6 +83,7 @@ class Http1Server(StreamOwner):
         self._is_paused = False
         self._has_eof = False
         self._is_full = False
+        self._is_departing = False
         self._handler = handler
         self._options = options
         self._decoder = RequestDecoder(options.limits, options.policy, options.connect)
@@ -137,6 +141,8 @@ class Http1Server(StreamOwner):
         self._is_full = not writable
         if self._stream is not None:
             self._stream.receiver.on_writable(writable)
+        elif writable and self._is_departing:
+            self._offer()
         elif writable and self._is_paused:
             self._resume()
 
@@ -356,5 +362,60 @@ class Http1Server(StreamOwner):
         else:
             # `is_last` without `connection: close`: the worker began to drain after the response's head was sent.
             connection.set_idle(DRAIN_GRACE if self.is_last else self._idle_time())
-            if self._is_paused and not self._is_full:
+            if self._is_departing and not self.is_last:
+                self._offer()
+            elif self._is_paused and not self._is_full:
                 self._resume()
+
+    # ---- a move to another process
+
+    def departs(self) -> bool:
+        return self._reading < TUNNEL and not self.is_last
+
+    def on_depart(self, moves: bool) -> None:
+        self._is_departing = moves
+        if not moves:
+            self.is_last = True  # an idle client is notified by its next response, a silent one is closed at the end
+
+    def departure(self) -> Passage | None:
+        if self._stream is not None or self._is_full or self._pulling or not self.departs():
+            return None
+        passage = Passage("Http1", self._decoder.peek())
+        passage.requests = self._requests
+        connection, options = self._connection, self._options
+        if self._age_end < NEVER:
+            passage.age = options.max_age - (self._age_end - connection.now())
+        if self._reading == HEAD_PART:
+            passage.idle = elapsed(connection, options.header_timeout)
+        elif not passage.data and self._age_end == NEVER:
+            passage.idle = elapsed(connection, options.idle_timeout)
+        return passage
+
+    def _offer(self) -> None:
+        """Pauses the connection before its next request, and offers it for the move."""
+        if not self._is_paused:
+            self._is_paused = True
+            self._connection.pause_reading()
+        self._connection.may_depart()
+
+    def hold(self, is_held: bool) -> bool:
+        # A busy one is not paused: it offers itself after its response, and until then its client may leave.
+        if not is_held and self._is_paused and self._stream is None and not self._is_full:
+            self._resume()
+        return False
+
+    def on_arrival(self, passage: Passage) -> None:
+        most = self._options.max_requests
+        self._requests = min(passage.requests, most - 1) if most > 0 else passage.requests
+        if self._age_end < NEVER:
+            self._age_end -= passage.age
+            self._connection.set_idle(self._idle_time())
+
+    def kind(self) -> str:
+        stream = self._stream
+        if self._reading != TUNNEL or stream is None:
+            return "http1"
+        return "connect" if stream.method == CONNECT else "websocket"
+
+    def is_idle(self) -> bool:
+        return self._stream is None

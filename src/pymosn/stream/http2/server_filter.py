@@ -36,3 +36,9 @@ class Http2Server(ServerStreams):
 
     def on_close(self, failure: Failure) -> None:
         self._server.on_lost(failure)
+
+    def kind(self) -> str:
+        return "http2"
+
+    def is_idle(self) -> bool:
+        return not self._server.streams

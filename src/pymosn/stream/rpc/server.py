@@ -13,13 +13,16 @@ No stream waits for another one, so back-pressure cannot be applied per stream. 
 `_is_broken` means that a frame was invalid or incomplete: nothing more is decoded, and the connection closes. After a
 half-close (`_has_eof`), requests in flight have EOF_GRACE. While draining, the connection closes once nothing is in flight
 and DRAIN_GRACE has passed. `_pulling` keeps an exchange that answers at once from entering `_pull` again.
+
+A connection that is to move to another process (docs/upgrade.md) is paused and offered when nothing is in
+flight. One that never is idle is paused for a while by `hold`, so that its requests in flight end.
 """
 
 from __future__ import annotations
 
 from mypy_extensions import i64, mypyc_attr
 
-from pymosn.api.network import DRAIN_GRACE, NO_CONNECTION, STOP, Connection
+from pymosn.api.network import DRAIN_GRACE, MAX_CARRIED, NO_CONNECTION, STOP, Connection, Passage, elapsed
 from pymosn.api.protocol import HEARTBEAT, NEED_MORE, ONE_WAY, REQUEST, RESPONSE, ProtocolError
 from pymosn.api.rpc import RpcHeaders, RpcRequest, RpcResponse, RpcSpec
 from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, StreamHandler
@@ -65,6 +68,9 @@ class RpcServer(ServerStreams):
         self._is_broken = False
         self._has_eof = False
         self._is_draining = False
+        self._is_held = False
+        # Whether something happens when nothing is in flight: it closes, or moves.
+        self._is_ending = False
 
     # ---- called by the connection
 
@@ -82,6 +88,7 @@ class RpcServer(ServerStreams):
 
     def on_eof(self) -> None:
         self._has_eof = True
+        self._is_ending = True
         self._check_truncation()
         if self._active == 0:
             self._connection.close(CLOSED_LOCALLY)
@@ -108,6 +115,7 @@ class RpcServer(ServerStreams):
         if self._is_draining:
             return
         self._is_draining = True
+        self._is_ending = True
         if self._options.goaway:
             frame = goaway_of(self._spec)
             if frame:
@@ -238,11 +246,50 @@ class RpcServer(ServerStreams):
         self._active_bytes -= request.size
         if self._is_paused:
             self._resume()
-        if self._active == 0 and (self._has_eof or self._is_draining) and not self._connection.is_closed:
+        if self._active == 0 and self._is_ending and not self._connection.is_closed:
             if self._has_eof:
                 self._connection.close(CLOSED_LOCALLY)
-            else:
+            elif self._is_draining:
                 self._connection.set_idle(DRAIN_GRACE)
+            elif self.hold(True):
+                self._connection.may_depart()
+
+    # ---- a move to another process
+
+    def departs(self) -> bool:
+        return not (self._is_broken or self._has_eof or self._is_draining)
+
+    def on_depart(self, moves: bool) -> None:
+        if moves:
+            self._is_ending = True
+        else:
+            self.hold(False)
+            self.on_drain()
+
+    def departure(self) -> Passage | None:
+        if self._active > 0 or self._is_full or self._pulling or not self.departs():
+            return None
+        passage = Passage(self._spec.name, self._decoder.peek())
+        options = self._options
+        passage.idle = elapsed(self._connection, options.frame_timeout if passage.data else options.idle_timeout)
+        return passage
+
+    def hold(self, is_held: bool) -> bool:
+        # A frame that is too long to go along has to be complete first, and for that it must be read.
+        is_held = is_held and self._decoder.buffered_size() <= MAX_CARRIED
+        if is_held != self._is_held:
+            self._is_held = is_held
+            if is_held:
+                self._connection.pause_reading()
+            else:
+                self._connection.resume_reading()
+        return is_held
+
+    def kind(self) -> str:
+        return self._spec.name
+
+    def is_idle(self) -> bool:
+        return self._active == 0
 
 
 @mypyc_attr(free_list_len=1)
