@@ -100,6 +100,8 @@ class Fleet(WorkerReceiver):
         #: The last block of the event loop caused by each filter, by name; empty name: not caused by a filter.
         self.blocks: dict[str, messages.Blocked] = {}
         self.handshakes = Handshakes()
+        #: Why workers that start now have other code than this process; empty if they have not.
+        self.code_fault: Callable[[], str] = str
         #: The secret fields of all filters so far, for `dump`.
         self.marks: dict[str, Paths] = {}
         self._policies = {worker_id: RestartPolicy() for worker_id in range(1, size + 1)}
@@ -449,8 +451,11 @@ class Fleet(WorkerReceiver):
             return
         if self._changing:
             self._held.add(worker_id)
-        else:
-            self._start_worker(worker_id)
+            return
+        fault = self.code_fault()
+        if fault:
+            self._log.write(ERROR, f"worker {worker_id}: {fault}")
+        self._start_worker(worker_id)
 
     def _start_worker(self, worker_id: int) -> None:
         try:

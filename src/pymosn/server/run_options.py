@@ -110,8 +110,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Options of `pymosn start`, with the configuration already loaded.
 
     `places`: positions of the configuration's values in its `source`. `config_files`: real paths of further files of it.
-    `config_dir`: the directory of the source;
-    `base_dir`: the directory that contains `logs/`. `workers`: value of --workers. `log_ceiling`: value of --log-level.
+    `config_dir`: the directory of the source; `base_dir`: the directory that contains `logs/`. `workers`: value of
+    --workers. `log_ceiling`: value of --log-level.
     """
 
     source: ConfigSource

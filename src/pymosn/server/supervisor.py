@@ -50,6 +50,7 @@ from pymosn.server.filter_files import FilterFiles
 from pymosn.server.filter_watch import FilterWatch
 from pymosn.server.fleet import Fleet
 from pymosn.server.guardian import Guardian
+from pymosn.server.installed_code import code_fault
 from pymosn.server.listeners import ProcessSockets
 from pymosn.server.logs import event_logs, log_paths, open_logs
 from pymosn.server.messages import Command, Guard, HostHealth, ReopenLogs
@@ -90,6 +91,7 @@ class Supervisor:
         self._fleet = Fleet(workers, spawn, self._initial_commands, loop.call_later, clock, self._log)
         self._guardian = Guardian(workers, partial(self._on_deaf, loop), self._log)
         self._fleet.on_gone = self._guardian.on_gone
+        self._fleet.code_fault = code_fault
         self._sockets.listeners.on_change = self._guardian.watch
         self._workers = Workers(self._fleet, families, self._signals, options, self._log)
         self._health = HealthChecks(self._on_health, clock, self._log, find=lambda text: self._changes.material.pem(text))
