@@ -1,0 +1,221 @@
+"""Issue 17, show 2: no handshake is lost by reloads, crashes, upgrades or other numbers of workers, over a slow link."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pytest
+from delayed_link import CLIENT, PROXY_ADDRESS, DelayedLink, delayed_link
+from namespaces import Unavailable
+from process_fixtures import Start
+from pymosn_process import PATIENCE, READY, Pymosn, eventually, is_stopped
+from showing import sized, tell
+from tests.kit.unix_http import UnixHttp
+
+from pymosn.server.fleet import STABLE_TIME
+
+PORT: Final = 34080
+#: Seconds between two connections, and how many may be open at once.
+INTERVAL: Final = 0.004
+OPEN: Final = 400
+#: Milliseconds from which a connection may have needed a second SYN, which follows after a second.
+SLOW: Final = 1000.0
+REQUEST: Final = b"GET / HTTP/1.1\r\nhost: show\r\nconnection: close\r\n\r\n"
+
+
+class Visit(NamedTuple):
+    """One connection with one request. `outcome`: "200", or what went wrong. `port`: the client's; 0 if it was refused."""
+
+    outcome: str
+    port: int
+    milliseconds: float
+
+
+class Visitors:
+    """Connects again and again from the client's namespace, in a thread."""
+
+    def __init__(self, link: DelayedLink) -> None:
+        self.visits: list[Visit] = []
+        self._news = threading.Condition()
+        self._is_stopping = False
+        self._thread = threading.Thread(target=lambda: link.call(CLIENT, lambda: asyncio.run(self._run())), daemon=True)
+        self._thread.start()
+
+    async def _run(self) -> None:
+        open_now: set[asyncio.Task[None]] = set()
+        while not self._is_stopping:
+            if len(open_now) < OPEN:
+                task = asyncio.ensure_future(self._visit())
+                open_now.add(task)
+                task.add_done_callback(open_now.discard)
+            await asyncio.sleep(INTERVAL)
+        await asyncio.gather(*open_now)
+
+    async def _visit(self) -> None:
+        began = time.monotonic()
+        port = 0
+        try:
+            async with asyncio.timeout(PATIENCE):
+                reader, writer = await asyncio.open_connection(PROXY_ADDRESS, PORT)
+                port = writer.get_extra_info("sockname")[1]
+                writer.write(REQUEST)
+                answer = await reader.read()
+                writer.close()
+            outcome = answer[9:12].decode() or "closed without an answer"
+        except OSError as error:  # TimeoutError is one
+            outcome = type(error).__name__
+        with self._news:
+            self.visits.append(Visit(outcome, port, (time.monotonic() - began) * 1000))
+            self._news.notify_all()
+
+    def wait_for(self, count: int) -> None:
+        """Waits until so many more connections have ended."""
+        with self._news:
+            wanted = len(self.visits) + count
+            assert self._news.wait_for(lambda: len(self.visits) >= wanted, PATIENCE), Counter(self.visits)
+
+    def stop(self) -> None:
+        self._is_stopping = True
+        self._thread.join(2 * PATIENCE)
+        assert not self._thread.is_alive()
+
+
+def config(name: str) -> dict[str, Any]:
+    """One listener of that name, whose address is always the same."""
+    proxy = {"downstream_protocol": "Http1", "upstream_protocol": "Http1", "router_config_name": "routes"}
+    answers = {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": "here"}}
+    listener = {
+        "name": name,
+        "address": f"{PROXY_ADDRESS}:{PORT}",
+        "bind_port": True,
+        "filter_chains": [{"filters": [{"type": "proxy", "config": proxy}]}],
+    }
+    hosts = [{"name": "all", "domains": ["*"], "routers": [answers]}]
+    server = {"default_log_path": "stdout", "listeners": [listener]}
+    server["routers"] = [{"router_config_name": "routes", "virtual_hosts": hosts}]
+    return {"servers": [server], "cluster_manager": {}}
+
+
+class Rig:
+    """The program behind the link, with connections that come all the time."""
+
+    def __init__(self, link: DelayedLink, start: Start, folder: Path, workers: int) -> None:
+        self.link = link
+        self.path = folder / "conf" / "mosn.json"
+        self.proxy: Pymosn = start(config("first"), "--workers", str(workers))
+        self.proxy.wait_for(READY)
+        self.visitors = Visitors(link)
+        self.visitors.wait_for(50)
+        # Since when the workers serve that have replaced others; the first ones are replaced at once anyway.
+        self._since = dict.fromkeys(self.proxy.worker_pids(), 0.0)
+        #: Handshakes that were half open when something happened, and client ports that a crashed worker had accepted.
+        self.half_open = 0
+        self.accepted: set[int] = set()
+
+    def ask(self, target: str) -> Any:
+        """What the admin API answers."""
+        connection = UnixHttp(self.proxy.admin_socket, PATIENCE)
+        with contextlib.closing(connection):
+            connection.request("GET", target)
+            return json.loads(connection.getresponse().read())
+
+    def states(self) -> list[str]:
+        return [worker["state"] for worker in self.ask("/api/v1/workers")]
+
+    def run(self, what: str, turns: int, act: Callable[["Rig", int], None]) -> None:
+        """Does something a number of times, and fails if a connection was lost."""
+        first = len(self.visitors.visits)
+        self.half_open, self.accepted = 0, set()
+        for turn in range(turns):
+            act(self, turn)
+            self.visitors.wait_for(30)
+        self.visitors.wait_for(OPEN)  # those that were open at the last turn have ended
+        visits = self.visitors.visits[first:]
+        lost = [visit for visit in visits if visit.outcome != "200" and visit.port not in self.accepted]
+        times = sorted(visit.milliseconds for visit in visits)
+        tell(
+            f"{turns} {what}",
+            connections=len(visits),
+            half_open_meanwhile=self.half_open,
+            lost=dict(Counter(visit.outcome for visit in lost)),
+            slow=sum(time > SLOW for time in times),
+            p50_ms=round(times[len(times) // 2]),
+            longest_ms=round(times[-1]),
+        )
+        assert lost == []
+        assert self.half_open > 0
+
+    def oldest_worker(self) -> int:
+        """The oldest worker, once it has served so long that it is replaced at once if it dies."""
+        workers = self.proxy.worker_pids()
+        since = self._since = {pid: self._since.get(pid, time.monotonic()) for pid in workers}
+        oldest = min(workers, key=lambda pid: since[pid])
+        while time.monotonic() - since[oldest] < STABLE_TIME + 0.2:
+            self.visitors.wait_for(10)
+        return oldest
+
+    def note_half_open(self) -> None:
+        self.half_open += self.link.half_open()
+
+
+def rename(rig: Rig, turn: int) -> None:
+    """Reloads a configuration in which the listener has another name."""
+    before = rig.ask("/api/v1/last_change")["attempt"]
+    rig.path.write_text(json.dumps(config(f"listener{turn}")))
+    rig.note_half_open()
+    rig.proxy.send(signal.SIGHUP)
+    assert eventually(lambda: rig.ask("/api/v1/last_change")["attempt"] > before)
+    assert rig.ask("/api/v1/last_change")["applied"]
+
+
+def crash(rig: Rig, turn: int) -> None:
+    """Kills a worker. What it has accepted is lost with it, and nothing else."""
+    victim, workers = rig.oldest_worker(), rig.proxy.worker_pids()
+    os.kill(victim, signal.SIGSTOP)  # so that it accepts no more, and what it has can be listed
+    assert eventually(lambda: is_stopped(victim))
+    rig.accepted |= clients_of(victim)
+    rig.note_half_open()
+    os.kill(victim, signal.SIGKILL)
+    assert eventually(lambda: victim not in rig.proxy.worker_pids() and rig.states() == ["running"] * len(workers))
+
+
+def clients_of(pid: int) -> set[int]:
+    """Client ports of the connections that the process has accepted."""
+    inodes = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        inodes.add(os.readlink(entry).removeprefix("socket:[").removesuffix("]"))
+    lines = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    return {int(fields[2][9:], 16) for fields in lines if fields[9] in inodes and fields[3] != "0A"}
+
+
+@pytest.fixture
+def link() -> Iterator[DelayedLink]:
+    with contextlib.ExitStack() as stack:
+        try:
+            made = stack.enter_context(delayed_link())
+        except Unavailable as why:
+            pytest.skip(f"no network namespaces with TUN devices: {why}")
+        yield made
+
+
+class Turns(NamedTuple):
+    reloads: int
+    crashes: int
+
+
+@sized("turns", Turns(3, 1), Turns(20, 20))
+def test_no_handshake_is_lost(link: DelayedLink, start: Start, tmp_path: Path, turns: Turns) -> None:
+    rig = Rig(link, start, tmp_path, 2)
+    try:
+        rig.run("reloads that rename the listener", turns.reloads, rename)
+        rig.run("worker crashes", turns.crashes, crash)
+    finally:
+        rig.visitors.stop()
