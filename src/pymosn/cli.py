@@ -1,11 +1,12 @@
 """The `pymosn` command. Exit codes: 0 success, 1 invalid configuration, 2 any other error."""
 
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from msgspec import structs
@@ -23,6 +24,9 @@ from pymosn.server.run_options import BAD_CONFIGURATION, OTHER_FAULT, ConfigSour
 from pymosn.server.shutdown import LATER_SIGNALS
 from pymosn.server.tls_files import check_tls_files
 from pymosn.version import VERSION, build
+
+if TYPE_CHECKING:
+    from pymosn.server.upgrade.inheritance import Inheritance
 
 #: Flags of `mosn start` about the node of control planes, and others that are accepted without effect, for compatibility
 #: (key reference section 16).
@@ -190,11 +194,33 @@ def _block_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, LATER_SIGNALS)
 
 
+def _inherit() -> "Inheritance | None":
+    """What the process sends that has started this one to take over from it; None if this is a start of its own."""
+    if "PYMOSN_INHERIT" not in os.environ:
+        return None
+    # Few starts are upgrades.
+    from pymosn.server.upgrade.inheritance import InheritanceError, inherit
+
+    try:
+        return inherit(os.environ)
+    except InheritanceError as error:
+        fail(str(error))
+
+
 def _run(source: ConfigSource, workers: int | None, log_level: str | None) -> None:
     """Runs the proxy in the foreground."""
-    loaded = source.load()
+    inheritance = _inherit()
+    config_files: frozenset[str] = frozenset()
+    if inheritance is not None and inheritance.estate.keeps_config:
+        from pymosn.server.upgrade.kept_config import CONFIG, load_kept
+
+        loaded, config_files = load_kept(source, inheritance.state(CONFIG))
+    else:
+        loaded = source.load()
     _print_faults(loaded.faults)
     if loaded.config is None:
+        if inheritance is not None:
+            inheritance.refuse([fault.text() for fault in loaded.errors], is_config_fault=True)
         click.echo(f"pymosn: {source.name}: {_summary(loaded.faults)}; not started", err=True)
         sys.exit(BAD_CONFIGURATION)
     if loaded.faults:
@@ -205,6 +231,7 @@ def _run(source: ConfigSource, workers: int | None, log_level: str | None) -> No
         config_dir=loaded.config_dir,
         base_dir=loaded.base_dir,
         places=loaded.places,
+        config_files=config_files,
         workers=workers,
         log_ceiling=log_level,
     )
@@ -212,8 +239,11 @@ def _run(source: ConfigSource, workers: int | None, log_level: str | None) -> No
     from pymosn.server.supervisor import run
 
     try:
-        run(options, lambda: click.echo(_EXAMPLES) if options.is_demo else None)
+        run(options, lambda: click.echo(_EXAMPLES) if options.is_demo else None, inheritance)
     except StartError as error:
+        if inheritance is not None:
+            lines = [fault.text() for fault in error.faults] + error.lines
+            inheritance.refuse(lines, is_config_fault=bool(error.faults))
         _print_faults(error.faults)
         for line in error.lines:
             click.echo(f"pymosn: error: {line}", err=True)
@@ -243,6 +273,41 @@ def reload(path: str, timeout: float) -> None:
     _print_faults(result.faults)
     click.echo(f"pymosn: {result.message}", err=not result.applied)
     sys.exit(0 if result.applied else BAD_CONFIGURATION)
+
+
+@main.command()
+@_config_option(required=True, envvar="MOSN_CONFIG", help="Configuration file the running process was started with.")
+@click.option("--keep-config", is_flag=True, default=None, help="Use the active configuration instead of the file.")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Another number of worker processes.")
+@click.option("--command", default="", metavar="COMMAND", help="Program to start; default: that of the running process.")
+@_timeout_option(help="Seconds in which the new process must be ready.")
+def upgrade(path: str, keep_config: bool | None, workers: int | None, command: str, timeout: float) -> None:
+    """Start a new process that takes over the sockets and connections of a running pymosn: no request is lost.
+
+    It runs the program that is installed now, with the same arguments. If it cannot start, nothing changes.
+    The process is found by its admin socket.
+    """
+    # Faults of the file do not matter here: the new process reports them.
+    loaded = ConfigSource(path).load()
+    from pymosn.server.admin_client import CallError, upgrade_running
+
+    asked = {
+        "config": os.path.abspath(path),
+        "keep_config": keep_config,
+        "timeout": timeout,
+        "workers": workers,
+        "command": shlex.split(command),
+    }
+    try:
+        result = upgrade_running(loaded.admin_socket, asked, timeout + 60.0, lambda text: click.echo(f"pymosn: {text}"))
+    except CallError as error:
+        fail(str(error))
+    done = result.get("done") is True
+    for line in result.get("lines", []):
+        click.echo(f"pymosn: {line}" if done else f"pymosn: error: {line}", err=not done)
+    if not done:
+        click.echo("pymosn: not upgraded; the old process serves as before", err=True)
+        sys.exit(BAD_CONFIGURATION if result.get("is_config_fault") else OTHER_FAULT)
 
 
 @main.command()

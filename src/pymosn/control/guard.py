@@ -65,6 +65,8 @@ class Guard:
         call = self._calls.get(scope["path"])
         headers = Headers(scope=scope)
         try:
+            if call is not None:
+                call = call.of(scope["method"])
             response = await self._rejection(scope, headers, call)
             if response is None:
                 assert call is not None

@@ -19,18 +19,30 @@ Handler = Callable[[ControlPlane, Request], Awaitable[Response]]
 
 
 class Call(NamedTuple):
-    """One call: `method` is GET (then HEAD works too) or POST. `is_public`: answered for any `Host`."""
+    """One call: `method` is GET (then HEAD works too) or POST. `is_public`: answered for any `Host`.
+
+    `read`: handles GET on the path of a POST.
+    """
 
     path: str
     method: str
     power: Power
     handler: Callable[[Request], Awaitable[Response]]
     is_public: bool = False
+    read: Callable[[Request], Awaitable[Response]] | None = None
 
     @property
     def allow(self) -> str:
         """The value of the header `Allow`."""
+        if self.read is not None:
+            return f"GET, HEAD, {self.method}"
         return "GET, HEAD" if self.method == "GET" else self.method
+
+    def of(self, method: str) -> Call:
+        """The call of a method on this path."""
+        if self.read is None or method not in ("GET", "HEAD"):
+            return self
+        return Call(self.path, "GET", Power.READ, self.read, self.is_public)
 
 
 def get(plane: ControlPlane, path: str, handler: Handler, is_public: bool = False) -> Call:

@@ -6,10 +6,11 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -97,9 +98,11 @@ class _Server(uvicorn.Server):
         self.servers = []
         for sock in sockets or ():
             is_unix = sock.family == socket.AF_UNIX
-            create = loop.create_unix_server if is_unix else loop.create_server
+            # The file is not the server's: another process may have taken the socket over.
+            kept: dict[str, Any] = {"cleanup_socket": False} if is_unix and sys.version_info >= (3, 13) else {}
+            create: Callable[..., Any] = loop.create_unix_server if is_unix else loop.create_server
             users = (0, os.geteuid()) if is_unix else None
-            self.servers.append(await create(partial(self._connection, loop, users), sock=sock))
+            self.servers.append(await create(partial(self._connection, loop, users), sock=sock, **kept))
         self.started = True
         self.listening.set()
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, Protocol, TypedDict
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any, Final, Protocol, TypedDict
 
 import msgspec
 
@@ -60,6 +60,18 @@ class ChangeResult(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     message: str
     faults: list[Diagnostic]
+
+
+class UpgradeOptions(msgspec.Struct, kw_only=True):
+    """How another process takes over. `keep_config`: with the active configuration instead of the file.
+
+    None: as with the key `inherit_old_mosnconfig`. `timeout`: seconds. `command`: the words of another program.
+    """
+
+    keep_config: bool | None = None
+    timeout: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 60.0
+    command: list[str] = []
+    workers: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
 class HostView(TypedDict):
@@ -237,6 +249,14 @@ class ControlPlane(Protocol):
 
     def workers(self) -> list[WorkerInfo]:
         """The live workers."""
+
+    def generations(self) -> dict[str, Any]:
+        """The generations of this process that are alive: see `server/upgrade/generations.py`."""
+        return {}
+
+    def upgrade(self, source: str, options: UpgradeOptions) -> AsyncIterator[dict[str, Any]]:
+        """Makes another process take over; gives its progress, and at last the result."""
+        raise NotImplementedError
 
     # ---- what Envoy's views need
 

@@ -55,11 +55,16 @@ async def _read_target(plane: ControlPlane, request: Request) -> Target | Respon
         target = msgspec.json.decode(body, type=Target) if body.strip() else Target()
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return json_response({"error": f"the body is invalid: {error}"}, 400)
+    return other_process(plane, target.config) or target
+
+
+def other_process(plane: ControlPlane, config: str) -> Response | None:
+    """The response if a client means a process with another configuration file; None if it means this one, or any."""
     ours = plane.config_path()
-    if target.config and not (ours is not None and _is_same_file(target.config, ours)):
+    if config and not (ours is not None and _is_same_file(config, ours)):
         source = ours or "the built-in example"
         return json_response({"error": f"pid {plane.pid()} was started from another configuration: {source}"}, 409)
-    return target
+    return None
 
 
 def _is_same_file(one: str, other: str) -> bool:

@@ -12,6 +12,7 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
@@ -77,6 +78,20 @@ def stop_running(path: str, config: str, now: bool, timeout: float) -> int:
             if end is not None:
                 os.close(end)
     return pid
+
+
+def upgrade_running(path: str, asked: dict[str, Any], timeout: float, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Makes another process take over from the one at the socket `path`; returns the last line of its answer.
+
+    `asked`: the body of `/api/v1/upgrade`. `tell`: called with each line of progress.
+    """
+    with _Call(path, timeout) as call:
+        for line in call.lines("/api/v1/upgrade", asked):
+            item = _view(path, line)
+            if "done" in item:
+                return item
+            tell(_one_line(str(item.get("progress", ""))))
+    raise CallError(f"the process at {path} has ended before the upgrade did")
 
 
 def _end_of(pid: int) -> int | None:
@@ -149,6 +164,30 @@ class _Call:
     def post(self, target: str, value: dict[str, Any], expected: tuple[int, ...]) -> bytes:
         """Sends a request; returns the body of the response. CallError if its status is not `expected`."""
         return self._exchange("POST", target, json.dumps(value), expected)
+
+    def lines(self, target: str, value: dict[str, Any]) -> Iterator[bytes]:
+        """Sends a request; yields the lines of the response while they arrive. CallError as for `post`."""
+        connection = http.client.HTTPConnection("localhost", timeout=self._timeout)
+        connection.sock = self._socket
+        end = threading.Timer(max(0.0, self.deadline - time.monotonic()), self._expire)
+        end.daemon = True
+        end.start()
+        try:
+            connection.request("POST", target, json.dumps(value), {"content-type": "application/json"})
+            response = connection.getresponse()
+            if response.status != 200:
+                body = response.read()
+                raise CallError(f"process {self.pid} at {self._path} answered {response.status}: {_reason(body)}")
+            while line := response.readline(64 * 1024):
+                yield line
+        except (OSError, http.client.HTTPException) as error:
+            if self._is_expired or isinstance(error, TimeoutError):
+                text = f"process {self.pid} at {self._path} has not answered within {self._timeout:g} s"
+                raise CallError(text) from None
+            reason = _one_line(str(error)) or type(error).__name__
+            raise CallError(f"process {self.pid} at {self._path} does not answer as pymosn does: {reason}") from error
+        finally:
+            end.cancel()
 
     def _exchange(self, method: str, target: str, content: str | None, expected: tuple[int, ...]) -> bytes:
         connection = http.client.HTTPConnection("localhost", timeout=self._timeout)

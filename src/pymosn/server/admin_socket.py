@@ -29,20 +29,28 @@ _LOCK_TIME: Final = 2.0
 class AdminSocket:
     """A bound socket, which does not listen yet, and its file. `sock`: for the server; `close` removes the file."""
 
-    def __init__(self, path: str, account: Account | None = None) -> None:
+    def __init__(self, path: str, account: Account | None = None, adopted: socket.socket | None = None) -> None:
         """Creates the file. BindError if another process serves it; OSError if it cannot be created.
 
-        `account`: the owner of the file, by default the user of the process at this moment.
+        `account`: the owner of the file, by default the user of the process at this moment. `adopted`: the socket of a
+        process that this one is going to replace; until then its file is not touched.
         """
         self.path: Final = path
+        #: Whether `close` removes the file.
+        self.owns_file = adopted is None
+        if adopted is not None:
+            self.sock = adopted
+            return
         with open_folder(path) as folder, _locked(folder):
-            self.sock: Final = _bind(folder, path)
+            self.sock = _bind(folder, path)
             if account is not None:
                 os.chown(os.path.basename(path), account.uid, account.gid, dir_fd=folder, follow_symlinks=False)
 
     def close(self) -> None:
         """Closes the socket and removes its file, unless another process serves it now."""
         self.sock.close()
+        if not self.owns_file:
+            return
         with contextlib.suppress(OSError, BindError), open_folder(self.path) as folder, _locked(folder):
             _remove_left_over(folder, self.path)
 

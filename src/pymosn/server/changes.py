@@ -26,8 +26,9 @@ configuration.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -117,7 +118,8 @@ class Changes(Service):
         self._services = services
         self._lock = asyncio.Lock()
         self._reloading = asyncio.Lock()
-        self._is_shutting_down = False
+        # Why changes are rejected; empty while they are not.
+        self._rejection = ""
         # The active source of filters, and the active configuration as the workers have it.
         self._sources = Sources()
         #: The active files of TLS contexts.
@@ -225,7 +227,7 @@ class Changes(Service):
                 return LayerResult(True, {}, "")
             tried = await self._try(self.own, layer, Reads(), may_send_hosts=True)
             message = _text(tried.errors)
-            if message and not self._is_shutting_down:
+            if message and not self._rejection:
                 # The faults name no item: it is found by activating parts.
                 rejected = await isolate(self.layer, layer, message, self._activate_part)
                 if rejected:
@@ -237,8 +239,8 @@ class Changes(Service):
 
     async def _activate_part(self, layer: Layer) -> str:
         """Activates a layer; returns why it, or an item of it, could not be. Empty if it was."""
-        if self._is_shutting_down:
-            return "the process is shutting down"
+        if self._rejection:
+            return self._rejection
         # What is active already would not be tried at all if it could be sent as hosts.
         tried = await self._try(self.own, layer, Reads(), may_send_hosts=layer is not self.layer)
         return _text(tried.errors) or "; ".join(tried.rejected.values())
@@ -341,9 +343,15 @@ class Changes(Service):
             if not sent % SLICE:
                 await asyncio.sleep(0)
 
-    def reject_all(self) -> None:
-        """Rejects all changes from now on, because the process is shutting down."""
-        self._is_shutting_down = True
+    def reject_all(self, reason: str = "the process is shutting down") -> None:
+        """Rejects all changes from now on."""
+        self._rejection = reason
+
+    @contextlib.asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Waits for the change in progress, and makes others wait until the end of the block: an upgrade."""
+        async with self._lock:
+            yield
 
     def item_path_errors(self, item: MosnConfig) -> list[Diagnostic]:
         """The errors of files that an item of xDS names. `item`: a configuration with nothing else. Called in threads."""
@@ -373,8 +381,8 @@ class Changes(Service):
 
         The second value: whether only hosts had changed, and were sent because `may_send_hosts`.
         """
-        if self._is_shutting_down:
-            return [Diagnostic(message="the process is shutting down")], False
+        if self._rejection:
+            return [Diagnostic(message=self._rejection)], False
         config = merged.config
         await self._discovery.prepare(config)
         packed = await asyncio.to_thread(self._packer.pack, self._discovery.expand(config), sources, material)
@@ -397,8 +405,8 @@ class Changes(Service):
             is_other_source = sources.digests != self._sources.digests
             runs_new_code = is_other_source or config.servers[0].listeners != self.config.servers[0].listeners
             errors = await self._fleet.prepare(change, commands, PREPARE_TIME, runs_new_code)
-        if self._is_shutting_down:
-            errors.append(Diagnostic(message="the process is shutting down"))
+        if self._rejection:
+            errors.append(Diagnostic(message=self._rejection))
         if errors:
             self._fleet.abandon(change)
             self._listeners.abandon()

@@ -25,6 +25,14 @@ _ANCILLARY_SIZE: Final = socket.CMSG_LEN(MAX_DESCRIPTORS * _DESCRIPTOR_SIZE)
 _HEADER: Final = struct.Struct("!IB")
 
 
+def frame(message: object, descriptors: int = 0) -> bytes:
+    """A message as bytes; `descriptors`: how many are sent with it. ValueError if it is too large or has too many."""
+    payload = msgspec.msgpack.encode(message)
+    if len(payload) > MAX_FRAME or descriptors > MAX_DESCRIPTORS:
+        raise ValueError(f"message of {len(payload)} bytes and {descriptors} descriptors is too large")
+    return _HEADER.pack(len(payload), descriptors) + payload
+
+
 class Channel(Generic[M]):
     """One end of a channel: sends any message, receives messages of type M.
 
@@ -62,12 +70,10 @@ class Channel(Generic[M]):
 
         ValueError if the message is too large or has too many descriptors.
         """
-        payload = msgspec.msgpack.encode(message)
-        if len(payload) > MAX_FRAME or len(descriptors) > MAX_DESCRIPTORS:
-            raise ValueError(f"message of {len(payload)} bytes and {len(descriptors)} descriptors is too large")
+        data = frame(message, len(descriptors))
         if not self._open:
             return
-        self._outgoing.append((memoryview(_HEADER.pack(len(payload), len(descriptors)) + payload), descriptors))
+        self._outgoing.append((memoryview(data), descriptors))
         if len(self._outgoing) == 1:
             self._write()
 

@@ -41,6 +41,8 @@ class Families:
         self._count = 0
         # The live workers' process ids with their marks.
         self._workers: dict[int, str] = {}
+        # Other children than workers, which outlive them.
+        self._strangers: set[int] = set()
         self._reaper: subprocess.Popen[bytes] | None = None
         # A shell may have started processes before it was replaced by this program, and the first process of a container
         # also gets the orphans of others. Then only processes with the mark or the session of a worker are its own.
@@ -59,6 +61,17 @@ class Families:
                 self._tell(f"+{pid}\n")
 
             yield {**environment, MARK: mark}, adopt
+
+    @contextmanager
+    def stranger(self) -> Iterator[Callable[[int], None]]:
+        """For starting another child than a worker, whose exit is collected elsewhere: a function that takes its id."""
+        with self._lock:
+            yield self._strangers.add
+
+    def forget_stranger(self, pid: int) -> None:
+        """The exit of a stranger has been collected."""
+        with self._lock:
+            self._strangers.discard(pid)
 
     def end(self, pid: int) -> None:
         """Kills the processes of a worker that has exited; returns when they are gone. Blocks, for at most KILL_TIME."""
@@ -98,7 +111,7 @@ class Families:
         with self._lock:
             others = {other: mark for other, mark in self._workers.items() if other != pid}
             own = [self._workers[pid]] if pid in self._workers else []
-            skipped = {*others, pid, 0 if self._reaper is None else self._reaper.pid}
+            skipped = {*others, *self._strangers, pid, 0 if self._reaper is None else self._reaper.pid}
             strays = [
                 process.pid
                 for process in processes()
@@ -120,7 +133,7 @@ class Families:
         except ChildProcessError:
             return False
         reaper = 0 if self._reaper is None else self._reaper.pid
-        if found is None or found.si_pid in self._workers or found.si_pid == reaper:
+        if found is None or found.si_pid in {*self._workers, *self._strangers, reaper}:
             return False
         return _wait(found.si_pid)
 

@@ -341,6 +341,23 @@ class Fleet(WorkerReceiver):
                 return False
         return True
 
+    async def depart(self, command: messages.Depart, descriptors: Sequence[int]) -> bool:
+        """Makes the workers leave their sockets to another generation; False if connections were left after its timeout."""
+        self._ending = True
+        for worker in self._live:
+            if worker.ready_since is None:
+                worker.kill()
+            else:
+                worker.send(command, descriptors)
+        return await self.wait_for(lambda: all(worker.departing == {} for worker in self._live), command.timeout)
+
+    def departing(self) -> dict[str, int]:
+        """Connections by kind that the workers still have after `depart`."""
+        found: Counter[str] = Counter()
+        for worker in self._live:
+            found.update(worker.departing or {})
+        return dict(found)
+
     async def stop(self, timeout: float) -> None:
         """Ends all workers immediately; kills those that have not exited after `timeout` seconds."""
         self._ending = True
@@ -363,6 +380,8 @@ class Fleet(WorkerReceiver):
                 self.ejections.note(worker.worker_id, report.ejections)
             case messages.Drained():
                 worker.drained = report.group
+            case messages.Departing():
+                worker.departing = report.connections
             case messages.Failed():
                 self._on_failed(worker.worker_id, report.faults)
             case messages.Checked():

@@ -20,14 +20,24 @@ from pymosn.server.messages import Command, Sockets
 from pymosn.server.run_options import RunOptions, StartError
 from pymosn.server.socket_groups import Binding, SocketGroup
 from pymosn.server.sockets import BindError, FileAccess, bind_tcp, bind_udp, bind_unix, close_all, file_reason
+from pymosn.server.upgrade.inheritance import Inheritance, Owned, inode
+from pymosn.server.upgrade.messages import HeldSocket
 
 
 class ListenerSockets:
     """The supervisor's copies, so that a worker that is replaced loses no connection in the backlog."""
 
-    def __init__(self, account: Account | None = None) -> None:
-        """`account`: the user that will own unix sockets, because the process is going to run as that user."""
+    def __init__(self, account: Account | None = None, inheritance: Inheritance | None = None) -> None:
+        """`account`: the user that will own unix sockets, because the process is going to run as that user.
+
+        `inheritance`: sockets of a process that this one is going to replace.
+        """
         self._account = account
+        self._inheritance = inheritance
+        # What was taken of it, by listener.
+        self._adopted: dict[str, list[Owned]] = {}
+        # Files of adopted sockets with who may use them: this process's as soon as it has taken over.
+        self._later: dict[str, FileAccess] = {}
         self._workers = 1
         self._sockets: dict[str, SocketGroup] = {}
         self._configured: dict[str, Binding] = {}
@@ -74,7 +84,8 @@ class ListenerSockets:
         for name, binding in self._next.items():
             try:
                 if self._configured.get(name) != binding:
-                    self._new[name] = self._listen(f"listener {name}", binding, access[name], workers)
+                    found = self._adopt(name, binding, access[name], workers)
+                    self._new[name] = found or self._listen(f"listener {name}", binding, access[name], workers)
                 elif binding.network == "unix":
                     self._give_access(f"listener {name}", binding.address, access[name])
             except (BindError, ValueError) as error:
@@ -83,6 +94,21 @@ class ListenerSockets:
         if faults:
             self.abandon()
         return faults
+
+    def _adopt(self, name: str, binding: Binding, access: FileAccess, workers: int) -> SocketGroup | None:
+        """The sockets of the predecessor, and new ones if it has too few for all workers; None if it has none."""
+        owned = [] if self._inheritance is None else self._inheritance.take("listener", *binding)
+        if not owned:
+            return None
+        self._adopted[name] = owned
+        sockets = [each.sock for each in owned]
+        missing = workers - len(sockets)
+        if binding.network == "unix":
+            self._later[binding.address] = access
+        elif missing > 0 and binding.network != "udp":  # another UDP socket would change which one each client reaches
+            host, port = sockets[0].getsockname()[:2]
+            sockets += bind_tcp(f"listener {name}", str(host), int(port), missing, True, binding.is_transparent)
+        return SocketGroup(sockets, is_shared=binding.network == "unix")
 
     def _listen(self, owner: str, binding: Binding, access: FileAccess, workers: int) -> SocketGroup:
         """The sockets of a listener with a new binding. Another listener of this process may already have the address."""
@@ -94,7 +120,8 @@ class ListenerSockets:
             return left.copy()
         ours = [name for name, other in self._configured.items() if other[:2] == binding[:2] and name in self._sockets]
         if binding.network != "udp":
-            is_ours = port > 0 and bool(ours)
+            is_inherited = self._inheritance is not None and self._inheritance.has_address(*binding[:2])
+            is_ours = port > 0 and (bool(ours) or is_inherited)
             return SocketGroup(bind_tcp(owner, host, port, workers, is_ours, binding.is_transparent))
         if ours and port > 0:  # another socket would get a part of the datagrams before anything reads it
             return self._sockets[ours[0]].copy()
@@ -111,7 +138,7 @@ class ListenerSockets:
             self._give_access(owner, binding.address, access)
             return left.copy()
         sock = bind_unix(owner, binding.address, access)
-        self._files[binding.address] = _inode(binding.address)
+        self._files[binding.address] = inode(binding.address)
         return SocketGroup([sock], is_shared=True)
 
     def _left(self, binding: Binding) -> SocketGroup | None:
@@ -151,8 +178,12 @@ class ListenerSockets:
                 access.apply(path)
         self._access_before = {}
         self._remove_files()
-        for group in self._new.values():
-            group.close()
+        for name, group in self._new.items():
+            adopted = self._adopted.pop(name, [])
+            if self._inheritance is not None:
+                self._inheritance.put_back(adopted)
+            kept = [each.sock for each in adopted]
+            close_all(sock for sock in group.sockets if sock not in kept)
         self._new = {}
 
     def activate(self) -> list[socket.socket]:
@@ -162,6 +193,7 @@ class ListenerSockets:
         self._removed |= {binding.address for name in gone if (binding := self._configured[name]).network == "udp"}
         self._access_before = {}
         self._sockets.update(self._new)
+        self._adopted = {}
         self._configured, self._new = self._next, {}
         self._remove_files()
         self.on_change(self._sockets)
@@ -171,7 +203,7 @@ class ListenerSockets:
         """Removes our socket files that are not configured, unless another process has replaced them."""
         configured = {binding.address for binding in self._configured.values() if binding.network == "unix"}
         for path in self._files.keys() - configured:
-            if self._files.pop(path) == _inode(path):
+            if self._files.pop(path) == inode(path):
                 with contextlib.suppress(OSError):
                     os.unlink(path)
 
@@ -182,6 +214,30 @@ class ListenerSockets:
     def handover_new(self, worker_id: int) -> list[tuple[Command, Sequence[int]]]:
         """The commands that give a worker the sockets of a change in preparation."""
         return _commands(self._new, worker_id, self._workers)
+
+    def held(self) -> list[tuple[HeldSocket, int]]:
+        """All sockets with their descriptors, for a process that is going to replace this one."""
+        found = []
+        for name, group in self._sockets.items():
+            binding = self._configured[name]
+            file = self._files.get(binding.address) if binding.network == "unix" else None
+            for index, sock in enumerate(group.sockets):
+                held = HeldSocket("listener", name, *binding, index=index, is_shared=group.is_shared, inode=file)
+                found.append((held, sock.fileno()))
+        return found
+
+    def own(self) -> None:
+        """This process has taken over: the files of adopted sockets are its own."""
+        for path, access in self._later.items():
+            self._files[path] = inode(path)
+            with contextlib.suppress(OSError):  # as the predecessor had it
+                access.apply(path)
+        self._later = {}
+
+    def leave(self) -> None:
+        """Closes this process's copies: another process serves the sockets, and their files are that one's."""
+        self._files = {}
+        self.close()
 
     def close(self) -> None:
         """Closes this process's copies and removes unix sockets from the file system; the workers' copies stay open."""
@@ -213,14 +269,6 @@ class ListenerSockets:
         return found
 
 
-def _inode(path: str) -> tuple[int, int] | None:
-    """Device and inode of a file; None if it is gone."""
-    with contextlib.suppress(OSError):
-        found = os.lstat(path)
-        return found.st_dev, found.st_ino
-    return None
-
-
 def _commands(groups: Mapping[str, SocketGroup], worker_id: int, workers: int) -> list[tuple[Command, Sequence[int]]]:
     pairs = [(name, sock) for name, group in groups.items() for sock in group.of_worker(worker_id, workers)]
     kept = {name for name, group in groups.items() if group.is_kept}
@@ -240,9 +288,17 @@ class ProcessSockets(Service):
 
     name = "sockets"
 
-    def __init__(self, options: RunOptions, workers: int, log: Log, account: Account | None = None) -> None:
-        """`account`: as for `ListenerSockets`; it also owns the admin socket."""
-        self.listeners = ListenerSockets(account)
+    def __init__(
+        self,
+        options: RunOptions,
+        workers: int,
+        log: Log,
+        account: Account | None = None,
+        inheritance: Inheritance | None = None,
+    ) -> None:
+        """`account`, `inheritance`: as for `ListenerSockets`; the account also owns the admin socket."""
+        self.listeners = ListenerSockets(account, inheritance)
+        self._inheritance = inheritance
         self._account = account
         self.admin: list[socket.socket] = []
         self.admin_unix: list[socket.socket] = []
@@ -263,7 +319,7 @@ class ProcessSockets(Service):
         for owner, address, sockets in (("admin", endpoint, self.admin), ("demo upstream", demo, self.demo)):
             try:
                 if address is not None:
-                    sockets += bind_tcp(owner, *address, 1)
+                    sockets += self._adopt(owner, join_address(*address)) or bind_tcp(owner, *address, 1)
             except BindError as error:
                 lines.append(str(error))
         self.is_admin_local = all(is_loopback(sock.getsockname()[0]) for sock in self.admin)
@@ -287,7 +343,8 @@ class ProcessSockets(Service):
         path = self._options.admin_socket
         admin = self._options.config.admin
         try:
-            self._admin_socket = AdminSocket(path, self._account)
+            adopted = self._adopt("admin_unix", path, "unix")
+            self._admin_socket = AdminSocket(path, self._account, adopted[0] if adopted else None)
         except BindError as error:
             return [str(error)]
         except OSError as error:
@@ -297,6 +354,37 @@ class ProcessSockets(Service):
             return []
         self.admin_unix.append(self._admin_socket.sock)
         return []
+
+    def _adopt(self, owner: str, address: str, network: str = "tcp") -> list[socket.socket]:
+        if self._inheritance is None:
+            return []
+        return [each.sock for each in self._inheritance.take(owner, network, address, most=1)]
+
+    def held(self) -> list[tuple[HeldSocket, int]]:
+        """All sockets with their descriptors, for a process that is going to replace this one."""
+        found = self.listeners.held()
+        admin = self._options.config.admin
+        endpoint = admin.endpoint() if admin is not None else None
+        if endpoint is not None:
+            found += [(HeldSocket("admin", address=join_address(*endpoint)), sock.fileno()) for sock in self.admin]
+        found += [(HeldSocket("demo upstream", address="127.0.0.1:8080"), sock.fileno()) for sock in self.demo]
+        path = self._options.admin_socket
+        if self._admin_socket is not None:
+            unix = HeldSocket("admin_unix", network="unix", address=path, is_shared=True, inode=inode(path))
+            found.append((unix, self._admin_socket.sock.fileno()))
+        return found
+
+    def own(self) -> None:
+        """This process has taken over: the files of adopted sockets are its own."""
+        self.listeners.own()
+        if self._admin_socket is not None:
+            self._admin_socket.owns_file = True
+
+    def leave(self) -> None:
+        """Closes this process's copies of the listeners' sockets: another process serves all sockets and has their files."""
+        self.listeners.leave()
+        if self._admin_socket is not None:
+            self._admin_socket.owns_file = False
 
     async def stop(self) -> None:
         self.listeners.close()

@@ -35,7 +35,13 @@ class PidFile(Service):
         except OSError as error:
             self._log.write(WARN, f"no pid file: {self._path}: {error.strerror or error}")
 
+    def leave(self) -> None:
+        """The file is another process's from now on, and stays."""
+        self._text = ""
+
     async def stop(self) -> None:
+        if not self._text:
+            return
         with contextlib.suppress(OSError):  # already removed
             await off_loop(TIME, self._remove)
 

@@ -1,6 +1,6 @@
 """Runs services: started in order, stopped in reverse."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from pymosn.config.schema import MosnConfig
@@ -15,6 +15,7 @@ class Services:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._running: list[Service] = []
+        self._stopped: set[str] = set()
         self._config: MosnConfig | None = None
 
     @asynccontextmanager
@@ -39,6 +40,12 @@ class Services:
             if service.follows_hosts or not only_hosts:
                 self._follow(service, config)
 
+    async def stop_early(self, names: Collection[str]) -> None:
+        """Stops the services of these names before the others, in reverse order."""
+        for service in [service for service in reversed(self._running) if service.name in names]:
+            await self._stop(service)
+            self._stopped.add(service.name)
+
     def _follow(self, service: Service, config: MosnConfig) -> None:
         try:
             service.follow(config)
@@ -46,6 +53,8 @@ class Services:
             self._log.write(ERROR, f"{service.name} cannot follow the new configuration: {describe(error)}")
 
     async def _stop(self, service: Service) -> None:
+        if service.name in self._stopped:
+            return
         if service in self._running:
             self._running.remove(service)
         await service.stop()

@@ -5,9 +5,9 @@ import signal
 from typing import Final
 
 #: Signals that the supervisor handles; Ctrl-C in a terminal reaches the workers too, which must ignore them.
-SUPERVISOR_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
+SUPERVISOR_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 #: Those that would end a process without handlers: they wait until the services run.
-LATER_SIGNALS: Final = (signal.SIGHUP, signal.SIGUSR1)
+LATER_SIGNALS: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class ShutdownSignals:

@@ -8,7 +8,7 @@ top, also if one of them fails to start.
 
 A run has these stages: start the services; serve until a signal requests a shutdown (`shutdown.py`); reject further changes;
 drain the workers, unless an immediate stop was requested; stop the services. SIGHUP reloads the configuration, SIGUSR1
-reopens the logs.
+reopens the logs, SIGUSR2 starts another process that takes over (`upgrade/`).
 """
 
 import asyncio
@@ -17,6 +17,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Final
 
 import uvloop
 
@@ -53,7 +54,7 @@ from pymosn.server.guardian import Guardian
 from pymosn.server.installed_code import code_fault
 from pymosn.server.listeners import ProcessSockets
 from pymosn.server.logs import event_logs, log_paths, open_logs
-from pymosn.server.messages import Command, Guard, HostHealth, ReopenLogs
+from pymosn.server.messages import Command, Depart, Guard, HostHealth, Receive, ReopenLogs
 from pymosn.server.pid_file import PidFile, pid_path
 from pymosn.server.privileges import Privileges, apply_umask
 from pymosn.server.resources import raise_open_file_limit
@@ -65,7 +66,16 @@ from pymosn.server.shutdown import LATER_SIGNALS, ShutdownSignals
 from pymosn.server.supervisor_plane import SupervisorPlane
 from pymosn.server.ticket_keys import TicketKeys
 from pymosn.server.tls_files import TlsFiles
+from pymosn.server.upgrade.asking import Upgrades
+from pymosn.server.upgrade.generations import Generations
+from pymosn.server.upgrade.inheritance import Inheritance
 from pymosn.server.upgrade.kinds import carried_state
+from pymosn.server.upgrade.launching import SuccessorProcess
+from pymosn.server.upgrade.leaving import Leave
+from pymosn.server.upgrade.moving import key_of
+from pymosn.server.upgrade.predecessor import Upgrade
+from pymosn.server.upgrade.request import UpgradeRequest
+from pymosn.server.upgrade.successor import Succession, Takeover, first_of
 from pymosn.server.worker_process import WorkerProcess
 from pymosn.server.workers import ShutdownRequested, Workers
 
@@ -73,8 +83,17 @@ from pymosn.server.workers import ShutdownRequested, Workers
 class Supervisor:
     """One run of the proxy, from the first socket to the exit of the last worker. `run` may be called once."""
 
-    def __init__(self, options: RunOptions, privileges: Privileges, logs: LogSet, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        options: RunOptions,
+        privileges: Privileges,
+        logs: LogSet,
+        loop: asyncio.AbstractEventLoop,
+        inheritance: Inheritance | None = None,
+    ) -> None:
+        """`inheritance`: what the process sends that this one is going to replace."""
         self._options = options
+        self._loop = loop
         self._privileges = privileges
         self._logs = logs
         self._log = logs.process_log
@@ -85,7 +104,7 @@ class Supervisor:
         self._tasks = BackgroundTasks(loop, lambda error: self._log.write(ERROR, f"a change failed: {describe(error)}"))
         self._signals = ShutdownSignals(loop)
         self._services = Services(self._log)
-        self._sockets = ProcessSockets(options, workers, self._log, privileges.account)
+        self._sockets = ProcessSockets(options, workers, self._log, privileges.account, inheritance)
         families = Families()
         spawn = partial(WorkerProcess, loop, families)
         self._fleet = Fleet(workers, spawn, self._initial_commands, loop.call_later, clock, self._log)
@@ -121,6 +140,7 @@ class Supervisor:
         stop = self._signals.request
         self._plane = SupervisorPlane(self._changes, self._fleet, self._health, self._logs, self._rolling.paths, stop)
         self._plane.draining = self._draining
+        self._pid_file = PidFile(pid_path(options.config, options.base_dir), self._log)
         self._carried = carried_state(
             self._changes,
             self._tls_files,
@@ -133,8 +153,27 @@ class Supervisor:
             self._plane.own_counts,
             self._log,
         )
+        self._generations = Generations(inheritance, lambda: self._fleet.size)
+        self._takeover: Takeover | None = None
+        if inheritance is not None:
+            self._takeover = Takeover(inheritance, workers, self._carried, self._signals, loop, self._log)
+            self._takeover.on_taken = self._sockets.own
+            self._takeover.listener_keys = self._listener_keys
+        self._generations.takeover = self._takeover
+        self._upgrade = self._generations.upgrade = Upgrade(
+            partial(SuccessorProcess, loop, families),
+            self._changes,
+            self._generations.estate,
+            self._sockets.held,
+            self._carried,
+            loop.call_later,
+            self._log,
+        )
+        self._upgrade.refusal = self._upgrade_refusal
+        self._plane.upgrades = Upgrades(self._upgrade, self._generations, self._tasks.begin)
         loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
+        loop.add_signal_handler(signal.SIGUSR2, self._begin_upgrade, "SIGUSR2")
 
     def _service_list(self) -> list[Service]:
         """All services in the order in which they start; they stop in reverse."""
@@ -164,8 +203,10 @@ class Supervisor:
             self._rotation,
             Expiry(self._changes.certificates, self._clock, self._log),
             self._guardian,
+            # Everything before it works; everything after it is visible from outside, and the predecessor's until then.
+            *([] if self._takeover is None else [self._takeover]),
             # The file and the admin API announce a process that works; they disappear before the workers stop.
-            *([] if options.is_demo else [PidFile(pid_path(options.config, options.base_dir), self._log)]),
+            *([] if options.is_demo else [self._pid_file]),
             HttpServer(create_demo(), self._sockets.demo, "demo upstream"),
             # Two servers with limits of their own: clients of the port cannot starve those of the unix socket.
             HttpServer(create_app(self._plane, self._log, filters), self._sockets.admin_unix, "admin socket"),
@@ -174,6 +215,7 @@ class Supervisor:
             *self._xds(),
             # It needs running workers, to make them reopen their logs.
             self._rolling,
+            *([] if self._takeover is None else [Succession(self._takeover)]),
         ]
 
     def _xds(self) -> list[Service]:
@@ -199,10 +241,15 @@ class Supervisor:
                 self._announce()
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, LATER_SIGNALS)
                 on_ready()
-                await self._signals.requested.wait()
-                self._changes.reject_all()
-                await self._drain()
+                await first_of(self._signals.requested, self._upgrade.taken)
+                if self._upgrade.has_left:
+                    await self._leave()
+                else:
+                    self._upgrade.cancel("the process is shutting down")
+                    self._changes.reject_all()
+                    await self._drain()
                 self._plane.stage = STOPPING
+        self._upgrade.close()
 
     def _announce(self) -> None:
         self._plane.stage = RUNNING
@@ -226,13 +273,45 @@ class Supervisor:
             self._plane.stage = GRACEFUL_STOPPING
             await self._workers.drain(self._changes.config.servers[0].graceful_timeout)
 
+    async def _leave(self) -> None:
+        """Another process has taken over: leaves it all sockets and files, and lets connections finish."""
+        self._plane.stage = GRACEFUL_STOPPING
+        self._pid_file.leave()
+        self._sockets.leave()
+        await self._services.stop_early(FOREGROUND)
+        if self._signals.requested.is_set() and self._upgrade.successor is not None:
+            os.kill(self._upgrade.successor.pid, signal.SIGTERM)  # it came too late to cancel the upgrade
+        ready = self._upgrade.ready
+        depart = Depart(self._changes.config.servers[0].graceful_timeout, {} if ready is None else ready.listeners)
+        await Leave(self._fleet, self._upgrade, self._signals, self._log).run(depart)
+
+    def _listener_keys(self) -> dict[str, str]:
+        return {listener.known_name(): key_of(listener) for listener in self._changes.config.servers[0].listeners}
+
+    def _upgrade_refusal(self) -> str:
+        """Why no upgrade may begin now; empty if one may."""
+        if self._signals.requested.is_set():
+            return "the process is shutting down"
+        if self._plane.stage != RUNNING:
+            return "the process has not started completely"
+        if self._options.config.disable_upgrade or self._options.config.close_graceful:
+            return "the key `disable_upgrade` forbids it"
+        return ""
+
+    def _begin_upgrade(self, source: str) -> None:
+        request = UpgradeRequest(source, keeps_config=self._options.config.inherit_old_mosnconfig)
+        self._tasks.begin(self._upgrade.run(request, lambda text: self._log.write(INFO, f"upgrade from {source}: {text}")))
+
     def _initial_commands(self, worker_id: int) -> list[tuple[Command, Sequence[int]]]:
         health = [(HostHealth(cluster, hosts), ()) for cluster, hosts in self._health.unhealthy().items()]
         configure = [(command, ()) for command in self._changes.configure(worker_id)]
         guard = (Guard(), self._guardian.descriptors())
         ejections = [(command, ()) for command in self._fleet.ejections.commands(worker_id)]
         tickets, drain = (self._ticket_keys.command(), ()), (self._draining.command(), ())
-        return [guard, *self._sockets.listeners.handover(worker_id), *configure, tickets, drain, *health, *ejections]
+        queue = [] if self._takeover is None else self._takeover.queues.receiving(worker_id)
+        moved: list[tuple[Command, Sequence[int]]] = [(Receive(), queue)] if queue else []
+        sockets = self._sockets.listeners.handover(worker_id)
+        return [guard, *moved, *sockets, *configure, tickets, drain, *health, *ejections]
 
     def _on_deaf(self, loop: asyncio.AbstractEventLoop, worker_id: int, listener: str) -> None:
         """Called in the guardian's thread."""
@@ -256,8 +335,27 @@ class Supervisor:
         self._fleet.send(HostHealth(cluster, hosts))
 
 
-def run(options: RunOptions, on_ready: Callable[[], None]) -> None:
-    """Runs the proxy in the foreground: see `Supervisor.run`."""
+#: The services that end as soon as another process has taken over; the others serve the connections that are left.
+FOREGROUND: Final = frozenset(
+    (
+        "succession",
+        "log rolling",
+        "xDS",
+        "admin API",
+        "admin socket",
+        "demo upstream",
+        "pid file",
+        "guardian",
+        "certificate expiry",
+        "certificate rotation",
+        "certificate watch",
+        "filter watch",
+    )
+)
+
+
+def run(options: RunOptions, on_ready: Callable[[], None], inheritance: Inheritance | None = None) -> None:
+    """Runs the proxy in the foreground: see `Supervisor.run`. `inheritance`: of the process that this one replaces."""
     raise_open_file_limit()
     try:
         apply_umask(options.config)
@@ -277,6 +375,6 @@ def run(options: RunOptions, on_ready: Callable[[], None]) -> None:
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
-        loop.run_until_complete(Supervisor(options, privileges, logs, loop).run(on_ready))
+        loop.run_until_complete(Supervisor(options, privileges, logs, loop, inheritance).run(on_ready))
     finally:
         loop.close()

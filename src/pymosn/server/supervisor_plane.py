@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, Protocol
 
 from pymosn.api.stream_filter import FAIL
@@ -25,6 +25,7 @@ from pymosn.control.plane import (
     FilterView,
     HandshakeView,
     HostView,
+    UpgradeOptions,
     WorkerInfo,
 )
 from pymosn.core.counters import GroupData
@@ -35,6 +36,8 @@ from pymosn.server.changes import Changes
 from pymosn.server.draining import Draining
 from pymosn.server.fleet import Fleet
 from pymosn.server.messages import SetLogLevel, SwitchLog
+from pymosn.server.upgrade.asking import Upgrades
+from pymosn.server.upgrade.request import UpgradeRequest
 from pymosn.version import VERSION
 
 Labels = frozenset[tuple[str, str]]
@@ -82,6 +85,7 @@ class SupervisorPlane(ControlPlane):
         self.draining: Draining | None = None
         #: The service of xDS, if there is one.
         self.xds_service: XdsView | None = None
+        self.upgrades: Upgrades | None = None
 
     def state(self) -> int:
         return self.stage
@@ -266,6 +270,21 @@ class SupervisorPlane(ControlPlane):
 
     def workers(self) -> list[WorkerInfo]:
         return self._fleet.workers()
+
+    def generations(self) -> dict[str, Any]:
+        return {} if self.upgrades is None else self.upgrades.view()
+
+    def upgrade(self, source: str, options: UpgradeOptions) -> AsyncIterator[dict[str, Any]]:
+        assert self.upgrades is not None
+        keeps = options.keep_config
+        request = UpgradeRequest(
+            source=source,
+            keeps_config=self._changes.config.inherit_old_mosnconfig if keeps is None else keeps,
+            seconds=options.timeout,
+            command=tuple(options.command),
+            workers=options.workers,
+        )
+        return self.upgrades.run(request)
 
     def _require(self, path: str) -> None:
         if path not in self._log_paths:

@@ -44,6 +44,8 @@ from pymosn.server.sockets import close_all
 from pymosn.server.stacks import Frame, StackRecorder
 from pymosn.server.standard_streams import secure
 from pymosn.server.stats_report import StatsReport
+from pymosn.server.upgrade.arriving import ReceivingQueue, receive_connections
+from pymosn.server.upgrade.departure import Departure
 from pymosn.server.watchdog import Watchdog, record_start
 from pymosn.server.worker_children import MARK, end_with_supervisor, keep_sockets
 from pymosn.server.worker_drain import DrainMode
@@ -78,6 +80,9 @@ class Worker:
         self._overload: OverloadManager | None = None
         # Of `Guard`: the page and the queue that all workers share.
         self._shared: list[int] = []
+        # Of `Receive`: the queue of connections from another generation.
+        self._moved: list[int] = []
+        self._arrivals: ReceivingQueue | None = None
         self._handover: HandoverReceiver | None = None
         self._probes: ProbeReceiver | None = None
         self._is_stopping = False
@@ -109,6 +114,8 @@ class Worker:
                 self._parts.receive(command.digest, command.content)
             case messages.Guard():
                 self._shared = descriptors
+            case messages.Receive():
+                self._moved = descriptors
             case messages.Configure():
                 self._configure(command)
             case messages.Probe():
@@ -118,9 +125,9 @@ class Worker:
                 self._tasks.begin(self._stop())
             case _:
                 if self._runtime is not None:
-                    self._execute_configured(self._runtime, command)
+                    self._execute_configured(self._runtime, command, descriptors)
 
-    def _execute_configured(self, runtime: WorkerRuntime, command: Command) -> None:
+    def _execute_configured(self, runtime: WorkerRuntime, command: Command, descriptors: list[int]) -> None:
         runtime.clock.tick()
         match command:
             case messages.Serve():
@@ -136,6 +143,8 @@ class Worker:
                 self._drain_mode.set(command, runtime.listeners)
             case messages.Drain():
                 self._tasks.begin(self._drain(runtime, command.group))
+            case messages.Depart():
+                self._tasks.begin(Departure(self._loop, runtime, self._channel).run(command, descriptors))
             case messages.SetLogLevel() | messages.SwitchLog() | messages.ReopenLogs():
                 execute_log_command(runtime, command)
             case _:
@@ -181,6 +190,7 @@ class Worker:
         if self._is_stopping:
             return
         self._handover = join_siblings(self._loop, runtime, self._shared)
+        self._arrivals = receive_connections(self._loop, runtime, self._moved)
         self._channel.send(messages.Ready(len(runtime.active.drain_order), runtime.active.marks))
 
     async def _start(self, runtime: WorkerRuntime, listeners: list[Listener]) -> None:

@@ -52,6 +52,8 @@ class WorkerHandle:
         self.errors: list[Diagnostic] = []
         self.activated = 0
         self.drained = -1
+        #: Connections by kind that it still has after `Depart`; None until it has reported.
+        self.departing: dict[str, int] | None = None
 
     def add_stats(self, groups: list[GroupData], removed: list[GroupKey]) -> list[GroupKey]:
         """Adds a report of changed and of removed groups; returns their keys."""

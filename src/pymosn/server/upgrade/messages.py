@@ -31,8 +31,8 @@ class Estate(Message, frozen=True):
 
     `version`: of the messages. `program`: the version of pymosn, for the log. `generation`: the successor's number; the
     first process is 1. `main_pid`: the process that the outside knows, which stays the same. `keeps_config`: use the
-    configuration in force (`Carried` "config") instead of the file. `base_dir`, `admin_socket`: of the predecessor, for
-    comparison.
+    active configuration (`Carried` "config") instead of the file. `pid`, `started`, `workers`: of the predecessor, for
+    `/api/v1/upgrade`; seconds since 1970.
     """
 
     version: int
@@ -40,13 +40,17 @@ class Estate(Message, frozen=True):
     generation: int
     main_pid: int
     keeps_config: bool = False
+    pid: int = 0
+    started: float = 0.0
+    workers: int = 0
 
 
 class HeldSocket(msgspec.Struct, frozen=True):
     """One bound socket. `owner`: "listener", "admin", "admin_unix" or "demo".
 
     `name`: of the listener. `network`, `address`, `is_transparent`: its `Binding`. `index`: its position in the group of
-    sockets that share the address. `is_shared`: one socket for all workers, such as a unix socket.
+    sockets that share the address. `is_shared`: one socket for all workers, such as a unix socket. `inode`: device and inode
+    of its file, if this process has made one.
     """
 
     owner: str
@@ -56,6 +60,7 @@ class HeldSocket(msgspec.Struct, frozen=True):
     is_transparent: bool = False
     index: int = 0
     is_shared: bool = False
+    inode: tuple[int, int] | None = None
 
 
 class Held(Message, frozen=True):
@@ -82,9 +87,10 @@ class Progress(Message, frozen=True):
 
 
 class Refused(Message, frozen=True):
-    """The successor cannot start, because of these `lines`, and exits."""
+    """The successor cannot start, because of these `lines`, and exits. `is_config_fault`: the configuration is invalid."""
 
     lines: list[str]
+    is_config_fault: bool = False
 
 
 class Ready(Message, frozen=True):

@@ -1,0 +1,51 @@
+"""What a predecessor does after another process has taken over, until its last connection has ended."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pymosn.core.log import INFO, WARN, Log
+from pymosn.server.fleet import Fleet
+from pymosn.server.messages import Depart
+from pymosn.server.shutdown import ShutdownSignals
+from pymosn.server.upgrade.predecessor import Upgrade
+
+#: Seconds between two reports to the successor, and between two lines of the log about what is left.
+REPORT_PERIOD = 1.0
+LOG_PERIOD = 10.0
+
+
+class Leave:
+    """Makes the workers leave, and reports what they still serve."""
+
+    def __init__(self, fleet: Fleet, upgrade: Upgrade, signals: ShutdownSignals, log: Log) -> None:
+        self._fleet = fleet
+        self._upgrade = upgrade
+        self._signals = signals
+        self._log = log
+
+    async def run(self, command: Depart) -> None:
+        """Returns when no connection is left, at the timeout, or when a signal requests to stop now."""
+        self._log.write(INFO, f"leaving: connections may finish for at most {command.timeout:g} s")
+        loop = asyncio.get_running_loop()
+        end = loop.time() + command.timeout
+        work = loop.create_task(self._fleet.depart(command, list(self._upgrade.queues.descriptors)))
+        stop = loop.create_task(self._signals.now.wait())
+        try:
+            next_line = loop.time() + LOG_PERIOD
+            while not (work.done() or stop.done()):
+                await asyncio.wait((work, stop), timeout=REPORT_PERIOD, return_when=asyncio.FIRST_COMPLETED)
+                left = self._fleet.departing()
+                self._upgrade.leaving(left, max(0.0, end - loop.time()))
+                if loop.time() >= next_line and left:
+                    next_line += LOG_PERIOD
+                    self._log.write(INFO, f"leaving: {_text(left)} left, for {max(0.0, end - loop.time()):.0f} s")
+            if work.done() and not work.result():
+                self._log.write(WARN, f"graceful timeout expired; closing {_text(self._fleet.departing())}")
+        finally:
+            work.cancel()
+            stop.cancel()
+
+
+def _text(connections: dict[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(connections.items())) or "what is left"

@@ -1,0 +1,284 @@
+"""The predecessor's side of an upgrade: starts the successor, gives it everything, and leaves when it has taken over.
+
+**States.** *idle*; *waiting* for a change of the configuration in progress; *starting*: the successor has been given
+everything and is not ready; *taking*: it is, and has received `Take`; then *left*, which is final. Whatever happens
+before *taking* ends leads back to *idle*: the successor's channel is closed, which makes it exit, and if it does not it is
+killed; and only when it has ended is the upgrade over. So there are never two that serve without knowing of each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Protocol
+
+from pymosn.core.errors import describe
+from pymosn.core.log import ERROR, INFO, WARN, Log
+from pymosn.server.channel import MAX_DESCRIPTORS
+from pymosn.server.upgrade.carried import CarriedState
+from pymosn.server.upgrade.kept_config import CONFIG
+from pymosn.server.upgrade.launching import Successor, SuccessorReceiver
+from pymosn.server.upgrade.messages import (
+    OLDEST,
+    VERSION,
+    Carried,
+    Complete,
+    Estate,
+    FromSuccessor,
+    Held,
+    HeldSocket,
+    Leaving,
+    Progress,
+    Ready,
+    Refused,
+    Take,
+    Taken,
+)
+from pymosn.server.upgrade.queues import SendingEnds
+from pymosn.server.upgrade.request import UpgradeRequest, UpgradeResult
+
+#: Seconds in which a successor that is ready must take over, and seconds for its exit before it is killed.
+TAKE_TIME: Final = 15.0
+EXIT_TIME: Final = 5.0
+
+IDLE, WAITING, STARTING, TAKING, LEFT = "idle", "waiting", "starting", "taking", "left"
+
+CallLater = Callable[..., asyncio.TimerHandle]
+Spawn = Callable[[UpgradeRequest, SuccessorReceiver], Successor]
+Tell = Callable[[str], None]
+
+
+class Changing(Protocol):
+    """The changes of the configuration, which wait during an upgrade."""
+
+    def paused(self) -> AbstractAsyncContextManager[None]:
+        """Waits for the change in progress, and makes others wait until the end of the block."""
+
+    def reject_all(self, reason: str = ...) -> None:
+        """Rejects them from now on."""
+
+
+class _Ended(Exception):
+    """The upgrade has failed, because of these lines."""
+
+    def __init__(self, *lines: str, is_config_fault: bool = False) -> None:
+        super().__init__(*lines)
+        self.lines = list(lines)
+        self.is_config_fault = is_config_fault
+
+
+class Upgrade(SuccessorReceiver):
+    """At most one upgrade at a time, and at most one that succeeds."""
+
+    def __init__(
+        self,
+        spawn: Spawn,
+        changes: Changing,
+        estate: Callable[[UpgradeRequest], Estate],
+        held: Callable[[], Sequence[tuple[HeldSocket, int]]],
+        carried: CarriedState,
+        call_later: CallLater,
+        log: Log,
+    ) -> None:
+        """`estate`: the first message of an upgrade. `held`: all sockets of this process with their descriptors."""
+        self.state = IDLE
+        #: Set when another process has taken over.
+        self.taken = asyncio.Event()
+        #: Why an upgrade is refused at the moment; empty if it is not.
+        self.refusal: Callable[[], str] = lambda: ""
+        #: Called with the successor's process id as soon as it has taken over.
+        self.on_taken: Callable[[int], None] = lambda pid: None
+        #: Called with its exit code when it has ended after that.
+        self.on_successor_gone: Callable[[int], None] = lambda code: None
+        #: The successor, while there is one, its first message and the seconds since 1970 at which it was started.
+        self.successor: Successor | None = None
+        self.ready: Ready | None = None
+        #: The sending ends of the queues of its workers.
+        self.queues = SendingEnds()
+        #: The result of the last upgrade that failed.
+        self.last_failure: list[str] = []
+        self._spawn = spawn
+        self._changes = changes
+        self._estate = estate
+        self._held = held
+        self._carried = carried
+        self._call_later = call_later
+        self._log = log
+        self._tell: Tell = lambda text: None
+        # What has happened and was not handled yet: messages; an exit code; why it failed.
+        self._events: asyncio.Queue[FromSuccessor | int | _Ended] = asyncio.Queue()
+        self._has_exited = False
+
+    @property
+    def has_left(self) -> bool:
+        """Whether another process has taken over."""
+        return self.state == LEFT
+
+    async def run(self, request: UpgradeRequest, tell: Tell) -> UpgradeResult:
+        """Makes another process take over; returns when it has, or when nothing is left of it. `tell`: progress."""
+        refusal = self._why_not()
+        if refusal:
+            return self._failed(request, _Ended(refusal))
+        self.state = WAITING
+        self._tell = tell
+        self._log.write(INFO, f"upgrade from {request.source}: begins")
+        try:
+            async with self._changes.paused():
+                await self._attempt(request)
+                self._changes.reject_all("another process has taken over")
+        except _Ended as error:
+            return self._failed(request, error)
+        finally:
+            if self.state != LEFT:
+                self.state = IDLE
+            self._tell = lambda text: None
+        assert self.successor is not None
+        self._log.write(INFO, f"upgrade from {request.source}: process {self.successor.pid} has taken over")
+        self.taken.set()
+        return UpgradeResult(True, [f"process {self.successor.pid} has taken over"], self.successor.pid)
+
+    def cancel(self, reason: str) -> None:
+        """Ends an upgrade in progress, unless `Take` has already been sent."""
+        if self.state in (WAITING, STARTING):
+            self._events.put_nowait(_Ended(reason))
+
+    def leaving(self, connections: Mapping[str, int], seconds: float) -> None:
+        """Reports to the successor what this process still waits for, and the metrics so far."""
+        if self.successor is not None and self.successor.is_flushed():
+            self._send_carried(self._carried.export_repeated())
+            self.successor.send(Leaving(dict(connections), seconds))
+
+    def close(self) -> None:
+        """Closes the channel to the successor."""
+        self.queues.close()
+        if self.successor is not None:
+            self.successor.close()
+
+    def _why_not(self) -> str:
+        if self.state == LEFT:
+            return "another process has already taken over"
+        if self.state != IDLE:
+            return "another upgrade is in progress"
+        return self.refusal()
+
+    def _failed(self, request: UpgradeRequest, error: _Ended) -> UpgradeResult:
+        self.last_failure = error.lines
+        for line in error.lines:
+            self._log.write(ERROR, f"upgrade from {request.source}: {line}")
+        self._log.write(WARN, f"upgrade from {request.source}: failed; this process serves as before")
+        return UpgradeResult(False, error.lines, is_config_fault=error.is_config_fault)
+
+    async def _attempt(self, request: UpgradeRequest) -> None:
+        """Returns when the successor has taken over; otherwise _Ended, and then it is gone."""
+        self._events = asyncio.Queue()
+        self._has_exited = False
+        try:
+            self.successor = self._spawn(request, self)
+        except (OSError, ValueError) as error:
+            raise _Ended(f"the new process cannot be started: {describe(error)}") from error
+        self.state = STARTING
+        self._tell(f"process {self.successor.pid} starts")
+        timer = self._limit(request.seconds, "is not ready")
+        try:
+            self._give(request, self.successor)
+            await self._wait_for(Ready)
+            timer.cancel()
+            timer = self._limit(TAKE_TIME, "has not taken over")
+            self._tell(f"process {self.successor.pid} is ready")
+            self.state = TAKING
+            self._send_carried(self._carried.export(only_final=True))
+            self.successor.send(Take())
+            await self._wait_for(Taken)
+        except _Ended:
+            await self._dispose(self.successor)
+            raise
+        except Exception as error:
+            await self._dispose(self.successor)
+            raise _Ended(f"the upgrade failed: {describe(error)}") from error
+        finally:
+            timer.cancel()
+        self.state = LEFT
+        self.on_taken(self.successor.pid)
+
+    def _limit(self, seconds: float, what: str) -> asyncio.TimerHandle:
+        failure = _Ended(f"the new process {what} within {seconds:g} s")
+        return self._call_later(seconds, self._events.put_nowait, failure)
+
+    def _give(self, request: UpgradeRequest, successor: Successor) -> None:
+        """Sends everything that the successor needs to start."""
+        successor.send(self._estate(request))
+        held = self._held()
+        for start in range(0, len(held), MAX_DESCRIPTORS):
+            part = held[start : start + MAX_DESCRIPTORS]
+            successor.send(Held([each for each, _ in part]), [descriptor for _, descriptor in part])
+        self._send_carried(self._carried.export(without=() if request.keeps_config else (CONFIG,)))
+        successor.send(Complete())
+
+    def _send_carried(self, parts: Iterable[tuple[str, bytes]]) -> None:
+        assert self.successor is not None
+        for kind, content in parts:
+            self.successor.send(Carried(kind, content))
+
+    async def _wait_for(self, expected: type[Ready] | type[Taken]) -> None:
+        """Returns when the successor has sent the message; _Ended if that will not happen."""
+        while True:
+            event = await self._events.get()
+            match event:
+                case _Ended():
+                    raise event
+                case int():
+                    raise _Ended(
+                        f"the new process ended ({_exit_text(event)}) before it took over; its output has the reason"
+                    )
+                case Progress():
+                    self._tell(event.text)
+                case Refused():
+                    raise _Ended(*event.lines, is_config_fault=event.is_config_fault)
+                case Ready() if expected is Ready:
+                    if not OLDEST <= event.version <= VERSION:
+                        raise _Ended(f"the new process speaks version {event.version} of the messages, this one {VERSION}")
+                    self.ready = event
+                    return
+                case Taken() if expected is Taken:
+                    return
+                case _:
+                    raise _Ended(f"the new process sent an unexpected {type(event).__name__}")
+
+    async def _dispose(self, successor: Successor) -> None:
+        """Ends the successor, and returns when it has ended."""
+        successor.close()
+        self.queues.close()
+        self._tell("waiting for the end of the new process")
+        timer = self._call_later(EXIT_TIME, successor.kill)
+        if self.state == TAKING:
+            successor.kill()  # it may believe that it has taken over
+        while not self._has_exited:
+            await self._events.get()
+        timer.cancel()
+        self.successor = self.ready = None
+
+    # ---- the successor
+
+    def on_message(self, message: FromSuccessor, descriptors: list[int]) -> None:
+        if isinstance(message, Ready) and self.state == STARTING and not self.queues.descriptors:
+            self.queues = SendingEnds(descriptors)
+        else:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        self._events.put_nowait(message)
+
+    def on_closed(self, reason: str) -> None:
+        if self.state != LEFT:
+            self._events.put_nowait(_Ended(f"the connection to the new process has ended: {reason}; its output has more"))
+
+    def on_exit(self, code: int) -> None:
+        self._has_exited = True
+        self._events.put_nowait(code)
+        if self.state == LEFT:
+            self.on_successor_gone(code)
+
+
+def _exit_text(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else f"killed by signal {-code}"

@@ -1,0 +1,161 @@
+"""The successor's side of an upgrade: takes over from the process that has started this one.
+
+`Takeover` is the service that reports that everything else is ready, and waits for its turn. `Succession`, the last service,
+makes it final. If the predecessor ends before that, or the upgrade fails there, this process exits and leaves nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from pymosn.config.schema import MosnConfig
+from pymosn.control.service import Service
+from pymosn.core.log import INFO, WARN, Log
+from pymosn.server.channel import Channel
+from pymosn.server.run_options import StartError
+from pymosn.server.shutdown import ShutdownSignals
+from pymosn.server.upgrade.carried import CarriedState
+from pymosn.server.upgrade.inheritance import Inheritance
+from pymosn.server.upgrade.messages import (
+    FROM_PREDECESSOR,
+    VERSION,
+    Carried,
+    FromPredecessor,
+    Leaving,
+    Progress,
+    Ready,
+    Take,
+    Taken,
+)
+from pymosn.server.upgrade.queues import Queues
+from pymosn.version import VERSION as PROGRAM
+
+
+class Takeover(Service):
+    """Sends `Ready` when everything before it has started, and waits for `Take`."""
+
+    name = "takeover"
+
+    def __init__(
+        self,
+        inheritance: Inheritance,
+        workers: int,
+        carried: CarriedState,
+        signals: ShutdownSignals,
+        loop: asyncio.AbstractEventLoop,
+        log: Log,
+    ) -> None:
+        self.inheritance: Final = inheritance
+        #: The queues through which the predecessor's workers pass connections.
+        self.queues: Final = Queues(workers)
+        #: What connections of each listener must match to be passed, for `Ready`.
+        self.listener_keys: Callable[[], Mapping[str, str]] = dict
+        #: Called when this process is the one that serves.
+        self.on_taken: Callable[[], None] = lambda: None
+        #: What the predecessor still waits for; None if it has gone.
+        self.leaving: Leaving | None = Leaving({}, 0.0)
+        self.has_taken = False
+        self._carried = carried
+        self._signals = signals
+        self._log = log
+        self._lost = ""
+        self._news = asyncio.Event()
+        self._may_take = False
+        self._channel: Channel[FromPredecessor] = Channel(
+            loop, inheritance.sock.dup(), FROM_PREDECESSOR, self._on_message, self._on_closed
+        )
+        for each in inheritance.carried:
+            carried.adopt(each.kind, each.content)
+
+    def tell(self, text: str) -> None:
+        """Reports to the requester of the upgrade what this process is doing."""
+        if not self.has_taken:
+            self._channel.send(Progress(text))
+
+    async def start(self) -> None:
+        """Returns when this process may take over. StartError if the predecessor has ended, or has given up."""
+        version = min(VERSION, self.inheritance.estate.version)
+        self._channel.send(Ready(version, PROGRAM, dict(self.listener_keys())), self.queues.sending())
+        while not (self._may_take or self._lost or self._signals.requested.is_set()):
+            self._news.clear()
+            await first_of(self._news, self._signals.requested)
+        if not self._may_take:
+            raise StartError(lines=[f"the upgrade was given up: {self._lost or 'a signal has stopped this process'}"])
+        self.queues.close_sending()
+
+    def finish(self) -> None:
+        """This process is the one from now on. StartError if the predecessor has ended, or given up."""
+        if self._lost:
+            raise StartError(lines=[f"the upgrade was given up: {self._lost}"])
+        self.has_taken = True
+        self.inheritance.close_spare()
+        self.on_taken()
+        self._channel.send(Taken())
+
+    async def stop(self) -> None:
+        self._channel.close()
+        self.queues.close()
+
+    def close(self) -> None:
+        """Closes everything if this process has not taken over, for a failed start."""
+        self._channel.close()
+        self.queues.close()
+
+    def follow(self, config: MosnConfig) -> None:
+        """Nothing depends on the configuration."""
+
+    def _on_message(self, message: FromPredecessor, descriptors: list[int]) -> None:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        match message:
+            case Take():
+                self._may_take = True
+            case Carried():
+                self._carried.adopt(message.kind, message.content)
+            case Leaving():
+                self.leaving = message
+        self._news.set()
+
+    def _on_closed(self, reason: str) -> None:
+        self._lost = reason
+        self._news.set()
+        if self.has_taken:
+            self._end()
+        else:
+            self._log.write(WARN, "upgrade: the old process has ended or given up; this one ends, too")
+            self._signals.request_stop()
+
+    def _end(self) -> None:
+        """The predecessor has gone."""
+        self._log.write(INFO, "upgrade: the old process has ended")
+        self.leaving = None
+        self.inheritance.sock.close()
+
+
+class Succession(Service):
+    """The last service to start: from now on this process is the one that serves."""
+
+    name = "succession"
+
+    def __init__(self, takeover: Takeover) -> None:
+        self._takeover = takeover
+
+    async def start(self) -> None:
+        """StartError if the predecessor has ended, or given up, meanwhile."""
+        self._takeover.finish()
+
+    async def stop(self) -> None:
+        """Nothing to stop."""
+
+
+async def first_of(*events: asyncio.Event) -> None:
+    """Waits until one of the events is set."""
+    tasks = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
