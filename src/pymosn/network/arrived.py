@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.network import NetworkFilter, Passage
 from pymosn.core.clock import Clock
@@ -17,6 +17,7 @@ from pymosn.network.connection import NO_FILTER, ConnectionOwner, TcpConnection
 LEAST_TIME: Final = 0.5
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ArrivalOwner(ConnectionOwner):
     """What takes connections over."""
 
