@@ -36,9 +36,14 @@ PERIOD: Final = 0.05
 SLICE: Final = 0.003
 #: How many times as long as a walk the pause after it is at least: there may be thousands that cannot move.
 WALK_SHARE: Final = 4
+LONGEST_PAUSE: Final = 0.5
 REPORT_PERIOD: Final = 1.0
 #: Seconds before the next attempt to move a connection that has offered itself.
 RETRY_TIME: Final = 0.002
+#: Bytes of a message for which a queue may have no room although it has room for others.
+LONG: Final = 4096
+#: Seconds for which a connection is held whose message does not fit into a queue.
+FULL_TIME: Final = 0.02
 #: Seconds for which a connection is held at first, and how often that is doubled.
 HOLD_TIME: Final = 0.25
 DOUBLINGS: Final = 2
@@ -71,6 +76,8 @@ class Departure:
         self._movable: set[Listener] = set()
         self._offers: dict[TcpConnection, Listener] = {}
         self._middle = self._end = 0.0
+        # Whether no queue had room when a connection was last sent.
+        self._is_full = False
         self._moved = runtime.metrics.group("worker", ("worker", "all")).counter("connections_moved_out")
 
     async def run(self, command: messages.Depart, descriptors: list[int]) -> None:
@@ -81,19 +88,20 @@ class Departure:
         self._end = start + max(command.timeout - CLOSING_TIME, command.timeout / 2)
         self._leave(command.listeners)
         reported = 0.0
-        while True:
+        is_done = False
+        while not is_done:
             begun = self._loop.time()
             await run_in_slices(self._walk(), SLICE)
-            left = self._left()
-            if not left:
-                break
             now = self._loop.time()
-            if now - reported >= REPORT_PERIOD:
+            left = self._left()
+            if left and now - reported >= REPORT_PERIOD:
                 reported = now
                 self._channel.send(messages.Departing(left))
             if now >= self._end:
                 self._close_rest()
-            await asyncio.sleep(max(PERIOD, WALK_SHARE * (now - begun)))
+            # A socket that was accepted just now becomes a connection in the next iteration of the event loop.
+            await asyncio.sleep(max(RETRY_TIME if self._is_full else PERIOD, min(WALK_SHARE * (now - begun), LONGEST_PAUSE)))
+            is_done = not self._left()
         self._queues.close()
         self._channel.send(messages.Departing({}))
 
@@ -117,6 +125,7 @@ class Departure:
 
     def _walk(self) -> Generator[None, None, None]:
         """Attends to each connection."""
+        self._is_full = False
         for listener in self._streams():
             for connection in listener.connections():
                 self._runtime.clock.tick()
@@ -151,6 +160,8 @@ class Departure:
             self._moved.value += 1
             return True
         now = self._loop.time()
+        if passage is not None:
+            leaver.until = min(leaver.until, now + FULL_TIME)
         if leaver.is_held:
             if now >= leaver.until:
                 leaver.rounds += 1
@@ -161,7 +172,12 @@ class Departure:
         return False
 
     def _send(self, listener: Listener, connection: TcpConnection, passage: Passage) -> bool:
-        return self._queues.send(message_of(listener.name, passage), int(connection.descriptor()))
+        if self._is_full:
+            return False
+        if self._queues.send(message_of(listener.name, passage), int(connection.descriptor())):
+            return True
+        self._is_full = len(passage.data) < LONG  # a long one may be too long at present
+        return False
 
     def _note_held(self, leaver: _Leaver) -> None:
         now = self._loop.time()
@@ -183,6 +199,7 @@ class Departure:
 
     def _serve_offers(self) -> None:
         self._runtime.clock.tick()
+        self._is_full = False
         offers, self._offers = self._offers, {}
         for connection, listener in offers.items():
             leaver = self._leavers.get(connection)
