@@ -42,7 +42,7 @@ class Leaving:
         self.talk.do(lambda: self.talk.listener.depart(connection))
         assert client.transport.is_aborted
         assert not client.transport.sent_eof
-        message = MOVED.decode(msgspec.msgpack.encode(message_of("l", passage)))
+        message = MOVED.decode(msgspec.msgpack.encode(message_of("l", "", passage)))
         assert isinstance(message, MovedConnection)
         return arrive(other, passage_of(message), client.takes(), list(client.transport.incoming))
 

@@ -346,11 +346,12 @@ async def messages_that_cannot_be_served(world: World) -> None:
     sending, _ = world.queues[0]
     queue = SendingQueues([sending.dup().detach()])
     with socket.socketpair()[0] as other:
-        assert queue.send(message_of("unknown", Passage("Http1")), other.fileno())
+        assert queue.send(message_of("unknown", "", Passage("Http1")), other.fileno())
+        assert queue.send(message_of("h", "another key", Passage("Http1")), other.fileno())
         assert queue.send({"type": "Nothing"}, other.fileno())
         assert queue.send(SessionsMoved("h", 0), other.fileno())
-    sending.send(msgspec.msgpack.encode(message_of("h", Passage("Http1"))))
-    while world.new.moved("moved_lost") < 4:
+    sending.send(msgspec.msgpack.encode(message_of("h", "", Passage("Http1"))))
+    while world.new.moved("moved_lost") < 5:
         await asyncio.sleep(0.01)
     assert world.new.moved("moved_in") == 0
     queue.close()

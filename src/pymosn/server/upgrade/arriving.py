@@ -13,13 +13,14 @@ from typing import Final
 import msgspec
 
 from pymosn.assembly.worker import WorkerRuntime
+from pymosn.config.schema import Listener as ListenerConfig
 from pymosn.core.counters import Counter
 from pymosn.core.errors import describe
 from pymosn.core.log import WARN
 from pymosn.network.admission import Acceptor
 from pymosn.network.listener import Listener
 from pymosn.server.upgrade.messages import MOVED, Moved, MovedConnection
-from pymosn.server.upgrade.moving import passage_of
+from pymosn.server.upgrade.moving import key_of, passage_of
 
 #: Messages read per turn of the event loop, so that it serves the connections in between.
 BATCH: Final = 16
@@ -35,14 +36,14 @@ class ReceivingQueue(Acceptor):
         self,
         loop: asyncio.AbstractEventLoop,
         queue: socket.socket,
-        find: Callable[[str], Listener | None],
+        find: Callable[[str, str], Listener | None],
         taken: Counter,
         lost: Counter,
         on_shortage: Callable[[int], object],
         on_invalid: Callable[[str], object],
         on_other: Callable[[Moved, list[int]], object] | None = None,
     ) -> None:
-        """`find`: the listener of that name, None if there is none. `taken`, `lost`: connections served, and not served.
+        """`find`: the listener of that name and key, None if there is none. `taken`, `lost`: connections served, and not.
 
         `on_shortage` is called with EMFILE when the kernel had no descriptor for a connection, `on_invalid` with what is
         wrong with a message, and `on_other` with messages that are not about connections and their descriptors.
@@ -103,9 +104,9 @@ class ReceivingQueue(Acceptor):
             self._lost.value += 1  # the kernel closed it
             self._on_shortage(errno.EMFILE)
             return
-        listener = self._find(message.listener)
+        listener = self._find(message.listener, message.key)
         if listener is None:
-            self._on_invalid(f"no listener {message.listener!r}")
+            self._on_invalid(f"listener {message.listener!r} does not exist any more, or has changed")
             self._lose(descriptors)
             return
         self._taken.value += 1
@@ -135,8 +136,16 @@ def receive_connections(
         return None
     group = runtime.metrics.group("worker", ("worker", "all"))
 
-    def find(name: str) -> Listener | None:
-        return next((listener for listener in runtime.listeners if listener.name == name), None)
+    # The listener's configuration at the last arrival, and its key. It may change while connections still arrive.
+    known: dict[str, tuple[ListenerConfig, str]] = {}
+
+    def find(name: str, key: str) -> Listener | None:
+        built = next((built for built in runtime.active.listeners if built.name == name), None)
+        if built is None:
+            return None
+        if name not in known or known[name][0] is not built.config:
+            known[name] = (built.config, key_of(built.config))
+        return built.listener if known[name][1] == key else None
 
     def on_invalid(text: str) -> None:
         runtime.log.write(WARN, f"upgrade: a connection of the old generation is lost: {text}")

@@ -73,7 +73,8 @@ class Departure:
         self._channel = channel
         self._queues = SendingQueues([])
         self._leavers: dict[TcpConnection, _Leaver] = {}
-        self._movable: set[Listener] = set()
+        # The keys of the listeners whose connections may move.
+        self._movable: dict[Listener, str] = {}
         self._offers: dict[TcpConnection, Listener] = {}
         self._middle = self._end = 0.0
         # Whether no queue had room when a connection was last sent.
@@ -112,8 +113,8 @@ class Departure:
             listener.release()
             if isinstance(listener, DatagramListener):
                 listener.drain()
-            elif keys.get(built.name) == key_of(built.config):
-                self._movable.add(listener)
+            elif keys.get(built.name) == (key := key_of(built.config)):
+                self._movable[listener] = key
                 listener.departable = partial(self._offer, listener)
 
     def _streams(self) -> list[Listener]:
@@ -174,7 +175,8 @@ class Departure:
     def _send(self, listener: Listener, connection: TcpConnection, passage: Passage) -> bool:
         if self._is_full:
             return False
-        if self._queues.send(message_of(listener.name, passage), int(connection.descriptor())):
+        message = message_of(listener.name, self._movable[listener], passage)
+        if self._queues.send(message, int(connection.descriptor())):
             return True
         self._is_full = len(passage.data) < LONG  # a long one may be too long at present
         return False

@@ -134,7 +134,7 @@ class MovedConnection(Message, frozen=True):
     empty if it was not redirected. `bytes_read`, `bytes_written`, `requests`: so far. `age`, `idle`: seconds since it was
     accepted, if its age is limited, and of its present timeout. `protocol`: the one that was detected, empty if none yet.
     `step`: how many steps before the choice of the filter chain are done, such as the PROXY protocol. `chain`: the index of
-    the chosen chain; -1 if none was.
+    the chosen chain; -1 if none was. `key`: of the listener that it was accepted by, as in `Ready`.
     """
 
     listener: str
@@ -150,6 +150,7 @@ class MovedConnection(Message, frozen=True):
     protocol: str = ""
     step: int = 0
     chain: int = -1
+    key: str = ""
 
 
 class MovedSession(Message, frozen=True):

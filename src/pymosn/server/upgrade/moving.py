@@ -79,8 +79,8 @@ def _chain_facts(chain: FilterChain) -> list[object]:
     ]
 
 
-def message_of(listener: str, passage: Passage) -> MovedConnection:
-    """The message about a connection of a listener."""
+def message_of(listener: str, key: str, passage: Passage) -> MovedConnection:
+    """The message about a connection of a listener with this key."""
     return MovedConnection(
         listener=listener,
         data=passage.data,
@@ -95,6 +95,7 @@ def message_of(listener: str, passage: Passage) -> MovedConnection:
         protocol=passage.protocol,
         step=int(passage.step),
         chain=int(passage.chain),
+        key=key,
     )
 
 
