@@ -223,6 +223,14 @@ class XdsService(Service):
             "cache": {"path": self._cache.path, "error": self._cache.fault, "restored": self._restored},
         }
 
+    def missing(self) -> str:
+        """What has been asked for at the start and has not been activated yet; empty if that is nothing."""
+        state = self.state
+        waits = ", ".join(f"{wait.owner.kind} {wait.owner.name} waits for {wait.reason}" for wait in state.plan.waits[:3])
+        if self._config.uses_xds() and not state.is_settled:
+            return waits or "its listeners"
+        return "" if state.is_settled else waits or ", ".join(_missing(self._target.merged))
+
     def resource(self, name: str) -> list[dict[str, Any]]:
         """The resources that have a name: their versions and states, and who uses them."""
         return resources_named(self.state, self._target.merged, name)
