@@ -17,7 +17,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvloop
 
@@ -67,6 +67,7 @@ from pymosn.server.supervisor_plane import SupervisorPlane
 from pymosn.server.ticket_keys import TicketKeys
 from pymosn.server.tls_files import TlsFiles
 from pymosn.server.upgrade.asking import Upgrades
+from pymosn.server.upgrade.first_resources import FirstResources
 from pymosn.server.upgrade.generations import Generations
 from pymosn.server.upgrade.inheritance import Inheritance
 from pymosn.server.upgrade.kinds import carried_state
@@ -78,6 +79,9 @@ from pymosn.server.upgrade.request import UpgradeRequest
 from pymosn.server.upgrade.successor import Succession, Takeover, first_of
 from pymosn.server.worker_process import WorkerProcess
 from pymosn.server.workers import ShutdownRequested, Workers
+
+if TYPE_CHECKING:
+    from pymosn.control.xds.service import XdsService
 
 
 class Supervisor:
@@ -159,6 +163,7 @@ class Supervisor:
             self._takeover = Takeover(inheritance, workers, self._carried, self._signals, loop, self._log)
             self._takeover.on_taken = self._sockets.own
             self._takeover.listener_keys = self._listener_keys
+            self._takeover.on_ended = lambda: self._fleet.totals.end_inherited(self._changes.effective)
         self._generations.takeover = self._takeover
         self._upgrade = self._generations.upgrade = Upgrade(
             partial(SuccessorProcess, loop, families),
@@ -179,6 +184,7 @@ class Supervisor:
         """All services in the order in which they start; they stop in reverse."""
         options = self._options
         filters = installed(FILTERS)
+        xds = self._xds()
         return [
             # First, so that all addresses that are in use are reported together, and nothing has to be undone.
             self._sockets,
@@ -204,7 +210,7 @@ class Supervisor:
             Expiry(self._changes.certificates, self._clock, self._log),
             self._guardian,
             # Everything before it works; everything after it is visible from outside, and the predecessor's until then.
-            *([] if self._takeover is None else [self._takeover]),
+            *([] if self._takeover is None else self._taking_over(self._takeover, xds)),
             # The file and the admin API announce a process that works; they disappear before the workers stop.
             *([] if options.is_demo else [self._pid_file]),
             HttpServer(create_demo(), self._sockets.demo, "demo upstream"),
@@ -212,13 +218,13 @@ class Supervisor:
             HttpServer(create_app(self._plane, self._log, filters), self._sockets.admin_unix, "admin socket"),
             HttpServer(create_app(self._plane, self._log, filters, door=self._port()), self._sockets.admin, "admin API"),
             # It changes the configuration of running workers.
-            *self._xds(),
+            *([] if self._takeover is not None else xds),
             # It needs running workers, to make them reopen their logs.
             self._rolling,
             *([] if self._takeover is None else [Succession(self._takeover)]),
         ]
 
-    def _xds(self) -> list[Service]:
+    def _xds(self) -> "list[XdsService]":
         """The service of xDS, if the configuration uses it. Its libraries are imported only then."""
         options = self._options
         if not is_needed(options.config):
@@ -228,6 +234,12 @@ class Supervisor:
         service = XdsService(options.config, options.base_dir, self._changes, self._log)
         self._plane.xds_service = service
         return [service]
+
+    def _taking_over(self, takeover: Takeover, xds: "Sequence[XdsService]") -> list[Service]:
+        """The services that end with the takeover: after the first resources of xDS, which the predecessor had as well."""
+        lost = takeover.inheritance.spare_listeners
+        first = [FirstResources(service.missing, lost, takeover.tell, self._log) for service in xds]
+        return [*xds, *first, takeover]
 
     def _port(self) -> TcpDoor:
         """What the clients of the admin port may do."""
@@ -249,6 +261,7 @@ class Supervisor:
                     self._changes.reject_all()
                     await self._drain()
                 self._plane.stage = STOPPING
+            await self._upgrade.send_last()
         self._upgrade.close()
 
     def _announce(self) -> None:

@@ -55,7 +55,9 @@ class FirstResources(Service):
         if lost:
             names = ", ".join(lost[:10]) + (", ..." if len(lost) > 10 else "")
             raise StartError(lines=[f"the control plane has not sent within {self._seconds:g} s: {told}; without: {names}"])
-        self._log.write(WARN, f"xDS: takes over without what the control plane has not sent within {self._seconds:g} s: {told}")
+        self._log.write(
+            WARN, f"xDS: takes over without what the control plane has not sent within {self._seconds:g} s: {told}"
+        )
 
     async def stop(self) -> None:
         """Nothing to stop."""

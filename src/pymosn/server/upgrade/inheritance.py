@@ -72,6 +72,10 @@ class Inheritance:
         """The content of one kind; None if it was not sent."""
         return next((each.content for each in self.carried if each.kind == kind), None)
 
+    def spare_listeners(self) -> set[str]:
+        """The names of listeners whose sockets are not used here."""
+        return {each.held.name for each in self._spare if each.held.owner == "listener"}
+
     def put_back(self, owned: Iterable[Owned]) -> None:
         """Returns sockets that are not used after all. When the takeover is over they are closed."""
         for each in owned:

@@ -9,6 +9,7 @@ killed; and only when it has ended is the upgrade over. So there are never two t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -42,6 +43,8 @@ from pymosn.server.upgrade.request import UpgradeRequest, UpgradeResult
 #: Seconds in which a successor that is ready must take over, and seconds for its exit before it is killed.
 TAKE_TIME: Final = 15.0
 EXIT_TIME: Final = 5.0
+#: Seconds between two looks whether the last message has been sent.
+FLUSH_PERIOD: Final = 0.01
 
 IDLE, WAITING, STARTING, TAKING, LEFT = "idle", "waiting", "starting", "taking", "left"
 
@@ -149,6 +152,16 @@ class Upgrade(SuccessorReceiver):
         if self.successor is not None and self.successor.is_flushed():
             self._send_carried(self._carried.export_repeated())
             self.successor.send(Leaving(dict(connections), seconds))
+
+    async def send_last(self) -> None:
+        """Sends the metrics of all workers, which have ended, for the last time."""
+        if self.successor is None or not self.has_left:
+            return
+        self._send_carried(self._carried.export_repeated())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(EXIT_TIME):
+                while not self.successor.is_flushed():
+                    await asyncio.sleep(FLUSH_PERIOD)
 
     def close(self) -> None:
         """Closes the channel to the successor."""

@@ -57,6 +57,8 @@ class Takeover(Service):
         self.on_taken: Callable[[], None] = lambda: None
         #: What the predecessor still waits for; None if it has gone.
         self.leaving: Leaving | None = Leaving({}, 0.0)
+        #: Called when the predecessor has ended after that.
+        self.on_ended: Callable[[], None] = lambda: None
         self.has_taken = False
         self._carried = carried
         self._signals = signals
@@ -69,6 +71,7 @@ class Takeover(Service):
         )
         for each in inheritance.carried:
             carried.adopt(each.kind, each.content)
+        inheritance.carried.clear()  # it may be large, and contain secrets
 
     def tell(self, text: str) -> None:
         """Reports to the requester of the upgrade what this process is doing."""
@@ -133,6 +136,7 @@ class Takeover(Service):
         self._log.write(INFO, "upgrade: the old process has ended")
         self.leaving = None
         self.inheritance.sock.close()
+        self.on_ended()
 
 
 class Succession(Service):
