@@ -10,7 +10,7 @@ from pymosn.control.service import Service
 from pymosn.core.log import WARN, Log
 from pymosn.server.run_options import StartError
 
-#: Seconds in which the control planes must have sent it, and seconds between two looks.
+#: Seconds in which the control planes must have sent it, and seconds between two checks.
 TIME: Final = 30.0
 PERIOD: Final = 0.05
 
@@ -31,7 +31,7 @@ class FirstResources(Service):
     ) -> None:
         """`missing`: what has not been sent yet, empty if nothing. `lost`: listeners that only the predecessor has.
 
-        `tell`: tells who asked for the upgrade.
+        `tell`: reports to the requester of the upgrade.
         """
         self._missing = missing
         self._lost = lost
@@ -42,22 +42,21 @@ class FirstResources(Service):
 
     async def start(self) -> None:
         """Returns when everything is there. StartError if it is not in time, and listeners would be lost."""
-        told = ""
+        reported = ""
         for _ in range(int(self._seconds / PERIOD)):
             missing = self._missing()
             if not missing:
                 return
-            if missing != told:
-                told = missing
+            if missing != reported:
+                reported = missing
                 self._tell(f"waiting for the control plane: {missing}")
             await self._sleep(PERIOD)
+        late = f"the control plane has not sent within {self._seconds:g} s: {reported}"
         lost = sorted(self._lost())
         if lost:
             names = ", ".join(lost[:10]) + (", ..." if len(lost) > 10 else "")
-            raise StartError(lines=[f"the control plane has not sent within {self._seconds:g} s: {told}; without: {names}"])
-        self._log.write(
-            WARN, f"xDS: takes over without what the control plane has not sent within {self._seconds:g} s: {told}"
-        )
+            raise StartError(lines=[f"{late}; without: {names}"])
+        self._log.write(WARN, f"xDS: {late}; taking over without it")
 
     async def stop(self) -> None:
         """Nothing to stop."""

@@ -43,7 +43,7 @@ from pymosn.server.upgrade.request import UpgradeRequest, UpgradeResult
 #: Seconds in which a successor that is ready must take over, and seconds for its exit before it is killed.
 TAKE_TIME: Final = 15.0
 EXIT_TIME: Final = 5.0
-#: Seconds between two looks whether the last message has been sent.
+#: Seconds between two checks whether the last message has been sent.
 FLUSH_PERIOD: Final = 0.01
 
 IDLE, WAITING, STARTING, TAKING, LEFT = "idle", "waiting", "starting", "taking", "left"
