@@ -121,8 +121,8 @@ class World:
             keys = {built.name: key_of(built.config) for built in self.new.runtime.active.listeners}
         command = messages.Depart(seconds, keys)
         descriptors = [sending.detach() for sending, _ in self.queues]
-        departure = Departure(self.old.loop, self.old.runtime, cast("Channel[Any]", self.reports))
-        return asyncio.create_task(departure.run(command, descriptors))
+        self.departure = Departure(self.old.loop, self.old.runtime, cast("Channel[Any]", self.reports))
+        return asyncio.create_task(self.departure.run(command, descriptors))
 
     async def connect(self, name: str = "h") -> "Client":
         reader, writer = await asyncio.open_connection(*self.sockets[name].getsockname())
@@ -148,6 +148,8 @@ class World:
                 frame, data = bolt.parse(data)
                 if frame is None:
                     break
+                if frame.content == b"slow":
+                    await self.go_on.wait()
                 writer.write(bolt.response(frame.request_id, b"ok"))
         writer.close()
 
@@ -167,6 +169,7 @@ class Client:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        self.rest = b""
 
     async def receives(self, expected: bytes) -> None:
         """A response with these last bytes, and without `connection: close`."""
@@ -340,6 +343,68 @@ async def call_on(client: Client) -> None:
             frame, data = bolt.parse(data + part)
 
 
+async def a_long_call_does_not_stop_the_others(world: World) -> None:
+    """The connection is held for a moment, and read again; it moves when the long call has ended."""
+    await world.start()
+    client = await world.connect("b")
+    client.writer.write(bolt.request(1, b"slow"))
+    while world.old.counts("b").get("request_active", 0) < 1:
+        await asyncio.sleep(0.01)
+    leaving = world.depart()
+    world.receive()
+    await held(world)
+    client.writer.write(bolt.request(2, b"a") + bolt.heartbeat(3))
+    assert (await next_frame(client)).request_id == 3
+    assert world.new.moved("moved_in") == 0
+    world.go_on.set()
+    assert {(await next_frame(client)).request_id for _ in range(2)} == {1, 2}
+    await asyncio.wait_for(leaving, 20)
+    client.writer.write(bolt.request(4, b"a"))
+    assert (await next_frame(client)).request_id == 4
+    assert world.new.counts("b")["request_200_total"] == 1
+
+
+async def held_for_good_in_the_second_half(world: World) -> None:
+    await world.start()
+    client = await world.connect("b")
+    client.writer.write(bolt.request(1, b"slow"))
+    while world.old.counts("b").get("request_active", 0) < 1:
+        await asyncio.sleep(0.01)
+    leaving = world.depart(3.0)
+    world.receive()
+    await held(world, is_final=True)
+    client.writer.write(bolt.request(2, b"a"))
+    world.go_on.set()
+    assert (await next_frame(client)).request_id == 1
+    assert (await next_frame(client)).request_id == 2
+    await asyncio.wait_for(leaving, 20)
+    assert world.new.counts("b")["request_200_total"] == 1
+
+
+async def held(world: World, *, is_final: bool = False) -> None:
+    """Returns when the only connection is held; `is_final`: until the end."""
+
+    def is_done() -> bool:
+        return any(each.is_held and (not is_final or each.until == end) for each in world.departure._leavers.values())
+
+    end = world.departure._end
+    while not is_done():
+        await asyncio.sleep(0.01)
+        end = world.departure._end
+
+
+async def next_frame(client: Client) -> bolt.Parsed:
+    """The next frame that the client receives."""
+    frame = None
+    while frame is None:
+        frame, client.rest = bolt.parse(client.rest)
+        if frame is None:
+            part = await asyncio.wait_for(client.reader.read(65536), 20)
+            assert part, "the connection was closed"
+            client.rest += part
+    return frame
+
+
 async def messages_that_cannot_be_served(world: World) -> None:
     await world.start(queues=1)
     world.receive()
@@ -364,6 +429,8 @@ SCENARIOS = [
     the_successor_is_gone,
     another_key,
     bolt_that_is_never_idle,
+    a_long_call_does_not_stop_the_others,
+    held_for_good_in_the_second_half,
     messages_that_cannot_be_served,
 ]
 

@@ -166,7 +166,7 @@ class Departure:
         if leaver.is_held:
             if now >= leaver.until:
                 leaver.rounds += 1
-                leaver.next = now + 2 * self._hold_time(leaver)
+                leaver.next = min(now + 2 * self._hold_time(leaver), max(now, self._middle))
                 leaver.is_held = leaver.filter.hold(False)
         elif passage is None and now >= leaver.next and leaver.filter.hold(True):
             self._note_held(leaver)
