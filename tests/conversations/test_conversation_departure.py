@@ -7,6 +7,7 @@ from tests.kit import GET, OK, Start, Talk
 from tests.kit.moving import Leaving, arrive, connection_of
 from tests.kit.options import http_options
 
+from pymosn.api import ConnectionFilter
 from pymosn.api.network import Passage
 
 POST = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n"
@@ -371,6 +372,44 @@ def test_tls_never_moves() -> None:
     assert leaving.talk.listener.passage_of(connection) is None
     assert connection.kind() == "http1 over TLS"
     leaving.talk.end()
+
+
+class Guard(ConnectionFilter):
+    """Counts the notifications."""
+
+    drains = 0
+
+    def on_drain(self) -> None:
+        Guard.drains += 1
+
+
+def test_connection_filters_keep_their_connection(start: Start) -> None:
+    Guard.drains = 0
+    leaving = Leaving(start(connection_filters={"guard": Guard}))
+    client = leaving.talk.connect()
+    client.sends(GET)
+    serve(leaving.talk, client)
+    connection = connection_of(client)
+    assert not connection.departs()
+    assert leaving.passage(client) is None
+    assert connection.kind() == "filtered"
+    leaving.notify(client, moves=False)
+    assert Guard.drains == 1
+
+
+def test_bytes_of_tcp_proxy_keep_their_connection(start: Start) -> None:
+    leaving = Leaving(start(protocols=["Http1"], tcp={}))
+    client = leaving.talk.connect()
+    upstream = leaving.talk.expect_dial()
+    connection = connection_of(client)
+    assert not connection.departs()
+    assert leaving.passage(client) is None
+    assert connection.kind() == "tcp"
+    leaving.notify(client, moves=False)
+    client.sends(b"a")
+    upstream.receives(b"a")
+    leaving.talk.do(connection.end_departure)
+    assert client.is_reset()
 
 
 def test_nothing_touches_the_socket_after_the_departure(start: Start) -> None:

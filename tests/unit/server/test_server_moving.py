@@ -32,12 +32,12 @@ SLOW = b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"
 RESPONSE = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
-def config_of(http: int, frames: int, **chain: Any) -> MosnConfig:
+def config_of(http: int, frames: int) -> MosnConfig:
     """`http`, `frames`: the ports of the hosts."""
 
     def listener(name: str, protocol: str) -> dict[str, Any]:
         proxy = {"type": "proxy", "config": {"downstream_protocol": protocol, "router_config_name": name}}
-        return {"name": name, "address": "127.0.0.1:1", "bind_port": True, "filter_chains": [{"filters": [proxy], **chain}]}
+        return {"name": name, "address": "127.0.0.1:1", "bind_port": True, "filter_chains": [{"filters": [proxy]}]}
 
     def router(name: str) -> dict[str, Any]:
         routes = [{"match": {"prefix": "/"}, "route": {"cluster_name": name}}]
@@ -97,16 +97,19 @@ class World:
         self.queues: list[tuple[socket.socket, socket.socket]] = []
         self.sockets: dict[str, socket.socket] = {}
 
-    async def start(self, queues: int = 2, **chain: Any) -> None:
-        """`chain`: of the successor's listeners, other than the predecessor's."""
+    async def start(self, queues: int = 2, *, is_unix: bool = False) -> None:
+        """`is_unix`: clients of HTTP come over a unix socket."""
         http = await asyncio.start_server(self._serve_http, "127.0.0.1", 0)
         frames = await asyncio.start_server(self._serve_bolt, "127.0.0.1", 0)
         self.servers = [http, frames]
         ports = [int(server.sockets[0].getsockname()[1]) for server in self.servers]
         for name in ("h", "b"):
             self.sockets[name] = socket.create_server(("127.0.0.1", 0))
+        if is_unix:
+            self.sockets["h"] = socket.socket(socket.AF_UNIX)
+            self.sockets["h"].bind(str(self.folder / "h.sock"))
         self.old = Worker(self.folder, config_of(*ports))
-        self.new = Worker(self.folder, config_of(*ports, **chain))
+        self.new = Worker(self.folder, config_of(*ports))
         self.queues = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(queues)]
         await self.old.listen(self.sockets)
 
@@ -125,8 +128,10 @@ class World:
         return asyncio.create_task(self.departure.run(command, descriptors))
 
     async def connect(self, name: str = "h") -> "Client":
-        reader, writer = await asyncio.open_connection(*self.sockets[name].getsockname())
-        return Client(reader, writer)
+        sock = self.sockets[name]
+        if sock.family == socket.AF_UNIX:
+            return Client(*await asyncio.open_unix_connection(sock.getsockname()))
+        return Client(*await asyncio.open_connection(*sock.getsockname()))
 
     async def _serve_http(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -240,6 +245,17 @@ async def nothing_reaches_the_client_while_nobody_reads_the_queue(world: World) 
     client.writer.write(REQUEST)
     world.receive()
     await client.receives(b"ok")
+
+
+async def over_a_unix_socket(world: World) -> None:
+    await world.start(is_unix=True)
+    clients = [await world.connect() for _ in range(20)]
+    await asyncio.gather(*[client.asks() for client in clients])
+    world.receive()
+    await asyncio.wait_for(world.depart(), 20)
+    await asyncio.gather(*[client.asks() for client in clients])
+    assert world.new.counts("h")["connection_active"] == 20
+    assert {connection.direct_ip() for connection in world.new.runtime.listeners[0].connections()} == {""}
 
 
 async def the_queues_are_full(world: World) -> None:
@@ -425,6 +441,7 @@ async def messages_that_cannot_be_served(world: World) -> None:
 SCENARIOS = [
     many_connections_in_every_state,
     nothing_reaches_the_client_while_nobody_reads_the_queue,
+    over_a_unix_socket,
     the_queues_are_full,
     the_successor_is_gone,
     another_key,
