@@ -239,7 +239,7 @@ def _run(source: ConfigSource, workers: int | None, log_level: str | None) -> No
     from pymosn.server.supervisor import run
 
     try:
-        run(options, lambda: click.echo(_EXAMPLES) if options.is_demo else None, inheritance)
+        code = run(options, lambda: click.echo(_EXAMPLES) if options.is_demo else None, inheritance)
     except StartError as error:
         if inheritance is not None:
             lines = [fault.text() for fault in error.faults] + error.lines
@@ -249,6 +249,7 @@ def _run(source: ConfigSource, workers: int | None, log_level: str | None) -> No
             click.echo(f"pymosn: error: {line}", err=True)
         click.echo("pymosn: not started", err=True)
         sys.exit(BAD_CONFIGURATION if error.faults else OTHER_FAULT)
+    sys.exit(code)
 
 
 @main.command()

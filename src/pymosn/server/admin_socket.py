@@ -29,16 +29,23 @@ _LOCK_TIME: Final = 2.0
 class AdminSocket:
     """A bound socket, which does not listen yet, and its file. `sock`: for the server; `close` removes the file."""
 
-    def __init__(self, path: str, account: Account | None = None, adopted: socket.socket | None = None) -> None:
+    def __init__(
+        self, path: str, account: Account | None = None, adopted: socket.socket | None = None, is_kept: bool = False
+    ) -> None:
         """Creates the file. BindError if another process serves it; OSError if it cannot be created.
 
         `account`: the owner of the file, by default the user of the process at this moment. `adopted`: the socket of a
-        process that this one is going to replace; until then its file is not touched.
+        process that this one is going to replace; until then its file is not touched. `is_kept`: it is the service
+        manager's, and its file is never removed; BindError if others may use it.
         """
         self.path: Final = path
+        self.is_kept: Final = is_kept
         #: Whether `close` removes the file.
         self.owns_file = adopted is None
         if adopted is not None:
+            mode = stat.S_IMODE(os.lstat(path).st_mode) if is_kept else MODE
+            if mode & ~MODE:
+                raise BindError(f"admin.socket: {path} of the service manager has the mode {mode:04o}, expected {MODE:04o}")
             self.sock = adopted
             return
         with open_folder(path) as folder, _locked(folder):
@@ -49,7 +56,7 @@ class AdminSocket:
     def close(self) -> None:
         """Closes the socket and removes its file, unless another process serves it now."""
         self.sock.close()
-        if not self.owns_file:
+        if self.is_kept or not self.owns_file:
             return
         with contextlib.suppress(OSError, BindError), open_folder(self.path) as folder, _locked(folder):
             _remove_left_over(folder, self.path)

@@ -118,6 +118,8 @@ class Changes(Service):
         self._services = services
         self._lock = asyncio.Lock()
         self._reloading = asyncio.Lock()
+        #: Around each reload, for the service manager.
+        self.announced: Callable[[], contextlib.AbstractAsyncContextManager[None]] = contextlib.nullcontext
         # Why changes are rejected; empty while they are not.
         self._rejection = ""
         # The active source of filters, and the active configuration as the workers have it.
@@ -314,7 +316,7 @@ class Changes(Service):
     async def reload(self, source: str) -> ChangeResult:
         """Reads the configuration file again and activates it. Requires `config_path`."""
         # Of two reloads, the one requested later is the last to be applied.
-        async with self._reloading:
+        async with self._reloading, self.announced():
             try:
                 loaded = await off_loop(RELOAD_TIME, self._options.source.load_here)
             except TimeoutError:

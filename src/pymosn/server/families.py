@@ -43,6 +43,8 @@ class Families:
         self._workers: dict[int, str] = {}
         # Other children than workers, which outlive them.
         self._strangers: set[int] = set()
+        #: Called with the process id and the exit code of each orphan that has ended; -n: by signal n.
+        self.on_orphan: Callable[[int, int], None] = lambda pid, code: None
         self._reaper: subprocess.Popen[bytes] | None = None
         # A shell may have started processes before it was replaced by this program, and the first process of a container
         # also gets the orphans of others. Then only processes with the mark or the session of a worker are its own.
@@ -66,6 +68,7 @@ class Families:
     def stranger(self) -> Iterator[Callable[[int], None]]:
         """For starting another child than a worker, whose exit is collected elsewhere: a function that takes its id."""
         with self._lock:
+            self._has_foreign = True  # and so are its descendants, which may become children of this process
             yield self._strangers.add
 
     def forget_stranger(self, pid: int) -> None:
@@ -135,7 +138,10 @@ class Families:
         reaper = 0 if self._reaper is None else self._reaper.pid
         if found is None or found.si_pid in {*self._workers, *self._strangers, reaper}:
             return False
-        return _wait(found.si_pid)
+        if not _wait(found.si_pid):
+            return False
+        self.on_orphan(found.si_pid, found.si_status if found.si_code == os.CLD_EXITED else -found.si_status)
+        return True
 
     def _tell(self, text: str) -> None:
         """Informs the reaper, and starts it if there is none. Without one, the workers themselves still end."""

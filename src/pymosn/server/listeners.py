@@ -11,6 +11,7 @@ from pymosn.config.accounts import Account, find_account, find_group, parse_mode
 from pymosn.config.check.addresses import is_loopback
 from pymosn.config.schema import Listener
 from pymosn.control.service import Service
+from pymosn.control.xds.bootstrap import is_needed
 from pymosn.core.addresses import split_address
 from pymosn.core.log import WARN, Log
 from pymosn.network.destinations import OwnAddresses
@@ -20,6 +21,7 @@ from pymosn.server.messages import Command, Sockets
 from pymosn.server.run_options import RunOptions, StartError
 from pymosn.server.socket_groups import Binding, SocketGroup
 from pymosn.server.sockets import BindError, FileAccess, bind_tcp, bind_udp, bind_unix, close_all, file_reason
+from pymosn.server.upgrade.activation import ActivatedSockets, activated
 from pymosn.server.upgrade.inheritance import Inheritance, Owned, inode
 from pymosn.server.upgrade.messages import HeldSocket
 
@@ -27,13 +29,19 @@ from pymosn.server.upgrade.messages import HeldSocket
 class ListenerSockets:
     """The supervisor's copies, so that a worker that is replaced loses no connection in the backlog."""
 
-    def __init__(self, account: Account | None = None, inheritance: Inheritance | None = None) -> None:
+    def __init__(
+        self,
+        account: Account | None = None,
+        inheritance: Inheritance | None = None,
+        activated: ActivatedSockets | None = None,
+    ) -> None:
         """`account`: the user that will own unix sockets, because the process is going to run as that user.
 
-        `inheritance`: sockets of a process that this one is going to replace.
+        `inheritance`: sockets of a process that this one is going to replace. `activated`: those of the service manager.
         """
         self._account = account
         self._inheritance = inheritance
+        self._activated = activated or ActivatedSockets()
         # What was taken of it, by listener.
         self._adopted: dict[str, list[Owned]] = {}
         # Files of adopted sockets with who may use them: this process's as soon as it has taken over.
@@ -102,16 +110,21 @@ class ListenerSockets:
             return None
         self._adopted[name] = owned
         sockets = [each.sock for each in owned]
-        missing = workers - len(sockets)
+        first = owned[0].held
+        missing = 0 if first.is_shared else workers - len(sockets)
         if binding.network == "unix":
-            self._later[binding.address] = access
+            if not first.is_kept:
+                self._later[binding.address] = access
         elif missing > 0 and binding.network != "udp":  # another UDP socket would change which one each client reaches
             host, port = sockets[0].getsockname()[:2]
             sockets += bind_tcp(f"listener {name}", str(host), int(port), missing, True, binding.is_transparent)
-        return SocketGroup(sockets, is_shared=binding.network == "unix")
+        return SocketGroup(sockets, is_shared=first.is_shared, is_kept=first.is_kept)
 
     def _listen(self, owner: str, binding: Binding, access: FileAccess, workers: int) -> SocketGroup:
         """The sockets of a listener with a new binding. Another listener of this process may already have the address."""
+        given = self._activated.take(*binding)
+        if given is not None:
+            return SocketGroup([given], is_shared=True, is_kept=True)
         if binding.network == "unix":
             return self._listen_unix(owner, binding, access)
         host, port = split_address(binding.address)
@@ -222,7 +235,9 @@ class ListenerSockets:
             binding = self._configured[name]
             file = self._files.get(binding.address) if binding.network == "unix" else None
             for index, sock in enumerate(group.sockets):
-                held = HeldSocket("listener", name, *binding, index=index, is_shared=group.is_shared, inode=file)
+                held = HeldSocket(
+                    "listener", name, *binding, index=index, is_shared=group.is_shared, inode=file, is_kept=group.is_kept
+                )
                 found.append((held, sock.fileno()))
         return found
 
@@ -297,7 +312,8 @@ class ProcessSockets(Service):
         inheritance: Inheritance | None = None,
     ) -> None:
         """`account`, `inheritance`: as for `ListenerSockets`; the account also owns the admin socket."""
-        self.listeners = ListenerSockets(account, inheritance)
+        self._activated = activated(os.environ, workers, log)
+        self.listeners = ListenerSockets(account, inheritance, self._activated)
         self._inheritance = inheritance
         self._account = account
         self.admin: list[socket.socket] = []
@@ -309,6 +325,8 @@ class ProcessSockets(Service):
         self._workers = workers
         self._log = log
         self._admin_socket: AdminSocket | None = None
+        # Addresses of sockets other than listeners' that are the service manager's.
+        self._kept: set[str] = set()
 
     async def start(self) -> None:
         """StartError with all addresses that cannot be bound."""
@@ -324,6 +342,8 @@ class ProcessSockets(Service):
                 lines.append(str(error))
         self.is_admin_local = all(is_loopback(sock.getsockname()[0]) for sock in self.admin)
         lines += self._create_admin_socket()
+        if not is_needed(self._options.config):  # else the control plane may have the listeners for them
+            self._activated.close_spare(self._log)
         if lines:
             raise StartError(lines=lines)
 
@@ -344,7 +364,7 @@ class ProcessSockets(Service):
         admin = self._options.config.admin
         try:
             adopted = self._adopt("admin_unix", path, "unix")
-            self._admin_socket = AdminSocket(path, self._account, adopted[0] if adopted else None)
+            self._admin_socket = AdminSocket(path, self._account, adopted[0] if adopted else None, path in self._kept)
         except BindError as error:
             return [str(error)]
         except OSError as error:
@@ -356,9 +376,14 @@ class ProcessSockets(Service):
         return []
 
     def _adopt(self, owner: str, address: str, network: str = "tcp") -> list[socket.socket]:
-        if self._inheritance is None:
-            return []
-        return [each.sock for each in self._inheritance.take(owner, network, address, most=1)]
+        """A socket of the predecessor, or of the service manager; empty if neither has one."""
+        given = self._activated.take(network, address)
+        if given is not None:
+            self._kept.add(address)
+            return [given]
+        owned = [] if self._inheritance is None else self._inheritance.take(owner, network, address, most=1)
+        self._kept.update(each.held.address for each in owned if each.held.is_kept)
+        return [each.sock for each in owned]
 
     def held(self) -> list[tuple[HeldSocket, int]]:
         """All sockets with their descriptors, for a process that is going to replace this one."""
@@ -370,7 +395,9 @@ class ProcessSockets(Service):
         found += [(HeldSocket("demo upstream", address="127.0.0.1:8080"), sock.fileno()) for sock in self.demo]
         path = self._options.admin_socket
         if self._admin_socket is not None:
-            unix = HeldSocket("admin_unix", network="unix", address=path, is_shared=True, inode=inode(path))
+            is_kept = self._admin_socket.is_kept
+            file = None if is_kept else inode(path)
+            unix = HeldSocket("admin_unix", network="unix", address=path, is_shared=True, inode=file, is_kept=is_kept)
             found.append((unix, self._admin_socket.sock.fileno()))
         return found
 

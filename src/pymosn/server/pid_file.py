@@ -24,10 +24,11 @@ class PidFile(Service):
 
     name = "pid file"
 
-    def __init__(self, path: str, log: Log) -> None:
+    def __init__(self, path: str, log: Log, pid: int) -> None:
+        """`pid`: the process that the outside knows."""
         self._path = path
         self._log = log
-        self._text = f"{os.getpid()}\n"
+        self._text = f"{pid}\n"
 
     async def start(self) -> None:
         try:

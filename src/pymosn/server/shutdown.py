@@ -4,6 +4,8 @@ import asyncio
 import signal
 from typing import Final
 
+from pymosn.server.upgrade.tether import Tether
+
 #: Signals that the supervisor handles; Ctrl-C in a terminal reaches the workers too, which must ignore them.
 SUPERVISOR_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 #: Those that would end a process without handlers: they wait until the services run.
@@ -13,13 +15,13 @@ LATER_SIGNALS: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 class ShutdownSignals:
     """`requested`: the process must stop; `now`: without waiting for requests in flight."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Handles SIGTERM (drain; a second one: stop now), SIGINT and SIGQUIT (stop now)."""
+    def __init__(self, loop: asyncio.AbstractEventLoop, tether: Tether) -> None:
+        """Handles SIGTERM (drain; a second one: stop now), SIGINT and SIGQUIT (stop now), unless a successor gets them."""
         self.requested = asyncio.Event()
         self.now = asyncio.Event()
-        loop.add_signal_handler(signal.SIGTERM, self.request_drain)
-        loop.add_signal_handler(signal.SIGINT, self.request_stop)
-        loop.add_signal_handler(signal.SIGQUIT, self.request_stop)
+        tether.handle(loop, signal.SIGTERM, self.request_drain)
+        tether.handle(loop, signal.SIGINT, self.request_stop)
+        tether.handle(loop, signal.SIGQUIT, self.request_stop)
 
     def request_drain(self) -> None:
         """Requests a drain the first time, an immediate stop the second time."""

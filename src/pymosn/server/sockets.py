@@ -68,7 +68,7 @@ def bind_tcp(
     """
     sockets: list[socket.socket] = []
     try:
-        family, address = _resolve(host, port)
+        family, address = resolve(host, port)
         # SO_REUSEPORT lets another process of the same user share the port unnoticed; a probe without it detects that.
         if not is_ours:
             with _new_socket(family) as probe:
@@ -95,7 +95,7 @@ def bind_udp(owner: str, host: str, port: int, count: int) -> list[socket.socket
     """
     sockets: list[socket.socket] = []
     try:
-        family, address = _resolve(host, port)
+        family, address = resolve(host, port)
         # Without SO_REUSEPORT, to detect another process that has the address.
         with _new_udp_socket(family) as probe:
             probe.bind(address)
@@ -183,7 +183,8 @@ def close_all(sockets: Iterable[socket.socket]) -> None:
         sock.close()
 
 
-def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
+def resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
+    """Family and IP address of a socket for `host`; an empty one means all addresses. OSError if it has no address."""
     if not host:
         # As in Go, ":port" means IPv4 and IPv6.
         return (socket.AF_INET6, ("::", port)) if socket.has_dualstack_ipv6() else (socket.AF_INET, ("0.0.0.0", port))

@@ -55,6 +55,7 @@ from pymosn.server.installed_code import code_fault
 from pymosn.server.listeners import ProcessSockets
 from pymosn.server.logs import event_logs, log_paths, open_logs
 from pymosn.server.messages import Command, Depart, Guard, HostHealth, Receive, ReopenLogs
+from pymosn.server.notify import Notifier
 from pymosn.server.pid_file import PidFile, pid_path
 from pymosn.server.privileges import Privileges, apply_umask
 from pymosn.server.resources import raise_open_file_limit
@@ -77,6 +78,7 @@ from pymosn.server.upgrade.moving import key_of
 from pymosn.server.upgrade.predecessor import Upgrade
 from pymosn.server.upgrade.request import UpgradeRequest
 from pymosn.server.upgrade.successor import Succession, Takeover, first_of
+from pymosn.server.upgrade.tether import Tether, connect
 from pymosn.server.worker_process import WorkerProcess
 from pymosn.server.workers import ShutdownRequested, Workers
 
@@ -93,6 +95,7 @@ class Supervisor:
         privileges: Privileges,
         logs: LogSet,
         loop: asyncio.AbstractEventLoop,
+        tether: Tether,
         inheritance: Inheritance | None = None,
     ) -> None:
         """`inheritance`: what the process sends that this one is going to replace."""
@@ -106,10 +109,14 @@ class Supervisor:
             self._log.write(WARN, fewer)
         clock = self._clock = Clock()
         self._tasks = BackgroundTasks(loop, lambda error: self._log.write(ERROR, f"a change failed: {describe(error)}"))
-        self._signals = ShutdownSignals(loop)
+        self._tether = tether
+        self._signals = ShutdownSignals(loop, tether)
+        tether.stop_now = self._signals.request_stop
+        self._notifier = Notifier(tether.notify, os.environ, tether.main_pid, loop.call_later, self._log)
         self._services = Services(self._log)
         self._sockets = ProcessSockets(options, workers, self._log, privileges.account, inheritance)
         families = Families()
+        families.on_orphan = tether.on_end
         spawn = partial(WorkerProcess, loop, families)
         self._fleet = Fleet(workers, spawn, self._initial_commands, loop.call_later, clock, self._log)
         self._guardian = Guardian(workers, partial(self._on_deaf, loop), self._log)
@@ -136,6 +143,7 @@ class Supervisor:
             self._log,
             sockets.services,
         )
+        self._changes.announced = self._notifier.reload
         self._ticket_keys = TicketKeys(self._fleet.send, clock, self._log)
         self._rotation = Rotation(self._tls_files, self._changes, self._tasks.begin, self._log, loop.call_later)
         policy = parse_roller(options.config.servers[0].global_log_roller)
@@ -144,7 +152,8 @@ class Supervisor:
         stop = self._signals.request
         self._plane = SupervisorPlane(self._changes, self._fleet, self._health, self._logs, self._rolling.paths, stop)
         self._plane.draining = self._draining
-        self._pid_file = PidFile(pid_path(options.config, options.base_dir), self._log)
+        self._plane.main_pid = tether.main_pid
+        self._pid_file = PidFile(pid_path(options.config, options.base_dir), self._log, tether.main_pid)
         self._carried = carried_state(
             self._changes,
             self._tls_files,
@@ -161,12 +170,12 @@ class Supervisor:
         self._takeover: Takeover | None = None
         if inheritance is not None:
             self._takeover = Takeover(inheritance, workers, self._carried, self._signals, loop, self._log)
-            self._takeover.on_taken = self._sockets.own
+            self._takeover.on_taken = self._take_over
             self._takeover.listener_keys = self._listener_keys
             self._takeover.on_ended = lambda: self._fleet.totals.end_inherited(self._changes.effective)
         self._generations.takeover = self._takeover
         self._upgrade = self._generations.upgrade = Upgrade(
-            partial(SuccessorProcess, loop, families),
+            partial(SuccessorProcess, loop, families, tether),
             self._changes,
             self._generations.estate,
             self._sockets.held,
@@ -175,10 +184,14 @@ class Supervisor:
             self._log,
         )
         self._upgrade.refusal = self._upgrade_refusal
+        self._upgrade.on_begin = partial(self._notifier.reloading, "Upgrading.")
+        self._upgrade.on_failed = self._on_upgrade_failed
+        self._upgrade.on_taken = self._on_taken
+        self._upgrade.on_successor_gone = lambda code: tether.on_end(tether.successor, code)
         self._plane.upgrades = Upgrades(self._upgrade, self._generations, self._tasks.begin)
-        loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
-        loop.add_signal_handler(signal.SIGUSR2, self._begin_upgrade, "SIGUSR2")
+        tether.handle(loop, signal.SIGUSR1, self._reopen_logs)
+        tether.handle(loop, signal.SIGHUP, self._reload)
+        tether.handle(loop, signal.SIGUSR2, partial(self._begin_upgrade, "SIGUSR2"))
 
     def _service_list(self) -> list[Service]:
         """All services in the order in which they start; they stop in reverse."""
@@ -222,6 +235,7 @@ class Supervisor:
             # It needs running workers, to make them reopen their logs.
             self._rolling,
             *([] if self._takeover is None else [Succession(self._takeover)]),
+            self._notifier,
         ]
 
     def _xds(self) -> "list[XdsService]":
@@ -246,12 +260,16 @@ class Supervisor:
         admin = self._options.config.admin or Admin()
         return TcpDoor(admin, self._options.config_dir, lambda: self._sockets.is_admin_local, self._log)
 
-    async def run(self, on_ready: Callable[[], None]) -> None:
-        """Serves until a signal arrives; calls `on_ready` when all workers are serving. StartError if it cannot start."""
+    async def run(self, on_ready: Callable[[], None]) -> int:
+        """Serves until a signal arrives; returns the exit code. StartError if it cannot start.
+
+        `on_ready` is called when all workers are serving. The main process stays as long as another generation serves.
+        """
         with contextlib.closing(self._logs), contextlib.suppress(ShutdownRequested):
             async with self._services.running(self._service_list()):
                 self._announce()
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, LATER_SIGNALS)
+                self._notifier.ready("Serving.")
                 on_ready()
                 await first_of(self._signals.requested, self._upgrade.taken)
                 if self._upgrade.has_left:
@@ -259,10 +277,28 @@ class Supervisor:
                 else:
                     self._upgrade.cancel("the process is shutting down")
                     self._changes.reject_all()
+                    self._notifier.stopping("Stopping.")
                     await self._drain()
+                    if self._signals.now.is_set():
+                        self._tether.hurry()
                 self._plane.stage = STOPPING
             await self._upgrade.send_last()
         self._upgrade.close()
+        return await self._tether.stay()
+
+    def _take_over(self) -> None:
+        """This process is the one that serves."""
+        self._tether.take_over()
+        self._sockets.own()
+
+    def _on_taken(self, pid: int) -> None:
+        """Another one does."""
+        self._notifier.leave()
+        self._tether.on_taken(pid)
+
+    def _on_upgrade_failed(self) -> None:
+        self._tether.on_failed()
+        self._notifier.ready("Serving; an upgrade has failed.")
 
     def _announce(self) -> None:
         self._plane.stage = RUNNING
@@ -293,7 +329,8 @@ class Supervisor:
         self._sockets.leave()
         await self._services.stop_early(FOREGROUND)
         if self._signals.requested.is_set() and self._upgrade.successor is not None:
-            os.kill(self._upgrade.successor.pid, signal.SIGTERM)  # it came too late to cancel the upgrade
+            # It came too late to cancel the upgrade.
+            os.kill(self._upgrade.successor.pid, signal.SIGINT if self._signals.now.is_set() else signal.SIGTERM)
         ready = self._upgrade.ready
         depart = Depart(self._changes.config.servers[0].graceful_timeout, {} if ready is None else ready.listeners)
         await Leave(self._fleet, self._upgrade, self._signals, self._log).run(depart)
@@ -367,8 +404,14 @@ FOREGROUND: Final = frozenset(
 )
 
 
-def run(options: RunOptions, on_ready: Callable[[], None], inheritance: Inheritance | None = None) -> None:
+def run(options: RunOptions, on_ready: Callable[[], None], inheritance: Inheritance | None = None) -> int:
     """Runs the proxy in the foreground: see `Supervisor.run`. `inheritance`: of the process that this one replaces."""
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        tether = connect(loop, os.environ)
+    except ValueError as error:
+        raise StartError(lines=[str(error)]) from error
     raise_open_file_limit()
     try:
         apply_umask(options.config)
@@ -385,9 +428,7 @@ def run(options: RunOptions, on_ready: Callable[[], None], inheritance: Inherita
         privileges.log = logs.process_log
     except OSError as error:
         raise StartError(lines=[f"the process log cannot be opened: {error}"]) from error
-    loop = uvloop.new_event_loop()
-    asyncio.set_event_loop(loop)
     try:
-        loop.run_until_complete(Supervisor(options, privileges, logs, loop, inheritance).run(on_ready))
+        return loop.run_until_complete(Supervisor(options, privileges, logs, loop, tether, inheritance).run(on_ready))
     finally:
         loop.close()

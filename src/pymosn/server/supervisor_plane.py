@@ -74,6 +74,8 @@ class SupervisorPlane(ControlPlane):
         `stop` ends the process: after a drain, or if its argument is true immediately.
         """
         self.stage = STARTING
+        #: The process that the outside knows.
+        self.main_pid = os.getpid()
         self._changes = changes
         self._health = health
         self._fleet = fleet
@@ -91,7 +93,7 @@ class SupervisorPlane(ControlPlane):
         return self.stage
 
     def pid(self) -> int:
-        return os.getpid()
+        return self.main_pid
 
     def version(self) -> str:
         return VERSION

@@ -19,6 +19,7 @@ from pymosn.observe.totals import labels_of
 from pymosn.server.channel import Channel
 from pymosn.server.families import Families
 from pymosn.server.messages import REPORTS, Allocations, Command, Probe, Report
+from pymosn.server.notify import VARIABLES
 from pymosn.server.probes import ProbeSender
 from pymosn.server.shutdown import SUPERVISOR_SIGNALS
 from pymosn.server.stacks import frames, take_stack
@@ -203,8 +204,11 @@ def _spawn(families: Families, descriptor: int, stacks: int) -> "subprocess.Pope
 
 
 def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment for workers, which makes them import the same pymosn as this process."""
-    result = dict(environment)
+    """The environment for workers, which makes them import the same pymosn as this process.
+
+    Without the variables of the service manager, which would take messages of processes that filters start for its own.
+    """
+    result = {name: value for name, value in environment.items() if name not in VARIABLES}
     root = str(Path(pymosn.__file__).resolve().parent.parent)
     # An installed package is found anyway; adding its folder would put it before the standard library.
     if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):

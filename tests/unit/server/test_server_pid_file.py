@@ -10,7 +10,7 @@ from pymosn.server.pid_file import PidFile
 
 @contextmanager
 def running(path: Path) -> Iterator[None]:
-    pid_file = PidFile(str(path), Log())
+    pid_file = PidFile(str(path), Log(), os.getpid())
     asyncio.run(pid_file.start())
     yield
     asyncio.run(pid_file.stop())

@@ -71,7 +71,7 @@ class Outside:
 
     def verdict(self) -> int | None:
         """The exit code of this process when it is time to exit: at a crash at once, else after the older generations."""
-        if self.code is None and self.are_gone and not _exists(self.main):
+        if self.code is None and self.are_gone and not exists(self.main):
             return UNKNOWN
         if self.code == 0 and not self.are_gone and self.urgency < NOW:
             return None
@@ -83,17 +83,24 @@ def shell_code(code: int) -> int:
     return code if code >= 0 else 128 - code
 
 
-def notify(text: bytes) -> None:
-    """Sends a text to the service manager (sd_notify(3)), if there is one. Failures do not matter to anyone else."""
+def notify(text: bytes) -> str:
+    """Sends a text to the service manager (sd_notify(3)), if there is one; returns why that failed, empty if it did not."""
     address = os.environ.get("NOTIFY_SOCKET", "")
-    if address[:1] in ("/", "@"):
-        import socket
+    if not address:
+        return ""
+    if address[0] not in "/@":
+        return f"NOTIFY_SOCKET={address} is not a unix socket"
+    import socket
 
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
             sock.sendto(text, "\0" + address[1:] if address[0] == "@" else address)
+    except OSError as error:
+        return f"{address}: {error.strerror or error}"
+    return ""
 
 
-def _exists(pid: int) -> bool:
+def exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,9 +14,11 @@ from typing import Final
 
 from pymosn.server.channel import Channel
 from pymosn.server.families import Families
+from pymosn.server.shutdown import LATER_SIGNALS
 from pymosn.server.upgrade.inheritance import VARIABLE
 from pymosn.server.upgrade.messages import FROM_SUCCESSOR, FromSuccessor
 from pymosn.server.upgrade.request import UpgradeRequest
+from pymosn.server.upgrade.tether import Tether
 
 #: The options of `start` and `envoy` for the number of workers.
 _WORKER_OPTIONS: Final = ("--workers", "--concurrency")
@@ -66,27 +69,33 @@ class SuccessorProcess(Successor):
         self,
         loop: asyncio.AbstractEventLoop,
         families: Families,
+        tether: Tether,
         request: UpgradeRequest,
         receiver: SuccessorReceiver,
     ) -> None:
-        """Starts the process; OSError if the system refuses."""
+        """Starts the process; OSError if the system refuses. Signals about files wait until it serves."""
         self._loop = loop
         self._families = families
         self._receiver = receiver
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        inherited, variables = tether.pass_on()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, LATER_SIGNALS)
         with theirs:
             try:
                 with families.stranger() as adopt:
                     self._process = subprocess.Popen(
                         command_line(request, sys.orig_argv, sys.argv, sys.executable),
-                        pass_fds=[theirs.fileno()],
-                        env={**os.environ, VARIABLE: str(theirs.fileno())},
+                        pass_fds=[theirs.fileno(), inherited],
+                        env={**os.environ, **variables, VARIABLE: str(theirs.fileno())},
                     )
                     self.pid = self._process.pid
                     adopt(self.pid)
             except BaseException:
                 ours.close()
                 raise
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        tether.on_started(self.pid)
         self._channel: Channel[FromSuccessor] = Channel(loop, ours, FROM_SUCCESSOR, receiver.on_message, receiver.on_closed)
         threading.Thread(target=self._wait, name="successor watch", daemon=True).start()
 

@@ -50,7 +50,7 @@ class HeldSocket(msgspec.Struct, frozen=True):
 
     `name`: of the listener. `network`, `address`, `is_transparent`: its `Binding`. `index`: its position in the group of
     sockets that share the address. `is_shared`: one socket for all workers, such as a unix socket. `inode`: device and inode
-    of its file, if this process has made one.
+    of its file, if this process has made one. `is_kept`: the service manager has it too, and its file is that one's.
     """
 
     owner: str
@@ -61,6 +61,7 @@ class HeldSocket(msgspec.Struct, frozen=True):
     index: int = 0
     is_shared: bool = False
     inode: tuple[int, int] | None = None
+    is_kept: bool = False
 
 
 class Held(Message, frozen=True):

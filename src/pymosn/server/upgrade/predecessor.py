@@ -91,6 +91,9 @@ class Upgrade(SuccessorReceiver):
         self.taken = asyncio.Event()
         #: Why an upgrade is refused at the moment; empty if it is not.
         self.refusal: Callable[[], str] = lambda: ""
+        #: Called when an upgrade begins, and when it has failed.
+        self.on_begin: Callable[[], None] = lambda: None
+        self.on_failed: Callable[[], None] = lambda: None
         #: Called with the successor's process id as soon as it has taken over.
         self.on_taken: Callable[[int], None] = lambda pid: None
         #: Called with its exit code when it has ended after that.
@@ -127,6 +130,7 @@ class Upgrade(SuccessorReceiver):
         self.state = WAITING
         self._tell = tell
         self._log.write(INFO, f"upgrade from {request.source}: begins")
+        self.on_begin()
         try:
             async with self._changes.paused():
                 await self._attempt(request)
@@ -136,6 +140,7 @@ class Upgrade(SuccessorReceiver):
         finally:
             if self.state != LEFT:
                 self.state = IDLE
+                self.on_failed()
             self._tell = lambda text: None
         assert self.successor is not None
         self._log.write(INFO, f"upgrade from {request.source}: process {self.successor.pid} has taken over")

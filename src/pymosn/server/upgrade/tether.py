@@ -23,7 +23,7 @@ from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from typing import Final
 
-from pymosn.server.upgrade.keeper import FORWARDED, LONGEST, NOW, URGENCY, Outside, notify, shell_code
+from pymosn.server.upgrade.keeper import FORWARDED, LONGEST, NOW, URGENCY, Outside, exists, notify, shell_code
 
 #: The variable with which a generation inherits the tether: the descriptor, and the main process.
 VARIABLE: Final = "PYMOSN_TETHER"
@@ -31,6 +31,10 @@ VARIABLE: Final = "PYMOSN_TETHER"
 _TURNS: Final = 4
 #: Seconds for an attempt to run the Python that the keeper needs.
 _PROBE_TIME: Final = 10.0
+#: Seconds between two checks whether the main child has ended, if the keeper could not be started.
+_COLLECT_PERIOD: Final = 0.5
+#: The signals about files, which a generation that starts must receive as well.
+_REPEATED: Final = frozenset((signal.SIGHUP, signal.SIGUSR1))
 
 
 class Tether:
@@ -38,7 +42,8 @@ class Tether:
 
     def __init__(self, main_pid: int) -> None:
         self.main_pid: Final = main_pid
-        #: The generation that has taken over from this one; 0: none has.
+        #: The generation that was started last, and the one that has taken over from this one; 0: there is none.
+        self.starting = 0
         self.successor = 0
         #: Called when this generation has to end without waiting for anything.
         self.stop_now: Callable[[], object] = lambda: None
@@ -53,8 +58,13 @@ class Tether:
         """For starting a successor: a descriptor that it inherits, and variables of its environment."""
         raise NotImplementedError
 
+    def on_started(self, pid: int) -> None:
+        """The successor has been started. It must have blocked the signals that it is not ready for."""
+        self.starting = pid
+
     def on_failed(self) -> None:
         """The successor has ended before it took over."""
+        self.starting = 0
 
     def on_taken(self, pid: int) -> None:
         """The successor has taken over; signals are for it from now on."""
@@ -67,8 +77,8 @@ class Tether:
     def take_over(self) -> None:
         """This generation is the one that serves. OSError if the main process cannot be informed."""
 
-    def notify(self, text: str) -> None:
-        """Sends a text to the service manager, see sd_notify(3)."""
+    def notify(self, text: str) -> str:
+        """Sends a text to the service manager, see sd_notify(3); returns why it failed, empty if it did not."""
         raise NotImplementedError
 
     def hurry(self) -> None:
@@ -89,6 +99,8 @@ class Tether:
     def _on_signal(self, number: signal.Signals, own: Callable[[], object]) -> None:
         if not self.successor:
             own()
+            if self.starting and number in _REPEATED:
+                _kill(self.starting, number)  # for when it serves: it may have read the file, or opened the logs, before
             return
         self._forward(number)
         if number == signal.SIGUSR1:
@@ -98,8 +110,7 @@ class Tether:
             self.stop_now()
 
     def _forward(self, number: signal.Signals) -> None:
-        with contextlib.suppress(OSError):  # has just ended
-            os.kill(self.successor, number)
+        _kill(self.successor, number)
 
 
 class LaterGeneration(Tether):
@@ -123,18 +134,26 @@ class LaterGeneration(Tether):
     def on_end(self, pid: int, code: int) -> None:
         self._send(f"ended {pid} {shell_code(code)}")
 
+    def on_failed(self) -> None:
+        super().on_failed()
+        self._send(f"main {os.getpid()}")  # it may have sent that it serves
+
     def take_over(self) -> None:
         self._sock.send(f"main {os.getpid()}".encode(), socket.MSG_DONTWAIT)
 
-    def notify(self, text: str) -> None:
-        self._send(f"notify {text}")
+    def notify(self, text: str) -> str:
+        return self._send(f"notify {text}")
 
     def hurry(self) -> None:
         self._send("now")
 
-    def _send(self, text: str) -> None:
-        with contextlib.suppress(OSError):  # the main process is stopped (SIGSTOP), or gone
+    def _send(self, text: str) -> str:
+        """Returns why it failed, which happens if the main process is stopped (SIGSTOP)."""
+        try:
             self._sock.send(text.encode()[:LONGEST], socket.MSG_DONTWAIT)
+        except OSError as error:
+            return f"the main process {self.main_pid}: {error.strerror}"
+        return ""
 
 
 class MainProcess(Tether):
@@ -150,7 +169,6 @@ class MainProcess(Tether):
         self._changed = asyncio.Event()
 
     def pass_on(self) -> tuple[int, dict[str, str]]:
-        self.on_failed()
         ours, theirs = self._pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         self._outside = Outside(0, ours.fileno())
@@ -158,6 +176,7 @@ class MainProcess(Tether):
         return theirs.fileno(), {VARIABLE: f"{theirs.fileno()}:{self.main_pid}"}
 
     def on_failed(self) -> None:
+        super().on_failed()
         if self._pair is not None and not self.successor:
             ours, theirs = self._pair
             self._loop.remove_reader(ours.fileno())
@@ -178,8 +197,8 @@ class MainProcess(Tether):
             self._outside.on_end(pid, shell_code(code))
             self._check()
 
-    def notify(self, text: str) -> None:
-        notify(text.encode())
+    def notify(self, text: str) -> str:
+        return notify(text.encode())
 
     def _forward(self, number: signal.Signals) -> None:
         assert self._outside is not None
@@ -196,8 +215,11 @@ class MainProcess(Tether):
 
     def _check(self) -> None:
         self._changed.set()
-        if self.successor and self._outside is not None and self._outside.verdict():
-            self.stop_now()
+        outside = self._outside
+        if self.successor and outside is not None:
+            code = outside.verdict()
+            if code or (code == 0 and outside.urgency >= NOW):
+                self.stop_now()
 
     async def stay(self) -> int:
         """Becomes the keeper, if a generation has taken over that has not ended."""
@@ -209,10 +231,20 @@ class MainProcess(Tether):
         while True:
             self._changed.clear()
             outside.read()
+            self._collect(outside)
             code = outside.verdict()
             if code is not None:
                 return code
-            await self._changed.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), _COLLECT_PERIOD)
+
+    def _collect(self, outside: Outside) -> None:
+        """Collects the exit state of a main child that became a child of this process. Others wait for the successor."""
+        if outside.main != self.successor:
+            with contextlib.suppress(ChildProcessError):
+                pid, status = os.waitpid(outside.main, os.WNOHANG)
+                if pid:
+                    outside.on_end(pid, shell_code(os.waitstatus_to_exitcode(status)))
 
     async def _become_keeper(self, outside: Outside) -> None:
         """Does not return, unless the system refuses.
@@ -233,7 +265,7 @@ class MainProcess(Tether):
         program = [sys.executable, "-I", "-S", f"/proc/self/fd/{script}", "pymosn-keeper"]
         signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
         outside.read()
-        if outside.code is None:
+        if outside.code is None and exists(outside.main):  # else its exit code is about to be reported
             with contextlib.suppress(OSError):
                 os.execv(program[0], [*program, *map(str, (outside.main, outside.urgency, *descriptors))])
         signal.set_wakeup_fd(before, warn_on_full_buffer=False)
@@ -269,6 +301,11 @@ def _runs_keeper() -> bool:
         return subprocess.run(command, stderr=subprocess.DEVNULL, timeout=_PROBE_TIME).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
+
+
+def _kill(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(OSError):  # has just ended
+        os.kill(pid, number)
 
 
 def _ignore(number: int, frame: object) -> None:
