@@ -7,13 +7,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from process_fixtures import Start
 from pymosn_process import PATIENCE, READY, Pymosn, TwoHops, eventually, get, is_alive
+from tests.kit.unix_http import UnixHttp
 
 from pymosn.server.worker_process import worker_environment
 
@@ -70,6 +71,14 @@ class Generations:
         if done.returncode == 0:
             self.note()
         return done
+
+    def ask(self, command: list[str], seconds: float) -> dict[str, Any]:
+        """The last line of the answer of the admin API to an upgrade, which takes less time than the command."""
+        connection = UnixHttp(self.proxy.admin_socket, PATIENCE)
+        with closing(connection):
+            connection.request("POST", "/api/v1/upgrade", json.dumps({"command": command, "timeout": seconds}))
+            last: dict[str, Any] = json.loads(connection.getresponse().read().splitlines()[-1])
+        return last
 
     def note(self) -> None:
         self.pids.append(next(each["pid"] for each in self.view()["generations"] if each["state"] == "serving"))

@@ -341,6 +341,10 @@ class Fleet(WorkerReceiver):
                 return False
         return True
 
+    def replace_no_more(self) -> None:
+        """Workers that end are not replaced from now on."""
+        self._ending = True
+
     async def depart(self, command: messages.Depart, descriptors: Sequence[int]) -> bool:
         """Makes the workers leave their sockets to another generation; False if connections were left after its timeout."""
         self._ending = True

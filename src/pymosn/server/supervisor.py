@@ -272,10 +272,10 @@ class Supervisor:
                 self._notifier.ready("Serving.")
                 on_ready()
                 await first_of(self._signals.requested, self._upgrade.taken)
+                await self._upgrade.settle("the process is shutting down")
                 if self._upgrade.has_left:
                     await self._leave()
                 else:
-                    self._upgrade.cancel("the process is shutting down")
                     self._changes.reject_all()
                     self._notifier.stopping("Stopping.")
                     await self._drain()
@@ -325,6 +325,7 @@ class Supervisor:
     async def _leave(self) -> None:
         """Another process has taken over: leaves it all sockets and files, and lets connections finish."""
         self._plane.stage = GRACEFUL_STOPPING
+        self._fleet.replace_no_more()
         self._pid_file.leave()
         self._sockets.leave()
         await self._services.stop_early(FOREGROUND)
@@ -344,12 +345,12 @@ class Supervisor:
             return "the process is shutting down"
         if self._plane.stage != RUNNING:
             return "the process has not started completely"
-        if self._options.config.disable_upgrade or self._options.config.close_graceful:
+        if self._changes.config.disable_upgrade or self._changes.config.close_graceful:
             return "the key `disable_upgrade` forbids it"
         return ""
 
     def _begin_upgrade(self, source: str) -> None:
-        request = UpgradeRequest(source, keeps_config=self._options.config.inherit_old_mosnconfig)
+        request = UpgradeRequest(source, keeps_config=self._changes.config.inherit_old_mosnconfig)
         self._tasks.begin(self._upgrade.run(request, lambda text: self._log.write(INFO, f"upgrade from {source}: {text}")))
 
     def _initial_commands(self, worker_id: int) -> list[tuple[Command, Sequence[int]]]:
@@ -376,7 +377,9 @@ class Supervisor:
         self._tasks.begin(self._changes.reload_filters(source))
 
     def _reload(self) -> None:
-        if self._changes.config_path is None:
+        if self._changes.config.sighup == "upgrade":
+            self._begin_upgrade("SIGHUP")
+        elif self._changes.config_path is None:
             self._log.write(WARN, "SIGHUP: not started from a file; nothing to reload")
         else:
             self._tasks.begin(self._changes.reload("SIGHUP"))

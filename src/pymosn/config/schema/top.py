@@ -1,6 +1,6 @@
 """The whole file."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -96,9 +96,14 @@ class MosnConfig(Block, kw_only=True):
     tracing: Annotated[Tracing | None, planned("no traces are recorded")] = None
     metrics: Annotated[Metrics | None, planned("counters are at the admin port, /api/v1/stats")] = None
     uds_dir: Annotated[str, planned("smooth upgrade")] = ""
-    disable_upgrade: Annotated[bool, works("there is no smooth upgrade to disable yet")] = False
+    disable_upgrade: Annotated[bool, works("upgrades are refused")] = False
     close_graceful: Annotated[bool, works("old name of disable_upgrade")] = False
-    inherit_old_mosnconfig: Annotated[bool, planned("smooth upgrade")] = False
+    inherit_old_mosnconfig: Annotated[
+        bool, works("upgrades keep the active configuration instead of reading the file, like --keep-config")
+    ] = False
+    sighup: Annotated[
+        Literal["reload", "upgrade"], own("what SIGHUP does; `upgrade`: as in MOSN, another process takes over")
+    ] = "reload"
     plugin: Annotated[Plugin | None, planned("sub-process plugins")] = None
     third_part_codec: Annotated[ThirdPartCodecs | None, planned("external codecs")] = None
     wasm_global_plugins: Annotated[list[WasmPlugin], planned("proxy-wasm")] = []

@@ -116,6 +116,9 @@ class Upgrade(SuccessorReceiver):
         # What has happened and was not handled yet: messages; an exit code; why it failed.
         self._events: asyncio.Queue[FromSuccessor | int | _Ended] = asyncio.Queue()
         self._has_exited = False
+        # Why the upgrade in progress must end; empty: it need not.
+        self._cancelled = ""
+        self._settled = asyncio.Event()
 
     @property
     def has_left(self) -> bool:
@@ -128,6 +131,8 @@ class Upgrade(SuccessorReceiver):
         if refusal:
             return self._failed(request, _Ended(refusal))
         self.state = WAITING
+        self._cancelled = ""
+        self._settled.clear()
         self._tell = tell
         self._log.write(INFO, f"upgrade from {request.source}: begins")
         self.on_begin()
@@ -141,16 +146,22 @@ class Upgrade(SuccessorReceiver):
             if self.state != LEFT:
                 self.state = IDLE
                 self.on_failed()
+            self._settled.set()
             self._tell = lambda text: None
         assert self.successor is not None
         self._log.write(INFO, f"upgrade from {request.source}: process {self.successor.pid} has taken over")
         self.taken.set()
         return UpgradeResult(True, [f"process {self.successor.pid} has taken over"], self.successor.pid)
 
-    def cancel(self, reason: str) -> None:
-        """Ends an upgrade in progress, unless `Take` has already been sent."""
-        if self.state in (WAITING, STARTING):
+    async def settle(self, reason: str) -> None:
+        """Ends an upgrade in progress because of `reason`, unless `Take` has already been sent; returns when it is over."""
+        if self.state in (IDLE, LEFT):
+            return
+        self._cancelled = reason
+        if self.state == STARTING:
             self._events.put_nowait(_Ended(reason))
+        if self.state != WAITING:
+            await self._settled.wait()
 
     def leaving(self, connections: Mapping[str, int], seconds: float) -> None:
         """Reports to the successor what this process still waits for, and the metrics so far."""
@@ -190,6 +201,8 @@ class Upgrade(SuccessorReceiver):
 
     async def _attempt(self, request: UpgradeRequest) -> None:
         """Returns when the successor has taken over; otherwise _Ended, and then it is gone."""
+        if self._cancelled:
+            raise _Ended(self._cancelled)
         self._events = asyncio.Queue()
         self._has_exited = False
         try:
