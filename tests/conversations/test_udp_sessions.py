@@ -194,7 +194,7 @@ def test_a_session_whose_host_is_not_configured_any_more_ends() -> None:
             assert upgrade.new.listener.connection_count == 0
             assert upgrade.new.outcomes.reasons() == ["no_hosts"]
             assert upgrade.new.counter("connection_destroy") == 1
-            assert "ends: no_hosts" in str(upgrade.new.log.lines)
+            assert "1 sessions of listener u end: no_hosts" in str(upgrade.new.log.lines)
             client.send(b"two")  # begins another one
             assert await upgrade.old.at(1) == b"two"
             assert upgrade.new.listener.connection_count == 1

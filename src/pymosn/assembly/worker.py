@@ -34,6 +34,7 @@ from pymosn.network.admission import Admission
 from pymosn.network.dialer import TcpDialer
 from pymosn.network.listener import Listener
 from pymosn.network.tls.gate import FailedHandshake
+from pymosn.network.udp import DatagramListener
 from pymosn.observe.logs import LogSet
 from pymosn.proxy.cluster_client import ClusterClients
 from pymosn.proxy.connection_filters import ConnectionFilterHandle
@@ -97,6 +98,11 @@ class WorkerRuntime:
     def listeners(self) -> list[Listener]:
         """The active listeners."""
         return [built.listener for built in self.active.listeners]
+
+    @property
+    def datagram_readers(self) -> dict[int, DatagramListener]:
+        """The UDP listeners by the sockets that they read (`DatagramPort.cookie`)."""
+        return self._network.datagrams.readers
 
     def prepare(self, packed: PackedConfig, config_dir: str, base_dir: str) -> Steps[PreparedConfig]:
         """`check`, then `build`."""

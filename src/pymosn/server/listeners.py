@@ -44,6 +44,8 @@ class ListenerSockets:
         self._activated = activated or ActivatedSockets()
         # What was taken of it, by listener.
         self._adopted: dict[str, list[Owned]] = {}
+        # Adopted sockets, which the predecessor still serves.
+        self._lent: list[SocketGroup] = []
         # Files of adopted sockets with who may use them: this process's as soon as it has taken over.
         self._later: dict[str, FileAccess] = {}
         self._workers = 1
@@ -118,7 +120,11 @@ class ListenerSockets:
         elif missing > 0 and binding.network != "udp":  # another UDP socket would change which one each client reaches
             host, port = sockets[0].getsockname()[:2]
             sockets += bind_tcp(f"listener {name}", str(host), int(port), missing, True, binding.is_transparent)
-        return SocketGroup(sockets, is_shared=first.is_shared, is_kept=first.is_kept)
+        is_udp = binding.network == "udp"
+        group = SocketGroup(sockets, is_shared=first.is_shared, is_kept=True, is_waiting=is_udp)
+        if not first.is_kept:
+            self._lent.append(group)
+        return group
 
     def _listen(self, owner: str, binding: Binding, access: FileAccess, workers: int) -> SocketGroup:
         """The sockets of a listener with a new binding. Another listener of this process may already have the address."""
@@ -248,6 +254,20 @@ class ListenerSockets:
             with contextlib.suppress(OSError):  # as the predecessor had it
                 access.apply(path)
         self._later = {}
+        for group in self._lent:
+            group.is_kept = False
+        self._lent = []
+
+    def kept(self) -> list[str]:
+        """The listeners whose sockets another process keeps open."""
+        return [name for name, group in self._sockets.items() if group.is_kept]
+
+    def end_waiting(self) -> bool:
+        """No more sessions come from the predecessor. Whether there are UDP sockets that waited for them."""
+        waiting = [group for group in self._sockets.values() if group.is_waiting]
+        for group in waiting:
+            group.is_waiting = False
+        return bool(waiting)
 
     def leave(self) -> None:
         """Closes this process's copies: another process serves the sockets, and their files are that one's."""
@@ -287,11 +307,13 @@ class ListenerSockets:
 def _commands(groups: Mapping[str, SocketGroup], worker_id: int, workers: int) -> list[tuple[Command, Sequence[int]]]:
     pairs = [(name, sock) for name, group in groups.items() for sock in group.of_worker(worker_id, workers)]
     kept = {name for name, group in groups.items() if group.is_kept}
+    waiting = {name for name, group in groups.items() if group.is_waiting}
     commands: list[tuple[Command, Sequence[int]]] = []
     for start in range(0, len(pairs), MAX_DESCRIPTORS):
         part = pairs[start : start + MAX_DESCRIPTORS]
         names = [name for name, _ in part]
-        commands.append((Sockets(names, sorted(kept.intersection(names))), [sock.fileno() for _, sock in part]))
+        command = Sockets(names, sorted(kept.intersection(names)), sorted(waiting.intersection(names)))
+        commands.append((command, [sock.fileno() for _, sock in part]))
     return commands
 
 

@@ -19,10 +19,23 @@ class Sockets(Message, frozen=True):
     """Listening sockets, sent as descriptors with this message; `listeners` has their names in the same order.
 
     A listener that serves several sockets is named several times. `kept`: those whose sockets another process keeps open.
+    `waiting`: UDP listeners whose sessions come from another process; until `ReadDatagrams` only the sockets are read whose
+    sessions have all come (`upgrade/sessions.py`).
     """
 
     listeners: list[str]
     kept: list[str] = []
+    waiting: list[str] = []
+
+
+class Own(Message, frozen=True):
+    """This process has taken over the sockets that another one kept open, except those of the listeners in `kept`."""
+
+    kept: list[str] = []
+
+
+class ReadDatagrams(Message, frozen=True):
+    """Read all sockets of UDP listeners: no more sessions come from another process."""
 
 
 class Part(Message, frozen=True):
@@ -296,7 +309,7 @@ class Allocations(Message, frozen=True):
 #: Commands that change logs; workers that start later get them too.
 LogCommand = SetLogLevel | SwitchLog
 _Change = Check | Prepare | Activate | Abandon | Retire
-_Setup = Sockets | Part | Guard | Receive | Configure | Serve | Probe
+_Setup = Sockets | Own | Part | Guard | Receive | Configure | Serve | Probe | ReadDatagrams
 Command = (
     _Setup
     | _Change

@@ -22,13 +22,22 @@ class SocketGroup:
     The kernel binds a handshake to the socket of the group that its SYN has reached, and resets it when this socket is
     closed, even if others of the group listen. So the number of sockets is independent of the number of workers: with
     fewer workers, some serve several sockets. `is_shared`: all workers serve all of the sockets, such as a unix socket.
-    `is_kept`: another process keeps them open, for example systemd, and will serve what waits there.
+    `is_kept`: another process keeps them open, for example systemd, and will serve what waits there. `is_waiting`: another
+    process sends the sessions of these UDP sockets.
     """
 
-    def __init__(self, sockets: list[socket.socket], *, is_shared: bool = False, is_kept: bool = False) -> None:
+    def __init__(
+        self,
+        sockets: list[socket.socket],
+        *,
+        is_shared: bool = False,
+        is_kept: bool = False,
+        is_waiting: bool = False,
+    ) -> None:
         self.sockets = sockets
         self.is_shared = is_shared
         self.is_kept = is_kept
+        self.is_waiting = is_waiting
 
     def of_worker(self, worker_id: int, workers: int) -> list[socket.socket]:
         """The sockets that a worker serves, by its id from 1. None if there are more workers than UDP sockets."""
@@ -40,7 +49,8 @@ class SocketGroup:
 
     def copy(self) -> SocketGroup:
         """Further descriptors of the same sockets."""
-        return SocketGroup([sock.dup() for sock in self.sockets], is_shared=self.is_shared, is_kept=self.is_kept)
+        copies = [sock.dup() for sock in self.sockets]
+        return SocketGroup(copies, is_shared=self.is_shared, is_kept=self.is_kept, is_waiting=self.is_waiting)
 
     def close(self) -> None:
         """Closes these descriptors; copies stay open."""

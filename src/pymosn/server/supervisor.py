@@ -54,7 +54,7 @@ from pymosn.server.guardian import Guardian
 from pymosn.server.installed_code import code_fault
 from pymosn.server.listeners import ProcessSockets
 from pymosn.server.logs import event_logs, log_paths, open_logs
-from pymosn.server.messages import Command, Depart, Guard, HostHealth, Receive, ReopenLogs
+from pymosn.server.messages import Command, Depart, Guard, HostHealth, Own, ReadDatagrams, Receive, ReopenLogs
 from pymosn.server.notify import Notifier
 from pymosn.server.pid_file import PidFile, pid_path
 from pymosn.server.privileges import Privileges, apply_umask
@@ -77,6 +77,7 @@ from pymosn.server.upgrade.leaving import Leave
 from pymosn.server.upgrade.moving import key_of
 from pymosn.server.upgrade.predecessor import Upgrade
 from pymosn.server.upgrade.request import UpgradeRequest
+from pymosn.server.upgrade.sessions import SESSION_LIMIT
 from pymosn.server.upgrade.successor import Succession, Takeover, first_of
 from pymosn.server.upgrade.tether import Tether, connect
 from pymosn.server.worker_process import WorkerProcess
@@ -290,6 +291,8 @@ class Supervisor:
         """This process is the one that serves."""
         self._tether.take_over()
         self._sockets.own()
+        self._fleet.send(Own(self._sockets.listeners.kept()))
+        self._loop.call_later(SESSION_LIMIT, self._read_datagrams)
 
     def _on_taken(self, pid: int) -> None:
         """Another one does."""
@@ -335,6 +338,10 @@ class Supervisor:
         ready = self._upgrade.ready
         depart = Depart(self._changes.config.servers[0].graceful_timeout, {} if ready is None else ready.listeners)
         await Leave(self._fleet, self._upgrade, self._signals, self._log).run(depart)
+
+    def _read_datagrams(self) -> None:
+        if self._sockets.listeners.end_waiting():
+            self._fleet.send(ReadDatagrams())
 
     def _listener_keys(self) -> dict[str, str]:
         return {listener.known_name(): key_of(listener) for listener in self._changes.config.servers[0].listeners}

@@ -40,16 +40,17 @@ from pymosn.server.overload import OverloadManager
 from pymosn.server.probes import ProbeReceiver
 from pymosn.server.resources import GarbageCollection, keep_freed, raise_open_file_limit, settle, trace_allocations
 from pymosn.server.shutdown import SUPERVISOR_SIGNALS
-from pymosn.server.sockets import close_all
 from pymosn.server.stacks import Frame, StackRecorder
 from pymosn.server.standard_streams import secure
 from pymosn.server.stats_report import StatsReport
 from pymosn.server.upgrade.arriving import ReceivingQueue, receive_connections
 from pymosn.server.upgrade.departure import Departure
+from pymosn.server.upgrade.sessions import SessionReceiver
 from pymosn.server.watchdog import Watchdog, record_start
 from pymosn.server.worker_children import MARK, end_with_supervisor, keep_sockets
 from pymosn.server.worker_drain import DrainMode
 from pymosn.server.worker_parts import WorkerParts
+from pymosn.server.worker_sockets import WorkerSockets
 
 #: Seconds between two periodic reports of the metrics.
 STATS_PERIOD: Final = 1.0
@@ -72,9 +73,8 @@ class Worker:
         self.exit_code = 0
         self._loop = loop
         self._stacks = stacks
-        # Sockets that were received for listeners which have not started, and the listeners whose sockets others keep open.
-        self._sockets: dict[str, list[socket.socket]] = {}
-        self._kept: set[str] = set()
+        self._sockets = WorkerSockets()
+        self._sessions: SessionReceiver | None = None
         self._runtime: WorkerRuntime | None = None
         self._report: StatsReport | None = None
         self._overload: OverloadManager | None = None
@@ -107,9 +107,13 @@ class Worker:
     def _execute(self, command: Command, descriptors: list[int]) -> None:
         match command:
             case messages.Sockets():
-                for name, descriptor in zip(command.listeners, descriptors, strict=True):
-                    self._sockets.setdefault(name, []).append(socket.socket(fileno=descriptor))
-                self._kept |= set(command.kept)
+                self._sockets.receive(command, descriptors)
+            case messages.Own():
+                self._sockets.own(command.kept, [] if self._runtime is None else self._runtime.listeners)
+            case messages.ReadDatagrams():
+                self._sockets.waiting = set()
+                if self._sessions is not None:
+                    self._sessions.read_all()
             case messages.Part():
                 self._parts.receive(command.digest, command.content)
             case messages.Guard():
@@ -190,20 +194,15 @@ class Worker:
         if self._is_stopping:
             return
         self._handover = join_siblings(self._loop, runtime, self._shared)
-        self._arrivals = receive_connections(self._loop, runtime, self._moved)
+        sessions = self._sessions = SessionReceiver(runtime.datagram_readers, runtime.log)
+        self._arrivals = receive_connections(self._loop, runtime, self._moved, sessions.receive, sessions.read_all)
+        if not self._sockets.waiting:
+            sessions.read_all()  # `ReadDatagrams` has come already
         self._channel.send(messages.Ready(len(runtime.active.drain_order), runtime.active.marks))
 
     async def _start(self, runtime: WorkerRuntime, listeners: list[Listener]) -> None:
         """Starts the listeners for which sockets were received."""
-        for listener in listeners:
-            listener.is_kept = listener.name in self._kept
-            for sock in self._sockets.pop(listener.name, []):
-                await listener.start(sock)
-        # A removed listener whose sockets another one has now: what waits there is left to that.
-        taken = {number for listener in listeners for number in listener.socket_ids()}
-        for old in runtime.retired.listeners:
-            if not taken.isdisjoint(old.socket_ids()):
-                old.release()
+        await self._sockets.start(listeners, runtime.retired.listeners)
         self._drain_mode.apply(runtime.listeners)
         runtime.note_addresses()
 
@@ -225,8 +224,7 @@ class Worker:
                 if self._checked is not None:
                     self._tasks.begin(self._discard(runtime, self._checked[1].made))
                 self._prepared = self._checked = None
-                while self._sockets:
-                    close_all(self._sockets.popitem()[1])
+                self._sockets.close()
             case messages.Retire():
                 self._tasks.begin(self._retire(runtime, command.timeout))
             case messages.SetHosts():

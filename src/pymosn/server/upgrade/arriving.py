@@ -42,11 +42,13 @@ class ReceivingQueue(Acceptor):
         on_shortage: Callable[[int], object],
         on_invalid: Callable[[str], object],
         on_other: Callable[[Moved, list[int]], object] | None = None,
+        on_end: Callable[[], object] | None = None,
     ) -> None:
         """`find`: the listener of that name and key, None if there is none. `taken`, `lost`: connections served, and not.
 
         `on_shortage` is called with EMFILE when the kernel had no descriptor for a connection, `on_invalid` with what is
-        wrong with a message, and `on_other` with messages that are not about connections and their descriptors.
+        wrong with a message, and `on_other` with messages that are not about connections and their descriptors. `on_end` is
+        called when all of the predecessor's workers are gone.
         """
         super().__init__()
         self._loop = loop
@@ -57,6 +59,7 @@ class ReceivingQueue(Acceptor):
         self._on_shortage = on_shortage
         self._on_invalid = on_invalid
         self._on_other = on_other
+        self._on_end = on_end
 
     def set_accepting(self, accepting: bool) -> None:
         if self._queue is None:
@@ -79,6 +82,8 @@ class ReceivingQueue(Acceptor):
                 return  # empty
             if not content:
                 self.close()  # all of the predecessor's workers are gone
+                if self._on_end is not None:
+                    self._on_end()
                 return
             descriptors = array("i")
             for _level, _kind, part in ancillary:
@@ -130,6 +135,7 @@ def receive_connections(
     runtime: WorkerRuntime,
     descriptors: list[int],
     on_other: Callable[[Moved, list[int]], object] | None = None,
+    on_end: Callable[[], object] | None = None,
 ) -> ReceivingQueue | None:
     """Begins to take over the connections of the predecessor; `descriptors`: of the queue (`Receive`), empty for none."""
     if not descriptors:
@@ -160,6 +166,7 @@ def receive_connections(
         admission.on_shortage,
         on_invalid,
         on_other,
+        on_end,
     )
     queue.set_accepting(admission.is_accepting)
     admission.add(queue)

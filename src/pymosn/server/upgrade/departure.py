@@ -30,6 +30,7 @@ from pymosn.network.udp import DatagramListener
 from pymosn.server import messages
 from pymosn.server.channel import Channel
 from pymosn.server.upgrade.moving import SendingQueues, key_of, message_of
+from pymosn.server.upgrade.sessions import SessionSender
 
 #: Seconds between two walks over the connections, for which one of them may last, and between two reports.
 PERIOD: Final = 0.05
@@ -49,6 +50,8 @@ HOLD_TIME: Final = 0.25
 DOUBLINGS: Final = 2
 #: Seconds before the end at which what is left is closed, so that this is sent before the process ends.
 CLOSING_TIME: Final = 0.5
+#: Seconds for moving the sessions of UDP listeners; shorter than the successor waits for them.
+SESSION_TIME: Final = 3.0
 
 
 class _Leaver:
@@ -88,6 +91,7 @@ class Departure:
         self._middle = start + command.timeout / 2
         self._end = start + max(command.timeout - CLOSING_TIME, command.timeout / 2)
         self._leave(command.listeners)
+        sessions = self._loop.create_task(self._move_sessions())
         reported = 0.0
         is_done = False
         while not is_done:
@@ -103,6 +107,7 @@ class Departure:
             # A socket that was accepted just now becomes a connection in the next iteration of the event loop.
             await asyncio.sleep(max(RETRY_TIME if self._is_full else PERIOD, min(WALK_SHARE * (now - begun), LONGEST_PAUSE)))
             is_done = not self._left()
+        await sessions
         self._queues.close()
         self._channel.send(messages.Departing({}))
 
@@ -110,12 +115,22 @@ class Departure:
         """Stops accepting. `keys`: what each listener of the successor demands of connections."""
         for built in self._runtime.active.listeners:
             listener = built.listener
-            listener.release()
             if isinstance(listener, DatagramListener):
-                listener.drain()
-            elif keys.get(built.name) == (key := key_of(built.config)):
+                listener.hold()  # it replies until its sessions have moved
+                continue
+            listener.release()
+            if keys.get(built.name) == (key := key_of(built.config)):
                 self._movable[listener] = key
                 listener.departable = partial(self._offer, listener)
+
+    async def _move_sessions(self) -> None:
+        """Moves the sessions of UDP listeners, and closes the sockets. Those that are left end when they are idle."""
+        found = [built.listener for built in self._runtime.active.listeners]
+        listeners = [listener for listener in found if isinstance(listener, DatagramListener)]
+        sender = SessionSender(self._queues.ends(), self._runtime.share.index, self._runtime.share.count, self._runtime.log)
+        await sender.send_all(listeners, SESSION_TIME)
+        for listener in listeners:
+            listener.release()
 
     def _streams(self) -> list[Listener]:
         """All listeners of connections. Those that a change removed drain already."""

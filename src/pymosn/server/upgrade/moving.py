@@ -125,6 +125,10 @@ class SendingQueues:
         """Whether no worker receives anything any more."""
         return not self._queues
 
+    def ends(self) -> list[socket.socket]:
+        """The sending ends of all workers, by worker."""
+        return list(self._queues)
+
     def send(self, message: object, descriptor: int) -> bool:
         """Sends a message with a descriptor to the next worker that has room. False: not now, or never (`are_gone`)."""
         content = msgspec.msgpack.encode(message)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -23,10 +24,12 @@ from pymosn.core.log import INFO, WARN, Log
 from pymosn.network.datagram_session import DatagramSession, SessionState
 from pymosn.network.datagrams import DatagramPort, Source
 from pymosn.network.udp import DatagramListener
-from pymosn.server.upgrade.messages import MovedSession, SessionsMoved
+from pymosn.server.upgrade.messages import Moved, MovedConnection, MovedSession, SessionsMoved
 
 #: Seconds between two attempts to send to a queue that is full.
 RETRY: Final = 0.002
+#: Seconds after the takeover in which sessions may come.
+SESSION_LIMIT: Final = 5.0
 #: Sessions that are sent before the event loop has its turn.
 BATCH: Final = 32
 # ETOOMANYREFS: too many descriptors are under way.
@@ -132,27 +135,34 @@ class SessionReceiver:
         """`readers`: the UDP listeners by the SO_COOKIE of their sockets."""
         self._readers = readers
         self._log = log
+        # Sessions that could not be continued, by reason, since the last line of the log.
+        self._ended: Counter[str] = Counter()
 
-    def receive(self, message: MovedSession | SessionsMoved, descriptors: Sequence[int]) -> None:
+    def receive(self, message: Moved, descriptors: Sequence[int]) -> None:
         """Continues a session, or begins to read the socket that it was the last one of. Owns the descriptors."""
-        listener = self._readers.get(message.socket)
         sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
-        if listener is None or isinstance(message, SessionsMoved) or len(sockets) != 1:
-            for sock in sockets:
-                sock.close()
-        if listener is None:
-            return
-        if isinstance(message, SessionsMoved):
+        listener = None if isinstance(message, MovedConnection) else self._readers.get(message.socket)
+        if listener is not None and isinstance(message, SessionsMoved):
             listener.read(message.socket)
-        elif len(sockets) == 1:
-            self._continue(listener, message, sockets[0])
+            for failure, count in self._ended.items():
+                self._log.write(WARN, f"upgrade: {count} sessions of listener {listener.name} end: {failure}")
+            self._ended.clear()
+        elif listener is not None and isinstance(message, MovedSession) and len(sockets) == 1:
+            self._continue(listener, message, sockets.pop())
+        for sock in sockets:
+            sock.close()
+
+    def read_all(self) -> None:
+        """Begins to read all sockets: no sessions follow."""
+        for listener in set(self._readers.values()):
+            listener.is_waiting = False
+            listener.read()
 
     def _continue(self, listener: DatagramListener, message: MovedSession, sock: socket.socket) -> None:
         sock.setblocking(False)
         failure = listener.continue_session(message.socket, _source(message), _state(message), sock)
         if failure:
-            ip, port = message.client
-            self._log.write(WARN, f"upgrade: the session of {ip}:{port} with listener {listener.name} ends: {failure}")
+            self._ended[failure] += 1
 
 
 def _source(message: MovedSession) -> Source:
