@@ -18,6 +18,7 @@ from plain_sockets import PATIENCE
 from process_fixtures import Start
 from pymosn_process import Pymosn, TwoHops, Upstream, children, eventually, free_ports, is_alive
 
+from pymosn.server.admin_client import stop_running
 from pymosn.server.worker_process import worker_environment
 
 pytestmark = pytest.mark.once
@@ -121,7 +122,7 @@ def test_the_service_manager_follows_three_upgrades(
 
 
 def test_signals_reach_the_generation_that_serves_while_the_old_one_drains_and_after(
-    start: Start, two_hops: TwoHops, upstream: Upstream
+    start: Start, two_hops: TwoHops, upstream: Upstream, tmp_path: Path
 ) -> None:
     proxy = start(two_hops.config, "--workers", "1")
     proxy.wait_for("admin API for changes")
@@ -139,8 +140,8 @@ def test_signals_reach_the_generation_that_serves_while_the_old_one_drains_and_a
             assert (response.status, response.read()) == (200, b"hello from upstream, /slow\n")
             connection.close()
             assert eventually(lambda: is_keeper(proxy.process.pid))
-    proxy.send(signal.SIGINT)
-    assert proxy.exit_code() == 0
+    assert stop_running(proxy.admin_socket, str(tmp_path / "conf" / "mosn.json"), True, PATIENCE) == proxy.process.pid
+    assert proxy.process.poll() == 0  # the main process has ended too
 
 
 @pytest.mark.parametrize("is_main", [True, False], ids=["main process", "generation"])

@@ -13,7 +13,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -67,16 +68,20 @@ def stop_running(path: str, config: str, now: bool, timeout: float) -> int:
 
     `now`: without draining.
     """
-    with _Call(path, timeout) as call:
-        pid = call.pid
-        end = _end_of(pid)
-        try:
-            call.post("/api/v1/stop", {"config": os.path.abspath(config), "now": now}, (202,))
-            if not _wait_for_end(end, path, call.deadline):
-                raise CallError(f"process {pid} is stopping, but has not ended within {timeout:g} s")
-        finally:
+    with ExitStack() as stack, _Call(path, timeout) as call:
+        pid, parent = call.pid, _parent_of(call.pid)
+        ends = [_end_of(pid), _end_of(parent) if parent else None]
+        for end in ends:
             if end is not None:
-                os.close(end)
+                stack.callback(os.close, end)
+        body = call.post("/api/v1/stop", {"config": os.path.abspath(config), "now": now}, (202,))
+        # After an upgrade the process that the outside knows is the parent, and ends last.
+        if parent and _view(path, body).get("pid") == parent:
+            pid = parent
+        else:
+            ends.pop()
+        if not all(_wait_for_end(end, path, call.deadline) for end in ends):
+            raise CallError(f"process {pid} is stopping, but has not ended within {timeout:g} s")
     return pid
 
 
@@ -92,6 +97,13 @@ def upgrade_running(path: str, asked: dict[str, Any], timeout: float, tell: Call
                 return item
             tell(_one_line(str(item.get("progress", ""))))
     raise CallError(f"the process at {path} has ended before the upgrade did")
+
+
+def _parent_of(pid: int) -> int:
+    """The parent of a process; 0 if this process cannot see it."""
+    with suppress(OSError, ValueError, IndexError):
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
+    return 0
 
 
 def _end_of(pid: int) -> int | None:

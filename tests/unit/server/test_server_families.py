@@ -220,3 +220,40 @@ def test_a_forked_child_keeps_socket_pairs_and_files_but_no_other_socket(tmp_pat
     assert (tmp_path / "file").read_text() == "text"
     for sock in [*given_up, pair, other, _peer]:
         sock.close()
+
+
+def test_after_an_upgrade_began_only_what_a_worker_has_left_is_killed(tmp_path: Path) -> None:
+    """The successor's successors may become children of this process, too."""
+    families = Families()
+    with families.stranger() as adopt:
+        successor = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+        adopt(successor.pid)
+    later = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    worker = start(families, tmp_path / "note")
+    assert worker.stdin is not None
+    worker.stdin.close()
+    left = soon(tmp_path / "note")
+    worker.wait()
+    families.end(worker.pid)
+    try:
+        assert not is_alive(left)
+        assert is_alive(successor.pid)
+        assert is_alive(later.pid)
+    finally:
+        for process in (successor, later):
+            process.kill()
+            process.wait()
+        families.close()
+
+
+@pytest.mark.parametrize(("code", "command"), [(3, "exit 3"), (-signal.SIGKILL, "kill -9 $$")])
+def test_the_exit_codes_of_orphans_are_reported(code: int, command: str) -> None:
+    ended: list[tuple[int, int]] = []
+    families = Families()
+    families.on_orphan = lambda pid, code: ended.append((pid, code))
+    orphan = subprocess.Popen(["sh", "-c", command])
+    os.waitid(os.P_PID, orphan.pid, os.WEXITED | os.WNOWAIT)
+    families.reap()
+    assert (orphan.pid, code) in ended
+    families.close()
+    orphan.returncode = code  # collected
