@@ -164,6 +164,11 @@ def collect(stats: Any, found: dict[str, int]) -> None:
 
 @pytest.fixture
 def rig(start: Start, two_hops: TwoHops, tmp_path: Path) -> Iterator[Rig]:
+    for listener in two_hops.server["listeners"]:
+        # Silent clients are awaited, however long an upgrade takes on a busy machine.
+        listener["connection_idle_timeout"] = "1h"
+        proxy = listener["filter_chains"][0]["filters"][0]["config"]
+        proxy["extend_config"] = {"Http1": {"header_timeout": "1h"}}
     servers = {"bolt": BoltServer(), "dubbo": ThreadServer(serve_dubbo)}
     ports = dict(zip(servers, free_ports(2), strict=True))
     for name, server in servers.items():
