@@ -64,7 +64,7 @@ def test_a_successor_that_fails_at_any_boundary(generations: Generations, tmp_pa
     footprint = Footprint(pid, tmp_path)
     load = Load(generations.hops.client_port, 1)
     for behaviour, words in BEHAVIOURS.items():
-        found = generations.ask([*fake, behaviour], 1.0)
+        found = generations.ask([*fake, behaviour], 2.0 if behaviour == "stops" else PATIENCE)
         assert not found["done"], behaviour
         assert any(word in " ".join(found["lines"]) for word in words.split("|")), (behaviour, found)
         assert load.failures == [], behaviour
