@@ -16,10 +16,11 @@ import pytest
 from delayed_link import CLIENT, PROXY_ADDRESS, DelayedLink, delayed_link
 from namespaces import Unavailable
 from process_fixtures import Start
-from pymosn_process import PATIENCE, READY, Pymosn, eventually, is_stopped
+from pymosn_process import PATIENCE, READY, Pymosn, eventually, is_alive, is_stopped
 from showing import sized, tell
 from tests.kit.unix_http import UnixHttp
 
+from pymosn.server.admin_client import upgrade_running
 from pymosn.server.fleet import STABLE_TIME
 
 PORT: Final = 34080
@@ -28,6 +29,8 @@ INTERVAL: Final = 0.004
 OPEN: Final = 400
 #: Milliseconds from which a connection may have needed a second SYN, which follows after a second.
 SLOW: Final = 1000.0
+#: The numbers of workers, one after the other: fewer, more, and back.
+COUNTS: Final = (1, 4, 2, 3, 1, 2, 4, 3)
 REQUEST: Final = b"GET / HTTP/1.1\r\nhost: show\r\nconnection: close\r\n\r\n"
 
 
@@ -44,22 +47,27 @@ class Visitors:
 
     def __init__(self, link: DelayedLink) -> None:
         self.visits: list[Visit] = []
+        self._begun = 0
+        self._open: set[int] = set()
         self._news = threading.Condition()
         self._is_stopping = False
         self._thread = threading.Thread(target=lambda: link.call(CLIENT, lambda: asyncio.run(self._run())), daemon=True)
         self._thread.start()
 
     async def _run(self) -> None:
-        open_now: set[asyncio.Task[None]] = set()
+        tasks: set[asyncio.Task[None]] = set()
         while not self._is_stopping:
-            if len(open_now) < OPEN:
-                task = asyncio.ensure_future(self._visit())
-                open_now.add(task)
-                task.add_done_callback(open_now.discard)
+            if len(self._open) < OPEN:
+                with self._news:
+                    self._begun += 1
+                    self._open.add(self._begun)
+                task = asyncio.ensure_future(self._visit(self._begun))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
             await asyncio.sleep(INTERVAL)
-        await asyncio.gather(*open_now)
+        await asyncio.gather(*tasks)
 
-    async def _visit(self) -> None:
+    async def _visit(self, number: int) -> None:
         began = time.monotonic()
         port = 0
         try:
@@ -73,6 +81,7 @@ class Visitors:
         except OSError as error:  # TimeoutError is one
             outcome = type(error).__name__
         with self._news:
+            self._open.discard(number)
             self.visits.append(Visit(outcome, port, (time.monotonic() - began) * 1000))
             self._news.notify_all()
 
@@ -82,19 +91,25 @@ class Visitors:
             wanted = len(self.visits) + count
             assert self._news.wait_for(lambda: len(self.visits) >= wanted, PATIENCE), Counter(self.visits)
 
+    def wait_for_open(self) -> None:
+        """Waits until all connections that are open now have ended."""
+        with self._news:
+            last = self._begun
+            assert self._news.wait_for(lambda: min(self._open, default=last + 1) > last, 2 * PATIENCE)
+
     def stop(self) -> None:
         self._is_stopping = True
         self._thread.join(2 * PATIENCE)
         assert not self._thread.is_alive()
 
 
-def config(name: str) -> dict[str, Any]:
-    """One listener of that name, whose address is always the same."""
+def config(name: str, port: int = PORT) -> dict[str, Any]:
+    """One listener of that name. Its address is always the same, except where it is removed."""
     proxy = {"downstream_protocol": "Http1", "upstream_protocol": "Http1", "router_config_name": "routes"}
     answers = {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": "here"}}
     listener = {
         "name": name,
-        "address": f"{PROXY_ADDRESS}:{PORT}",
+        "address": f"{PROXY_ADDRESS}:{port}",
         "bind_port": True,
         "filter_chains": [{"filters": [{"type": "proxy", "config": proxy}]}],
     }
@@ -114,8 +129,10 @@ class Rig:
         self.proxy.wait_for(READY)
         self.visitors = Visitors(link)
         self.visitors.wait_for(50)
+        #: The processes that have served, the newest last.
+        self.pids = [self.proxy.process.pid]
         # Since when the workers serve that have replaced others; the first ones are replaced at once anyway.
-        self._since = dict.fromkeys(self.proxy.worker_pids(), 0.0)
+        self._since = dict.fromkeys(self.workers(), 0.0)
         #: Handshakes that were half open when something happened, and client ports that a crashed worker had accepted.
         self.half_open = 0
         self.accepted: set[int] = set()
@@ -127,19 +144,23 @@ class Rig:
             connection.request("GET", target)
             return json.loads(connection.getresponse().read())
 
+    def workers(self) -> list[int]:
+        """The process ids of the workers, those of the newest generation."""
+        return [worker["pid"] for worker in self.ask("/api/v1/workers")]
+
     def states(self) -> list[str]:
         return [worker["state"] for worker in self.ask("/api/v1/workers")]
 
-    def run(self, what: str, turns: int, act: Callable[["Rig", int], None]) -> None:
-        """Does something a number of times, and fails if a connection was lost."""
+    def run(self, what: str, turns: int, act: Callable[["Rig", int], None], *good: str) -> None:
+        """Does something a number of times, and fails if a connection was lost. `good`: outcomes besides 200."""
         first = len(self.visitors.visits)
         self.half_open, self.accepted = 0, set()
         for turn in range(turns):
             act(self, turn)
             self.visitors.wait_for(30)
-        self.visitors.wait_for(OPEN)  # those that were open at the last turn have ended
+        self.visitors.wait_for_open()
         visits = self.visitors.visits[first:]
-        lost = [visit for visit in visits if visit.outcome != "200" and visit.port not in self.accepted]
+        lost = [visit for visit in visits if visit.outcome not in ("200", *good) and visit.port not in self.accepted]
         times = sorted(visit.milliseconds for visit in visits)
         tell(
             f"{turns} {what}",
@@ -153,14 +174,30 @@ class Rig:
         assert lost == []
         assert self.half_open > 0
 
+    def reload(self, config: dict[str, Any]) -> None:
+        """Activates a configuration."""
+        before = self.ask("/api/v1/last_change")["attempt"]
+        self.path.write_text(json.dumps(config))
+        self.note_half_open()
+        self.proxy.send(signal.SIGHUP)
+        assert eventually(lambda: self.ask("/api/v1/last_change")["attempt"] > before)
+        assert self.ask("/api/v1/last_change")["applied"]
+
     def oldest_worker(self) -> int:
         """The oldest worker, once it has served so long that it is replaced at once if it dies."""
-        workers = self.proxy.worker_pids()
+        workers = self.workers()
         since = self._since = {pid: self._since.get(pid, time.monotonic()) for pid in workers}
         oldest = min(workers, key=lambda pid: since[pid])
         while time.monotonic() - since[oldest] < STABLE_TIME + 0.2:
             self.visitors.wait_for(10)
         return oldest
+
+    def end(self) -> None:
+        """Ends all processes."""
+        self.visitors.stop()
+        for pid in self.pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def note_half_open(self) -> None:
         self.half_open += self.link.half_open()
@@ -168,23 +205,51 @@ class Rig:
 
 def rename(rig: Rig, turn: int) -> None:
     """Reloads a configuration in which the listener has another name."""
-    before = rig.ask("/api/v1/last_change")["attempt"]
-    rig.path.write_text(json.dumps(config(f"listener{turn}")))
+    rig.reload(config(f"listener{turn}"))
+
+
+def remove(rig: Rig, turn: int) -> None:
+    """Removes the listener, and adds it again when clients are refused."""
+    count = len(rig.visitors.visits)
+    rig.reload(config("elsewhere", PORT + 1))
+    assert eventually(lambda: any(visit.outcome == "ConnectionRefusedError" for visit in rig.visitors.visits[count:]))
+    rig.reload(config("first"))
+
+
+def upgrade(rig: Rig, turn: int, **asked: int) -> None:
+    """Makes another process take over, and waits until the one before has ended."""
     rig.note_half_open()
-    rig.proxy.send(signal.SIGHUP)
-    assert eventually(lambda: rig.ask("/api/v1/last_change")["attempt"] > before)
-    assert rig.ask("/api/v1/last_change")["applied"]
+    result = upgrade_running(rig.proxy.admin_socket, asked, PATIENCE, lambda text: None)
+    rig.note_half_open()
+    assert result["done"], result
+    rig.pids.append(result["pid"])
+    assert eventually(lambda: len(rig.ask("/api/v1/upgrade")["generations"]) == 1)
+
+
+def change_count(rig: Rig, turn: int) -> None:
+    """An upgrade to another number of workers."""
+    count = COUNTS[turn % len(COUNTS)]
+    upgrade(rig, turn, workers=count)
+    assert len(rig.workers()) == count
+
+
+def stop(rig: Rig, turn: int) -> None:
+    """Ends the serving process gracefully."""
+    rig.note_half_open()
+    serving = rig.pids[-1]
+    os.kill(serving, signal.SIGTERM)
+    assert eventually(lambda: not is_alive(serving))
 
 
 def crash(rig: Rig, turn: int) -> None:
     """Kills a worker. What it has accepted is lost with it, and nothing else."""
-    victim, workers = rig.oldest_worker(), rig.proxy.worker_pids()
+    victim, workers = rig.oldest_worker(), rig.workers()
     os.kill(victim, signal.SIGSTOP)  # so that it accepts no more, and what it has can be listed
     assert eventually(lambda: is_stopped(victim))
     rig.accepted |= clients_of(victim)
     rig.note_half_open()
     os.kill(victim, signal.SIGKILL)
-    assert eventually(lambda: victim not in rig.proxy.worker_pids() and rig.states() == ["running"] * len(workers))
+    assert eventually(lambda: victim not in rig.workers() and rig.states() == ["running"] * len(workers))
 
 
 def clients_of(pid: int) -> set[int]:
@@ -208,14 +273,24 @@ def link() -> Iterator[DelayedLink]:
 
 class Turns(NamedTuple):
     reloads: int
+    removals: int
     crashes: int
+    upgrades: int
+    counts: int
 
 
-@sized("turns", Turns(3, 1), Turns(20, 20))
+@sized("turns", Turns(3, 1, 1, 1, 2), Turns(20, 20, 20, 20, 20))
 def test_no_handshake_is_lost(link: DelayedLink, start: Start, tmp_path: Path, turns: Turns) -> None:
     rig = Rig(link, start, tmp_path, 2)
     try:
         rig.run("reloads that rename the listener", turns.reloads, rename)
+        # Who connects later is refused; who has begun to connect is served.
+        rig.run(
+            "reloads that remove the listener, and as many that add it", turns.removals, remove, "ConnectionRefusedError"
+        )
         rig.run("worker crashes", turns.crashes, crash)
+        rig.run("upgrades", turns.upgrades, upgrade)
+        rig.run("changes of the number of workers", turns.counts, change_count)
+        rig.run("shutdown", 1, stop, "ConnectionRefusedError")
     finally:
-        rig.visitors.stop()
+        rig.end()

@@ -1,4 +1,4 @@
-"""How a listening socket ends: when it closes, the kernel resets the connections that are not accepted yet."""
+"""How a listening socket ends: when it closes, the kernel resets what is not accepted yet, and half-open handshakes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,24 @@ NO_SYN: Final = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0
 _PROGRAM: Final = ctypes.create_string_buffer(b"".join([struct.pack("HBBI", *step) for step in NO_SYN]))
 
 
+def refuse_new(sock: socket.socket) -> None:
+    """Makes a listening socket ignore new clients, who try again after a second; handshakes that have begun complete.
+
+    To be called only if nothing is going to serve the socket any longer.
+    """
+    if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
+        with suppress(OSError):  # a kernel without it
+            address = struct.pack("HP", len(NO_SYN), ctypes.addressof(_PROGRAM))
+            sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, address)
+
+
 def accept_last(sock: socket.socket) -> list[socket.socket]:
     """Accepts what waits at a non-blocking socket that is closed next.
 
     Clients that connect meanwhile get no answer, and try again after a second, when the socket is closed. Otherwise some
     would connect between the last `accept` and the end.
     """
-    if sock.family in (socket.AF_INET, socket.AF_INET6):
-        with suppress(OSError):  # a kernel without it
-            address = struct.pack("HP", len(NO_SYN), ctypes.addressof(_PROGRAM))
-            sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, address)
+    refuse_new(sock)
     accepted: list[socket.socket] = []
     try:
         while True:

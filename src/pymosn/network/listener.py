@@ -19,7 +19,7 @@ from pymosn.core.log import Log
 from pymosn.core.timers import TimerWheel
 from pymosn.network.admission import Acceptor, Admission
 from pymosn.network.arrived import ArrivedConnection
-from pymosn.network.closing import accept_last
+from pymosn.network.closing import accept_last, refuse_new
 from pymosn.network.connection import TcpConnection
 from pymosn.network.keepalive import set_keepalive
 from pymosn.network.original_dst import OriginalDst, redirected_from
@@ -214,6 +214,12 @@ class Listener(Acceptor):
             if not is_served:
                 return "its socket was closed"
         return ""
+
+    def refuse_new(self) -> None:
+        """Ignores new clients until `stop_accepting`; handshakes that have begun may still complete, and are served."""
+        if not self.is_kept:
+            for sock in self._sockets:
+                refuse_new(sock)
 
     def stop_accepting(self) -> None:
         """Closes this worker's listening sockets; connections in the backlog are accepted first, closing would reset them.

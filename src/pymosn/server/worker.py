@@ -34,6 +34,7 @@ from pymosn.server import messages
 from pymosn.server.background import BackgroundTasks
 from pymosn.server.channel import Channel
 from pymosn.server.handover import HandoverReceiver, join_siblings
+from pymosn.server.listener_end import DRAIN_PERIOD, close_listeners, stop_listening
 from pymosn.server.logs import execute_log_command, open_logs
 from pymosn.server.messages import Command
 from pymosn.server.overload import OverloadManager
@@ -58,8 +59,6 @@ STATS_PERIOD: Final = 1.0
 CLOSE_TIME: Final = 1.0
 #: Seconds for which a worker builds a change before it serves its connections again.
 BUILD_SLICE: Final = 0.003
-#: Seconds between two checks for remaining connections while draining.
-DRAIN_PERIOD: Final = 0.02
 
 
 T = TypeVar("T")
@@ -86,7 +85,7 @@ class Worker:
         self._handover: HandoverReceiver | None = None
         self._probes: ProbeReceiver | None = None
         self._is_stopping = False
-        self._drain_mode = DrainMode()
+        self._drain_mode = DrainMode(lambda listeners: self._tasks.begin(stop_listening(listeners)))
         # The directories that relative paths of filters and of logs start from.
         self._folders = ("", "")
         self._checked: tuple[int, Draft] | None = None
@@ -319,29 +318,12 @@ class Worker:
         listeners = list(runtime.retired.listeners)
         deadline = self._loop.time() + timeout
         if listeners:
-            await self._close_listeners(listeners, deadline)
+            await close_listeners(listeners, deadline)
         runtime.retired.listeners = [listener for listener in runtime.retired.listeners if listener not in listeners]
         while runtime.retired.uses_filters and self._loop.time() < deadline:
             await asyncio.sleep(DRAIN_PERIOD)
         await runtime.retired.stop_filters()
         await self._change(runtime.tidy())
-
-    async def _close_listeners(self, listeners: list[Listener], deadline: float) -> None:
-        """Stops accepting and waits until no connection is left; at the deadline aborts the remaining ones."""
-        # One iteration of the event loop accepts the connections in the backlog; closing the socket would reset them.
-        await asyncio.sleep(0)
-        for listener in listeners:
-            listener.stop_accepting()
-            listener.drain()
-        # Sockets accepted just now become connections in the next iteration, and must be drained too.
-        await asyncio.sleep(DRAIN_PERIOD)
-        for listener in listeners:
-            listener.drain()
-        while any(listener.connection_count for listener in listeners):
-            await asyncio.sleep(DRAIN_PERIOD)
-            if self._loop.time() > deadline:
-                for listener in listeners:
-                    listener.abort_all()
 
     def _on_blocked(self, runtime: WorkerRuntime, seconds: float, stack: list[Frame]) -> None:
         """The event loop was blocked."""
@@ -382,7 +364,7 @@ class Worker:
         self._channel.send(messages.Allocations(command.ticket, lines))
 
     async def _drain(self, runtime: WorkerRuntime, group: int) -> None:
-        await self._close_listeners(runtime.active.drain_order[group], math.inf)
+        await close_listeners(runtime.active.drain_order[group], math.inf)
         self._channel.send(messages.Drained(group))
 
     async def _stop(self) -> None:

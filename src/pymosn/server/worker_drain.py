@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from pymosn.network.listener import Listener
 from pymosn.server.messages import SetDrain
@@ -11,7 +11,9 @@ from pymosn.server.messages import SetDrain
 class DrainMode:
     """What the last `SetDrain` demands; also of listeners that are added later."""
 
-    def __init__(self) -> None:
+    def __init__(self, close: Callable[[list[Listener]], object]) -> None:
+        """`close`: makes listeners stop accepting."""
+        self._close = close
         self._command = SetDrain([], [])
 
     def set(self, command: SetDrain, listeners: Iterable[Listener]) -> None:
@@ -23,9 +25,10 @@ class DrainMode:
         self.apply(listeners)
 
     def apply(self, listeners: Iterable[Listener]) -> None:
-        """Drains the listeners among these that have to be."""
+        """Drains and closes the listeners among these that have to be."""
+        closed = [listener for listener in listeners if listener.name in self._command.closed]
+        if closed:
+            self._close(closed)
         for listener in listeners:
-            if listener.name in self._command.closed:
-                listener.stop_accepting()
             if listener.name in self._command.drained and not listener.is_draining:
                 listener.drain()

@@ -25,7 +25,7 @@ class WorkerSockets:
         """Owns the descriptors."""
         for name, descriptor in zip(command.listeners, descriptors, strict=True):
             self._sockets.setdefault(name, []).append(socket.socket(fileno=descriptor))
-        self._kept |= set(command.kept)
+        self._kept = self._kept.difference(command.listeners).union(command.kept)
         self.waiting |= set(command.waiting)
 
     def own(self, kept: Iterable[str], listeners: Iterable[Listener]) -> None:

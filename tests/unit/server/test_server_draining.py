@@ -146,8 +146,13 @@ class FakeListener:
         self.calls.append("stop_accepting")
 
 
+def close_all(listeners: list[Any]) -> None:
+    for listener in listeners:
+        listener.stop_accepting()
+
+
 def test_a_worker_drains_closes_and_serves_again() -> None:
-    mode, one, two = DrainMode(), FakeListener("one"), FakeListener("two")
+    mode, one, two = DrainMode(close_all), FakeListener("one"), FakeListener("two")
     listeners: list[Any] = [one, two]
     mode.set(SetDrain(["one"], []), listeners)
     mode.apply(listeners)
