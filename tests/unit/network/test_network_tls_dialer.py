@@ -117,6 +117,25 @@ def test_a_dial_is_complete_after_the_handshake_and_resumes_the_next_time() -> N
     asyncio.run(run())
 
 
+def test_a_session_outlives_a_connection_that_was_cut() -> None:
+    """OpenSSL makes the session of such a connection unusable, so that a copy is kept."""
+
+    async def run() -> None:
+        tls = tls_of()
+        async with served(certificates.server_context()) as address:
+            peer = peer_at(address, tls)
+            for is_resumed in (False, True, True):
+                connection, reads = await dial(peer)
+                assert isinstance(connection, Connection)
+                assert connection.tls is not None
+                assert connection.tls.is_resumed is is_resumed
+                await asyncio.wait_for(reads.has_data.wait(), PATIENCE)
+                connection.abort(CLOSED_LOCALLY)
+                await asyncio.wait_for(reads.is_closed.wait(), PATIENCE)
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(
     ("name", "trusted", "reason"),
     [

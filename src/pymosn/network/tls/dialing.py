@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 
 from pymosn.api.network import Peer
@@ -12,6 +11,7 @@ from pymosn.core.addresses import normal_ip
 from pymosn.core.failure import UPSTREAM_NAME_MISMATCH, UPSTREAM_TLS_TIMEOUT, Failure
 from pymosn.network.connection import TcpConnection
 from pymosn.network.tls.facts import certificate_of, note_handshake, upstream_facts
+from pymosn.network.tls.openssl import HostSession
 from pymosn.network.tls.transport import HandshakeReceiver, TlsTransport
 from pymosn.network.tls.upstream import ClientTls
 
@@ -44,7 +44,7 @@ class UpstreamHandshake(HandshakeReceiver):
             tls.ssl_context,
             is_server=False,
             server_name=peer.server_name,
-            session=session if isinstance(session, ssl.SSLSession) else None,
+            session=session if isinstance(session, HostSession) else None,
             preface=preface,
         )
 

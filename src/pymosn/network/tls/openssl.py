@@ -1,8 +1,9 @@
 """Calls OpenSSL's own functions for what the `ssl` module lacks.
 
-The `SSL_CTX` of a context is the first field of the object after its header. Whether that is so is tested before the first
-use, on contexts whose options are known. If it is not (another Python implementation, an OpenSSL without these functions),
-`openssl` returns None: nothing that needs this is enabled, and whatever would be unsafe without it is off.
+The `SSL_CTX` of a context is the first field of the object after its header; the `SSL` of a connection is the second one,
+before its context. Whether that is so is tested before the first use, on contexts whose options are known. If it is not
+(another Python implementation, an OpenSSL without these functions), `openssl` returns None: nothing that needs this is
+enabled, and whatever would be unsafe without it is off.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _DECRYPTED_RENEW: Final = 6
 _IGNORE: Final = 2
 _USE: Final = 3
 _USE_RENEW: Final = 4
-#: Bytes of the time in a ticket.
+#: Bytes of a pointer, and of the time in a ticket.
+_POINTER: Final = ctypes.sizeof(ctypes.c_void_p)
 _TIME_SIZE: Final = 8
 
 #: Bytes of ticket keys: the key's name, the key of the HMAC, the key of the cipher.
@@ -38,7 +40,8 @@ _FUNCTIONS: Final = (
     *("SSL_CTX_get_options", "SSL_CTX_ctrl", "SSL_CTX_set_ciphersuites", "SSL_CTX_set_session_id_context"),
     *("SSL_CTX_set_timeout", "SSL_CTX_set_verify", "SSL_CTX_set_client_CA_list", "SSL_load_client_CA_file"),
     *("SSL_CTX_set_session_ticket_cb", "SSL_get_session", "SSL_SESSION_get0_ticket_appdata", "SSL_SESSION_get0_peer"),
-    *("SSL_SESSION_set1_ticket_appdata", "X509_get0_notAfter", "X509_cmp_time"),
+    *("SSL_SESSION_set1_ticket_appdata", "X509_get0_notAfter", "X509_cmp_time", "SSL_get_SSL_CTX", "SSL_set_session"),
+    *("SSL_SESSION_dup", "SSL_SESSION_free", "SSL_SESSION_has_ticket"),
 )
 
 _Accept: Final = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
@@ -58,8 +61,25 @@ def _accept_any(is_valid: int, store: int) -> int:
 _ACCEPT_ANY: Final = _Accept(_accept_any)
 
 
+class HostSession:
+    """The session of a connection to a host, which a later one with the same context resumes."""
+
+    def __init__(self, library: OpenSsl, pointer: int, context: ssl.SSLContext) -> None:
+        self._library = library
+        self._pointer = pointer
+        self._context = context
+
+    def __del__(self) -> None:
+        self._library.free_session(self._pointer)
+
+    def offer(self, engine: Any) -> None:
+        """Makes a connection that begins offer it to the host, if that has the same context."""
+        if engine.context is self._context:
+            self._library.offer_session(engine, self._pointer)
+
+
 class OpenSsl:
-    """OpenSSL's functions on contexts."""
+    """OpenSSL's functions on contexts and connections. `engine`: the object in C of a connection."""
 
     def __init__(self, library: Any, offset: int) -> None:
         """`library`: what has the functions. `offset`: of the `SSL_CTX *` in a context object."""
@@ -86,6 +106,14 @@ class OpenSsl:
         library.SSL_SESSION_set1_ticket_appdata.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]
         library.SSL_SESSION_get0_peer.restype = ctypes.c_void_p
         library.SSL_SESSION_get0_peer.argtypes = [ctypes.c_void_p]
+        library.SSL_get_SSL_CTX.restype = ctypes.c_void_p
+        library.SSL_get_SSL_CTX.argtypes = [ctypes.c_void_p]
+        library.SSL_set_session.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+        library.SSL_SESSION_dup.restype = ctypes.c_void_p
+        library.SSL_SESSION_dup.argtypes = [ctypes.c_void_p]
+        library.SSL_SESSION_free.restype = None
+        library.SSL_SESSION_free.argtypes = [ctypes.c_void_p]
+        library.SSL_SESSION_has_ticket.argtypes = [ctypes.c_void_p]
         library.X509_get0_notAfter.restype = ctypes.c_void_p
         library.X509_get0_notAfter.argtypes = [ctypes.c_void_p]
         library.X509_cmp_time.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
@@ -102,6 +130,44 @@ class OpenSsl:
         """Whether the pointer that is found leads to the options that the context has."""
         pointer = self._pointer(context)
         return pointer != 0 and bool(self._library.SSL_CTX_get_options(pointer) == int(context.options) & 0xFFFFFFFFFFFFFFFF)
+
+    def _connection(self, engine: Any) -> int:
+        """The `SSL *` of a connection."""
+        return ctypes.c_void_p.from_address(id(engine) + self._offset + _POINTER).value or 0
+
+    def reaches(self, context: ssl.SSLContext) -> bool:
+        """Whether the pointer that is found in a connection leads to its context."""
+        connection: Any = context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO())
+        engine = connection._sslobj
+        following = ctypes.c_void_p.from_address(id(engine) + self._offset + 2 * _POINTER).value
+        if following != id(context):
+            return False
+        return bool(self._library.SSL_get_SSL_CTX(self._connection(engine)) == self._pointer(context))
+
+    def session_of(self, engine: Any) -> HostSession | None:
+        """The present session of a connection to a host, with which another one can skip the full handshake; None if there
+        is none. In TLS 1.3 that needs a ticket, which hosts send after the handshake.
+
+        `engine.session` is not used: until 3.12.8 and 3.13.1 Python leaks a copy of the session each time that it is read,
+        up to six kilobytes with the host's certificates (issue 116810 of python/cpython).
+        """
+        found = self._library.SSL_get_session(self._connection(engine))
+        if not found or (engine.version() == "TLSv1.3" and not self._library.SSL_SESSION_has_ticket(found)):
+            return None
+        # A copy, because a connection that is cut makes its own session unusable.
+        pointer = self._library.SSL_SESSION_dup(found)
+        return HostSession(self, int(pointer), engine.context) if pointer else None
+
+    def offer_session(self, engine: Any, pointer: int) -> None:
+        """Makes a connection that begins offer a copy of a session, for which the connection keeps a reference."""
+        copy = self._library.SSL_SESSION_dup(pointer)
+        if copy:
+            self._library.SSL_set_session(self._connection(engine), copy)
+            self._library.SSL_SESSION_free(copy)
+
+    def free_session(self, pointer: int) -> None:
+        """Ends the life of a session."""
+        self._library.SSL_SESSION_free(pointer)
 
     def set_ticket_keys(self, context: ssl.SSLContext, keys: bytes) -> bool:
         """Sets the keys that tickets are encrypted with; False if they are not accepted."""
@@ -199,11 +265,12 @@ def openssl() -> OpenSsl | None:
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     server.options |= ssl.OP_NO_TICKET
     client.options |= ssl.OP_NO_RENEGOTIATION
-    return found if found.agrees(server) and found.agrees(client) and server.options != client.options else None
+    is_usable = found.agrees(server) and found.agrees(client) and server.options != client.options
+    return found if is_usable and found.reaches(client) else None
 
 
 #: The warning if there is none.
 UNUSABLE: Final = (
-    "this Python's OpenSSL cannot be configured in full: no session tickets, and certificates of clients are not requested "
-    "by require_client_cert without verify_client"
+    "this Python's OpenSSL cannot be configured in full: no session is resumed, and certificates of clients are not "
+    "requested by require_client_cert without verify_client"
 )

@@ -37,6 +37,7 @@ from pymosn.core.failure import (
     Failure,
 )
 from pymosn.network.tls.failures import client_failure, is_alert, upstream_failure
+from pymosn.network.tls.openssl import HostSession, openssl
 
 #: Bytes of plaintext in a record, at most.
 RECORD: Final[i64] = 16 * 1024
@@ -114,13 +115,13 @@ class TlsTransport:
         *,
         is_server: bool,
         server_name: str = "",
-        session: ssl.SSLSession | None = None,
+        session: HostSession | None = None,
         preface: bytes = b"",
     ) -> None:
         """`server_name`: sent to a host unless it is an IP address, and verified if `context` checks names.
 
-        `session`: of an earlier connection with the same context, to be resumed. `preface`: sent before the handshake.
-        Raises ValueError for an invalid name.
+        `session`: of an earlier connection, to be resumed if that had the same context. `preface`: sent before the
+        handshake. Raises ValueError for an invalid name.
         """
         self._state: i16 = _HANDSHAKING
         self._is_server = is_server
@@ -146,11 +147,11 @@ class TlsTransport:
         self._receiver: HandshakeReceiver | None = receiver
         self._preface = preface
         self._raw: Any = None
-        engine: Any = context.wrap_bio(
-            _INCOMING, _OUTGOING, server_side=is_server, server_hostname=server_name or None, session=session
-        )
+        engine: Any = context.wrap_bio(_INCOMING, _OUTGOING, server_side=is_server, server_hostname=server_name or None)
         # The C object: its wrapper in `ssl` would only add a call. It has all facts about the connection.
         self.engine: Any = engine._sslobj
+        if session is not None:
+            session.offer(self.engine)
         self._open: Any = self.engine.read
         self._seal: Any = self.engine.write
 
@@ -346,9 +347,10 @@ class TlsTransport:
         """Keeps the session: in TLS 1.3 the host sends the ticket after the handshake, usually before its first data."""
         peer = self.sessions_to
         self.sessions_to = None
-        if peer is not None:
-            session: Any = self.engine.session
-            if session is not None and (session.has_ticket or self.engine.version() != "TLSv1.3"):
+        library = openssl()
+        if peer is not None and library is not None:
+            session = library.session_of(self.engine)
+            if session is not None:
                 peer.session = session
 
     def eof_received(self) -> bool:
