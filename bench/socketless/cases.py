@@ -1,4 +1,4 @@
-"""The counted requests: a small GET, the same through a filter and over HTTP/2, an RPC call, and a body of 1 MiB."""
+"""The counted requests: a small GET, the same through a filter and over HTTP/2, calls of RPC and gRPC, bodies of 1 MiB."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +15,7 @@ from bench.grpc_stream import (
     WINDOW_UPDATE,
     frame,
     literal,
+    message,
 )
 from bench.rpc_frames import Bolt
 
@@ -22,8 +23,12 @@ _FIELDS = (
     b"Host: bench.example\r\nUser-Agent: pymosn-bench\r\nAccept: */*\r\nAccept-Encoding: gzip, deflate\r\nX-User: alice\r\n"
 )
 _MIB = 1 << 20
-#: What both ends of HTTP/2 begin with, and a window that does not end.
-_HELLO = frame(SETTINGS, 0, 0) + frame(SETTINGS, ACK, 0) + frame(WINDOW_UPDATE, 0, 0, WINDOW.to_bytes(4, "big"))
+#: What both ends of HTTP/2 begin with, and windows that do not end.
+_HELLO = (
+    frame(SETTINGS, 0, 0, b"\0\4" + WINDOW.to_bytes(4, "big"))
+    + frame(SETTINGS, ACK, 0)
+    + frame(WINDOW_UPDATE, 0, 0, WINDOW.to_bytes(4, "big"))
+)
 #: Bytes of a body that arrive in one read.
 _READ = 1 << 16
 
@@ -120,10 +125,13 @@ class Http2ToHttp1(SmallGet):
     def __init__(self) -> None:
         # Made in advance, so that the proxy is counted and not this class.
         numbers = range(1, 4 * self.count + 8, 2)
-        self._requests = iter([frame(HEADERS, END_HEADERS | END_STREAM, n, self._request(n == 1)) for n in numbers])
+        self._requests = iter([self._request(n) for n in numbers])
 
-    def _request(self, is_first: bool) -> bytes:
+    def _head(self, is_first: bool) -> bytes:
         return b"\x82\x86" + fields(self._fields, is_first)  # GET, http
+
+    def _request(self, number: int) -> bytes:
+        return frame(HEADERS, END_HEADERS | END_STREAM, number, self._head(number == 1))
 
     def request(self) -> bytes:
         return next(self._requests)
@@ -150,6 +158,36 @@ class Http2ToHttp2(Http2ToHttp1):
         return next(self._responses)
 
 
+class GrpcUnary(Http2ToHttp2):
+    """A message of 100 bytes each way, like the case `grpc_unary` of `bench`; the response arrives in one read."""
+
+    name = "gRPC unary"
+    body_size = len(message(0))
+    _fields = (
+        (":authority", "bench.example"),
+        (":path", "/bench.Echo/Unary"),
+        *(("user-agent", "pymosn-bench"), ("content-type", "application/grpc"), ("te", "trailers"), ("x-user", "alice")),
+    )
+
+    def _head(self, is_first: bool) -> bytes:
+        return b"\x83\x86" + fields(self._fields, is_first)  # POST, http
+
+    def _request(self, number: int) -> bytes:
+        head = frame(HEADERS, END_HEADERS, number, self._head(number == 1))
+        return head + frame(DATA, END_STREAM, number, message(0))
+
+    def _answers(self, number: int) -> Sequence[bytes]:
+        is_first = number == 1
+        head, trailers = (("content-type", "application/grpc"),), (("grpc-status", "0"),)
+        # The trailers enter the table after the field of the head.
+        parts = (
+            frame(HEADERS, END_HEADERS, number, b"\x88" + (fields(head, True) if is_first else b"\xbf")),
+            frame(DATA, 0, number, message(0)),
+            frame(HEADERS, END_HEADERS | END_STREAM, number, fields(trailers, is_first)),
+        )
+        return (b"".join(parts),)
+
+
 def fields(pairs: Sequence[tuple[str, str]], is_first: bool) -> bytes:
     """The fields as literals that enter the table of HPACK (RFC 7541 section 6.2.1); then, as references to them."""
     if is_first:
@@ -169,4 +207,47 @@ class MiB(SmallGet):
     )
 
 
-CASES: Sequence[Case] = (SmallGet(), FilteredGet(), BoltCall(), MiB(), Http2ToHttp1(), Http2ToHttp2())
+class GrpcLiterals(GrpcUnary):
+    """The same from a host that never refers to the table, like nginx: the fields of each head enter it again."""
+
+    name = "gRPC literals"
+    #: By their indexes in the static table.
+    _literals = ((54, "nginx/1.22.1"), (33, "Sun, 06 Nov 1994 08:49:37 GMT"), (31, "application/grpc"))
+
+    def _answers(self, number: int) -> Sequence[bytes]:
+        head = b"".join(bytes((0x40 + index, len(value))) + value.encode() for index, value in self._literals)
+        parts = (
+            frame(HEADERS, END_HEADERS, number, b"\x88" + head),
+            frame(DATA, 0, number, message(0)),
+            frame(HEADERS, END_HEADERS | END_STREAM, number, literal("grpc-status", "0")),
+        )
+        return (b"".join(parts),)
+
+
+class Http2MiB(Http2ToHttp2):
+    """A response body of 1 MiB in frames of 16 KiB, from HTTP/2 to HTTP/2, in reads of 64 KiB."""
+
+    name = "h2 1 MiB"
+    count = 20
+    body_size = _MIB
+    _frame = 1 << 14
+    _answer = (("content-type", "text/plain"), ("content-length", str(_MIB)))
+
+    def _answers(self, number: int) -> Sequence[bytes]:
+        last = _MIB // self._frame - 1
+        content = (frame(DATA, END_STREAM * (at == last), number, bytes(self._frame)) for at in range(last + 1))
+        data = frame(HEADERS, END_HEADERS, number, b"\x88" + fields(self._answer, number == 1)) + b"".join(content)
+        return [data[at : at + _READ] for at in range(0, len(data), _READ)]
+
+
+CASES: Sequence[Case] = (
+    SmallGet(),
+    FilteredGet(),
+    BoltCall(),
+    MiB(),
+    Http2ToHttp1(),
+    Http2ToHttp2(),
+    Http2MiB(),
+    GrpcUnary(),
+    GrpcLiterals(),
+)

@@ -168,6 +168,19 @@ def test_trailers() -> None:
     assert connection.trailers(b"content-length: 5\r\n") == [], "also if the table has it from a head"
 
 
+def test_trailers_that_come_again_while_the_table_changes() -> None:
+    connection = Connection()
+    for number in range(300):
+        connection.response(response(200, b"a: %d\r\n" % (number // 3)))
+        status = b"%d" % (number // 100)
+        assert connection.trailers(b"grpc-status: %s\r\n" % status) == [(b"grpc-status", status)]
+        if number % 70 == 0:
+            connection.encoder.set_table_size(number * 10)
+    block = connection.encoder.trailers(HttpHeaders(b"grpc-status: 2\r\n"))
+    assert len(block) == 1
+    assert connection.encoder.trailers(HttpHeaders(b"grpc-status: 2\r\n")) is block
+
+
 def test_what_cannot_be_sent_is_left_out() -> None:
     lines = b"a b: 1\r\n: 2\r\nc\x00: 3\r\nd: 4\x005\r\ne: \x7f\r\nno-colon\r\n\r\nf\xc3: 1\r\ng: \xc3\xbc\r\n:path: /\r\n"
     connection = Connection()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hpack import Encoder
+from hpack import Decoder, Encoder
 from tests.kit.h2_frames import literals
 
+from pymosn.api.protocol import ProtocolError
 from pymosn.core.headers import wire_lines
 from pymosn.core.message import CONNECT, UNKNOWN_LENGTH
 from pymosn.protocol.http.limits import HttpLimits
@@ -173,6 +174,43 @@ def test_an_equal_block_may_answer_something_else() -> None:
         assert decoder.decode(block, True, True, b"") is None
     assert decoder.decode(block, True, False, b"") is not None
     assert decoder.decode(block, False, False, b"") is None
+
+
+def entering(*pairs: tuple[bytes, bytes]) -> bytes:
+    """The head of a response whose fields are literals that enter the table (RFC 7541 section 6.2.1)."""
+    parts = (b"@%c%s%c%s" % (len(name), name, len(value), value) for name, value in pairs)
+    return b"\x88" + b"".join(parts)
+
+
+def test_equal_blocks_of_literals_enter_the_table_each_time() -> None:
+    """As those of nginx do. What they leave in the table is compared with another library, by references to it."""
+    decoder, other = heads(), Decoder()
+    many = [(b"m%d" % number, b"%d" % number) for number in range(40)]
+    blocks = [
+        entering((b"server", b"a"), (b"x", b"1"), (b"date", b"now")),
+        entering((b"server", b"b"), (b"long", b"l" * 100)),
+        entering(*many),
+        entering((b"huge", b"h" * 120), (b"x", b"2")),
+        b"\x88\x00\x01z\x010",  # enters nothing
+    ]
+    for number in range(200):
+        for block in (blocks[number // 7 % len(blocks)], b"\x88\xbe", b"\x88\xc0\xbf"):
+            assert decoder.decode(block, False, False, b"") is None
+            lines = [b"%s: %s\r\n" % pair for pair in other.decode(block, raw=True)[1:]]
+            assert sorted(wire_lines(decoder.head.headers).splitlines(keepends=True)) == sorted(lines)
+            if number % 3 == 0:
+                assert decoder.decode_trailers(b"@\x01t\x010") is None
+                other.decode(b"@\x01t\x010")
+
+
+def test_a_change_of_the_size_of_the_table_comes_again() -> None:
+    decoder = heads()
+    assert decoder.decode(entering((b"x", b"1")), False, False, b"") is None
+    for _ in range(3):
+        assert decoder.decode(b"\x20\x3f\xe1\x1f" + entering((b"y", b"2")), False, False, b"") is None
+        assert wire_lines(decoder.head.headers) == b"y: 2\r\n"
+        with pytest.raises(ProtocolError, match="beyond the table"):
+            decoder.decode(b"\x88\xbf", False, False, b"")
 
 
 def test_trailers() -> None:

@@ -61,6 +61,10 @@ class HeadEncoder:
         # Where the first new field of the block that is being written begins: in its lines, and in the block.
         self._new_line: i64 = 0
         self._new_field: i64 = 0
+        # The last trailers without a new field, which are often the same, as with gRPC.
+        self._last_trailers: bytes = b""
+        self._trailers_version: i64 = -1
+        self._trailer_lines: bytes = b""
 
     def set_table_size(self, size: i64) -> None:
         """Applies the peer's SETTINGS_HEADER_TABLE_SIZE; the next block begins with the update."""
@@ -133,14 +137,27 @@ class HeadEncoder:
 
     def trailers(self, trailers: Headers) -> bytes:
         """The header block of trailers."""
+        lines = wire_lines(trailers)
+        hpack = self._hpack
+        version: i64 = hpack.version
+        if version == self._trailers_version and lines == self._trailer_lines:
+            return self._last_trailers
+        kept = lines
         if trailers.has_raw(b"content-length"):
             # It is left out, but the table may have it from a head.
             trailers = trailers.copy()
             trailers.remove_raw(b"content-length")
+            kept = wire_lines(trailers)
         out = BytesWriter()
-        self._hpack.begin(out)
-        self._write_lines(out, wire_lines(trailers), 0, _IN_TRAILERS)
-        return out.getvalue()
+        hpack.begin(out)
+        is_settled = hpack.is_settled
+        self._write_lines(out, kept, 0, _IN_TRAILERS)
+        block = out.getvalue()
+        if is_settled and hpack.is_settled:
+            self._last_trailers = block
+            self._trailers_version = version
+            self._trailer_lines = lines
+        return block
 
     def _write_rest(self, lines: bytes, place: i64) -> bytes:
         """The block of `lines`, whose beginning is known."""

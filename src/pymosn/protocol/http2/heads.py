@@ -24,27 +24,45 @@ TOO_LARGE: Final[i64] = 2
 
 
 class KnownBlock:
-    """The last block that did not change the table. Its meaning is the same as long as nothing else changes the table."""
+    """The last block that means the same when it comes again.
+
+    Either it has not changed the table, and nothing else has since. Or it does not refer to the table: some hosts, such as
+    nginx, write all fields as literals each time, with which they enter the table.
+    """
 
     def __init__(self) -> None:
         self._block: bytes = b""
-        self._version: i64 = -1
         self._end: bool = False
+        self._is_known = False
+        self._version: i64 = -1
+        self._is_independent = False
+        self._added: list[Entry] | None = None
 
-    def matches(self, block: bytes, version: i64, end: bool) -> bool:
-        """`version`: the table's, before the block."""
-        return self._version == version and self._end == end and self._block == block
+    def matches(self, block: bytes, hpack: HpackDecoder, end: bool) -> bool:
+        """Whether it is this block; `hpack` has not decoded it yet."""
+        if not self._is_known or self._end != end or self._block != block:
+            return False
+        return self._is_independent or self._version == hpack.version
+
+    def repeat(self, hpack: HpackDecoder) -> None:
+        """The block has come again, and is not decoded: changes the table as it does."""
+        if self._added is not None:
+            hpack.add_again(self._added)
 
     def forget(self) -> None:
         """Before another block replaces what the owner knows about this one."""
-        self._version = -1
+        self._is_known = False
+        self._added = None
 
-    def remember(self, block: bytes, version: i64, end: bool) -> None:
-        """`version`: the table's, which the block has not changed."""
-        if len(block) <= _LONGEST_KNOWN:
+    def remember(self, block: bytes, hpack: HpackDecoder, version: i64, end: bool) -> None:
+        """`hpack` has just decoded the block; `version`: of its table, before that."""
+        if len(block) <= _LONGEST_KNOWN and (hpack.is_independent or hpack.version == version):
+            self._is_known = True
             self._block = block
-            self._version = version
             self._end = end
+            self._version = version
+            self._is_independent = hpack.is_independent
+            self._added = hpack.added
 
 
 class HeadDecoder:
@@ -66,7 +84,9 @@ class HeadDecoder:
         """Sets `trailers`. Returns GOOD, BAD for a malformed block, or TOO_LARGE; the last two with `detail`."""
         hpack = self._hpack
         version: i64 = hpack.version
-        if not self._known_trailers.matches(fragment, version, True):
+        if self._known_trailers.matches(fragment, hpack, True):
+            self._known_trailers.repeat(hpack)
+        else:
             self._known_trailers.forget()
             self.trailers = None
             entries = hpack.decode(fragment, False)
@@ -75,8 +95,7 @@ class HeadDecoder:
                 return TOO_LARGE
             if not self._join_trailers(entries):
                 return BAD
-            if hpack.version == version:
-                self._known_trailers.remember(fragment, version, True)
+            self._known_trailers.remember(fragment, hpack, version, True)
         self.detail = ""
         self.trailers = HttpHeaders(self._trailer_lines, self._trailer_bits) if len(self._trailer_lines) > 0 else None
         return GOOD

@@ -25,6 +25,8 @@ _EVICTED: Final[i64] = 16
 _EXCESS: Final[i64] = 64 * 1024
 _LARGEST: Final[i64] = 1 << 40
 NOTHING: Final[i64] = -1
+#: Entries that an independent block may add.
+MOST_ADDED: Final[i64] = 16
 
 
 class HpackDecoder:
@@ -48,6 +50,10 @@ class HpackDecoder:
         self._lines = BytesWriter()
         #: Changes with the dynamic table.
         self.version: i64 = 0
+        #: Of the last block: whether it means the same with any table, and what it has added to the table, if anything.
+        #: One that adds more than MOST_ADDED does not count, because its entries would be kept beyond the table.
+        self.is_independent = False
+        self.added: list[Entry] | None = None
         # The peer uses the default size until it has our SETTINGS (RFC 9113 section 6.5.2).
         self._allowed: i64 = table_size if table_size > DEFAULT_TABLE_SIZE else DEFAULT_TABLE_SIZE
         self._capacity: i64 = DEFAULT_TABLE_SIZE
@@ -71,6 +77,8 @@ class HpackDecoder:
         is_start = True
         self.overflow = NOTHING
         self.is_late = False
+        self.is_independent = True
+        self.added = None
         lines = self._lines
         lines.truncate(0)
         i: i64 = 0
@@ -88,6 +96,7 @@ class HpackDecoder:
                 entry = self._read_literal(block, i, 63, False)
                 i = self._at
                 self._insert(entry)
+                self._note_added(entry)
             elif byte >= 32:
                 if not is_start:
                     raise ProtocolError(HTTP2_COMPRESSION, "a change of the table's size after a field")
@@ -137,7 +146,22 @@ class HpackDecoder:
         at: i64 = len(self._entries) + STATIC_SIZE - index
         if at < self._oldest:
             raise ProtocolError(HTTP2_COMPRESSION, "index beyond the table")
+        self.is_independent = False
         return self._entries[at]
+
+    def _note_added(self, entry: Entry) -> None:
+        added = self.added
+        if added is None:
+            self.added = [entry]
+        elif len(added) < MOST_ADDED:
+            added.append(entry)
+        else:
+            self.is_independent = False
+
+    def add_again(self, added: list[Entry]) -> None:
+        """An independent block has come again, which adds these entries."""
+        for entry in added:
+            self._insert(entry)
 
     def _insert(self, entry: Entry) -> None:
         self.version += 1
@@ -150,6 +174,7 @@ class HpackDecoder:
         if size > self._allowed:
             raise ProtocolError(HTTP2_COMPRESSION, "the table's size is larger than SETTINGS_HEADER_TABLE_SIZE")
         self.version += 1
+        self.is_independent = False
         self._capacity = size
         self._evict(size)
 

@@ -73,7 +73,7 @@ class RequestHeads(HeadDecoder):
         self.is_malformed = False
         self._failure: Failure | None = None
         self._connection_lines: bytes = b""
-        # The last block that did not change the table, and once it has come again its head, which is never given away.
+        # The last block that means the same if it comes again, and once it has its head, which is never given away.
         self._known = KnownBlock()
         self._template: HttpRequest | None = None
         # The last scheme, target and host that were good, with the normal forms.
@@ -119,9 +119,10 @@ class RequestHeads(HeadDecoder):
             self._connection_lines = self.head.connection_lines
         hpack = self._hpack
         version: i64 = hpack.version
-        is_known = self._known.matches(fragment, version, end)
+        is_known = self._known.matches(fragment, hpack, end)
         template = self._template
         if is_known and template is not None:
+            self._known.repeat(hpack)
             self.head = cast(HttpRequest, template.copy())
             self.head.connection_lines = self._connection_lines
             self.detail = ""
@@ -134,8 +135,8 @@ class RequestHeads(HeadDecoder):
             return self._failure
         if is_known:
             self._template = cast(HttpRequest, self.head.copy())
-        elif hpack.version == version:
-            self._known.remember(fragment, version, end)
+        else:
+            self._known.remember(fragment, hpack, version, end)
         return None
 
     def decode_trailers(self, fragment: bytes) -> Failure | None:

@@ -35,7 +35,7 @@ class ResponseHeads(HeadDecoder):
         #: After `decode`: the head. `content_length` is that of the field: UNKNOWN_LENGTH without one, even for `end`; 0
         #: for a 204. That of an answer to HEAD and of a 304 is not the length of what follows.
         self.head: HttpResponse = HttpResponse(200, b"", NO_HEADERS)
-        # The last block that did not change the table, and its meaning.
+        # The last block that means the same when it comes again, and its meaning.
         self._known = KnownBlock()
         self._known_to_head = False
         self._lines: bytes = b""
@@ -53,15 +53,16 @@ class ResponseHeads(HeadDecoder):
         """
         hpack = self._hpack
         version: i64 = hpack.version
-        if not self._known.matches(fragment, version, end) or self._known_to_head != to_head:
+        if self._known_to_head == to_head and self._known.matches(fragment, hpack, end):
+            self._known.repeat(hpack)
+        else:
             self._known.forget()
             self.detail = ""
             if not self._read(hpack.decode(fragment, True)) or not self._is_framed(end, to_head):
                 self.head = HttpResponse(200, b"", HttpHeaders())
                 return BAD_RESPONSE
-            if hpack.version == version:
-                self._known.remember(fragment, version, end)
-                self._known_to_head = to_head
+            self._known.remember(fragment, hpack, version, end)
+            self._known_to_head = to_head
         status: i64 = self._status
         head = HttpResponse(status, b"", HttpHeaders(self._lines, self._bits))
         self.head = head
