@@ -9,9 +9,18 @@ import pytest
 from tests.kit import FakeClock
 
 from pymosn.api.network import CONTINUE, STOP, Connection, NetworkFilter
-from pymosn.core.failure import CLOSED_LOCALLY, IDLE_TIMEOUT, Failure
+from pymosn.core.failure import CLOSED_LOCALLY, CONTINUATION_FLOOD, IDLE_TIMEOUT, Failure
 from pymosn.core.timers import TimerWheel
-from pymosn.network.connection import BATCH_LIMIT, FLUSH_TIME, JOIN_LIMIT, LINGER_TIME, ConnectionOwner, TcpConnection
+from pymosn.network.connection import (
+    BATCH_LIMIT,
+    DISCARDED,
+    FLUSH_TIME,
+    JOIN_LIMIT,
+    LINGER_TIME,
+    YIELDING,
+    ConnectionOwner,
+    TcpConnection,
+)
 
 
 class HandTransport:
@@ -244,6 +253,43 @@ def test_lingering_lasts_while_the_peer_takes_what_was_sent() -> None:
         assert bench.transport.calls[1:] == ["eof"]
     bench.passes(LINGER_TIME + 0.1)
     assert bench.transport.calls[1:] == ["eof", "close"]
+
+
+def test_lingering_reads_in_turns() -> None:
+    """Otherwise the event loop would read up to 8 MB at once."""
+
+    async def run() -> None:
+        bench = Bench()
+        bench.connection.close_lingering(CLOSED_LOCALLY)
+        for _ in range(20):
+            bench.transport.calls.clear()
+            bench.connection.data_received(bytes(YIELDING))
+            assert bench.transport.calls == ["pause"]
+            await asyncio.sleep(0)
+            assert bench.transport.calls == ["pause", "resume"]
+        bench.connection.data_received(bytes(YIELDING - 1))
+        assert bench.transport.calls == ["pause", "resume"]
+        bench.connection.data_received(bytes(YIELDING))
+        bench.connection.close(CLOSED_LOCALLY)
+        await asyncio.sleep(0)
+        assert bench.transport.calls == ["pause", "resume", "pause", "close"]
+
+    asyncio.run(run())
+
+
+def test_little_is_read_from_an_attacker() -> None:
+    bench = Bench()
+    bench.connection.close_lingering(CONTINUATION_FLOOD)
+    for _ in range(DISCARDED // 1024 - 1):
+        bench.connection.data_received(bytes(1024))
+    assert bench.transport.calls == ["eof"]
+    bench.connection.data_received(bytes(1024))
+    assert bench.transport.calls == ["eof", "abort"]
+    bench.connection.data_received(bytes(1024))
+    assert bench.transport.calls == ["eof", "abort"]
+    bench.connection.connection_lost(None)
+    assert bench.logs[0] == ["open", "continuation_flood"]
+    assert len(bench.wheel) == 0
 
 
 def test_abort_while_closing() -> None:
