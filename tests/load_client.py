@@ -16,7 +16,10 @@ HEAD_LIMIT = 64 * 1024
 
 @dataclass(slots=True)
 class Asked:
-    """One request. `status` 0: no reply head came. `error`: `connect`, `closed`, `reset`, `timeout`; empty when complete."""
+    """One request. `status` 0: no reply head came. `error`: `connect`, `closed`, `reset`, `timeout`; empty when complete.
+
+    `detail`: the exception behind the error.
+    """
 
     path: str
     port: int  # the client's side of the connection, which names it
@@ -27,6 +30,7 @@ class Asked:
     size: int = 0
     reason: str = ""
     error: str = ""
+    detail: str = ""
 
     @property
     def is_good(self) -> bool:
@@ -58,10 +62,10 @@ class Client:
                 await self._exchange(asked, pieces, take)
         except TimeoutError:
             asked.error = "timeout"
-        except asyncio.IncompleteReadError:
-            asked.error = "closed"
-        except OSError:
-            asked.error = "reset" if self._writer is not None else "connect"
+        except asyncio.IncompleteReadError as error:
+            asked.error, asked.detail = "closed", f"{error!r} {error.partial[:200]!r}"
+        except OSError as error:
+            asked.error, asked.detail = "reset" if self._writer is not None else "connect", repr(error)
         asked.ended = time.perf_counter()
         if asked.error or self.head.get("connection") == "close":
             await self.close()
@@ -75,6 +79,8 @@ class Client:
             )
         asked.port = self._writer.get_extra_info("sockname")[1]
         self.head = {}
+        if self._writer.is_closing():  # uvloop raises a RuntimeError for a write
+            raise asyncio.IncompleteReadError(b"the server has closed it before", None)
         if isinstance(pieces, list):
             self._writer.writelines(pieces)
             await self._read(asked, take)

@@ -60,6 +60,10 @@ class Wire:
         """Whether a frame is a heartbeat, or the answer to one."""
         return False
 
+    def is_goaway(self, frame: bytes) -> bool:
+        """Whether a frame asks for another connection to be used for new calls."""
+        return False
+
     def wants_reply(self, frame: bytes) -> bool:
         """Whether a frame is a call that is to be answered."""
         raise NotImplementedError
@@ -120,6 +124,9 @@ class Bolt(Wire):
     def is_heartbeat(self, frame: bytes) -> bool:
         return self._parsed(frame).command == 0
 
+    def is_goaway(self, frame: bytes) -> bool:
+        return self._parsed(frame).command == 100
+
     def wants_reply(self, frame: bytes) -> bool:
         return self._parsed(frame).kind == 1
 
@@ -150,6 +157,9 @@ class Dubbo(Wire):
 
     def is_heartbeat(self, frame: bytes) -> bool:
         return frame[2] & 0x20 != 0
+
+    def is_goaway(self, frame: bytes) -> bool:
+        return frame[2] & 0xA0 == 0xA0 and frame.endswith(b"R")
 
     def wants_reply(self, frame: bytes) -> bool:
         return frame[2] & 0xC0 == 0xC0
@@ -264,8 +274,10 @@ async def send(writer: asyncio.StreamWriter, data: bytes, chop: Chop) -> None:
 class Provider:
     """Answers every call with its own content, those that came together in reverse order."""
 
-    def __init__(self, wire: Wire, chop: Chop = None) -> None:
+    def __init__(self, wire: Wire, chop: Chop = None, delay: float = 0.0) -> None:
+        """`delay`: seconds between calls and their answers."""
         self.wire = wire
+        self._delay = delay
         self.port = 0
         #: Calls that came, and how many of them wait for `answers`.
         self.calls = 0
@@ -292,11 +304,14 @@ class Provider:
         _set_no_delay(writer)
         self._writers.add(writer)
         rest = b""
-        with contextlib.suppress(OSError):
+        # CancelledError: the loop ends; asyncio would print the trace of each connection. RuntimeError: uvloop's for a write
+        # to a connection that has ended meanwhile.
+        with contextlib.suppress(OSError, RuntimeError, asyncio.CancelledError):
             while data := await reader.read(65536):
                 frames, rest = self.wire.cut(rest + data)
                 self.pending += len(frames)
                 await self.answers.wait()
+                await asyncio.sleep(self._delay)
                 self.pending -= len(frames)
                 out = [self._answer(frame) for frame in reversed(frames)]
                 await send(writer, b"".join(out), self._chop)

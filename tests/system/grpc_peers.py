@@ -120,11 +120,13 @@ def _status(number: int) -> Any:
 
 
 class Client:
-    """A channel, and its calls by the name of the method."""
+    """A channel, and its calls by the name of the method. `repeats`: calls that the server has not processed."""
 
-    def __init__(self, port: int, *options: tuple[str, Any], compression: Any = None) -> None:
+    def __init__(self, port: int, *options: tuple[str, Any], compression: Any = None, repeats: bool = False) -> None:
         self._channel = grpc.insecure_channel(
-            f"127.0.0.1:{port}", options=[*UNLIMITED, ("grpc.enable_retries", 0), *options], compression=compression
+            f"127.0.0.1:{port}",
+            options=[*UNLIMITED, ("grpc.enable_retries", int(repeats)), *options],
+            compression=compression,
         )
 
     def __enter__(self) -> Client:
