@@ -17,12 +17,16 @@ DESCRIBED: Final = 12
 
 
 class Failed(msgspec.Struct):
-    """`at`: when; `since`: when its connection was opened. `cause`: a few words, `detail`: bytes, errno, streams."""
+    """`at`: when; `since`: when its connection was opened, `began`: when the request did, 0 if that is unknown.
+
+    `cause`: a few words, `detail`: bytes, errno, streams.
+    """
 
     at: float
     since: float
     cause: str
     detail: str = ""
+    began: float = 0.0
 
 
 class Cut(msgspec.Struct):
@@ -65,11 +69,11 @@ class Tally(msgspec.Struct):
         if now - began > self.longest:
             self.longest, self.longest_at = now - began, now
 
-    def fail(self, cause: str, detail: str = "", since: float = 0.0, count: int = 1) -> None:
+    def fail(self, cause: str, detail: str = "", since: float = 0.0, count: int = 1, began: float = 0.0) -> None:
         """One request, or `count` of them on one connection, have failed."""
         self.failed += count
         if len(self.failures) < DESCRIBED:
-            self.failures.append(Failed(time.monotonic(), since, cause, detail))
+            self.failures.append(Failed(time.monotonic(), since, cause, detail, began))
 
     def cut(self, since: float, how: str) -> None:
         """The server has ended a stream that was to go on."""

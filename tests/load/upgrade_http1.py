@@ -59,7 +59,7 @@ class Caller:
             self.tally.connections += 1
             self._opened = began
         if not asked.is_good:
-            self._fail(asked)
+            self._fail(asked, began)
             return
         self.tally.told += self.client.head.get("connection") == "close"
         if not is_right or bytes(body) != expected or (size >= 0 and received != size):
@@ -67,10 +67,12 @@ class Caller:
         else:
             self.tally.succeed(began)
 
-    def _fail(self, asked: Asked) -> None:
+    def _fail(self, asked: Asked, began: float) -> None:
         which = "first" if asked.is_first else "later"
         detail = f"{which} request of port {asked.port}, status {asked.status}, {asked.size} bytes of the body"
-        self.tally.fail(asked.error or asked.reason or str(asked.status), f"{detail}; {asked.detail}", self._opened)
+        self.tally.fail(
+            asked.error or asked.reason or str(asked.status), f"{detail}; {asked.detail}", self._opened, 1, began
+        )
 
     async def get(self) -> None:
         """A small GET."""

@@ -53,7 +53,7 @@ def _ended(tally: Tally, is_long: bool, began: float, how: str, detail: str) -> 
     if is_long:
         tally.cut(began, how)
     else:
-        tally.fail(how, detail, began)
+        tally.fail(how, detail, began, 1, began)
 
 
 async def tcp(tally: Tally, stop: asyncio.Event, port: int, steps: int) -> None:

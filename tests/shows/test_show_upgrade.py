@@ -64,7 +64,7 @@ def test_no_client_notices(start: Start, tmp_path: Path, upgrades: int) -> None:
                     print("\n".join(lines(tallies, timeline, GRACEFUL)))
             tell_of(upgrader, tallies)
             assert faults(tallies, timeline, GRACEFUL) == []
-            assert await counters(upgrader, tallies) == asked(tallies, upgrader.world)
+            assert await counters(upgrader, tallies) == asked(tallies, upgrader.timeline, upgrader.world)
             after = upgrader.processes()
             assert kinds(after) == sorted([*kinds(before), "keeper"]), after
             assert files_below(tmp_path) == files
@@ -96,7 +96,9 @@ def tell_of(upgrader: Upgrader, tallies: list[Tally]) -> None:
 async def counters(upgrader: Upgrader, tallies: list[Tally]) -> dict[str, int]:
     """The counters of the listeners, once they are what the clients have counted, or at last."""
     deadline = time.monotonic() + 5
-    while (found := await upgrader.counted()) != asked(tallies, upgrader.world) and time.monotonic() < deadline:
+    while (found := await upgrader.counted()) != asked(
+        tallies, upgrader.timeline, upgrader.world
+    ) and time.monotonic() < deadline:
         await asyncio.sleep(0.2)  # workers report once a second
     return found
 
