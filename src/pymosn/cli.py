@@ -1,5 +1,6 @@
 """The `pymosn` command. Exit codes: 0 success, 1 invalid configuration, 2 any other error."""
 
+import atexit
 import os
 import shlex
 import signal
@@ -13,6 +14,7 @@ from msgspec import structs
 
 from pymosn.assembly.filters import check_filters
 from pymosn.config.diagnostics import Diagnostic
+from pymosn.config.schema import MosnConfig
 from pymosn.control.xds.node import VARIABLES, flags_of
 from pymosn.kit.certs import certs
 from pymosn.kit.commands import COMMANDS, fail, json_text
@@ -27,6 +29,7 @@ from pymosn.version import VERSION, build
 
 if TYPE_CHECKING:
     from pymosn.server.upgrade.inheritance import Inheritance
+    from pymosn.server.upgrade.mosn import OldMosn
 
 #: Flags of `mosn start` about the node of control planes, and others that are accepted without effect, for compatibility
 #: (key reference section 16).
@@ -207,6 +210,20 @@ def _inherit() -> "Inheritance | None":
         fail(str(error))
 
 
+def _replaced_mosn(source: ConfigSource, config: MosnConfig) -> "OldMosn | None":
+    """The running MOSN that this start replaces, which has sent its sockets; None if there is none."""
+    from pymosn.server.upgrade.mosn import TakeoverError
+    from pymosn.server.upgrade.mosn_start import old_mosn
+
+    try:
+        old = old_mosn(source, config)
+    except TakeoverError as error:
+        fail(f"taking over from MOSN: {error}")
+    if old is not None:
+        atexit.register(old.close)
+    return old
+
+
 def _run(source: ConfigSource, workers: int | None, log_level: str | None) -> None:
     """Runs the proxy in the foreground."""
     inheritance = _inherit()
@@ -223,11 +240,22 @@ def _run(source: ConfigSource, workers: int | None, log_level: str | None) -> No
             inheritance.refuse([fault.text() for fault in loaded.errors], is_config_fault=True)
         click.echo(f"pymosn: {source.name}: {_summary(loaded.faults)}; not started", err=True)
         sys.exit(BAD_CONFIGURATION)
+    config = loaded.config
+    old = None if inheritance is not None else _replaced_mosn(source, config)
+    if old is not None and old.config:
+        from pymosn.server.upgrade.mosn_start import with_inherited
+
+        loaded = with_inherited(source, old.config)
+        _print_faults(loaded.faults)
+        if loaded.config is None:
+            fail(f"{source.name}: {_summary(loaded.faults)}; not started", BAD_CONFIGURATION)
+        config = loaded.config
     if loaded.faults:
         click.echo(f"pymosn: {source.name}: {_summary(loaded.faults)}", err=True)
     options = RunOptions(
         source=source,
-        config=loaded.config,
+        mosn=old,
+        config=config,
         config_dir=loaded.config_dir,
         base_dir=loaded.base_dir,
         places=loaded.places,

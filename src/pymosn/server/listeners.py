@@ -19,7 +19,7 @@ from pymosn.server.admin_socket import AdminSocket
 from pymosn.server.channel import MAX_DESCRIPTORS
 from pymosn.server.messages import Command, Sockets
 from pymosn.server.run_options import RunOptions, StartError
-from pymosn.server.socket_groups import Binding, SocketGroup
+from pymosn.server.socket_groups import Binding, GivenSockets, SocketGroup
 from pymosn.server.sockets import BindError, FileAccess, bind_tcp, bind_udp, bind_unix, close_all, file_reason
 from pymosn.server.upgrade.activation import ActivatedSockets, activated
 from pymosn.server.upgrade.inheritance import Inheritance, Owned, inode
@@ -34,14 +34,19 @@ class ListenerSockets:
         account: Account | None = None,
         inheritance: Inheritance | None = None,
         activated: ActivatedSockets | None = None,
+        given: GivenSockets | None = None,
     ) -> None:
         """`account`: the user that will own unix sockets, because the process is going to run as that user.
 
         `inheritance`: sockets of a process that this one is going to replace. `activated`: those of the service manager.
+        `given`: those of MOSN.
         """
         self._account = account
         self._inheritance = inheritance
         self._activated = activated or ActivatedSockets()
+        self._given = given or GivenSockets()
+        # The unix sockets of MOSN, whose files are its own until `own`.
+        self._foreign: set[str] = set()
         # What was taken of it, by listener.
         self._adopted: dict[str, list[Owned]] = {}
         # Adopted sockets, which the predecessor still serves.
@@ -128,6 +133,12 @@ class ListenerSockets:
 
     def _listen(self, owner: str, binding: Binding, access: FileAccess, workers: int) -> SocketGroup:
         """The sockets of a listener with a new binding. Another listener of this process may already have the address."""
+        others = self._given.take(binding)
+        if others is not None:
+            self._lent.append(others)
+            if binding.network == "unix":
+                self._foreign.add(binding.address)
+            return others
         given = self._activated.take(*binding)
         if given is not None:
             return SocketGroup([given], is_shared=True, is_kept=True)
@@ -254,6 +265,8 @@ class ListenerSockets:
             with contextlib.suppress(OSError):  # as the predecessor had it
                 access.apply(path)
         self._later = {}
+        self._files.update({path: inode(path) for path in self._foreign})
+        self._foreign = set()
         for group in self._lent:
             group.is_kept = False
         self._lent = []
@@ -261,6 +274,10 @@ class ListenerSockets:
     def kept(self) -> list[str]:
         """The listeners whose sockets another process keeps open."""
         return [name for name, group in self._sockets.items() if group.is_kept]
+
+    def has_file(self, path: str) -> bool:
+        """Whether the file of a unix socket is there for this process."""
+        return path in self._files
 
     def end_waiting(self) -> bool:
         """No more sessions come from the predecessor. Whether there are UDP sockets that waited for them."""
@@ -332,10 +349,12 @@ class ProcessSockets(Service):
         log: Log,
         account: Account | None = None,
         inheritance: Inheritance | None = None,
+        given: GivenSockets | None = None,
     ) -> None:
         """`account`, `inheritance`: as for `ListenerSockets`; the account also owns the admin socket."""
         self._activated = activated(os.environ, workers, log)
-        self.listeners = ListenerSockets(account, inheritance, self._activated)
+        self.listeners = ListenerSockets(account, inheritance, self._activated, given)
+        self._given = given or GivenSockets()
         self._inheritance = inheritance
         self._account = account
         self.admin: list[socket.socket] = []
@@ -399,6 +418,9 @@ class ProcessSockets(Service):
 
     def _adopt(self, owner: str, address: str, network: str = "tcp") -> list[socket.socket]:
         """A socket of the predecessor, or of the service manager; empty if neither has one."""
+        others = self._given.take(Binding(network, address, False))
+        if others is not None:
+            return others.sockets
         given = self._activated.take(network, address)
         if given is not None:
             self._kept.add(address)

@@ -19,6 +19,7 @@ from pymosn.core.files import read_regular
 from pymosn.filters.loading import FILTERS, installed
 from pymosn.server.capacity import fitting, too_small
 from pymosn.server.cgroups import cpus, memory_limit
+from pymosn.server.upgrade.mosn import OldMosn
 
 #: The exit codes of all commands, besides 0.
 BAD_CONFIGURATION: Final = 1
@@ -112,6 +113,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     `places`: positions of the configuration's values in its `source`. `config_files`: real paths of further files of it.
     `config_dir`: the directory of the source; `base_dir`: the directory that contains `logs/`. `workers`: value of
     --workers. `log_ceiling`: value of --log-level.
+    `mosn`: a running MOSN that is replaced.
     """
 
     source: ConfigSource
@@ -122,6 +124,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     config_files: frozenset[str] = frozenset()
     workers: int | None = None
     log_ceiling: str | None = None
+    mosn: OldMosn | None = None
 
     @property
     def is_demo(self) -> bool:

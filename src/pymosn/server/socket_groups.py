@@ -55,3 +55,11 @@ class SocketGroup:
     def close(self) -> None:
         """Closes these descriptors; copies stay open."""
         close_all(self.sockets)
+
+
+class GivenSockets:
+    """Bound sockets that this process has from another program. This one has none."""
+
+    def take(self, binding: Binding) -> SocketGroup | None:
+        """Copies of the sockets with this address, which the caller closes; None if there are none."""
+        return None

@@ -74,6 +74,7 @@ from pymosn.server.upgrade.inheritance import Inheritance
 from pymosn.server.upgrade.kinds import carried_state
 from pymosn.server.upgrade.launching import SuccessorProcess
 from pymosn.server.upgrade.leaving import Leave
+from pymosn.server.upgrade.mosn_start import MosnSockets, MosnTakeover
 from pymosn.server.upgrade.moving import key_of
 from pymosn.server.upgrade.predecessor import Upgrade
 from pymosn.server.upgrade.request import UpgradeRequest
@@ -115,7 +116,8 @@ class Supervisor:
         tether.stop_now = self._signals.request_stop
         self._notifier = Notifier(tether.notify, os.environ, tether.main_pid, loop.call_later, self._log)
         self._services = Services(self._log)
-        self._sockets = ProcessSockets(options, workers, self._log, privileges.account, inheritance)
+        given = None if options.mosn is None else MosnSockets(options.mosn)
+        self._sockets = ProcessSockets(options, workers, self._log, privileges.account, inheritance, given)
         families = Families()
         families.on_orphan = tether.on_end
         spawn = partial(WorkerProcess, loop, families)
@@ -223,6 +225,11 @@ class Supervisor:
             self._rotation,
             Expiry(self._changes.certificates, self._clock, self._log),
             self._guardian,
+            *(
+                []
+                if options.mosn is None
+                else [MosnTakeover(options.mosn, self._sockets.listeners, self._taken_from_mosn, self._log)]
+            ),
             # Everything before it works; everything after it is visible from outside, and the predecessor's until then.
             *([] if self._takeover is None else self._taking_over(self._takeover, xds)),
             # The file and the admin API announce a process that works; they disappear before the workers stop.
@@ -293,6 +300,11 @@ class Supervisor:
         self._sockets.own()
         self._fleet.send(Own(self._sockets.listeners.kept()))
         self._loop.call_later(SESSION_LIMIT, self._read_datagrams)
+
+    def _taken_from_mosn(self) -> None:
+        """MOSN has left its sockets to this process."""
+        self._sockets.own()
+        self._fleet.send(Own(self._sockets.listeners.kept()))
 
     def _on_taken(self, pid: int) -> None:
         """Another one does."""

@@ -25,7 +25,8 @@ def sockets(tmp_path: Path) -> Iterator[list[socket.socket]]:
         unix = stack.enter_context(socket.socket(socket.AF_UNIX))
         unix.bind(str(tmp_path / "listener.sock"))
         unix.listen()
-        yield [one, both, udp, unix]
+        spare = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        yield [one, both, udp, unix, spare]
 
 
 def found_in(folder: Path, *, wants_config: bool = False) -> OldMosn:
@@ -38,12 +39,12 @@ def port(sock: socket.socket) -> int:
     return int(sock.getsockname()[1])
 
 
-def test_the_sockets_are_taken_by_address(tmp_path: Path, sockets: list[socket.socket]) -> None:
+def test_the_sockets_are_found_by_address(tmp_path: Path, sockets: list[socket.socket]) -> None:
     stand_in = OldMosnStandIn(tmp_path, sockets)
     old = found_in(tmp_path)
-    one, both, udp, unix = sockets
-    assert old.take("tcp", "127.0.0.2", port(one)) is None
-    assert old.take("udp", "127.0.0.1", port(one)) is None
+    one, both, udp, unix, spare = sockets
+    assert old.find("tcp", "127.0.0.2", port(one)) is None
+    assert old.find("udp", "127.0.0.1", port(one)) is None
     wanted = [
         ("tcp", "127.0.0.1", port(one), one),
         ("tcp", "0.0.0.0", port(both), both),  # Go listens on [::] for it
@@ -51,11 +52,10 @@ def test_the_sockets_are_taken_by_address(tmp_path: Path, sockets: list[socket.s
         ("unix", str(tmp_path / "listener.sock"), 0, unix),
     ]
     for network, host, number, sock in wanted:
-        taken = old.take(network, host, number)
-        assert taken is not None
-        with taken.sock:
-            assert os.path.sameopenfile(taken.sock.fileno(), sock.fileno())
-        assert old.take(network, host, number) is None
+        found = old.find(network, host, number)
+        assert found is not None
+        assert os.path.sameopenfile(found.sock.fileno(), sock.fileno())
+    assert [found.address for found in old.unused()] == [f"127.0.0.1:{port(spare)}"]
     assert old.confirm() == ""
     assert stand_in.done.wait(PATIENCE)
     assert stand_in.outcome == "replaced"
@@ -72,7 +72,7 @@ def test_it_goes_on_if_its_successor_does_not_confirm(tmp_path: Path, sockets: l
     old.close()
     assert stand_in.done.wait(PATIENCE)
     assert stand_in.outcome == "not replaced"
-    assert [sock.fileno() for sock in received] == [-1] * 4
+    assert [sock.fileno() for sock in received] == [-1] * 5
     assert (tmp_path / "reconfig.sock").exists()
     with socket.create_connection(sockets[0].getsockname()):
         pass  # it still listens

@@ -95,7 +95,7 @@ class MosnConfig(Block, kw_only=True):
     pprof: Annotated[Pprof | None, planned("Go's profiler; use py-spy or perf")] = None
     tracing: Annotated[Tracing | None, planned("no traces are recorded")] = None
     metrics: Annotated[Metrics | None, planned("counters are at the admin port, /api/v1/stats")] = None
-    uds_dir: Annotated[str, planned("smooth upgrade")] = ""
+    uds_dir: Annotated[str, works("folder of the sockets of a MOSN that a start replaces; docs/upgrade.md")] = ""
     disable_upgrade: Annotated[bool, works("upgrades are refused")] = False
     close_graceful: Annotated[bool, works("old name of disable_upgrade")] = False
     inherit_old_mosnconfig: Annotated[

@@ -137,6 +137,7 @@ class OldMosn:
         self._configs = configs
         self._process = _process_of(connection)
         self.sockets: list[MosnSocket] = []
+        self._used: set[MosnSocket] = set()
         #: Its configuration, JSON, if it was asked for.
         self.config = b""
 
@@ -148,13 +149,17 @@ class OldMosn:
             with _explained("MOSN did not send its configuration (is `inherit_old_mosnconfig` true there as well?)"):
                 self.config = self._configs.read(SEND_TIME)
 
-    def take(self, network: str, host: str, port: int) -> MosnSocket | None:
-        """The socket with this address, which then belongs to the caller."""
+    def find(self, network: str, host: str, port: int) -> MosnSocket | None:
+        """The socket with this address, which then counts as used. It stays open until `close`."""
         for found in self.sockets:
             if found.has_address(network, host, port):
-                self.sockets.remove(found)
+                self._used.add(found)
                 return found
         return None
+
+    def unused(self) -> list[MosnSocket]:
+        """The sockets that were not found by anyone."""
+        return [found for found in self.sockets if found not in self._used]
 
     def confirm(self) -> str:
         """Confirms that this process serves, and waits for the acknowledgment. Blocks for seconds.
@@ -182,7 +187,7 @@ class OldMosn:
         return ""
 
     def close(self) -> None:
-        """Closes the connection, and the sockets that were not taken. If it has not confirmed, MOSN continues."""
+        """Closes the connection, and this process's copies of the sockets. If it has not confirmed, MOSN continues."""
         self._connection.close()
         self._configs.close()
         close_all(found.sock for found in self.sockets)
@@ -190,6 +195,14 @@ class OldMosn:
         if self._process >= 0:
             os.close(self._process)
             self._process = -1
+
+    def process(self) -> int:
+        """A pidfd of MOSN, which the caller closes; -1 if it is not visible."""
+        return -1 if self._process < 0 else os.dup(self._process)
+
+    def used_files(self) -> list[str]:
+        """The paths of the unix sockets that were found."""
+        return [found.host for found in self._used if found.network == "unix"]
 
     def _is_gone(self) -> bool:
         """Whether it has died: its descriptors are closed a moment before the process ends."""
