@@ -99,7 +99,8 @@ class MosnConfig(Block, kw_only=True):
     disable_upgrade: Annotated[bool, works("upgrades are refused")] = False
     close_graceful: Annotated[bool, works("old name of disable_upgrade")] = False
     inherit_old_mosnconfig: Annotated[
-        bool, works("upgrades keep the active configuration instead of reading the file, like --keep-config")
+        bool,
+        works("upgrades, also of MOSN, keep the active configuration instead of reading the file, as --keep-config"),
     ] = False
     sighup: Annotated[
         Literal["reload", "upgrade"], own("what SIGHUP does; `upgrade`: as in MOSN, another process takes over")
