@@ -14,7 +14,7 @@ from pymosn_process import PATIENCE, READY
 from showing import mib, run, sized, tell
 from tests.load.tally import Tally
 from tests.load.upgrade_world import World
-from upgrading import ClientProcess, Upgrader, asked, faults, lines
+from upgrading import ClientProcess, Upgrader, asked, check, lines
 
 #: Seconds until what outlives an upgrade is cut.
 GRACEFUL: Final = 3.0
@@ -63,7 +63,7 @@ def test_no_client_notices(start: Start, tmp_path: Path, upgrades: int) -> None:
                     tallies = await clients.stop()
                     print("\n".join(lines(tallies, timeline, GRACEFUL)))
             tell_of(upgrader, tallies)
-            assert faults(tallies, timeline, GRACEFUL) == []
+            check(tallies, timeline, GRACEFUL)
             assert await counters(upgrader, tallies) == asked(tallies, upgrader.timeline, upgrader.world)
             after = upgrader.processes()
             assert kinds(after) == sorted([*kinds(before), "keeper"]), after
@@ -135,7 +135,7 @@ async def used(upgrader: Upgrader, expected: dict[str, int]) -> list[Process]:
     await upgrader.only_one_is_left()
     async with ClientProcess(upgrader.world, FEW) as clients:
         tallies = await clients.stop()
-    assert faults(tallies, upgrader.timeline, GRACEFUL) == []
+    check(tallies, upgrader.timeline, GRACEFUL)
     deadline = time.monotonic() + PATIENCE
     while True:
         is_idle = await upgrader.connections() == 0

@@ -26,6 +26,8 @@ from pymosn.server.worker_process import worker_environment
 ROOT: Final = Path(__file__).parents[2]
 #: Seconds by which a stream may end before `graceful_timeout` is over: processes read their clocks at different moments.
 TOLERANCE: Final = 0.3
+#: Seconds after a takeover in which a worker of the predecessor may still accept: it learns of its departure a moment later.
+LATE: Final = 1.0
 #: Kinds whose connections go on in the next generation, so that each client has one throughout.
 MOVED: Final = ("keep-alive", "pipelined", "idle", "halves", "download", "chunked download", "upload", "bolt", "dubbo")
 
@@ -223,6 +225,12 @@ def described(failure: Failed, timeline: Timeline) -> str:
     """A failure with the phase in which it happened."""
     since = f"; the connection was opened {timeline.at(failure.since)}" if failure.since else ""
     return f"{timeline.at(failure.at)}: {failure.cause}: {failure.detail}{since}"
+
+
+def check(tallies: list[Tally], timeline: Timeline, graceful_timeout: float) -> None:
+    """Fails if there is anything in `faults`."""
+    found = faults(tallies, timeline, graceful_timeout)
+    assert not found, "\n".join(found)
 
 
 def faults(tallies: list[Tally], timeline: Timeline, graceful_timeout: float) -> list[str]:
