@@ -54,6 +54,21 @@ def sum_of(reports: Iterable[Iterable[GroupData]]) -> list[GroupData]:
     return totals.groups()
 
 
+def sum_of_two(one: GroupData, other: GroupData) -> GroupData:
+    """The sum of two groups of equal type and labels, neither of which is changed."""
+    histograms = dict(one["histograms"])
+    for key, histogram in other["histograms"].items():
+        before = histograms.get(key)
+        histograms[key] = _merge(before, histogram) if before else histogram
+    return {
+        "type": one["type"],
+        "labels": one["labels"],
+        "counters": _sum_of_numbers(one["counters"], other["counters"]),
+        "gauges": _sum_of_numbers(one["gauges"], other["gauges"]),
+        "histograms": histograms,
+    }
+
+
 def with_global(groups: Iterable[GroupData]) -> list[GroupData]:
     """`groups` with MOSN's downstream group `{proxy: global}`, the sum over all listeners."""
     given = list(groups)
@@ -77,6 +92,12 @@ def _add(total: GroupData, group: GroupData, gauges: bool) -> None:
 def _add_numbers(total: dict[str, int], numbers: dict[str, int]) -> None:
     for key, number in numbers.items():
         total[key] = total.get(key, 0) + number
+
+
+def _sum_of_numbers(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
+    total = dict(one)
+    _add_numbers(total, other)
+    return total
 
 
 def _merge(one: HistogramData, other: HistogramData) -> HistogramData:

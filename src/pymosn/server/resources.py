@@ -6,7 +6,7 @@ import ctypes
 import gc
 import os
 import resource
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from pymosn.core.errors import printable
@@ -92,6 +92,17 @@ def settle() -> None:
     gc.freeze()
     # A collection of so many young objects takes a millisecond or two.
     gc.set_threshold(10_000, 50, 50)
+
+
+@contextlib.contextmanager
+def making_many() -> Iterator[None]:
+    """Suspends collections while many objects are made that stay. Later ones do not traverse them."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 class LargeConfiguration:

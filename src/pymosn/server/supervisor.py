@@ -175,7 +175,7 @@ class Supervisor:
             self._takeover = Takeover(inheritance, workers, self._carried, self._signals, loop, self._log)
             self._takeover.on_taken = self._take_over
             self._takeover.listener_keys = self._listener_keys
-            self._takeover.on_ended = lambda: self._fleet.totals.end_inherited(self._changes.effective)
+            self._takeover.on_ended = lambda: self._tasks.begin(self._fleet.totals.end_inherited(self._changes.effective))
         self._generations.takeover = self._takeover
         self._upgrade = self._generations.upgrade = Upgrade(
             partial(SuccessorProcess, loop, families, tether),

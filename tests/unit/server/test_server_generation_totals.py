@@ -1,5 +1,6 @@
 """Metrics over generations: counters and histograms never go back, gauges end with their generation."""
 
+import asyncio
 from itertools import pairwise
 from typing import Any
 
@@ -42,7 +43,7 @@ class Generation:
 
     def send(self, successor: "Generation") -> int:
         """Reports to the next generation; returns the number of groups."""
-        contents = self.totals.export()
+        contents = list(self.totals.export())
         for content in contents:
             successor.totals.adopt(content)
         return sum(len(msgspec.msgpack.decode(content)) for content in contents)
@@ -77,7 +78,7 @@ def test_gauges_of_a_predecessor_that_was_killed_end_with_it() -> None:
     old.report(0, group(n=3, gauge=2))
     old.totals.begin()
     old.send(new)
-    new.totals.end_inherited(config())
+    asyncio.run(new.totals.end_inherited(config()))
     assert new.shown() == {"n": 3}
 
 
@@ -96,7 +97,7 @@ def test_the_third_generation_has_the_counts_of_both_while_all_are_there() -> No
     first.send(second)
     second.send(third)
     assert third.shown() == {"n": 112, "active": 111}
-    second.totals.end_inherited(config())
+    asyncio.run(second.totals.end_inherited(config()))
     second.send(third)
     assert third.shown() == {"n": 112, "active": 110}
 
@@ -114,7 +115,7 @@ def test_an_upgrade_that_failed_leaves_the_next_one_a_whole_report() -> None:
 def test_nothing_is_noted_without_an_upgrade() -> None:
     old = Generation()
     old.report(0, group(n=3))
-    assert old.totals.export() == []
+    assert list(old.totals.export()) == []
 
 
 def test_many_groups_are_sent_in_parts() -> None:
@@ -220,7 +221,7 @@ def test_what_is_not_configured_any_more_is_forgotten(kind: str, labels: tuple[t
     assert is_counted(config())(group(kind, *labels)) == kept
     new = Generation()
     new.totals.adopt(msgspec.msgpack.encode([group(kind, *labels, n=1)]))
-    new.totals.end_inherited(config())
+    asyncio.run(new.totals.end_inherited(config()))
     assert (len(sum_of(new.totals.all())) == 1) == kept
 
 

@@ -189,7 +189,7 @@ def test_the_successor_gets_everything_and_takes_over() -> None:
         assert world.upgrade.taken.is_set()
         assert world.upgrade.queues.descriptors == [end]
         assert (pids, world.rejections) == ([4711], ["another process has taken over"])
-        world.upgrade.leaving({"http1": 2}, 3.0)
+        await world.upgrade.leaving({"http1": 2}, 3.0)
         assert world.successors[0].sent[-2:] == [Carried("two", b"2"), Leaving({"http1": 2}, 3.0)]
         assert (await world.run()).lines == ["another process has already taken over"]
         world.upgrade.close()

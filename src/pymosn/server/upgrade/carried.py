@@ -6,27 +6,34 @@ ignored; content that cannot be read is reported, and its kind starts anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import NamedTuple
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from typing import Final, NamedTuple
 
 from pymosn.core.errors import describe
 from pymosn.core.log import WARN, Log
+from pymosn.server.upgrade.messages import Carried, CarriedPart
+
+#: Maximum bytes of a content in one message: sending or receiving it takes some milliseconds.
+PART: Final = 4 * 1024 * 1024
 
 
 class Kind(NamedTuple):
     """One kind of state. `export`: its content now, None for nothing. `adopt`: takes the other's content over.
 
-    `export` may return several contents if one would be too large; `adopt` gets one after the other, and so must add them
-    to each other. It raises ValueError (`msgspec.MsgspecError` is one) if the content is invalid. `is_final`: it is exported
-    again when the successor is ready, because it changes meanwhile. `is_repeated`: and then each second until the end.
-    `begin`: called before the first export for a successor.
+    `export` may return several contents, each of which is made when the event loop has done something else; `adopt` gets one
+    after the other, and so must add them to each other. It raises ValueError (`msgspec.MsgspecError` is one) if the content
+    is invalid. `is_final`: it is exported again when the successor is ready, because it changes meanwhile. `is_repeated`:
+    and then each second until the end; it is not adopted before the workers serve. `in_thread`: `export` takes time, and
+    may run in a thread. `begin`: called before the first export for a successor.
     """
 
     name: str
-    export: Callable[[], bytes | list[bytes] | None]
+    export: Callable[[], bytes | Iterable[bytes] | None]
     adopt: Callable[[bytes], None]
     is_final: bool = False
     is_repeated: bool = False
+    in_thread: bool = False
     begin: Callable[[], None] = lambda: None
 
 
@@ -41,19 +48,24 @@ class CarriedState:
         """Adds a kind, whose name is on the wire."""
         self._kinds[kind.name] = kind
 
-    def export(self, *, only_final: bool = False, without: Collection[str] = ()) -> list[tuple[str, bytes]]:
+    async def export(self, *, only_final: bool = False, without: Collection[str] = ()) -> AsyncIterator[tuple[str, bytes]]:
         """The names and contents of all kinds, or of those that change while the successor starts; `without` these."""
-        found = []
         for kind in [kind for name, kind in self._kinds.items() if name not in without]:
             if not only_final:
                 kind.begin()
             if kind.is_final or not only_final:
-                found += _export(kind)
-        return found
+                async for content in _export(kind):
+                    yield kind.name, content
 
-    def export_repeated(self) -> list[tuple[str, bytes]]:
+    async def export_repeated(self) -> AsyncIterator[tuple[str, bytes]]:
         """The names and contents of the kinds that are exported each second until the end, and once more at the end."""
-        return [part for kind in self._kinds.values() if kind.is_repeated for part in _export(kind)]
+        for kind in [kind for kind in self._kinds.values() if kind.is_repeated]:
+            async for content in _export(kind):
+                yield kind.name, content
+
+    def is_repeated(self, name: str) -> bool:
+        """Whether a kind is exported each second."""
+        return name in self._kinds and self._kinds[name].is_repeated
 
     def adopt(self, name: str, content: bytes) -> None:
         """Takes the content of a kind over."""
@@ -66,7 +78,32 @@ class CarriedState:
             self._log.write(WARN, f"upgrade: {name} of the old generation cannot be read: {describe(error)}")
 
 
-def _export(kind: Kind) -> list[tuple[str, bytes]]:
-    content = kind.export()
-    contents = content if isinstance(content, list) else [content]
-    return [(kind.name, part) for part in contents if part is not None]
+async def _export(kind: Kind) -> AsyncIterator[bytes]:
+    """The contents of a kind. The event loop does something else after each."""
+    found = await asyncio.to_thread(kind.export) if kind.in_thread else kind.export()
+    for content in [found] if isinstance(found, bytes) else found or ():
+        yield content
+        await asyncio.sleep(0)
+
+
+def messages_of(kind: str, content: bytes) -> list[Carried | CarriedPart]:
+    """The messages for one content."""
+    starts = range(0, max(1, len(content)), PART)
+    *parts, last = [content[start : start + PART] for start in starts]
+    return [*(CarriedPart(kind, part) for part in parts), Carried(kind, last)]
+
+
+class Parts:
+    """Joins the parts of contents."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, list[bytes]] = {}
+
+    def add(self, part: CarriedPart) -> None:
+        """Keeps a part until the last one arrives."""
+        self._parts.setdefault(part.kind, []).append(part.content)
+
+    def whole(self, last: Carried) -> Carried:
+        """The whole content, whose last part has arrived."""
+        parts = self._parts.pop(last.kind, [])
+        return Carried(last.kind, b"".join((*parts, last.content))) if parts else last

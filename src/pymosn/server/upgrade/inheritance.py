@@ -14,11 +14,13 @@ from collections.abc import Iterable, MutableMapping
 from typing import Final, NamedTuple
 
 from pymosn.server.channel import Channel, frame
+from pymosn.server.upgrade.carried import Parts
 from pymosn.server.upgrade.messages import (
     FROM_PREDECESSOR,
     OLDEST,
     VERSION,
     Carried,
+    CarriedPart,
     Complete,
     Estate,
     FromPredecessor,
@@ -29,7 +31,7 @@ from pymosn.server.upgrade.messages import (
 
 #: The environment variable with the number of the successor's end of the channel.
 VARIABLE: Final = "PYMOSN_INHERIT"
-#: Seconds in which everything must arrive, and in which a refusal must be sent.
+#: Seconds in which the next message must arrive, and in which a refusal must be sent.
 TIME: Final = 20.0
 
 
@@ -153,8 +155,10 @@ async def _receive(sock: socket.socket) -> Inheritance:
     loop = asyncio.get_running_loop()
     channel: Channel[FromPredecessor] = Channel(loop, sock.dup(), FROM_PREDECESSOR, receiver.on_message, receiver.fail)
     try:
-        async with asyncio.timeout(TIME):
-            await receiver.done.wait()
+        while not receiver.is_done:
+            receiver.news.clear()
+            async with asyncio.timeout(TIME):
+                await receiver.news.wait()
     except TimeoutError:
         receiver.fail(f"nothing for {TIME:g} s")
     channel.close()
@@ -168,13 +172,16 @@ class _Receiver:
     """Collects the messages."""
 
     def __init__(self) -> None:
-        self.done = asyncio.Event()
+        self.news = asyncio.Event()
+        self.is_done = False
         self.fault = ""
         self.estate: Estate | None = None
         self.owned: list[Owned] = []
         self.carried: list[Carried] = []
+        self._parts = Parts()
 
     def on_message(self, message: FromPredecessor, descriptors: list[int]) -> None:
+        self.news.set()
         if isinstance(message, Held) and len(message.sockets) == len(descriptors):
             self.owned += [
                 Owned(held, socket.socket(fileno=descriptor))
@@ -188,16 +195,19 @@ class _Receiver:
                 self.estate = message
                 if not OLDEST <= message.version <= VERSION:
                     self.fail(f"it speaks version {message.version} of the messages, this process {OLDEST} to {VERSION}")
+            case CarriedPart():
+                self._parts.add(message)
             case Carried():
-                self.carried.append(message)
+                self.carried.append(self._parts.whole(message))
             case Complete():
-                self.done.set()
+                self.is_done = True
             case _:
                 self.fail(f"unexpected {type(message).__name__}")
 
     def fail(self, reason: str) -> None:
         self.fault = self.fault or reason
-        self.done.set()
+        self.is_done = True
+        self.news.set()
 
     def close(self) -> None:
         for each in self.owned:

@@ -38,7 +38,7 @@ def carried_state(
     totals.others = own_counts
     state = CarriedState(log)
     # A successor reads it before it has any of these parts: `kept_config.py`.
-    state.add(Kind(CONFIG, changes.export, lambda content: None))
+    state.add(Kind(CONFIG, changes.export, lambda content: None, in_thread=True))
     state.add(Kind("tls", lambda: tls_files.export(changes.material), tls_files.adopt))
     state.add(Kind("tickets", ticket_keys.export, ticket_keys.adopt, is_final=True))
     state.add(Kind("health", health.export, health.adopt, is_final=True))

@@ -36,7 +36,7 @@ class Leave:
             while not (work.done() or stop.done()):
                 await asyncio.wait((work, stop), timeout=REPORT_PERIOD, return_when=asyncio.FIRST_COMPLETED)
                 left = self._fleet.departing()
-                self._upgrade.leaving(left, max(0.0, end - loop.time()))
+                await self._upgrade.leaving(left, max(0.0, end - loop.time()))
                 if loop.time() >= next_line and left:
                     next_line += LOG_PERIOD
                     self._log.write(INFO, f"leaving: {_text(left)} left, for {max(0.0, end - loop.time()):.0f} s")

@@ -77,6 +77,16 @@ class Carried(Message, frozen=True):
     content: bytes
 
 
+class CarriedPart(Message, frozen=True):
+    """A part of a content that is too large for one message. The next `Carried` of this kind is the last part.
+
+    Versions without this message refuse the upgrade.
+    """
+
+    kind: str
+    content: bytes
+
+
 class Complete(Message, frozen=True):
     """All has been sent: start."""
 
@@ -120,7 +130,7 @@ class Leaving(Message, frozen=True):
     seconds: float
 
 
-FromPredecessor = Estate | Held | Carried | Complete | Take | Leaving
+FromPredecessor = Estate | Held | Carried | CarriedPart | Complete | Take | Leaving
 FromSuccessor = Progress | Refused | Ready | Taken
 
 FROM_PREDECESSOR: Final[msgspec.msgpack.Decoder[FromPredecessor]] = msgspec.msgpack.Decoder(FromPredecessor)

@@ -11,20 +11,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
 from pymosn.core.errors import describe
 from pymosn.core.log import ERROR, INFO, WARN, Log
 from pymosn.server.channel import MAX_DESCRIPTORS
-from pymosn.server.upgrade.carried import CarriedState
+from pymosn.server.upgrade.carried import CarriedState, messages_of
 from pymosn.server.upgrade.kept_config import CONFIG
 from pymosn.server.upgrade.launching import Successor, SuccessorReceiver
 from pymosn.server.upgrade.messages import (
     OLDEST,
     VERSION,
-    Carried,
     Complete,
     Estate,
     FromSuccessor,
@@ -163,17 +162,17 @@ class Upgrade(SuccessorReceiver):
         if self.state != WAITING:
             await self._settled.wait()
 
-    def leaving(self, connections: Mapping[str, int], seconds: float) -> None:
+    async def leaving(self, connections: Mapping[str, int], seconds: float) -> None:
         """Reports to the successor what this process still waits for, and the metrics so far."""
         if self.successor is not None and self.successor.is_flushed():
-            self._send_carried(self._carried.export_repeated())
+            await self._send_carried(self._carried.export_repeated())
             self.successor.send(Leaving(dict(connections), seconds))
 
     async def send_last(self) -> None:
         """Sends the metrics of all workers, which have ended, for the last time."""
         if self.successor is None or not self.has_left:
             return
-        self._send_carried(self._carried.export_repeated())
+        await self._send_carried(self._carried.export_repeated())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(EXIT_TIME):
                 while not self.successor.is_flushed():
@@ -213,13 +212,13 @@ class Upgrade(SuccessorReceiver):
         self._tell(f"process {self.successor.pid} starts")
         timer = self._limit(request.seconds, "is not ready")
         try:
-            self._give(request, self.successor)
+            await self._give(request, self.successor)
             await self._wait_for(Ready)
             timer.cancel()
             timer = self._limit(TAKE_TIME, "has not taken over")
             self._tell(f"process {self.successor.pid} is ready")
             self.state = TAKING
-            self._send_carried(self._carried.export(only_final=True))
+            await self._send_carried(self._carried.export(only_final=True))
             self.successor.send(Take())
             await self._wait_for(Taken)
         except _Ended:
@@ -237,20 +236,22 @@ class Upgrade(SuccessorReceiver):
         failure = _Ended(f"the new process {what} within {seconds:g} s")
         return self._call_later(seconds, self._events.put_nowait, failure)
 
-    def _give(self, request: UpgradeRequest, successor: Successor) -> None:
+    async def _give(self, request: UpgradeRequest, successor: Successor) -> None:
         """Sends everything that the successor needs to start."""
         successor.send(self._estate(request))
         held = self._held()
         for start in range(0, len(held), MAX_DESCRIPTORS):
             part = held[start : start + MAX_DESCRIPTORS]
             successor.send(Held([each for each, _ in part]), [descriptor for _, descriptor in part])
-        self._send_carried(self._carried.export(without=() if request.keeps_config else (CONFIG,)))
+        await self._send_carried(self._carried.export(without=() if request.keeps_config else (CONFIG,)))
         successor.send(Complete())
 
-    def _send_carried(self, parts: Iterable[tuple[str, bytes]]) -> None:
+    async def _send_carried(self, contents: AsyncIterator[tuple[str, bytes]]) -> None:
         assert self.successor is not None
-        for kind, content in parts:
-            self.successor.send(Carried(kind, content))
+        async for kind, content in contents:
+            for message in messages_of(kind, content):
+                self.successor.send(message)
+                await asyncio.sleep(0)
 
     async def _wait_for(self, expected: type[Ready] | type[Taken]) -> None:
         """Returns when the successor has sent the message; _Ended if that will not happen."""

@@ -7,6 +7,7 @@ makes it final. If the predecessor ends before that, or the upgrade fails there,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -15,14 +16,16 @@ from pymosn.config.schema import MosnConfig
 from pymosn.control.service import Service
 from pymosn.core.log import INFO, WARN, Log
 from pymosn.server.channel import Channel
+from pymosn.server.resources import making_many
 from pymosn.server.run_options import StartError
 from pymosn.server.shutdown import ShutdownSignals
-from pymosn.server.upgrade.carried import CarriedState
+from pymosn.server.upgrade.carried import CarriedState, Parts
 from pymosn.server.upgrade.inheritance import Inheritance
 from pymosn.server.upgrade.messages import (
     FROM_PREDECESSOR,
     VERSION,
     Carried,
+    CarriedPart,
     FromPredecessor,
     Leaving,
     Progress,
@@ -32,6 +35,9 @@ from pymosn.server.upgrade.messages import (
 )
 from pymosn.server.upgrade.queues import Queues
 from pymosn.version import VERSION as PROGRAM
+
+#: Contents whose objects would make collections of garbage slow.
+MANY: Final = 20
 
 
 class Takeover(Service):
@@ -69,8 +75,12 @@ class Takeover(Service):
         self._channel: Channel[FromPredecessor] = Channel(
             loop, inheritance.sock.dup(), FROM_PREDECESSOR, self._on_message, self._on_closed
         )
+        self._parts = Parts()
+        # Adopted while the event loop does other things: it may be large.
+        self._waiting = [each for each in inheritance.carried if carried.is_repeated(each.kind)]
         for each in inheritance.carried:
-            carried.adopt(each.kind, each.content)
+            if not carried.is_repeated(each.kind):
+                carried.adopt(each.kind, each.content)
         inheritance.carried.clear()  # it may be large, and contain secrets
 
     def tell(self, text: str) -> None:
@@ -80,6 +90,7 @@ class Takeover(Service):
 
     async def start(self) -> None:
         """Returns when this process may take over. StartError if the predecessor has ended, or has given up."""
+        await self._adopt_waiting()
         version = min(VERSION, self.inheritance.estate.version)
         self._channel.send(Ready(version, PROGRAM, dict(self.listener_keys())), self.queues.sending())
         while not (self._may_take or self._lost or self._signals.requested.is_set()):
@@ -88,6 +99,14 @@ class Takeover(Service):
         if not self._may_take:
             raise StartError(lines=[f"the upgrade was given up: {self._lost or 'a signal has stopped this process'}"])
         self.queues.close_sending()
+
+    async def _adopt_waiting(self) -> None:
+        """Adopts what may be large."""
+        with making_many() if len(self._waiting) > MANY else contextlib.nullcontext():
+            for each in self._waiting:
+                self._carried.adopt(each.kind, each.content)
+                await asyncio.sleep(0)
+        self._waiting.clear()
 
     def finish(self) -> None:
         """This process is the one from now on. StartError if the predecessor has ended, or given up."""
@@ -116,8 +135,11 @@ class Takeover(Service):
         match message:
             case Take():
                 self._may_take = True
+            case CarriedPart():
+                self._parts.add(message)
             case Carried():
-                self._carried.adopt(message.kind, message.content)
+                whole = self._parts.whole(message)
+                self._carried.adopt(whole.kind, whole.content)
             case Leaving():
                 self.leaving = message
         self._news.set()

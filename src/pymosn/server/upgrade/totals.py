@@ -8,20 +8,23 @@ generation that drains count until it ends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Final
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Final, NotRequired, TypedDict
 
 import msgspec
 
 from pymosn.config.check.clusters import is_original
 from pymosn.config.schema import MosnConfig
-from pymosn.core.counters import BUCKET_BOUNDS, GroupData, GroupKey, HistogramData
-from pymosn.observe.totals import Totals, labels_of
+from pymosn.core.counters import BUCKET_BOUNDS, GroupData, GroupKey, HistogramData, Labels
+from pymosn.observe.totals import labels_of, sum_of_two
 
-#: Groups in one content.
-CHUNK: Final = 1000
+#: Groups in one content, which are added up, or adopted, in a few milliseconds.
+CHUNK: Final = 200
 #: Inherited groups whose number no configuration limits, because requests or filters choose their labels.
 MAX_FREE_GROUPS: Final = 50_000
+#: Workers that have died whose metrics are kept one by one, because adding them up takes time.
+MAX_DEAD: Final = 8
 #: The types with groups for the configured objects.
 _CONFIGURED: Final = ("downstream", "upstream")
 
@@ -29,7 +32,7 @@ _CONFIGURED: Final = ("downstream", "upstream")
 Stats = dict[GroupKey, GroupData]
 
 
-class CarriedHistogram(msgspec.Struct, frozen=True):
+class CarriedHistogram(TypedDict):
     """See `HistogramData`."""
 
     count: int
@@ -37,17 +40,17 @@ class CarriedHistogram(msgspec.Struct, frozen=True):
     min: float
     max: float
     buckets: list[int]
-    bounds: list[float] = []
+    bounds: NotRequired[list[float]]
 
 
-class CarriedGroup(msgspec.Struct, frozen=True):
+class CarriedGroup(TypedDict):
     """See `GroupData`."""
 
     type: str
-    labels: list[tuple[str, str]]
-    counters: dict[str, int] = {}
-    gauges: dict[str, int] = {}
-    histograms: dict[str, CarriedHistogram] = {}
+    labels: Labels
+    counters: NotRequired[dict[str, int]]
+    gauges: NotRequired[dict[str, int]]
+    histograms: NotRequired[dict[str, CarriedHistogram]]
 
 
 _GROUPS: Final = msgspec.msgpack.Decoder(list[CarriedGroup])
@@ -67,29 +70,28 @@ class Inherited:
         """
         changed = set()
         for group in _GROUPS.decode(content):
-            key = group.type, labels_of(group.labels)
-            if key not in self.stats and group.type not in _CONFIGURED:
+            key = group["type"], group["labels"]
+            if key not in self.stats and key[0] not in _CONFIGURED:
                 if self._free >= MAX_FREE_GROUPS:
                     continue
                 self._free += 1
+            histograms = group.get("histograms", {})
             self.stats[key] = {
-                "type": group.type,
+                "type": key[0],
                 "labels": list(key[1]),
-                "counters": group.counters,
-                "gauges": group.gauges,
-                "histograms": {name: _data(found) for name, found in group.histograms.items() if _is_usable(found)},
+                "counters": group.get("counters", {}),
+                "gauges": group.get("gauges", {}),
+                "histograms": {name: _data(found) for name, found in histograms.items() if _is_usable(found)},
             }
             changed.add(key)
         return changed
 
-    def end(self, is_kept: Callable[[GroupData], bool]) -> set[GroupKey]:
-        """The predecessor has ended: removes gauges, and the groups for which `is_kept` is false.
+    async def end(self, is_kept: Callable[[], Callable[[GroupData], bool]]) -> set[GroupKey]:
+        """The predecessor has ended: removes gauges, and the groups for which the result of `is_kept` is false.
 
-        Returns the keys of all groups that have changed.
+        Returns the keys of all groups that have changed. Works in a thread.
         """
-        changed = {key for key, group in self.stats.items() if group["gauges"]}
-        kept = {key: group for key, group in self.stats.items() if is_kept(group)}
-        self.stats = {key: {**group, "gauges": {}} if group["gauges"] else group for key, group in kept.items()}
+        self.stats, changed = await asyncio.to_thread(lambda: _ended(self.stats, is_kept()))
         self._free = sum(key[0] not in _CONFIGURED for key in self.stats)
         return changed
 
@@ -103,11 +105,13 @@ class GenerationTotals:
     def __init__(self) -> None:
         self.inherited = Inherited()
         self.others: Callable[[], list[GroupData]] = list
-        # Of workers that have died.
-        self._retired = Totals()
+        # Of workers that have died, without gauges.
+        self._dead: list[Stats] = []
         self._live: Callable[[], Sequence[Stats]] = list
         # The groups that have changed since the last report; None: nothing is reported.
         self._changed: set[GroupKey] | None = None
+        # The next report has all groups.
+        self._is_first = False
         self._last_others: Stats = {}
 
     def follow(self, live: Callable[[], Sequence[Stats]]) -> None:
@@ -121,41 +125,52 @@ class GenerationTotals:
 
     def retire(self, stats: Stats) -> None:
         """Keeps the counters of a worker that has ended; its gauges end with it."""
-        self._retired.add(stats.values(), gauges=False)
+        if len(self._dead) == MAX_DEAD:
+            self._dead = [sum_of_stats(self._dead)]
+        self._dead.append({key: without_gauges(group) for key, group in stats.items()})
         self.note(stats)
 
     def all(self) -> list[Collection[GroupData]]:
         """All metrics, to be added up."""
-        return [self.inherited.stats.values(), self._retired.groups(), *(stats.values() for stats in self._live())]
+        return [stats.values() for stats in self._sources()]
+
+    def _sources(self) -> list[Stats]:
+        return [self.inherited.stats, *self._dead, *self._live()]
 
     def begin(self) -> None:
         """The next report is the first one for a successor: it has all groups."""
-        live = self._live()
-        keys = [self.inherited.stats, self._retired.keys(), *live]
-        self._changed = {key for some in keys for key in some}
+        self._is_first = True
+        self._changed = set()
         self._last_others = {}
 
-    def export(self) -> list[bytes]:
-        """The groups that have changed since the last report, in chunks."""
+    def export(self) -> Iterator[bytes]:
+        """The groups that have changed since the last report, in contents that take some milliseconds each.
+
+        What changes while they are made is part of the next report, or of both.
+        """
         changed, self._changed = self._changed or set(), set()
         others = {(group["type"], labels_of(group["labels"])): without_gauges(group) for group in self.others()}
-        changed |= {key for key, group in others.items() if self._last_others.get(key) != group}
+        lists = [list(stats) for stats in self._sources()] if self._is_first else [list(changed)]
+        lists.append([key for key, group in others.items() if self._last_others.get(key) != group])
+        self._is_first = False
         self._last_others = others
-        finders: list[Callable[[GroupKey], GroupData | None]] = [self.inherited.stats.get, self._retired.get, others.get]
-        finders += [stats.get for stats in self._live()]
-        totals = Totals()
-        for key in changed:
-            totals.add([group for find in finders if (group := find(key)) is not None])
-        groups = totals.groups()
-        return [msgspec.msgpack.encode(groups[start : start + CHUNK]) for start in range(0, len(groups), CHUNK)]
+        exported: set[GroupKey] = set()
+        for keys in lists:
+            for start in range(0, len(keys), CHUNK):
+                part = [key for key in keys[start : start + CHUNK] if key not in exported]
+                exported.update(part)
+                sources = [*self._sources(), others]  # a worker may have ended meanwhile
+                groups = [group for key in part if (group := _sum(sources, key)) is not None]
+                if groups:
+                    yield msgspec.msgpack.encode(groups)
 
     def adopt(self, content: bytes) -> None:
         """Adds a report of the generation before, see `Inherited.add`."""
         self.note(self.inherited.add(content))
 
-    def end_inherited(self, config: MosnConfig) -> None:
+    async def end_inherited(self, config: MosnConfig) -> None:
         """The generation before has ended. `config`: the active one; what is not part of it any more is forgotten."""
-        self.note(self.inherited.end(is_counted(config)))
+        self.note(await self.inherited.end(lambda: is_counted(config)))
 
 
 def is_counted(config: MosnConfig) -> Callable[[GroupData], bool]:
@@ -183,16 +198,43 @@ def without_gauges(group: GroupData) -> GroupData:
     return {**group, "gauges": {}}
 
 
+def sum_of_stats(reports: Iterable[Stats]) -> Stats:
+    """The sums of the metrics of several workers."""
+    totals: Stats = {}
+    for stats in reports:
+        for key, group in stats.items():
+            before = totals.get(key)
+            totals[key] = group if before is None else sum_of_two(before, group)
+    return totals
+
+
+def _sum(sources: Iterable[Stats], key: GroupKey) -> GroupData | None:
+    """One group of all sources; None if none has it."""
+    total: GroupData | None = None
+    for stats in sources:
+        group = stats.get(key)
+        if group is not None:
+            total = group if total is None else sum_of_two(total, group)
+    return total
+
+
+def _ended(stats: Stats, is_kept: Callable[[GroupData], bool]) -> tuple[Stats, set[GroupKey]]:
+    """See `Inherited.end`."""
+    changed = {key for key, group in stats.items() if group["gauges"]}
+    kept = {key: group for key, group in stats.items() if is_kept(group)}
+    return {key: without_gauges(group) if group["gauges"] else group for key, group in kept.items()}, changed
+
+
 def _is_usable(found: CarriedHistogram) -> bool:
-    return len(found.buckets) == len(found.bounds or BUCKET_BOUNDS) + 1
+    return len(found["buckets"]) == len(found.get("bounds") or BUCKET_BOUNDS) + 1
 
 
 def _data(found: CarriedHistogram) -> HistogramData:
     return {
-        "count": found.count,
-        "sum": found.sum,
-        "min": found.min,
-        "max": found.max,
-        "buckets": found.buckets,
-        "bounds": found.bounds,
+        "count": found["count"],
+        "sum": found["sum"],
+        "min": found["min"],
+        "max": found["max"],
+        "buckets": found["buckets"],
+        "bounds": found.get("bounds", []),
     }
