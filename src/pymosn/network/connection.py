@@ -10,8 +10,8 @@ A connection passes through these stages, forward only:
     OPEN         bytes go both ways
     LINGERING    `close_lingering`: our FIN is sent, bytes are read and discarded for LINGER_TIME, and for as long as the
                  peer still takes what was sent, then CLOSING. A peer that is still sending would otherwise trigger a
-                 reset, which destroys the response on its way. An attacker is reset after DISCARDED bytes: to read
-                 megabytes of each attack would delay the other connections
+                 reset, which destroys the response on its way. An attacker is reset once DISCARDED bytes have come,
+                 those of the read that gave it away included: to read megabytes of each attack would delay the others
     CLOSING      `close` or `abort`: nothing is read or written any more, the event loop flushes the buffer. A peer that
                  takes none of it for FLUSH_TIME is reset
     (lost)       `_transport` is None: the socket is gone
@@ -61,9 +61,9 @@ BATCH_LIMIT: Final[i64] = 96 * 1024
 #: Idle batch writers that an owner keeps: a new one has to grow again, which costs more than batching saves.
 SPARE_WRITERS: Final[i64] = 8
 #: Bytes of one read while LINGERING after which other connections get their turn: the event loop would read up to 32 times
-#: as much at once. And the most that is read from an attacker.
+#: as much at once. And the bytes after which an attacker is reset.
 YIELDING: Final[i64] = 128 * 1024
-DISCARDED: Final[i64] = 256 * 1024
+DISCARDED: Final[i64] = 128 * 1024
 #: Maximum bytes read from the socket of a connection that the peer has reset.
 DRAIN_LIMIT: Final[i64] = 256 * 1024
 
@@ -158,9 +158,9 @@ class TcpConnection(TransportUser):
         self._failure: Failure | None = None
         # Made when the send buffer first fills up.
         self._write_alarm: WriteTimeout | None = None
-        # Bytes that the peer had acknowledged at the last check; bytes that were read while LINGERING.
+        # Bytes that the peer had acknowledged at the last check; those of the last read, and of all that follow LINGERING.
         self._acknowledged: i64 = 0
-        self._discarded: i64 = 0
+        self._recent: i64 = 0
         # Frames to send at the end of this iteration of the event loop; None when there are none.
         self._batch: FrameWriter | None = None
 
@@ -230,24 +230,33 @@ class TcpConnection(TransportUser):
         if self._stage != _OPEN:
             self._discard(len(data))
             return
+        self._recent = len(data)
         if self._filter.on_data(data) and self._rest is not None:
             for network_filter in self._rest:
                 if not network_filter.on_data(data):
                     break
 
     def _discard(self, size: i64) -> None:
-        """Bytes have arrived that nobody reads."""
+        """Bytes have arrived after our end, for no filter."""
         transport = self._transport
         if transport is None or self._stage != _LINGERING:
             return
-        self._discarded += size
-        failure = self._failure
-        if failure is not None and failure.is_attack and self._discarded >= DISCARDED:
-            self._stage = _CLOSING
-            self._reset()
+        self._recent += size
+        if self._is_attack_over():
+            self._end_attack()
         elif size >= YIELDING:
             transport.pause_reading()
             asyncio.get_running_loop().call_soon(self._read_on)
+
+    def _is_attack_over(self) -> bool:
+        """Whether the peer is an attacker, and enough of its bytes were read."""
+        failure = self._failure
+        return failure is not None and failure.is_attack and self._recent >= DISCARDED
+
+    def _end_attack(self) -> None:
+        if self._stage == _LINGERING:
+            self._stage = _CLOSING
+            self._reset()
 
     def _read_on(self) -> None:
         """Other connections had their turn."""
@@ -490,7 +499,11 @@ class TcpConnection(TransportUser):
         transport.write_eof()
         if self._tls is not None:
             self._tls.send_fin()
-        if self._pauses > 0:
+        if self._is_attack_over():
+            # The reason, such as a GOAWAY, is written before the next turn.
+            transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._end_attack)
+        elif self._pauses > 0:
             transport.resume_reading()
 
     def abort(self, failure: Failure) -> None:

@@ -292,6 +292,33 @@ def test_little_is_read_from_an_attacker() -> None:
     assert len(bench.wheel) == 0
 
 
+@pytest.mark.parametrize("failure", [CONTINUATION_FLOOD, CLOSED_LOCALLY])
+def test_nothing_more_is_read_from_an_attacker_who_sends_much_at_once(failure: Failure) -> None:
+    async def run() -> None:
+        bench = Bench()
+        bench.connection.data_received(bytes(DISCARDED))
+        bench.connection.write(b"why")
+        bench.connection.close_lingering(failure)
+        is_attack = failure is CONTINUATION_FLOOD
+        assert bench.transport.calls == [b"why", "eof", *(["pause"] if is_attack else [])], "it may still arrive"
+        await asyncio.sleep(0)
+        assert bench.transport.calls == [b"why", "eof", *(["pause", "abort"] if is_attack else [])]
+
+    asyncio.run(run())
+
+
+def test_an_attacker_may_leave_by_itself() -> None:
+    async def run() -> None:
+        bench = Bench()
+        bench.connection.data_received(bytes(DISCARDED))
+        bench.connection.close_lingering(CONTINUATION_FLOOD)
+        bench.connection.connection_lost(None)
+        await asyncio.sleep(0)
+        assert bench.transport.calls == ["eof", "pause"]
+
+    asyncio.run(run())
+
+
 def test_abort_while_closing() -> None:
     bench = Bench()
     bench.connection.close(CLOSED_LOCALLY)
