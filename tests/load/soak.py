@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Final
 
 from tests.kit import certificates
@@ -26,6 +28,11 @@ WARM_UP: Final = 4.0
 WARM_UP_SHARE: Final = 0.05
 #: Seconds after the traffic in which everything must come to rest; more than any timeout of the configuration.
 REST: Final = 30.0
+
+#: Bytes by which the mean of a worker's memory may grow from the second quarter of the traffic to the last one, if it lasts
+#: LONG seconds at least.
+GROWTH: Final = 2 << 20
+LONG: Final = 60.0
 
 #: What must be nothing when nobody talks, by type of group.
 NOTHING_LEFT: Final = {
@@ -136,6 +143,8 @@ class Soak:
     def __init__(self, directory: Path, seed: int = 1) -> None:
         self.faults: list[str] = []
         self.figures: dict[str, Any] = {}
+        #: Of the worker during the traffic, about once a second, in bytes.
+        self._memory: list[int] = []
         self._directory = directory
         self._seed = seed
         self._upstreams = [MoodyUpstream(0), MoodyUpstream(1)]
@@ -162,7 +171,9 @@ class Soak:
             warm_up = max(WARM_UP, seconds * WARM_UP_SHARE)
             await self._traffic(warm_up, warm_up / 10)
             before = await self._at_rest(1 << 20)
+            watch = asyncio.create_task(self._watch_memory(workers[0]))
             outcomes = await self._traffic(seconds, min(10.0, seconds / 10))
+            watch.cancel()
             after = await self._at_rest(before["descriptors"])
             if proxy.worker_pids() != workers:
                 self.faults.append("a worker was replaced")
@@ -173,6 +184,16 @@ class Soak:
             for upstream in self._upstreams:
                 await upstream.close()
         self._judge(before, after, outcomes)
+        self.figures["memory by quarters"] = quarters(self._memory)
+        if fault := memory_fault(self._memory):
+            self.faults.append(fault)
+
+    async def _watch_memory(self, worker: int) -> None:
+        statm = Path(f"/proc/{worker}/statm")
+        with contextlib.suppress(OSError):  # the worker is gone, which is found later
+            while True:
+                self._memory.append(int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+                await asyncio.sleep(1.0)
 
     def _serves(self) -> bool:
         try:
@@ -232,6 +253,23 @@ class Soak:
         self.faults += [f"{count} times {name}" for name, count in outcomes.items() if name.endswith("hangs")]
         if outcomes["no connection"]:
             self.faults.append(f"{outcomes['no connection']} connections were refused")
+
+
+def quarters(memory: list[int]) -> list[int]:
+    """The means of the four quarters of what was measured once a second; empty if that was not for LONG seconds."""
+    size = len(memory) // 4
+    return [round(fmean(memory[size * at : size * (at + 1)])) for at in range(4)] if size >= LONG / 4 else []
+
+
+def memory_fault(memory: list[int]) -> str:
+    """What is wrong with a worker's memory in bytes, measured once a second; empty if nothing is.
+
+    The first quarter takes what a busy worker needs, and single values depend on what is in flight.
+    """
+    means = quarters(memory)
+    if not means or means[3] <= means[1] + GROWTH:
+        return ""
+    return f"memory grew from {means[1]} in the second quarter to {means[3]} in the last one"
 
 
 def main() -> int:
