@@ -183,15 +183,17 @@ class Drain(Message, frozen=True):
 
 
 class Depart(Message, frozen=True):
-    """Another generation serves the same sockets from now on: stop accepting, without a trace on the shared sockets.
+    """Another generation serves the sockets from now on: stop accepting, without a trace on the shared sockets.
 
     Idle connections are moved through the sending ends of the queues that are sent as descriptors, if the listener's key is
     the same as in `listeners` (`upgrade.messages.Ready`); all others are drained, for `timeout` seconds. Answered with
-    `Departing` each second, at last with an empty one.
+    `Departing` each second, at last with an empty one. `dropped`: the inodes of sockets that the other generation does not
+    serve, which end as if the listener were removed.
     """
 
     timeout: float
     listeners: dict[str, str] = {}
+    dropped: list[int] = []
 
 
 class Stop(Message, frozen=True):

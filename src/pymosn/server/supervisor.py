@@ -348,7 +348,8 @@ class Supervisor:
             # It came too late to cancel the upgrade.
             os.kill(self._upgrade.successor.pid, signal.SIGINT if self._signals.now.is_set() else signal.SIGTERM)
         ready = self._upgrade.ready
-        depart = Depart(self._changes.config.servers[0].graceful_timeout, {} if ready is None else ready.listeners)
+        keys = {} if ready is None else ready.listeners
+        depart = Depart(self._changes.config.servers[0].graceful_timeout, keys, self._upgrade.dropped)
         await Leave(self._fleet, self._upgrade, self._signals, self._log).run(depart)
 
     def _read_datagrams(self) -> None:

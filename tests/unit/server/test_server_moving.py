@@ -6,186 +6,20 @@ import json
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
 import uvloop
 from tests.kit import bolt_frames as bolt
+from tests.kit.moving_workers import REQUEST, SLOW, Client, World
 
 from pymosn.api.network import Passage
-from pymosn.assembly.packer import pack
-from pymosn.assembly.steps import run_whole
-from pymosn.assembly.worker import WorkerRuntime
-from pymosn.config.schema import Listener, MosnConfig
-from pymosn.observe.logs import LogSet
+from pymosn.config.schema import Listener
 from pymosn.server import messages
-from pymosn.server.channel import Channel
 from pymosn.server.resources import raise_open_file_limit
-from pymosn.server.upgrade.arriving import receive_connections
-from pymosn.server.upgrade.departure import Departure
 from pymosn.server.upgrade.messages import SessionsMoved
 from pymosn.server.upgrade.moving import SendingQueues, key_of, message_of
-
-REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-SLOW = b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"
-RESPONSE = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
-
-
-def config_of(http: int, frames: int) -> MosnConfig:
-    """`http`, `frames`: the ports of the hosts."""
-
-    def listener(name: str, protocol: str) -> dict[str, Any]:
-        proxy = {"type": "proxy", "config": {"downstream_protocol": protocol, "router_config_name": name}}
-        return {"name": name, "address": "127.0.0.1:1", "bind_port": True, "filter_chains": [{"filters": [proxy]}]}
-
-    def router(name: str) -> dict[str, Any]:
-        routes = [{"match": {"prefix": "/"}, "route": {"cluster_name": name}}]
-        if name == "b":
-            routes = [
-                {"match": {"headers": [{"name": "service", "value": ".*", "regex": True}]}, "route": {"cluster_name": "b"}}
-            ]
-        return {"router_config_name": name, "virtual_hosts": [{"name": "all", "domains": ["*"], "routers": routes}]}
-
-    ports = {"h": http, "b": frames}
-    clusters = [
-        {"name": name, "type": "SIMPLE", "lb_type": "LB_ROUNDROBIN", "hosts": [{"address": f"127.0.0.1:{port}"}]}
-        for name, port in ports.items()
-    ]
-    servers = [{"listeners": [listener("h", "Http1"), listener("b", "bolt")], "routers": [router("h"), router("b")]}]
-    return msgspec.convert({"servers": servers, "cluster_manager": {"clusters": clusters}}, MosnConfig)
-
-
-class Worker:
-    """The run-time objects of one worker."""
-
-    def __init__(self, folder: Path, config: MosnConfig) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.runtime = WorkerRuntime(1, 0, self.loop, LogSet(str(folder / "log")))
-        self.runtime.activate(run_whole(self.runtime.prepare(pack(config), str(folder), str(folder))))
-
-    async def listen(self, sockets: dict[str, socket.socket]) -> None:
-        for listener in self.runtime.listeners:
-            await listener.start(sockets[listener.name].dup())
-
-    def counts(self, name: str) -> dict[str, int]:
-        data = self.runtime.metrics.group("downstream", ("listener", name)).data()
-        return {key: value for key, value in {**data["counters"], **data["gauges"]}.items() if value}
-
-    def moved(self, name: str) -> int:
-        return int(self.runtime.metrics.group("worker", ("worker", "all")).counter(f"connections_{name}").value)
-
-
-class Reports:
-    """The channel to the supervisor."""
-
-    def __init__(self) -> None:
-        self.sent: list[object] = []
-
-    def send(self, message: object) -> None:
-        self.sent.append(message)
-
-
-class World:
-    """Two workers, the hosts, and the clients."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.go_on = asyncio.Event()
-        self.waiting = 0
-        self.reports = Reports()
-        self.queues: list[tuple[socket.socket, socket.socket]] = []
-        self.sockets: dict[str, socket.socket] = {}
-
-    async def start(self, queues: int = 2, *, is_unix: bool = False) -> None:
-        """`is_unix`: clients of HTTP come over a unix socket."""
-        http = await asyncio.start_server(self._serve_http, "127.0.0.1", 0)
-        frames = await asyncio.start_server(self._serve_bolt, "127.0.0.1", 0)
-        self.servers = [http, frames]
-        ports = [int(server.sockets[0].getsockname()[1]) for server in self.servers]
-        for name in ("h", "b"):
-            self.sockets[name] = socket.create_server(("127.0.0.1", 0))
-        if is_unix:
-            self.sockets["h"] = socket.socket(socket.AF_UNIX)
-            self.sockets["h"].bind(str(self.folder / "h.sock"))
-        self.old = Worker(self.folder, config_of(*ports))
-        self.new = Worker(self.folder, config_of(*ports))
-        self.queues = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(queues)]
-        await self.old.listen(self.sockets)
-
-    def receive(self) -> None:
-        """The successor's worker takes connections from now on."""
-        for _, receiving in self.queues:
-            receive_connections(self.new.loop, self.new.runtime, [receiving.dup().detach()])
-
-    def depart(self, seconds: float = 20.0, keys: dict[str, str] | None = None) -> asyncio.Task[None]:
-        """The predecessor's worker leaves."""
-        if keys is None:
-            keys = {built.name: key_of(built.config) for built in self.new.runtime.active.listeners}
-        command = messages.Depart(seconds, keys)
-        descriptors = [sending.detach() for sending, _ in self.queues]
-        self.departure = Departure(self.old.loop, self.old.runtime, cast("Channel[Any]", self.reports))
-        return asyncio.create_task(self.departure.run(command, descriptors))
-
-    async def connect(self, name: str = "h") -> "Client":
-        sock = self.sockets[name]
-        if sock.family == socket.AF_UNIX:
-            return Client(*await asyncio.open_unix_connection(sock.getsockname()))
-        return Client(*await asyncio.open_connection(*sock.getsockname()))
-
-    async def _serve_http(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            try:
-                head = await reader.readuntil(b"\r\n\r\n")
-            except (asyncio.IncompleteReadError, ConnectionError):
-                break
-            if head.startswith(b"GET /slow"):
-                self.waiting += 1
-                await self.go_on.wait()
-            writer.write(RESPONSE)
-        writer.close()
-
-    async def _serve_bolt(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        data = b""
-        while part := await reader.read(65536):
-            data += part
-            while True:
-                frame, data = bolt.parse(data)
-                if frame is None:
-                    break
-                if frame.content == b"slow":
-                    await self.go_on.wait()
-                writer.write(bolt.response(frame.request_id, b"ok"))
-        writer.close()
-
-    async def close(self) -> None:
-        for server in self.servers:
-            server.close()
-        for worker in (self.old, self.new):
-            for listener in worker.runtime.listeners:
-                listener.abort_all()
-                listener.release()
-            await worker.runtime.aclose()
-
-
-class Client:
-    """A client of HTTP/1 or Bolt."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-        self.rest = b""
-
-    async def receives(self, expected: bytes) -> None:
-        """A response with these last bytes, and without `connection: close`."""
-        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 20)
-        assert head.startswith(b"HTTP/1.1 200 "), head
-        assert b"close" not in head
-        assert await self.reader.readexactly(len(expected)) == expected
-
-    async def asks(self, request: bytes = REQUEST) -> None:
-        self.writer.write(request)
-        await self.receives(b"ok")
 
 
 async def many_connections_in_every_state(world: World) -> None:
@@ -421,6 +255,56 @@ async def next_frame(client: Client) -> bolt.Parsed:
     return frame
 
 
+async def an_address_that_nobody_serves_any_more(world: World) -> None:
+    """What waits in the backlog of its socket is served, new clients are refused, and others' sockets are left alone."""
+    await world.start()
+    address, other = world.sockets["h"].getsockname(), world.sockets["b"].getsockname()
+    waiting = [socket.create_connection(address) for _ in range(50)]  # the old worker has no turn to accept them
+    leaving = world.depart(dropped=["h"])
+    world.receive()
+    clients = [Client(*await asyncio.open_connection(sock=sock)) for sock in waiting]
+    await asyncio.gather(*[client.asks() for client in clients])
+    await asyncio.wait_for(leaving, 20)
+    assert world.old.counts("h")["connection_total"] == 50
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(*address)
+    # A socket with a filter for new clients would not answer.
+    await asyncio.to_thread(socket.create_connection, other, 10)
+
+
+async def a_udp_address_that_nobody_serves_any_more(world: World) -> None:
+    """Its sessions go on until they are idle or the time is over; no others begin."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as host, contextlib.ExitStack() as stack:
+        host.bind(("127.0.0.1", 0))
+        host.settimeout(10)
+        await world.start(udp=host.getsockname()[1])
+        client, stranger = (stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2))
+        for sock in (client, stranger):
+            sock.connect(world.sockets["u"].getsockname())
+        client.send(b"one")
+        data, source = await asyncio.to_thread(host.recvfrom, 99)
+        assert data == b"one"
+        listener = next(listener for listener in world.old.runtime.listeners if listener.name == "u")
+        leaving = world.depart(dropped=["u"])
+        world.receive()
+        client.send(b"two")
+        while not listener.is_draining:
+            await asyncio.sleep(0)
+        stranger.send(b"no")
+        client.send(b"three")
+        for expected in (b"two", b"three"):
+            assert await asyncio.to_thread(host.recvfrom, 99) == (expected, source)
+        assert world.old.counts("u")["connection_active"] == 1
+        assert "connection_active" not in world.new.counts("u")
+        assert not leaving.done()
+        listener.abort_all()
+        await asyncio.wait_for(leaving, 20)
+        client.send(b"four")
+        client.settimeout(10)
+        with pytest.raises(ConnectionRefusedError):
+            client.recv(99)
+
+
 async def messages_that_cannot_be_served(world: World) -> None:
     await world.start(queues=1)
     world.receive()
@@ -448,6 +332,8 @@ SCENARIOS = [
     bolt_that_is_never_idle,
     a_long_call_does_not_stop_the_others,
     held_for_good_in_the_second_half,
+    an_address_that_nobody_serves_any_more,
+    a_udp_address_that_nobody_serves_any_more,
     messages_that_cannot_be_served,
 ]
 

@@ -180,8 +180,9 @@ def test_the_successor_gets_everything_and_takes_over() -> None:
             successor.receiver.on_message(READY, [end])
 
         world.on(Complete, is_ready)
-        world.answers(Take, Taken())
+        world.answers(Take, Taken([77]))
         result = await world.run()
+        assert world.upgrade.dropped == [77]
         assert result == UpgradeResult(True, ["process 4711 has taken over"], 4711)
         expected = ["Estate", "Held", "Held", "Carried one", "Carried two", "Complete", "Carried two", "Take"]
         assert kinds(world.successors[0]) == expected
@@ -453,6 +454,9 @@ class Old:
 def test_it_takes_over_when_it_may() -> None:
     async def scenario() -> None:
         old = Old()
+        spare = socket.create_server(("127.0.0.1", 0))
+        old.inheritance.put_back([Owned(HeldSocket("listener", "gone"), spare)])
+        dropped = [os.fstat(spare.fileno()).st_ino]
         took: list[bool] = []
         old.takeover.on_taken = lambda: took.append(True)
         old.takeover.listener_keys = lambda: {"l": "key"}
@@ -468,7 +472,8 @@ def test_it_takes_over_when_it_may() -> None:
         await starting
         assert (old.adopted, took) == ([b"1"], [])
         await Succession(old.takeover).start()
-        await old.wait_for(Taken())
+        await old.wait_for(Taken(dropped))
+        assert spare.fileno() == -1
         assert took == [True]
         old.channel.send(Leaving({"http1": 1}, 2.0))
         while old.takeover.leaving != Leaving({"http1": 1}, 2.0):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter as Tally
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ from pymosn.network.listener import Listener
 from pymosn.network.udp import DatagramListener
 from pymosn.server import messages
 from pymosn.server.channel import Channel
+from pymosn.server.listener_end import stop_listening
 from pymosn.server.upgrade.moving import SendingQueues, key_of, message_of
 from pymosn.server.upgrade.sessions import SessionSender
 
@@ -90,8 +91,9 @@ class Departure:
         start = self._loop.time()
         self._middle = start + command.timeout / 2
         self._end = start + max(command.timeout - CLOSING_TIME, command.timeout / 2)
-        self._leave(command.listeners)
-        sessions = self._loop.create_task(self._move_sessions())
+        dropped = self._leave(command)
+        closing = self._loop.create_task(stop_listening(dropped))
+        sessions = self._loop.create_task(self._move_sessions(dropped))
         reported = 0.0
         is_done = False
         while not is_done:
@@ -106,26 +108,35 @@ class Departure:
                 self._close_rest()
             # A socket that was accepted just now becomes a connection in the next iteration of the event loop.
             await asyncio.sleep(max(RETRY_TIME if self._is_full else PERIOD, min(WALK_SHARE * (now - begun), LONGEST_PAUSE)))
-            is_done = not self._left()
+            is_done = closing.done() and not self._left()
+        await closing
         await sessions
         self._queues.close()
         self._channel.send(messages.Departing({}))
 
-    def _leave(self, keys: dict[str, str]) -> None:
-        """Stops accepting. `keys`: what each listener of the successor demands of connections."""
+    def _leave(self, command: messages.Depart) -> list[Listener]:
+        """Stops accepting on the sockets that the successor has. Returns the listeners whose sockets nobody else has."""
+        dropped: list[Listener] = []
         for built in self._runtime.active.listeners:
             listener = built.listener
+            sockets = listener.socket_ids()
+            is_dropped = bool(sockets) and sockets.issubset(command.dropped)
+            if is_dropped:
+                dropped.append(listener)
             if isinstance(listener, DatagramListener):
-                listener.hold()  # it replies until its sessions have moved
+                if not is_dropped:
+                    listener.hold()  # it replies until its sessions have moved
                 continue
-            listener.release()
-            if keys.get(built.name) == (key := key_of(built.config)):
+            if not is_dropped:
+                listener.release()
+            if command.listeners.get(built.name) == (key := key_of(built.config)):
                 self._movable[listener] = key
                 listener.departable = partial(self._offer, listener)
+        return dropped
 
-    async def _move_sessions(self) -> None:
+    async def _move_sessions(self, dropped: Sequence[Listener]) -> None:
         """Moves the sessions of UDP listeners, and closes the sockets. Those that are left end when they are idle."""
-        found = [built.listener for built in self._runtime.active.listeners]
+        found = [built.listener for built in self._runtime.active.listeners if built.listener not in dropped]
         listeners = [listener for listener in found if isinstance(listener, DatagramListener)]
         sender = SessionSender(self._queues.ends(), self._runtime.share.index, self._runtime.share.count, self._runtime.log)
         await sender.send_all(listeners, SESSION_TIME)

@@ -90,15 +90,18 @@ class Inheritance:
         """Whether the predecessor has an address, for whatever use."""
         return any((each.held.network, each.held.address) == (network, address) for each in self._spare)
 
-    def close_spare(self) -> None:
-        """Closes the sockets that are left, and removes their files: the predecessor leaves now."""
+    def close_spare(self) -> list[int]:
+        """Closes the sockets that are left, and removes their files: the predecessor leaves now. Returns their inodes."""
         self._is_over = True
+        dropped = []
         while self._spare:
             held, sock = self._spare.pop()
+            dropped.append(os.fstat(sock.fileno()).st_ino)
             sock.close()
             if held.inode and inode(held.address) == held.inode:
                 with contextlib.suppress(OSError):
                     os.unlink(held.address)
+        return dropped
 
     def refuse(self, lines: list[str], is_config_fault: bool = False) -> None:
         """Reports to the predecessor why this process cannot start."""

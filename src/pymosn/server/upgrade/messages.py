@@ -120,7 +120,13 @@ class Take(Message, frozen=True):
 
 
 class Taken(Message, frozen=True):
-    """It is; the predecessor leaves."""
+    """It is; the predecessor leaves.
+
+    `dropped`: the inodes of the predecessor's sockets that the successor has closed, because it does not serve their
+    addresses.
+    """
+
+    dropped: list[int] = []
 
 
 class Leaving(Message, frozen=True):

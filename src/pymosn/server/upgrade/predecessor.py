@@ -102,6 +102,8 @@ class Upgrade(SuccessorReceiver):
         self.ready: Ready | None = None
         #: The sending ends of the queues of its workers.
         self.queues = SendingEnds()
+        #: The inodes of the sockets that the successor does not use.
+        self.dropped: list[int] = []
         #: The result of the last upgrade that failed.
         self.last_failure: list[str] = []
         self._spawn = spawn
@@ -274,6 +276,7 @@ class Upgrade(SuccessorReceiver):
                     self.ready = event
                     return
                 case Taken() if expected is Taken:
+                    self.dropped = event.dropped
                     return
                 case _:
                     raise _Ended(f"the new process sent an unexpected {type(event).__name__}")

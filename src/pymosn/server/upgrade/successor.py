@@ -113,9 +113,9 @@ class Takeover(Service):
         if self._lost:
             raise StartError(lines=[f"the upgrade was given up: {self._lost}"])
         self.has_taken = True
-        self.inheritance.close_spare()
+        dropped = self.inheritance.close_spare()
         self.on_taken()
-        self._channel.send(Taken())
+        self._channel.send(Taken(dropped))
 
     async def stop(self) -> None:
         self._channel.close()
