@@ -784,6 +784,29 @@ def test_a_drain_loses_no_request() -> None:
     assert rig.connection.is_closed
 
 
+def test_a_new_client_of_a_draining_listener_is_served_once() -> None:
+    rig = ServerRig(answers=False)
+    rig.server.on_drain()
+    rig.settle()
+    assert rig.end.goaways == []  # a client of gRPC would connect again, and so on
+    stream = rig.open(get())
+    assert rig.end.goaways == [((1 << 31) - 1, 0)]
+    rig.request.respond()
+    rig.advance(1.1)
+    assert (stream.status, rig.end.goaways[-1], rig.connection.is_closed) == (200, (1, 0), True)
+
+
+def test_a_new_client_of_a_draining_listener_that_asks_for_nothing_is_notified_later() -> None:
+    rig = ServerRig(answers=False)
+    rig.server.on_drain()
+    rig.advance(0.9)
+    assert rig.end.goaways == []
+    rig.advance(0.2)
+    assert rig.end.goaways == [((1 << 31) - 1, 0)]
+    rig.advance(1.1)
+    assert rig.connection.is_closed
+
+
 @pytest.mark.parametrize("fields", [get(), method(b"POST")], ids=["complete", "cut short"])
 def test_a_drain_reads_on_until_the_last_response_has_arrived(fields: Pairs) -> None:
     """The client sends WINDOW_UPDATE frames, or the rest of its request: a reset of TCP would take the response from it."""

@@ -17,7 +17,7 @@ from mypy_extensions import i32, i64
 
 from pymosn.api.grpc import GrpcRequest
 from pymosn.api.http import HttpRequest
-from pymosn.api.network import Connection
+from pymosn.api.network import DRAIN_GRACE, Connection
 from pymosn.api.protocol import ProtocolError
 from pymosn.api.stream import StreamHandler
 from pymosn.core.chunks import append_chunk
@@ -92,6 +92,8 @@ class ServerConnection(Http2Connection):
         self._head_at: float = NEVER
         self._eof_at: float = NEVER
         self._body_at: float = NEVER
+        # When a new client is asked to leave at the latest, because the listener drains.
+        self._leaves_at: float = NEVER
 
     # ---- called by the filter
 
@@ -100,6 +102,17 @@ class ServerConnection(Http2Connection):
         self._heads.scheme = connection.scheme
         self.begin(connection, self._preface)
         self.on_quiet()
+
+    def drain(self) -> None:
+        """The listener drains. A new client is asked to leave when it has sent its first request.
+
+        On a GOAWAY before that, clients of gRPC connect again, and so on for as long as the listener drains.
+        """
+        if self.last_id > 0 or self.is_settled():
+            self.shut_down()
+        else:
+            self._leaves_at = self.connection.now() + DRAIN_GRACE
+            self.wake_at(self._leaves_at)
 
     def on_bytes(self, data: bytes) -> None:
         """Bytes have arrived."""
@@ -233,7 +246,8 @@ class ServerConnection(Http2Connection):
         self._starting = stream
         self._starting_head = head
         self._requests += 1
-        if self._requests == http.max_requests or stream_id > LARGEST_STREAM_ID - SPARE_IDS:
+        is_last = self._requests == http.max_requests or stream_id > LARGEST_STREAM_ID - SPARE_IDS
+        if is_last or self._leaves_at < NEVER:
             self.shut_down()
         if self.decoder.is_self_dependent:
             self.fail_stream(stream, frames.PROTOCOL_ERROR)
@@ -356,7 +370,7 @@ class ServerConnection(Http2Connection):
             self.wake_at(self.idle_at)
 
     def next_time(self) -> float:
-        return min(self._head_at, min(self._eof_at, self._body_at))
+        return min(min(self._head_at, self._leaves_at), min(self._eof_at, self._body_at))
 
     def watch(self, now: float) -> None:
         super().watch(now)
@@ -372,6 +386,9 @@ class ServerConnection(Http2Connection):
         if now >= self._body_at:
             self._body_at = NEVER
             self._check_bodies(now)
+        if now >= self._leaves_at:
+            self._leaves_at = NEVER
+            self.shut_down()
 
     def _end_unread(self, now: float) -> None:
         """The client has closed its side some time ago: ends what has not begun, and what waits for windows in vain."""

@@ -32,7 +32,7 @@ class Http2Server(ServerStreams):
         self._server.on_alarm()
 
     def on_drain(self) -> None:
-        self._server.shut_down()
+        self._server.drain()
 
     def on_close(self, failure: Failure) -> None:
         self._server.on_lost(failure)
