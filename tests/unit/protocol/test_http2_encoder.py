@@ -209,6 +209,17 @@ def test_unique_fields_do_not_fill_the_table() -> None:
     assert connection.peer.header_table._current_size < 2048
 
 
+def test_request_ids_are_not_indexed() -> None:
+    connection = Connection()
+    head = request(b"a: 1\r\nx-request-id: 1\r\n")
+    sizes = []
+    for _ in range(4):
+        block = connection.encoder.request(head)
+        sizes.append(len(block))
+        assert connection.read(block)[-2:] == [(b"a", b"1"), (b"x-request-id", b"1")]
+    assert sizes[2] == sizes[3] == 4 + 1 + len(b"  x-request-id 1"), "the others are indexed"
+
+
 def test_the_peer_shrinks_the_table() -> None:
     connection = Connection()
     lines = b"".join([b"name-%d: value\r\n" % number for number in range(20)])

@@ -31,6 +31,9 @@ _TE: Final = b"te: trailers\r\n"
 #: Secrets are not compressed: several clients share a connection to a host (RFC 7541 section 7.1.3).
 _SECRET: Final = frozenset(b"authorization proxy-authorization cookie set-cookie".split())
 
+#: Each request has another one: it would cost most of all fields to find out that it is new.
+_UNIQUE: Final = b"x-request-id"
+
 #: What a block is.
 _IN_REQUEST: Final[i64] = 0
 _IN_RESPONSE: Final[i64] = 1
@@ -260,6 +263,8 @@ class HeadEncoder:
         # Without a space after its colon, which is rare, the line is from a field that was never to be indexed: see `Entry`.
         if (first == colon + 1 and end > first) or name in _SECRET:
             write_literal(out, NEVER_INDEXED, index, name, value)
+        elif name == _UNIQUE:
+            self._hpack.write_unique(out, name, value)
         else:
             self._hpack.write_new(out, line, index, name, value)
 

@@ -111,6 +111,11 @@ class HpackEncoder:
         self.version += 1
         write_literal(out, _ADDED, index, name, value)
 
+    def write_unique(self, out: BytesWriter, name: bytes, value: bytes) -> None:
+        """Writes a field that is not expected to come again, whose name is not in the static table."""
+        self.is_settled = False
+        write_literal(out, NOT_INDEXED, 0, name, value)
+
     def _was_seen(self, key: bytes) -> bool:
         """Whether the key has come before, as far as is remembered; remembers it. Seldom wrong, which does no harm."""
         self.is_settled = False
