@@ -13,7 +13,7 @@ MIB = 1 << 20
         ([50 * MIB + second * 100_000 for second in range(150)] + [65 * MIB] * 450, False),
         ([65 * MIB + second % 20 * MIB for second in range(600)], False),
         ([65 * MIB + second * 15_000 for second in range(600)], True),
-        ([65 * MIB] * 300 + [67 * MIB + 1] * 300, True),
+        ([65 * MIB] * 300 + [65 * MIB + GROWTH + 1] * 300, True),
         ([65 * MIB] * 30 + [90 * MIB] * 29, False),  # too short to tell
         ([], False),
     ],
