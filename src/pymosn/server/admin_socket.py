@@ -127,7 +127,8 @@ def _remove_left_over(folder: int, path: str) -> None:
         probe.setblocking(False)  # a full backlog also means that a process listens
         result = probe.connect_ex(short_address(folder, path))
         if result == 0:
-            raise BindError(f"another pymosn (pid {peer_of(probe).pid}) already serves {path}")
+            other = f"another pymosn (pid {peer_of(probe).pid}) already serves {path}"
+            raise BindError(f"{other}; `pymosn upgrade` replaces it without an interruption")
         if result == errno.EAGAIN or (result == errno.ECONNREFUSED and is_bound(path)):
             raise BindError(f"another process already serves {path}, or is about to")
     if result != errno.ECONNREFUSED:

@@ -13,7 +13,7 @@ from pymosn.config.schema import Listener
 from pymosn.control.service import Service
 from pymosn.control.xds.bootstrap import is_needed
 from pymosn.core.addresses import split_address
-from pymosn.core.log import WARN, Log
+from pymosn.core.log import ERROR, WARN, Log
 from pymosn.network.destinations import OwnAddresses
 from pymosn.server.admin_socket import AdminSocket
 from pymosn.server.channel import MAX_DESCRIPTORS
@@ -258,18 +258,22 @@ class ListenerSockets:
                 found.append((held, sock.fileno()))
         return found
 
-    def own(self) -> None:
-        """This process has taken over: the files of adopted sockets are its own."""
+    def own(self) -> list[str]:
+        """This process has taken over: the files of adopted sockets are its own; returns what has failed."""
+        faults = []
         for path, access in self._later.items():
             self._files[path] = inode(path)
-            with contextlib.suppress(OSError):  # as the predecessor had it
+            try:
                 access.apply(path)
+            except OSError as error:
+                faults.append(f"cannot change the access to {path}, so it stays as it was: {file_reason(error)}")
         self._later = {}
         self._files.update({path: inode(path) for path in self._foreign})
         self._foreign = set()
         for group in self._lent:
             group.is_kept = False
         self._lent = []
+        return faults
 
     def kept(self) -> list[str]:
         """The listeners whose sockets another process keeps open."""
@@ -447,7 +451,8 @@ class ProcessSockets(Service):
 
     def own(self) -> None:
         """This process has taken over: the files of adopted sockets are its own."""
-        self.listeners.own()
+        for fault in self.listeners.own():
+            self._log.write(ERROR, f"upgrade: {fault}")
         if self._admin_socket is not None:
             self._admin_socket.owns_file = True
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections.abc import Callable
 from typing import Final
 
 from pymosn.server.upgrade.tether import Tether
@@ -33,6 +34,11 @@ class ShutdownSignals:
         """Requests an immediate stop."""
         self.requested.set()
         self.now.set()
+
+    def pass_on(self, forward: Callable[[signal.Signals], object]) -> None:
+        """Gives a successor that has just taken over what was requested before; later signals are forwarded as they come."""
+        if self.requested.is_set():
+            forward(signal.SIGINT if self.now.is_set() else signal.SIGTERM)
 
     def request(self, now: bool) -> None:
         """Requests a drain, or an immediate stop. Unlike a second signal, a second request for a drain changes nothing."""

@@ -17,7 +17,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -73,7 +73,7 @@ from pymosn.server.upgrade.generations import Generations
 from pymosn.server.upgrade.inheritance import Inheritance
 from pymosn.server.upgrade.kinds import carried_state
 from pymosn.server.upgrade.launching import SuccessorProcess
-from pymosn.server.upgrade.leaving import Leave
+from pymosn.server.upgrade.leaving import FOREGROUND, Leave
 from pymosn.server.upgrade.mosn_start import MosnSockets, MosnTakeover
 from pymosn.server.upgrade.moving import key_of
 from pymosn.server.upgrade.predecessor import Upgrade
@@ -273,6 +273,7 @@ class Supervisor:
 
         `on_ready` is called when all workers are serving. The main process stays as long as another generation serves.
         """
+        leave = Leave(self._fleet, self._upgrade, self._takeover, self._signals, self._log)
         with contextlib.closing(self._logs), contextlib.suppress(ShutdownRequested):
             async with self._services.running(self._service_list()):
                 self._announce()
@@ -282,7 +283,7 @@ class Supervisor:
                 await first_of(self._signals.requested, self._upgrade.taken)
                 await self._upgrade.settle("the process is shutting down")
                 if self._upgrade.has_left:
-                    await self._leave()
+                    await self._leave(leave)
                 else:
                     self._changes.reject_all()
                     self._notifier.stopping("Stopping.")
@@ -290,7 +291,9 @@ class Supervisor:
                     if self._signals.now.is_set():
                         self._tether.hurry()
                 self._plane.stage = STOPPING
-            await self._upgrade.send_last()
+            if self._upgrade.has_left:
+                await leave.outlast()
+                await self._upgrade.send_last()
         self._upgrade.close()
         return await self._tether.stay()
 
@@ -310,6 +313,7 @@ class Supervisor:
         """Another one does."""
         self._notifier.leave()
         self._tether.on_taken(pid)
+        self._signals.pass_on(self._tether.forward)
 
     def _on_upgrade_failed(self) -> None:
         self._tether.on_failed()
@@ -337,20 +341,19 @@ class Supervisor:
             self._plane.stage = GRACEFUL_STOPPING
             await self._workers.drain(self._changes.config.servers[0].graceful_timeout)
 
-    async def _leave(self) -> None:
+    async def _leave(self, leave: Leave) -> None:
         """Another process has taken over: leaves it all sockets and files, and lets connections finish."""
+        if self._takeover is not None:
+            self._takeover.outlasts = True
         self._plane.stage = GRACEFUL_STOPPING
         self._fleet.replace_no_more()
         self._pid_file.leave()
         self._sockets.leave()
         await self._services.stop_early(FOREGROUND)
-        if self._signals.requested.is_set() and self._upgrade.successor is not None:
-            # It came too late to cancel the upgrade.
-            os.kill(self._upgrade.successor.pid, signal.SIGINT if self._signals.now.is_set() else signal.SIGTERM)
         ready = self._upgrade.ready
         keys = {} if ready is None else ready.listeners
         depart = Depart(self._changes.config.servers[0].graceful_timeout, keys, self._upgrade.dropped)
-        await Leave(self._fleet, self._upgrade, self._signals, self._log).run(depart)
+        await leave.run(depart)
 
     def _read_datagrams(self) -> None:
         if self._sockets.listeners.end_waiting():
@@ -406,25 +409,6 @@ class Supervisor:
 
     def _on_health(self, cluster: str, hosts: dict[str, bool]) -> None:
         self._fleet.send(HostHealth(cluster, hosts))
-
-
-#: The services that end as soon as another process has taken over; the others serve the connections that are left.
-FOREGROUND: Final = frozenset(
-    (
-        "succession",
-        "log rolling",
-        "xDS",
-        "admin API",
-        "admin socket",
-        "demo upstream",
-        "pid file",
-        "guardian",
-        "certificate expiry",
-        "certificate rotation",
-        "certificate watch",
-        "filter watch",
-    )
-)
 
 
 def run(options: RunOptions, on_ready: Callable[[], None], inheritance: Inheritance | None = None) -> int:

@@ -2,14 +2,18 @@ import errno
 import os
 import select
 import socket
+import stat
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pymosn.config.schema import Listener
 from pymosn.network.listener import prepare_to_listen
 from pymosn.server.listeners import ListenerSockets
-from pymosn.server.sockets import BindError, bind_tcp, bind_udp, bind_unix, close_all
+from pymosn.server.sockets import BindError, FileAccess, bind_tcp, bind_udp, bind_unix, close_all
+from pymosn.server.upgrade.inheritance import Inheritance, Owned
+from pymosn.server.upgrade.messages import Estate, HeldSocket
 
 
 def test_every_worker_has_its_own_listening_socket_on_one_port() -> None:
@@ -288,3 +292,21 @@ def test_a_removed_udp_listener_that_comes_back_while_it_has_sessions() -> None:
     close_all(held)
     assert bound.prepare([listener], 1) == []
     bound.close()
+
+
+def test_files_of_adopted_sockets_get_their_access_with_the_takeover_and_a_failure_is_returned(tmp_path: Path) -> None:
+    paths = [str(tmp_path / name) for name in "ab"]
+    ours, theirs = socket.socketpair()
+    held = [HeldSocket("listener", path[-1], "unix", path, is_shared=True) for path in paths]
+    owned = [Owned(each, bind_unix("listener", each.address, FileAccess(0o600))) for each in held]
+    sockets = ListenerSockets(inheritance=Inheritance(theirs, Estate(1, "1.0", 2, 1), owned))
+    listeners = [msgspec.structs.replace(unix(path[-1], path), mode="0660") for path in paths]
+    with ours, theirs:
+        assert sockets.bind(listeners, 1) == []
+        assert [stat.S_IMODE(os.stat(path).st_mode) for path in paths] == [0o600, 0o600]
+        os.unlink(paths[0])
+        (fault,) = sockets.own()
+        assert fault.startswith(f"cannot change the access to {paths[0]}, so it stays as it was: ")
+        assert stat.S_IMODE(os.stat(paths[1]).st_mode) == 0o660
+        sockets.close()
+    assert not os.path.exists(paths[1])

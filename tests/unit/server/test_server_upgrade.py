@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -10,13 +11,17 @@ from typing import Any
 import msgspec
 import pytest
 
+from pymosn.core.clock import Clock
 from pymosn.core.log import Log
 from pymosn.server.channel import Channel, frame
+from pymosn.server.fleet import Fleet
 from pymosn.server.run_options import StartError
 from pymosn.server.shutdown import ShutdownSignals
 from pymosn.server.upgrade.carried import CarriedState, Kind
+from pymosn.server.upgrade.generations import Generations
 from pymosn.server.upgrade.inheritance import VARIABLE, Inheritance, InheritanceError, Owned, inherit
 from pymosn.server.upgrade.launching import Successor, SuccessorReceiver, command_line
+from pymosn.server.upgrade.leaving import Leave
 from pymosn.server.upgrade.messages import (
     FROM_SUCCESSOR,
     VERSION,
@@ -27,6 +32,7 @@ from pymosn.server.upgrade.messages import (
     Held,
     HeldSocket,
     Leaving,
+    OlderGeneration,
     Progress,
     Ready,
     Refused,
@@ -40,6 +46,10 @@ from pymosn.server.upgrade.tether import Tether
 from pymosn.version import VERSION as PROGRAM
 
 READY = Ready(VERSION, "1.0")
+#: Of one that has no workers left.
+FLEET = Fleet(
+    1, lambda worker_id, receiver: pytest.fail("starts nothing"), lambda worker_id: [], lambda *call: None, Clock(), Log()
+)
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -416,9 +426,9 @@ def test_the_end_of_the_successor_after_it_has_taken_over_is_reported() -> None:
 class Old:
     """The predecessor's end of a real channel."""
 
-    def __init__(self) -> None:
+    def __init__(self, estate: Estate = Estate(VERSION, "1.0", 2, 1)) -> None:  # noqa: B008 -- it is frozen
         self.sock, theirs = socket.socketpair()
-        self.inheritance = Inheritance(theirs, Estate(VERSION, "1.0", 2, 1))
+        self.inheritance = Inheritance(theirs, estate)
         self.log = Log()
         self.adopted: list[bytes] = []
         carried = CarriedState(self.log)
@@ -516,6 +526,71 @@ def test_it_ends_with_its_predecessor_until_it_has_taken_over(moment: str) -> No
                     await Succession(old.takeover).start()
         assert not old.takeover.has_taken
         await old.end()
+
+    run(scenario())
+
+
+def test_all_older_generations_are_shown_and_passed_on_until_they_have_gone() -> None:
+    """Generation 3 has taken over from 2, which has told it of 1; then 4 takes over from it."""
+    first = OlderGeneration(1, 11, "0.9", 1.0, 4, {"websocket": 2}, 9.0)
+    second = OlderGeneration(2, 22, "1.0", 2.0, 5, {"http1": 1}, 20.0)
+
+    async def scenario() -> None:
+        old = Old(Estate(VERSION, "1.0", 3, 11, pid=22, started=2.0, workers=5))
+        generations = Generations(old.inheritance, lambda: 1)
+        generations.takeover = old.takeover
+        old.takeover.finish()
+        old.channel.send(Leaving({"http1": 1}, 20.0, [first]))
+        world = World()
+        world.answers(Complete, READY)
+        world.answers(Take, Taken())
+        await world.run()
+        leave = Leave(FLEET, world.upgrade, old.takeover, old.signals, old.log)
+        old.takeover.outlasts = True
+        await old.takeover.stop()
+        while len(old.takeover.older()) < 2:
+            await asyncio.sleep(0)
+        shown = [(each["generation"], each["state"], each.get("connections")) for each in generations.view()["generations"]]
+        assert shown == [(1, "leaving", {"websocket": 2}), (2, "leaving", {"http1": 1}), (3, "serving", None)]
+        waiting = asyncio.create_task(leave.outlast())
+        passed_on = Leaving({}, 0.0, [first, second])
+        while passed_on not in world.successors[0].sent:
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        old.channel.close()
+        await waiting
+        assert [each["generation"] for each in generations.view()["generations"]] == [3]
+        await old.end()
+
+    run(scenario())
+
+
+def test_a_request_to_stop_now_ends_the_wait_for_older_generations() -> None:
+    async def scenario() -> None:
+        old = Old()
+        old.takeover.finish()
+        waiting = asyncio.create_task(Leave(FLEET, World().upgrade, old.takeover, old.signals, old.log).outlast())
+        await asyncio.sleep(0)
+        old.signals.request_stop()
+        await waiting
+        await old.end()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("requests", "expected"),
+    [("", []), ("drain", [signal.SIGTERM]), ("drain drain", [signal.SIGINT]), ("stop", [signal.SIGINT])],
+)
+def test_a_shutdown_in_the_moment_of_a_takeover_is_passed_on_once(requests: str, expected: list[signal.Signals]) -> None:
+    async def scenario() -> None:
+        forwarded: list[signal.Signals] = []
+        tether = Tether(os.getpid())
+        signals = ShutdownSignals(asyncio.get_running_loop(), tether)
+        for each in requests.split():
+            signals.request_drain() if each == "drain" else signals.request_stop()
+        signals.pass_on(forwarded.append)
+        assert forwarded == expected
 
     run(scenario())
 

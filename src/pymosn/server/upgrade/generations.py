@@ -26,7 +26,6 @@ class Generations:
         self.main_pid: Final = os.getpid() if inheritance is None else inheritance.estate.main_pid
         self.upgrade: Upgrade | None = None
         self.takeover: Takeover | None = None
-        self._inheritance = inheritance
         self._workers = workers
         self._started = time.time()
 
@@ -57,7 +56,7 @@ class Generations:
         return {
             "main_pid": self.main_pid,
             "state": "idle" if upgrade is None else upgrade.state,
-            "generations": [*self._predecessor(), own, *self._successor()],
+            "generations": [*self._older(), own, *self._successor()],
             "last_failure": [] if upgrade is None else upgrade.last_failure,
         }
 
@@ -66,22 +65,23 @@ class Generations:
             return "leaving"
         return "starting" if self.takeover is not None and not self.takeover.has_taken else "serving"
 
-    def _predecessor(self) -> list[dict[str, Any]]:
-        if self._inheritance is None or self.takeover is None or self.takeover.leaving is None:
+    def _older(self) -> list[dict[str, Any]]:
+        if self.takeover is None:
             return []
-        estate = self._inheritance.estate
-        leaving = self.takeover.leaving
-        found: dict[str, Any] = {
-            "generation": estate.generation - 1,
-            "pid": estate.pid,
-            "state": "leaving" if self.takeover.has_taken else "serving",
-            "started": round(estate.started, 3),
-            "workers": estate.workers,
-            "version": estate.program,
-        }
-        if self.takeover.has_taken:
-            found |= {"connections": leaving.connections, "seconds_left": round(leaving.seconds, 1)}
-        return [found]
+        state = "leaving" if self.takeover.has_taken else "serving"
+        return [
+            {
+                "generation": each.generation,
+                "pid": each.pid,
+                "state": state,
+                "started": round(each.started, 3),
+                "workers": each.workers,
+                "version": each.program,
+                "connections": each.connections,
+                "seconds_left": round(each.seconds, 1),
+            }
+            for each in self.takeover.older()
+        ]
 
     def _successor(self) -> list[dict[str, Any]]:
         upgrade = self.upgrade

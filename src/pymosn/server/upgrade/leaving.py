@@ -3,23 +3,47 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from pymosn.core.log import INFO, WARN, Log
 from pymosn.server.fleet import Fleet
 from pymosn.server.messages import Depart
 from pymosn.server.shutdown import ShutdownSignals
 from pymosn.server.upgrade.predecessor import Upgrade
+from pymosn.server.upgrade.successor import Takeover, first_of
 
 #: Seconds between two reports to the successor, and between two lines of the log about what is left.
 REPORT_PERIOD = 1.0
 LOG_PERIOD = 10.0
 
+#: The services that end as soon as another process has taken over; the others serve the connections that are left.
+FOREGROUND: Final = frozenset(
+    (
+        "succession",
+        "log rolling",
+        "xDS",
+        "admin API",
+        "admin socket",
+        "demo upstream",
+        "pid file",
+        "guardian",
+        "certificate expiry",
+        "certificate rotation",
+        "certificate watch",
+        "filter watch",
+    )
+)
+
 
 class Leave:
     """Makes the workers leave, and reports what they still serve."""
 
-    def __init__(self, fleet: Fleet, upgrade: Upgrade, signals: ShutdownSignals, log: Log) -> None:
+    def __init__(
+        self, fleet: Fleet, upgrade: Upgrade, takeover: Takeover | None, signals: ShutdownSignals, log: Log
+    ) -> None:
+        """`takeover`: from this process's own predecessor, if there was one."""
         self._fleet = fleet
+        self._takeover = takeover
         self._upgrade = upgrade
         self._signals = signals
         self._log = log
@@ -36,7 +60,7 @@ class Leave:
             while not (work.done() or stop.done()):
                 await asyncio.wait((work, stop), timeout=REPORT_PERIOD, return_when=asyncio.FIRST_COMPLETED)
                 left = self._fleet.departing()
-                await self._upgrade.leaving(left, max(0.0, end - loop.time()))
+                await self._report(left, max(0.0, end - loop.time()))
                 if loop.time() >= next_line and left:
                     next_line += LOG_PERIOD
                     self._log.write(INFO, f"leaving: {_text(left)} left, for {max(0.0, end - loop.time()):.0f} s")
@@ -45,6 +69,24 @@ class Leave:
         finally:
             work.cancel()
             stop.cancel()
+
+    async def outlast(self) -> None:
+        """Passes on what older generations report; returns when they have gone, or when a signal requests to stop now.
+
+        To be called when the workers have ended; nothing else knows of those generations.
+        """
+        takeover = self._takeover
+        if takeover is None:
+            return
+        if takeover.older():
+            self._log.write(INFO, "leaving: waiting for the generations before this one")
+        while not (takeover.has_ended.is_set() or self._signals.now.is_set()):
+            await self._report({}, 0.0)
+            await first_of(takeover.has_ended, self._signals.now, seconds=REPORT_PERIOD)
+        takeover.close()
+
+    async def _report(self, connections: dict[str, int], seconds: float) -> None:
+        await self._upgrade.leaving(connections, seconds, [] if self._takeover is None else self._takeover.older())
 
 
 def _text(connections: dict[str, int]) -> str:

@@ -129,11 +129,27 @@ class Taken(Message, frozen=True):
     dropped: list[int] = []
 
 
+class OlderGeneration(msgspec.Struct, frozen=True):
+    """A generation before the predecessor that still drains; see `Estate` and `Leaving`."""
+
+    generation: int
+    pid: int
+    program: str
+    started: float
+    workers: int
+    connections: dict[str, int]
+    seconds: float
+
+
 class Leaving(Message, frozen=True):
-    """What the predecessor still waits for: connections by kind ("http1", "websocket", ...), and seconds that are left."""
+    """What the predecessor still waits for: connections by kind ("http1", "websocket", ...), and seconds that are left.
+
+    `older`: what its own predecessor reports, the oldest first; it stays until that one has gone.
+    """
 
     connections: dict[str, int]
     seconds: float
+    older: list[OlderGeneration] = []
 
 
 FromPredecessor = Estate | Held | Carried | CarriedPart | Complete | Take | Leaving

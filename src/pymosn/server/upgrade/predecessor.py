@@ -30,6 +30,7 @@ from pymosn.server.upgrade.messages import (
     Held,
     HeldSocket,
     Leaving,
+    OlderGeneration,
     Progress,
     Ready,
     Refused,
@@ -164,11 +165,11 @@ class Upgrade(SuccessorReceiver):
         if self.state != WAITING:
             await self._settled.wait()
 
-    async def leaving(self, connections: Mapping[str, int], seconds: float) -> None:
-        """Reports to the successor what this process still waits for, and the metrics so far."""
+    async def leaving(self, connections: Mapping[str, int], seconds: float, older: Sequence[OlderGeneration] = ()) -> None:
+        """Reports to the successor what this process and `older` ones still wait for, and the metrics so far."""
         if self.successor is not None and self.successor.is_flushed():
             await self._send_carried(self._carried.export_repeated())
-            self.successor.send(Leaving(dict(connections), seconds))
+            self.successor.send(Leaving(dict(connections), seconds, list(older)))
 
     async def send_last(self) -> None:
         """Sends the metrics of all workers, which have ended, for the last time."""
@@ -224,10 +225,10 @@ class Upgrade(SuccessorReceiver):
             self.successor.send(Take())
             await self._wait_for(Taken)
         except _Ended:
-            await self._dispose(self.successor)
+            await self._dispose(self.successor, request.seconds)
             raise
         except Exception as error:
-            await self._dispose(self.successor)
+            await self._dispose(self.successor, request.seconds)
             raise _Ended(f"the upgrade failed: {describe(error)}") from error
         finally:
             timer.cancel()
@@ -281,12 +282,12 @@ class Upgrade(SuccessorReceiver):
                 case _:
                     raise _Ended(f"the new process sent an unexpected {type(event).__name__}")
 
-    async def _dispose(self, successor: Successor) -> None:
-        """Ends the successor, and returns when it has ended."""
+    async def _dispose(self, successor: Successor, seconds: float) -> None:
+        """Ends the successor, and returns when it has ended. `seconds`: those that it had for its start."""
         successor.close()
         self.queues.close()
         self._tell("waiting for the end of the new process")
-        timer = self._call_later(EXIT_TIME, successor.kill)
+        timer = self._call_later(min(EXIT_TIME, seconds), successor.kill)
         if self.state == TAKING:
             successor.kill()  # it may believe that it has taken over
         while not self._has_exited:

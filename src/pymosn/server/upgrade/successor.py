@@ -28,6 +28,7 @@ from pymosn.server.upgrade.messages import (
     CarriedPart,
     FromPredecessor,
     Leaving,
+    OlderGeneration,
     Progress,
     Ready,
     Take,
@@ -63,8 +64,11 @@ class Takeover(Service):
         self.on_taken: Callable[[], None] = lambda: None
         #: What the predecessor still waits for; None if it has gone.
         self.leaving: Leaving | None = Leaving({}, 0.0)
-        #: Called when the predecessor has ended after that.
+        #: Called when the predecessor has ended after that; `has_ended` is set before.
         self.on_ended: Callable[[], None] = lambda: None
+        self.has_ended: Final = asyncio.Event()
+        #: Whether the channel to the predecessor stays open when this process leaves: what it reports is passed on.
+        self.outlasts = False
         self.has_taken = False
         self._carried = carried
         self._signals = signals
@@ -118,13 +122,29 @@ class Takeover(Service):
         self._channel.send(Taken(dropped))
 
     async def stop(self) -> None:
-        self._channel.close()
         self.queues.close()
+        if not self.outlasts:
+            self.close()
 
     def close(self) -> None:
-        """Closes everything if this process has not taken over, for a failed start."""
+        """Closes the channel to the predecessor."""
         self._channel.close()
-        self.queues.close()
+
+    def older(self) -> list[OlderGeneration]:
+        """The generations before this one, the oldest first: they drain, if this process has taken over."""
+        if self.leaving is None:
+            return []
+        estate, leaving = self.inheritance.estate, self.leaving
+        last = OlderGeneration(
+            generation=estate.generation - 1,
+            pid=estate.pid,
+            program=estate.program,
+            started=estate.started,
+            workers=estate.workers,
+            connections=leaving.connections,
+            seconds=leaving.seconds,
+        )
+        return [*leaving.older, last]
 
     def follow(self, config: MosnConfig) -> None:
         """Nothing depends on the configuration."""
@@ -157,6 +177,7 @@ class Takeover(Service):
         """The predecessor has gone."""
         self._log.write(INFO, "upgrade: the old process has ended")
         self.leaving = None
+        self.has_ended.set()
         self.inheritance.sock.close()
         self.on_ended()
 
@@ -177,11 +198,11 @@ class Succession(Service):
         """Nothing to stop."""
 
 
-async def first_of(*events: asyncio.Event) -> None:
-    """Waits until one of the events is set."""
+async def first_of(*events: asyncio.Event, seconds: float | None = None) -> None:
+    """Waits until one of the events is set, for at most `seconds`."""
     tasks = [asyncio.ensure_future(event.wait()) for event in events]
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in tasks:
             task.cancel()

@@ -102,14 +102,15 @@ class Tether:
             if self.starting and number in _REPEATED:
                 _kill(self.starting, number)  # for when it serves: it may have read the file, or opened the logs, before
             return
-        self._forward(number)
+        self.forward(number)
         if number == signal.SIGUSR1:
             own()  # the logs of what is drained here
         self._urgency += URGENCY.get(number, 0)
         if self._urgency >= NOW:
             self.stop_now()
 
-    def _forward(self, number: signal.Signals) -> None:
+    def forward(self, number: signal.Signals) -> None:
+        """Gives a signal to the generation that has taken over."""
         _kill(self.successor, number)
 
 
@@ -200,7 +201,7 @@ class MainProcess(Tether):
     def notify(self, text: str) -> str:
         return notify(text.encode())
 
-    def _forward(self, number: signal.Signals) -> None:
+    def forward(self, number: signal.Signals) -> None:
         assert self._outside is not None
         self._outside.read()
         self._outside.forward(number)
