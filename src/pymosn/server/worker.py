@@ -14,16 +14,13 @@ import socket
 import sys
 import time
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-import msgspec
 import uvloop
 
 from pymosn.assembly.packed_config import PackedConfig
-from pymosn.assembly.prepared import BuildError, PreparedConfig
-from pymosn.assembly.steps import Steps, run_in_slices, run_whole
-from pymosn.assembly.worker import Draft, WorkerRuntime
-from pymosn.config.diagnostics import Diagnostic, error_at
+from pymosn.assembly.steps import run_whole
+from pymosn.assembly.worker import WorkerRuntime
 from pymosn.core.errors import describe, with_traceback
 from pymosn.core.foreign import raise_if_cancelled
 from pymosn.core.log import ERROR
@@ -34,12 +31,12 @@ from pymosn.server import messages
 from pymosn.server.background import BackgroundTasks
 from pymosn.server.channel import Channel
 from pymosn.server.handover import HandoverReceiver, join_siblings
-from pymosn.server.listener_end import DRAIN_PERIOD, close_listeners, stop_listening
+from pymosn.server.listener_end import close_listeners, stop_listening
 from pymosn.server.logs import execute_log_command, open_logs
 from pymosn.server.messages import Command
 from pymosn.server.overload import OverloadManager
 from pymosn.server.probes import ProbeReceiver
-from pymosn.server.resources import GarbageCollection, keep_freed, raise_open_file_limit, settle, trace_allocations
+from pymosn.server.resources import keep_freed, raise_open_file_limit, settle, trace_allocations
 from pymosn.server.shutdown import SUPERVISOR_SIGNALS
 from pymosn.server.stacks import Frame, StackRecorder
 from pymosn.server.standard_streams import secure
@@ -48,6 +45,7 @@ from pymosn.server.upgrade.arriving import ReceivingQueue, receive_connections
 from pymosn.server.upgrade.departure import Departure
 from pymosn.server.upgrade.sessions import SessionReceiver
 from pymosn.server.watchdog import Watchdog, record_start
+from pymosn.server.worker_changes import WorkerChanges, faults_of
 from pymosn.server.worker_children import MARK, end_with_supervisor, keep_sockets
 from pymosn.server.worker_drain import DrainMode
 from pymosn.server.worker_parts import WorkerParts
@@ -57,11 +55,6 @@ from pymosn.server.worker_sockets import WorkerSockets
 STATS_PERIOD: Final = 1.0
 #: Seconds for closing pools and filters, and for the last report, before the process exits regardless.
 CLOSE_TIME: Final = 1.0
-#: Seconds for which a worker builds a change before it serves its connections again.
-BUILD_SLICE: Final = 0.003
-
-
-T = TypeVar("T")
 
 
 class Worker:
@@ -88,20 +81,11 @@ class Worker:
         self._drain_mode = DrainMode(lambda listeners: self._tasks.begin(stop_listening(listeners)))
         # The directories that relative paths of filters and of logs start from.
         self._folders = ("", "")
-        self._checked: tuple[int, Draft] | None = None
-        self._prepared: tuple[int, PreparedConfig] | None = None
         self._parts = WorkerParts()
-        # Held while the clusters and routes are built or replaced, which takes many iterations of the event loop.
-        self._changing = asyncio.Lock()
-        # The last change that was abandoned, perhaps while it was still being built.
-        self._abandoned = 0
-        self._garbage = GarbageCollection(loop.call_later, self._size)
+        self._changes: WorkerChanges | None = None
         self._tasks = BackgroundTasks(loop, self._on_command_failed)
         self._channel: Channel[Command] = Channel(loop, sock, messages.COMMANDS, self._execute, self._on_orphaned)
         loop.set_exception_handler(self._on_exception)
-
-    def _size(self) -> int:
-        return self._runtime.size() if self._runtime is not None else 0
 
     def _execute(self, command: Command, descriptors: list[int]) -> None:
         match command:
@@ -151,7 +135,8 @@ class Worker:
             case messages.SetLogLevel() | messages.SwitchLog() | messages.ReopenLogs():
                 execute_log_command(runtime, command)
             case _:
-                self._execute_change(runtime, command)
+                if self._changes is not None:
+                    self._changes.execute(command)
 
     def _on_command_failed(self, error: BaseException) -> None:
         self._on_exception(self._loop, {"message": "a command failed", "exception": error})
@@ -164,6 +149,16 @@ class Worker:
         self._report = StatsReport(self._runtime.metrics, self._channel)
         self._runtime.note_addresses(command.services)
         self._folders = (command.config_dir, command.base_dir)
+        self._changes = WorkerChanges(
+            self._loop,
+            self._runtime,
+            self._channel,
+            self._tasks,
+            self._parts,
+            self._sockets,
+            self._folders,
+            partial(self._start, self._runtime),
+        )
         self._tasks.begin(self._serve(self._runtime, packed))
 
     async def _serve(self, runtime: WorkerRuntime, packed: PackedConfig) -> None:
@@ -173,7 +168,7 @@ class Worker:
             prepared.open_logs()
         except BaseException as error:
             raise_if_cancelled()
-            self._channel.send(messages.Failed(self._faults_of(error)))
+            self._channel.send(messages.Failed(faults_of(self._loop, error)))
             await self._exit(1)
             return
         if self._is_stopping:
@@ -183,6 +178,8 @@ class Worker:
         gc.collect()
         Watchdog(self._loop, self._stacks, partial(self._on_blocked, runtime)).start()
         self._overload = OverloadManager(runtime)
+        if self._changes is not None:
+            self._changes.shortage = self._overload.shortage
         self._channel.send(messages.Built(self._overload.shortage("before its first request")))
         self._push_stats(runtime, self._overload)
 
@@ -204,126 +201,6 @@ class Worker:
         await self._sockets.start(listeners, runtime.retired.listeners)
         self._drain_mode.apply(runtime.listeners)
         runtime.note_addresses()
-
-    def _execute_change(self, runtime: WorkerRuntime, command: Command) -> None:
-        match command:
-            case messages.Check():
-                self._begin_check(runtime, command)
-            case messages.Prepare():
-                self._tasks.begin(self._prepare(runtime, command))
-            case messages.Activate():
-                self._parts.activate(command.change)
-                if self._prepared is not None and self._prepared[0] == command.change:
-                    self._tasks.begin(self._activate(runtime, *self._prepared))
-                self._prepared = None
-            case messages.Abandon():
-                self._abandoned = command.change
-                if self._prepared is not None:
-                    self._tasks.begin(self._discard(runtime, self._prepared[1]))
-                if self._checked is not None:
-                    self._tasks.begin(self._discard(runtime, self._checked[1].made))
-                self._prepared = self._checked = None
-                self._sockets.close()
-            case messages.Retire():
-                self._tasks.begin(self._retire(runtime, command.timeout))
-            case messages.SetHosts():
-                parts = self._parts.set_hosts(command.name, command.cluster)
-                self._tasks.begin(self._change(runtime.set_hosts(command.name, command.cluster, parts)))
-            case messages.HostHealth():
-                runtime.set_health(command.cluster, command.hosts)
-            case messages.SetEjections():
-                runtime.restore_ejections(command.ejections)
-
-    async def _change(self, steps: Steps[T]) -> T:
-        """Takes steps that read or change the active clusters and routes, which nothing else changes meanwhile."""
-        async with self._changing:
-            return await run_in_slices(steps, BUILD_SLICE)
-
-    async def _discard(self, runtime: WorkerRuntime, made: PreparedConfig) -> None:
-        await made.stop_filters()
-        await self._change(runtime.discard(made))
-
-    def _begin_check(self, runtime: WorkerRuntime, command: messages.Check) -> None:
-        try:
-            packed = self._parts.check(command.change, command.difference)
-        except msgspec.MsgspecError as error:
-            self._channel.send(messages.Checked(command.change, self._faults_of(error)))
-            return
-        self._tasks.begin(self._check(runtime, command.change, packed))
-
-    async def _check(self, runtime: WorkerRuntime, change: int, packed: PackedConfig) -> None:
-        """Checks a configuration without effect, and reports the faults; requests are served meanwhile."""
-        faults: list[Diagnostic] = []
-        try:
-            draft = await self._change(runtime.check(packed, *self._folders))
-        except BaseException as error:
-            raise_if_cancelled()
-            faults = self._faults_of(error)
-        else:
-            if change <= self._abandoned:
-                await self._discard(runtime, draft.made)
-            else:
-                self._checked = (change, draft)
-        self._channel.send(messages.Checked(change, faults))
-
-    async def _prepare(self, runtime: WorkerRuntime, command: messages.Prepare) -> None:
-        """Builds the checked configuration without effect, and reports the faults."""
-        checked, self._checked = self._checked, None
-        faults: list[Diagnostic] = []
-        marks = {}
-        prepared: PreparedConfig | None = None
-        try:
-            if checked is None or checked[0] != command.change:
-                raise BuildError([error_at("", "the configuration was not checked")])
-            prepared = await self._change(runtime.build(checked[1]))
-            marks = prepared.marks
-            await prepared.start_filters()
-            shortage = (
-                self._overload.shortage("with this configuration and the active one") if self._overload is not None else ""
-            )
-            if shortage:
-                await prepared.stop_filters()
-                raise BuildError([error_at("", shortage)])
-        except BaseException as error:
-            raise_if_cancelled()
-            faults = self._faults_of(error)
-            if prepared is not None:
-                await self._change(runtime.discard(prepared))
-        else:
-            if command.change <= self._abandoned:
-                await self._discard(runtime, prepared)
-            else:
-                self._prepared = (command.change, prepared)
-        self._channel.send(messages.Prepared(command.change, faults, marks))
-
-    def _faults_of(self, error: BaseException) -> list[Diagnostic]:
-        """The faults that prevent a change. Whatever a new configuration breaks must not affect the active one."""
-        if isinstance(error, BuildError):
-            return error.faults
-        self._on_exception(self._loop, {"message": "a change cannot be built", "exception": error})
-        return [error_at("", redacted_text(f"cannot be built: {describe(error)}"))]
-
-    async def _activate(self, runtime: WorkerRuntime, change: int, prepared: PreparedConfig) -> None:
-        async with self._changing:
-            runtime.clock.tick()
-            listeners = runtime.activate(prepared)
-            await self._start(runtime, listeners)
-            self._channel.send(messages.Activated(change, len(runtime.active.drain_order)))
-            await run_in_slices(runtime.clean_up(), BUILD_SLICE)
-            await run_in_slices(self._parts.tidy(), BUILD_SLICE)
-        self._garbage.after_change()
-
-    async def _retire(self, runtime: WorkerRuntime, timeout: float) -> None:
-        """Drains removed listeners, then stops replaced filters and discards the clusters that only they used."""
-        listeners = list(runtime.retired.listeners)
-        deadline = self._loop.time() + timeout
-        if listeners:
-            await close_listeners(listeners, deadline)
-        runtime.retired.listeners = [listener for listener in runtime.retired.listeners if listener not in listeners]
-        while runtime.retired.uses_filters and self._loop.time() < deadline:
-            await asyncio.sleep(DRAIN_PERIOD)
-        await runtime.retired.stop_filters()
-        await self._change(runtime.tidy())
 
     def _on_blocked(self, runtime: WorkerRuntime, seconds: float, stack: list[Frame]) -> None:
         """The event loop was blocked."""
