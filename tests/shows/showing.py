@@ -13,9 +13,9 @@ from process_fixtures import Start
 from pymosn_process import READY, Pymosn, TwoHops
 
 
-def sized(name: str, small: Any, full: Any) -> pytest.MarkDecorator:
-    """Parametrizes a show with the number of `make test` and that of the issue."""
-    marks = [pytest.mark.show, pytest.mark.timeout(400)]
+def sized(name: str, small: Any, full: Any, limit: float = 400) -> pytest.MarkDecorator:
+    """Parametrizes a show with the number of `make test` and that of the issue, which may take `limit` seconds."""
+    marks = [pytest.mark.show, pytest.mark.timeout(limit)]
     return pytest.mark.parametrize(name, [small, pytest.param(full, marks=marks)])
 
 

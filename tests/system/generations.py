@@ -14,6 +14,9 @@ from pymosn_process import PATIENCE, READY, Pymosn, is_alive
 
 from pymosn.server.worker_process import worker_environment
 
+#: Seconds for `pymosn upgrade`, which by itself gives up after 75.
+UPGRADE_TIME = 90.0
+
 
 class Generations:
     """`config`: the file of the proxy. `pids`: of the generations that the test knows, the oldest first."""
@@ -39,7 +42,7 @@ class Generations:
         """`pymosn upgrade`; notes the process that has taken over."""
         command = [sys.executable, "-m", "pymosn", "upgrade", "-c", str(self.config), *arguments]
         environment = worker_environment(os.environ)
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=UPGRADE_TIME)
         if done.returncode == 0:
             self.note()
         return done
