@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from pymosn.assembly.packed_config import Digest, Parts
 from pymosn.config.diagnostics import Diagnostic, Places
 from pymosn.config.schema import MosnConfig
-from pymosn.control.xds.layer import Owner
+from pymosn.control.xds.layer import Merged, Owner
 from pymosn.server.messages import Command, Part
 from pymosn.server.tls_files import TlsRead
 
@@ -47,6 +47,14 @@ def files_of(places: Places) -> set[str]:
 def part_commands(wanted: Iterable[Digest], parts: Parts, known: Container[Digest] = ()) -> list[Command]:
     """The commands that send the `wanted` ones of `parts` to workers that have those in `known`."""
     return [Part(digest, parts[digest]) for digest in dict.fromkeys(wanted) if digest not in known]
+
+
+def listener_faults(merged: Merged, names: Iterable[str], lines: Iterable[str]) -> list[Diagnostic]:
+    """The errors `lines` of the listeners with these names, with the paths of those of xDS."""
+    listeners = merged.config.servers[0].listeners
+    paths = {listener.known_name(): f"servers[0].listeners[{i}]" for i, listener in enumerate(listeners)}
+    paths = {name: path for name, path in paths.items() if merged.owner_at(path) is not None}
+    return [Diagnostic(message=line, path=paths.get(name, "")) for name, line in zip(names, lines, strict=True)]
 
 
 def only_at_start(old: MosnConfig, new: MosnConfig) -> list[Diagnostic]:

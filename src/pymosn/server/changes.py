@@ -48,7 +48,7 @@ from pymosn.control.xds.layer import Layer, Merged, Merger, Owner, differs_in_ho
 from pymosn.core.log import ERROR, INFO, WARN, Log
 from pymosn.filters.sources import Sources
 from pymosn.server.allowed_files import AllowedFiles
-from pymosn.server.change_steps import FollowAll, Reads, Tried, files_of, only_at_start, part_commands
+from pymosn.server.change_steps import FollowAll, Reads, Tried, files_of, listener_faults, only_at_start, part_commands
 from pymosn.server.filter_files import FilterFiles
 from pymosn.server.fleet import Fleet
 from pymosn.server.isolation import isolate
@@ -427,14 +427,8 @@ class Changes(Service):
 
     def _bind(self, merged: Merged) -> list[Diagnostic]:
         """Binds the sockets of new listeners; returns the errors, with the paths of those of xDS."""
-        listeners = merged.config.servers[0].listeners
-        lines = self._listeners.prepare(listeners, self._fleet.size)
-        paths = {listener.known_name(): f"servers[0].listeners[{i}]" for i, listener in enumerate(listeners)}
-        paths = {name: path for name, path in paths.items() if merged.owner_at(path) is not None}
-        return [
-            Diagnostic(message=line, path=paths.get(name, ""))
-            for name, line in zip(self._listeners.faulty, lines, strict=True)
-        ]
+        lines = self._listeners.prepare(merged.config.servers[0].listeners, self._fleet.size)
+        return listener_faults(merged, self._listeners.faulty, lines)
 
     def _activate(self, merged: Merged, packed: PackedConfig, *, only_hosts: bool = False) -> None:
         config = merged.config

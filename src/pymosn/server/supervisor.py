@@ -52,12 +52,12 @@ from pymosn.server.filter_watch import FilterWatch
 from pymosn.server.fleet import Fleet
 from pymosn.server.guardian import Guardian
 from pymosn.server.installed_code import code_fault
-from pymosn.server.listeners import ProcessSockets
 from pymosn.server.logs import event_logs, log_paths, open_logs
 from pymosn.server.messages import Command, Depart, Guard, HostHealth, Own, ReadDatagrams, Receive, ReopenLogs
 from pymosn.server.notify import Notifier
 from pymosn.server.pid_file import PidFile, pid_path
 from pymosn.server.privileges import Privileges, apply_umask
+from pymosn.server.process_sockets import ProcessSockets
 from pymosn.server.resources import raise_open_file_limit
 from pymosn.server.rolling import LogRolling
 from pymosn.server.rotation import Rotation
