@@ -21,8 +21,8 @@ from showing import sized, tell
 from tests.kit.unix_http import UnixHttp
 
 from pymosn.server.admin_client import upgrade_running
-from pymosn.server.fleet import STABLE_TIME
 from pymosn.server.listener_end import HANDSHAKE_TIME
+from pymosn.server.restart_policy import STABLE_TIME
 
 PORT: Final = 34080
 #: Attempts to ask the admin API.

@@ -44,44 +44,20 @@ from pymosn.observe.totals import sum_of
 from pymosn.server import messages
 from pymosn.server.ejections import KnownEjections
 from pymosn.server.handshakes import Handshakes
+from pymosn.server.hangs import Hangs
 from pymosn.server.messages import Command, CommandsFor, LogCommand
+from pymosn.server.restart_policy import RestartPolicy
 from pymosn.server.upgrade.totals import GenerationTotals
+from pymosn.server.worker_answers import crashes, errors_of, sum_of_allocations
 from pymosn.server.worker_process import WorkerHandle, WorkerReceiver, describe_exit
 
 #: Seconds to wait for the workers' metrics; the last known ones are used for a worker that does not answer.
 STATS_TIME: Final = 1.0
-#: Seconds between two checks for workers whose event loop hangs.
-HANG_PERIOD: Final = 1.0
-#: Seconds after which a worker that misses its probes is hung, because it sends a report each second.
-SILENCE: Final = 2.5
-#: A worker that served for at least so many seconds before it died is replaced immediately.
-STABLE_TIME: Final = 5.0
-#: Seconds before the second consecutive attempt; doubled for each further one, up to LONGEST_DELAY.
-FIRST_DELAY: Final = 0.5
-LONGEST_DELAY: Final = 30.0
-
 #: Commands that are sent to a worker before the event loop does something else: a configuration has thousands of parts.
 SLICE: Final = 200
 
 Spawn = Callable[[int, WorkerReceiver], WorkerHandle]
 CallLater = Callable[..., object]
-
-
-class RestartPolicy:
-    """Back-off for one worker: immediate the first time, then with growing delays while it dies soon after its start."""
-
-    def __init__(self) -> None:
-        self._early_deaths = 0
-
-    def delay(self, served_seconds: float) -> float:
-        """Seconds to wait before the next start of a worker that served for `served_seconds` (0: never ready)."""
-        if served_seconds >= STABLE_TIME:
-            self._early_deaths = 0
-        self._early_deaths += 1
-        if self._early_deaths == 1:
-            return 0.0
-        # The exponent is bounded so that a worker dying for days cannot overflow a float.
-        return min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(self._early_deaths - 2, 16))
 
 
 class Fleet(WorkerReceiver):
@@ -124,7 +100,7 @@ class Fleet(WorkerReceiver):
         self.totals.follow(lambda: [worker.stats for worker in self._live])
         self._log_commands: dict[tuple[type, str], LogCommand] = {}
         self._last_ticket = 0
-        self._last_hang_check = 0.0
+        self._hangs = Hangs(clock)
         self._changed = asyncio.Event()
 
     @property
@@ -206,37 +182,15 @@ class Fleet(WorkerReceiver):
         asked = self._ready()
         self.send(messages.TraceAllocations(ticket, seconds))
         await self._wait_for_each(asked, lambda worker: worker.allocations.ticket, ticket, seconds + STATS_TIME)
-        sizes: Counter[str] = Counter()
-        counts: Counter[str] = Counter()
-        for worker in asked:
-            if worker.allocations.ticket == ticket:
-                for line, size, count in worker.allocations.lines:
-                    sizes[line] += size
-                    counts[line] += count
-        return [(line, size, counts[line]) for line, size in sizes.most_common()]
+        return sum_of_allocations([worker.allocations for worker in asked if worker.allocations.ticket == ticket])
 
     def end_hung(self, limit: float, start_limit: float) -> None:
         """Kills workers that have not responded for `limit` seconds, or not become ready within `start_limit` (0: no limit).
 
         They are replaced. Call it each HANG_PERIOD.
         """
-        now = self._clock.tick()
-        # This process itself was blocked, and could not receive reports.
-        is_late = now - self._last_hang_check > 2.0 * HANG_PERIOD
-        self._last_hang_check = now
-        for worker in self._live:
-            if worker.ready_since is None or is_late:
-                worker.last_report = worker.probe.answered = now
-                if now - worker.began > start_limit > 0.0 and self._started and not is_late and worker.ready_since is None:
-                    self._kill(worker, f"was not ready within {start_limit:g} s", f", last at: {_place(worker)}")
-                continue
-            silence = now - worker.last_report
-            is_served = self._ending or worker.probe.check(now, limit)
-            if silence > limit > 0.0 or (silence > SILENCE and not is_served):
-                self._kill(worker, f"has not responded for {limit:g} s", f", blocked at: {_place(worker)}")
-            elif not is_served:
-                fault = worker.probe.fault or "new connections are not served"
-                self._kill(worker, f"responds, but for {limit:g} s {fault}")
+        for worker, why, where in self._hangs.find(self._live, limit, start_limit if self._started else 0.0, self._ending):
+            self._kill(worker, why, where)
 
     def end_deaf(self, worker_id: int, listener: str) -> None:
         """Kills a worker that does not accept the connections of a listener."""
@@ -259,7 +213,7 @@ class Fleet(WorkerReceiver):
         sent = [(command, ()) for command in commands]
         asked, ready = self._live, self._ready()
         errors = await self._ask(asked, change, lambda worker_id: sent, lambda worker: worker.checked, timeout)
-        return errors or _crashes(ready)
+        return errors or crashes(ready)
 
     async def prepare(self, change: int, commands: CommandsFor, timeout: float, one_first: bool = True) -> list[Diagnostic]:
         """Sends every worker its commands to prepare a checked change, and waits for the results; returns the errors.
@@ -269,11 +223,11 @@ class Fleet(WorkerReceiver):
         """
         ready = self._ready()
         first = ready[:1] if one_first else []
-        errors = await self._ask(first, change, commands, lambda worker: worker.prepared, timeout) or _crashes(first)
+        errors = await self._ask(first, change, commands, lambda worker: worker.prepared, timeout) or crashes(first)
         if errors:
             return errors
         others = [worker for worker in self._live if worker not in first]
-        return await self._ask(others, change, commands, lambda worker: worker.prepared, timeout) or _crashes(ready)
+        return await self._ask(others, change, commands, lambda worker: worker.prepared, timeout) or crashes(ready)
 
     async def _ask(
         self,
@@ -289,15 +243,7 @@ class Fleet(WorkerReceiver):
                 if not i % SLICE:
                     await asyncio.sleep(0)
         await self._wait_for_each(asked, answered, change, timeout)
-        errors: list[Diagnostic] = []
-        for worker in asked:
-            if worker.has_exited:
-                continue
-            if answered(worker) < change:
-                errors.append(Diagnostic(message=f"worker {worker.worker_id} did not answer within {timeout:g} s"))
-            else:
-                errors += [error for error in worker.errors if error not in errors]
-        return errors
+        return errors_of(asked, answered, change, timeout)
 
     def abandon(self, change: int) -> None:
         """Makes the workers discard the configuration that they prepared."""
@@ -500,15 +446,3 @@ class Fleet(WorkerReceiver):
     def _send_all(self, worker: WorkerHandle, commands: CommandsFor) -> None:
         for command, descriptors in commands(worker.worker_id):
             worker.send(command, descriptors)
-
-
-def _place(worker: WorkerHandle) -> str:
-    return " < ".join(worker.take_stack()[:8]) or "unknown"
-
-
-def _crashes(asked: Sequence[WorkerHandle]) -> list[Diagnostic]:
-    """The errors if all of these workers have died; none if one lives: it has passed the same change."""
-    dead = [worker.worker_id for worker in asked if worker.has_exited]
-    if len(dead) < len(asked):
-        return []
-    return [Diagnostic(message=f"worker {worker_id} died while building the configuration") for worker_id in dead]

@@ -9,7 +9,8 @@ from pymosn.config.schema import MosnConfig
 from pymosn.control.service import Service
 from pymosn.core.log import INFO, WARN, Log
 from pymosn.server.families import Families
-from pymosn.server.fleet import HANG_PERIOD, Fleet
+from pymosn.server.fleet import Fleet
+from pymosn.server.hangs import HANG_PERIOD
 from pymosn.server.run_options import RunOptions, StartError
 from pymosn.server.shutdown import ShutdownSignals
 from pymosn.version import VERSION, build

@@ -1,4 +1,4 @@
-from pymosn.server.fleet import LONGEST_DELAY, STABLE_TIME, RestartPolicy
+from pymosn.server.restart_policy import LONGEST_DELAY, STABLE_TIME, RestartPolicy
 
 
 def test_a_worker_that_served_is_replaced_at_once_every_time() -> None:
