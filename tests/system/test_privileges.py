@@ -16,8 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from generations import Generations
 from process_fixtures import PYTHON_PATH, public_python
 from pymosn_process import PATIENCE, READY, Pymosn, TwoHops, children, eventually
+from tests.kit.certificates import server
+from tls_peers import answer
+from xds_peers import serial_of, served_serial
 
 import pymosn
 from pymosn.server.worker_process import worker_environment
@@ -182,6 +186,44 @@ def test_a_port_below_1024_is_bound_before_and_refused_after(run: Run, config: T
     program.send(signal.SIGHUP)
     program.wait_for("listener late: cannot listen on .*: permission denied: a port below 1024 needs root")
     program.wait_for("rejected; nothing changed")
+
+
+def test_upgrades_need_no_root(run: Run, config: TwoHops, place: Path) -> None:
+    """The key that only root can read, the low port and all files pass from one process of the user to the next."""
+    issued = server()
+    (place / "chain.pem").write_bytes(issued.certificate)
+    (place / "key.pem").write_bytes(issued.key)
+    (place / "key.pem").chmod(0o600)
+    low = privileged_port()
+    context = {"status": True, "cert_chain": str(place / "chain.pem"), "private_key": str(place / "key.pem")}
+    listener = config.server["listeners"][0]
+    chain = {**listener["filter_chains"][0], "tls_context": context}
+    config.server["listeners"].append({**listener, "name": "tls", "address": f"127.0.0.1:{low}", "filter_chains": [chain]})
+    config.server["graceful_timeout"] = "1s"
+    generations = Generations(run(config.config), place / "conf" / "mosn.json", config.admin_port)
+    program, log = generations.proxy, place / "logs" / "clientListener_access.log"
+    admin, hop, pid_file = Path(program.admin_socket), place / "hop.sock", place / "logs" / "mosn.pid"
+    inodes = {path: path.stat().st_ino for path in (hop, log)}
+    for _ in range(2):
+        written = log.stat().st_size
+        done = generations.upgrade()
+        assert (done.returncode, done.stderr) == (0, "")
+        found = status(generations.pids[-1])
+        assert found["Uid"].split() == [str(NOBODY.pw_uid)] * 4
+        assert [int(found[f"Cap{name}"], 16) for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")] == [0] * 5
+        assert eventually(lambda: len(generations.view()["generations"]) == 1)
+        assert served_serial(low) == serial_of(issued)
+        assert answer(low)[0] == 200
+        assert config.get()[0] == 200
+        assert eventually(lambda size=written: log.stat().st_size > size)
+        assert {path: path.stat().st_ino for path in inodes} == inodes
+        assert pid_file.read_text() == f"{program.process.pid}\n"
+        assert owner(log)[0] == owner(hop)[0] == owner(pid_file)[0] == owner(admin)[0] == NOBODY.pw_uid
+        assert [stat.S_IMODE(path.stat().st_mode) for path in (hop, admin)] == [0o600, 0o600]
+    assert len(set(generations.pids)) == 3
+    program.send(signal.SIGTERM)
+    assert program.exit_code() == 0
+    assert [path for path in (admin, hop, pid_file) if path.exists()] == []
 
 
 def test_files_of_a_run_as_root_are_handed_over_but_no_link(run: Run, config: TwoHops, place: Path) -> None:
