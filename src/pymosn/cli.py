@@ -1,35 +1,29 @@
 """The `pymosn` command. Exit codes: 0 success, 1 invalid configuration, 2 any other error."""
 
-import atexit
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 from msgspec import structs
 
 from pymosn.assembly.filters import check_filters
-from pymosn.config.diagnostics import Diagnostic
-from pymosn.config.schema import MosnConfig
 from pymosn.control.xds.node import VARIABLES, flags_of
 from pymosn.kit.certs import certs
 from pymosn.kit.commands import COMMANDS, fail, json_text
+from pymosn.kit.foreground import print_faults, run_in_foreground, summary
 from pymosn.observe.process_log import CEILINGS
 from pymosn.server import standard_streams
 from pymosn.server.envoy_flags import Flags, envoy_flags, warnings_of
 from pymosn.server.envoy_source import OVERLAY, EnvoySource, discard_folder, own_folder
-from pymosn.server.run_options import BAD_CONFIGURATION, OTHER_FAULT, ConfigSource, RunOptions, StartError
+from pymosn.server.run_options import BAD_CONFIGURATION, OTHER_FAULT, ConfigSource
 from pymosn.server.shutdown import LATER_SIGNALS
 from pymosn.server.tls_files import check_tls_files
 from pymosn.version import VERSION, build
-
-if TYPE_CHECKING:
-    from pymosn.server.upgrade.inheritance import Inheritance
-    from pymosn.server.upgrade.mosn import OldMosn
 
 #: Flags of `mosn start` about the node of control planes, and others that are accepted without effect, for compatibility
 #: (key reference section 16).
@@ -41,17 +35,6 @@ _UNUSED_FLAGS: Final = """
     --feature-gates,-f --drain-time-s --log-format,-lf --component-log-level,-lc --local-address-ip-version --restart-epoch
     --parent-shutdown-time-s --max-obj-name-len --concurrency --log-format-prefix-with-location --bootstrap-version
     --drain-strategy
-"""
-
-_EXAMPLES: Final = """
-  pymosn serves MOSN's two-hop HTTP example: client -> :2045 -> :2046 -> a demo upstream at :8080.  Try:
-
-    curl http://127.0.0.1:2045/hello             through both listeners
-    curl http://127.0.0.1:2046/hello             through the second one only
-    curl http://127.0.0.1:34901/                 paths of the admin API
-    curl http://127.0.0.1:34901/api/v1/stats     metrics
-
-  Ctrl-C stops it.  Your own configuration: pymosn start -c FILE
 """
 
 Command = Callable[..., Any]
@@ -123,8 +106,8 @@ def check(path: str, strict: bool, as_json: bool) -> None:
         }
         click.echo(json_text(report))
     else:
-        _print_faults(loaded.faults)
-        click.echo(f"{path}: {_summary(loaded.faults)}", err=bool(loaded.errors))
+        print_faults(loaded.faults)
+        click.echo(f"{path}: {summary(loaded.faults)}", err=bool(loaded.errors))
     sys.exit(BAD_CONFIGURATION if loaded.errors else 0)
 
 
@@ -149,7 +132,7 @@ def start(path: str | None, workers: int | None, strict: bool, log_level: str | 
     for name, value in mosn_flags.items():
         if value and name not in VARIABLES:
             click.echo(f"pymosn: warning: --{name.replace('_', '-')} has no effect in this version", err=True)
-    _run(ConfigSource(path, strict, node=flags_of(mosn_flags, os.environ)), workers, log_level)
+    run_in_foreground(ConfigSource(path, strict, node=flags_of(mosn_flags, os.environ)), workers, log_level)
 
 
 @main.command(name="envoy")
@@ -181,10 +164,10 @@ def run_bootstrap(
         source = EnvoySource(path=path or OVERLAY, overlay=overlay, flags=given, folder=folder)
         if mode == "serve":
             _block_signals()
-            _run(source, None, "off" if given.log_level == "off" else None)
+            run_in_foreground(source, None, "off" if given.log_level == "off" else None)
             return
         loaded = source.load()
-        _print_faults(loaded.faults)
+        print_faults(loaded.faults)
         if loaded.config is None:
             sys.exit(BAD_CONFIGURATION)
         click.echo(f"configuration '{source.name}' OK")
@@ -197,89 +180,6 @@ def _block_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, LATER_SIGNALS)
 
 
-def _inherit() -> "Inheritance | None":
-    """What the process sends that has started this one to take over from it; None if this is a start of its own."""
-    if "PYMOSN_INHERIT" not in os.environ:
-        return None
-    # Few starts are upgrades.
-    from pymosn.server.upgrade.inheritance import InheritanceError, inherit
-
-    try:
-        return inherit(os.environ)
-    except InheritanceError as error:
-        fail(str(error))
-
-
-def _replaced_mosn(source: ConfigSource, config: MosnConfig) -> "OldMosn | None":
-    """The running MOSN that this start replaces, which has sent its sockets; None if there is none."""
-    from pymosn.server.upgrade.mosn import TakeoverError
-    from pymosn.server.upgrade.mosn_start import old_mosn
-
-    try:
-        old = old_mosn(source, config)
-    except TakeoverError as error:
-        fail(f"taking over from MOSN: {error}")
-    if old is not None:
-        atexit.register(old.close)
-    return old
-
-
-def _run(source: ConfigSource, workers: int | None, log_level: str | None) -> None:
-    """Runs the proxy in the foreground."""
-    inheritance = _inherit()
-    config_files: frozenset[str] = frozenset()
-    if inheritance is not None and inheritance.estate.keeps_config:
-        from pymosn.server.upgrade.kept_config import CONFIG, load_kept
-
-        loaded, config_files = load_kept(source, inheritance.state(CONFIG))
-    else:
-        loaded = source.load()
-    _print_faults(loaded.faults)
-    if loaded.config is None:
-        if inheritance is not None:
-            inheritance.refuse([fault.text() for fault in loaded.errors], is_config_fault=True)
-        click.echo(f"pymosn: {source.name}: {_summary(loaded.faults)}; not started", err=True)
-        sys.exit(BAD_CONFIGURATION)
-    config = loaded.config
-    old = None if inheritance is not None else _replaced_mosn(source, config)
-    if old is not None and old.config:
-        from pymosn.server.upgrade.mosn_start import with_inherited
-
-        loaded = with_inherited(source, old.config)
-        _print_faults(loaded.faults)
-        if loaded.config is None:
-            fail(f"{source.name}: {_summary(loaded.faults)}; not started", BAD_CONFIGURATION)
-        config = loaded.config
-    if loaded.faults:
-        click.echo(f"pymosn: {source.name}: {_summary(loaded.faults)}", err=True)
-    options = RunOptions(
-        source=source,
-        mosn=old,
-        config=config,
-        config_dir=loaded.config_dir,
-        base_dir=loaded.base_dir,
-        places=loaded.places,
-        config_files=config_files,
-        workers=workers,
-        log_ceiling=log_level,
-    )
-    # The admin server's libraries take most of the start-up time; `check` and `version` do not need them.
-    from pymosn.server.supervisor import run
-
-    try:
-        code = run(options, lambda: click.echo(_EXAMPLES) if options.is_demo else None, inheritance)
-    except StartError as error:
-        if inheritance is not None:
-            lines = [fault.text() for fault in error.faults] + error.lines
-            inheritance.refuse(lines, is_config_fault=bool(error.faults))
-        _print_faults(error.faults)
-        for line in error.lines:
-            click.echo(f"pymosn: error: {line}", err=True)
-        click.echo("pymosn: not started", err=True)
-        sys.exit(BAD_CONFIGURATION if error.faults else OTHER_FAULT)
-    sys.exit(code)
-
-
 @main.command()
 @_config_option(required=True, envvar="MOSN_CONFIG", help="Configuration file the running process was started with.")
 @_timeout_option(help="Seconds to wait for the result.")
@@ -289,9 +189,9 @@ def reload(path: str, timeout: float) -> None:
     The file is validated first; an invalid file is not applied. The process is found by its admin socket.
     """
     loaded = ConfigSource(path).load()
-    _print_faults(loaded.errors)
+    print_faults(loaded.errors)
     if loaded.config is None:
-        click.echo(f"pymosn: {path}: {_summary(loaded.faults)}; not reloaded", err=True)
+        click.echo(f"pymosn: {path}: {summary(loaded.faults)}; not reloaded", err=True)
         sys.exit(BAD_CONFIGURATION)
     from pymosn.server.admin_client import CallError, reload_running
 
@@ -299,7 +199,7 @@ def reload(path: str, timeout: float) -> None:
         result = reload_running(loaded.admin_socket, path, timeout)
     except CallError as error:
         fail(str(error))
-    _print_faults(result.faults)
+    print_faults(result.faults)
     click.echo(f"pymosn: {result.message}", err=not result.applied)
     sys.exit(0 if result.applied else BAD_CONFIGURATION)
 
@@ -423,7 +323,7 @@ def explain_request(
         click.echo(json_text(answer) if as_json else as_text(answer))
         return
     loaded = ConfigSource(path, pipe=True).load()
-    _print_faults(loaded.errors)
+    print_faults(loaded.errors)
     if loaded.config is None:
         sys.exit(BAD_CONFIGURATION)
     from pymosn.control.explain import Question, QuestionError, explain
@@ -458,27 +358,3 @@ def _header(text: str) -> tuple[str, str]:
     if not colon or not name.strip():
         raise click.BadParameter(f"{text!r} must have the form 'Name: value'", param_hint="'--header' / '-H'")
     return name.strip(), value.strip()
-
-
-def _print_faults(faults: Iterable[Diagnostic]) -> None:
-    """Prints one line per fault to standard error, like a compiler; in colour on a terminal."""
-    faults = list(faults)
-    if not faults:
-        return
-    # Its import takes a tenth of the start-up time.
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    for fault in faults:
-        text = Text(fault.text())
-        text.highlight_regex(r": error: ", "bold red")
-        text.highlight_regex(r": warning: ", "yellow")
-        console.print(text)
-
-
-def _summary(faults: list[Diagnostic]) -> str:
-    """`2 errors, 1 warning`, or `no faults`."""
-    numbers = {severity: sum(fault.severity == severity for fault in faults) for severity in ("error", "warning")}
-    counts = [f"{count} {severity}{'s' if count > 1 else ''}" for severity, count in numbers.items() if count]
-    return ", ".join(counts) or "no faults"
