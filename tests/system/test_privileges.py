@@ -194,6 +194,7 @@ def test_upgrades_need_no_root(run: Run, config: TwoHops, place: Path) -> None:
     (place / "chain.pem").write_bytes(issued.certificate)
     (place / "key.pem").write_bytes(issued.key)
     (place / "key.pem").chmod(0o600)
+    os.chown(place, NOBODY.pw_uid, NOBODY.pw_gid)  # only there it can remove the files of sockets
     low = privileged_port()
     context = {"status": True, "cert_chain": str(place / "chain.pem"), "private_key": str(place / "key.pem")}
     listener = config.server["listeners"][0]
