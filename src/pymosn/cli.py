@@ -1,5 +1,6 @@
 """The `pymosn` command. Exit codes: 0 success, 1 invalid configuration, 2 any other error."""
 
+import math
 import os
 import shlex
 import signal
@@ -12,6 +13,7 @@ import click
 from msgspec import structs
 
 from pymosn.assembly.filters import check_filters
+from pymosn.control.plane import LONGEST_UPGRADE
 from pymosn.control.xds.node import VARIABLES, flags_of
 from pymosn.kit.certs import certs
 from pymosn.kit.commands import COMMANDS, fail, json_text
@@ -40,9 +42,22 @@ _UNUSED_FLAGS: Final = """
 Command = Callable[..., Any]
 
 _config_option = partial(click.option, "--config", "-c", "path", metavar="FILE")
-_timeout_option = partial(
-    click.option, "--timeout", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True
-)
+
+
+class _Seconds(click.FloatRange):
+    """A positive number of seconds, at most `max`."""
+
+    def __init__(self, most: float = 1e6) -> None:
+        super().__init__(min=0, max=most, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):  # it is in every range
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
+_timeout_option = partial(click.option, "--timeout", type=_Seconds(), default=60.0, show_default=True)
 
 
 def _mosn_flags(command: Command) -> Command:
@@ -204,13 +219,28 @@ def reload(path: str, timeout: float) -> None:
     sys.exit(0 if result.applied else BAD_CONFIGURATION)
 
 
+def _words(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str]:
+    """The words of a command, by the rules of a shell."""
+    if value is None:
+        return []
+    try:
+        words = shlex.split(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r}: {error}.") from error
+    if not words or not words[0]:
+        raise click.BadParameter("it names no program.")
+    return words
+
+
 @main.command()
 @_config_option(required=True, envvar="MOSN_CONFIG", help="Configuration file the running process was started with.")
 @click.option("--keep-config", is_flag=True, default=None, help="Use the active configuration instead of the file.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Another number of worker processes.")
-@click.option("--command", default="", metavar="COMMAND", help="Program to start; default: that of the running process.")
-@_timeout_option(help="Seconds in which the new process must be ready.")
-def upgrade(path: str, keep_config: bool | None, workers: int | None, command: str, timeout: float) -> None:
+@click.option(
+    "--command", metavar="COMMAND", callback=_words, help="Program to start; default: that of the running process."
+)
+@_timeout_option(type=_Seconds(LONGEST_UPGRADE), help="Seconds in which the new process must be ready.")
+def upgrade(path: str, keep_config: bool | None, workers: int | None, command: list[str], timeout: float) -> None:
     """Start a new process that takes over the sockets and connections of a running pymosn: no request is lost.
 
     It runs the program that is installed now, with the same arguments. If it cannot start, nothing changes.
@@ -225,7 +255,7 @@ def upgrade(path: str, keep_config: bool | None, workers: int | None, command: s
         "keep_config": keep_config,
         "timeout": timeout,
         "workers": workers,
-        "command": shlex.split(command),
+        "command": command,
     }
     try:
         result = upgrade_running(loaded.admin_socket, asked, timeout + 60.0, lambda text: click.echo(f"pymosn: {text}"))

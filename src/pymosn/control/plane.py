@@ -22,6 +22,9 @@ RUNNING: Final = 6
 GRACEFUL_STOPPING: Final = 8
 STOPPING: Final = 9
 
+#: Seconds that an upgrade may take, at most.
+LONGEST_UPGRADE: Final = 3600.0
+
 
 class WorkerInfo(TypedDict):
     """One worker: `state` is starting, running or draining, `started` in seconds since 1970."""
@@ -69,7 +72,7 @@ class UpgradeOptions(msgspec.Struct, kw_only=True):
     """
 
     keep_config: bool | None = None
-    timeout: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 60.0
+    timeout: Annotated[float, msgspec.Meta(gt=0, le=LONGEST_UPGRADE)] = 60.0
     command: list[str] = []
     workers: Annotated[int, msgspec.Meta(ge=1)] | None = None
 

@@ -23,6 +23,8 @@ from pymosn.control.peer import peer_of
 from pymosn.control.plane import ChangeResult
 from pymosn.server.admin_socket import open_folder, short_address
 
+#: Limit of the processes above the one that serves.
+MAX_ANCESTORS: Final = 100
 _NOT_RUNNING: Final = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR)
 
 
@@ -69,20 +71,17 @@ def stop_running(path: str, config: str, now: bool, timeout: float) -> int:
     `now`: without draining.
     """
     with ExitStack() as stack, _Call(path, timeout) as call:
-        pid, parent = call.pid, _parent_of(call.pid)
-        ends = [_end_of(pid), _end_of(parent) if parent else None]
-        for end in ends:
+        ends = {pid: _end_of(pid) for pid in [call.pid, *_ancestors_of(call.pid)]}
+        for end in ends.values():
             if end is not None:
                 stack.callback(os.close, end)
         body = call.post("/api/v1/stop", {"config": os.path.abspath(config), "now": now}, (202,))
-        # After an upgrade the process that the outside knows is the parent, and ends last.
-        if parent and _view(path, body).get("pid") == parent:
-            pid = parent
-        else:
-            ends.pop()
-        if not all(_wait_for_end(end, path, call.deadline) for end in ends):
+        # After upgrades the process that the outside knows is an ancestor, and ends last.
+        main = _view(path, body).get("pid")
+        pid = main if main in ends else call.pid
+        if not all(_wait_for_end(ends[each], path, call.deadline) for each in (call.pid, pid)):
             raise CallError(f"process {pid} is stopping, but has not ended within {timeout:g} s")
-    return pid
+    return int(pid)
 
 
 def upgrade_running(path: str, asked: dict[str, Any], timeout: float, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -97,6 +96,14 @@ def upgrade_running(path: str, asked: dict[str, Any], timeout: float, tell: Call
                 return item
             tell(_one_line(str(item.get("progress", ""))))
     raise CallError(f"the process at {path} has ended before the upgrade did")
+
+
+def _ancestors_of(pid: int) -> list[int]:
+    """The processes above a process, as far as this process can see them: one for each generation that still drains."""
+    found: list[int] = []
+    while (pid := _parent_of(pid)) and len(found) < MAX_ANCESTORS:
+        found.append(pid)
+    return found
 
 
 def _parent_of(pid: int) -> int:

@@ -17,6 +17,8 @@ M = TypeVar("M")
 MAX_FRAME: Final = 64 * 1024 * 1024
 #: Maximum number of descriptors in one message; the kernel accepts at most 253 (SCM_MAX_FD).
 MAX_DESCRIPTORS: Final = 200
+#: The reason if the peer has closed its end.
+CLOSED: Final = "closed by the peer"
 
 _READ_SIZE: Final = 256 * 1024
 _DESCRIPTOR_SIZE: Final = array("i").itemsize
@@ -114,6 +116,9 @@ class Channel(Generic[M]):
             data, ancillary, flags, _ = self._sock.recvmsg(_READ_SIZE, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC)
         except (BlockingIOError, InterruptedError):
             return
+        except ConnectionResetError:
+            self._fail(CLOSED)  # before it has read everything
+            return
         except OSError as error:
             self._fail(str(error))
             return
@@ -123,7 +128,7 @@ class Channel(Generic[M]):
         if flags & socket.MSG_CTRUNC:
             self._fail("file descriptors were lost (too many open files?)")
         elif not data:
-            self._fail("closed by the peer")
+            self._fail(CLOSED)
         else:
             self._incoming += data
             self._decode_frames()

@@ -25,6 +25,8 @@ from pymosn.server.prctl import SET_CHILD_SUBREAPER, prctl
 from pymosn.server.reaper import marked, processes
 from pymosn.server.worker_children import MARK
 
+#: The variable that marks a stranger, and what it starts.
+STRANGER_MARK: Final = "PYMOSN_STRANGER"
 #: Seconds for which the processes of a dead worker are killed again and again, and between two rounds.
 KILL_TIME: Final = 5.0
 ROUND_TIME: Final = 0.01
@@ -65,11 +67,22 @@ class Families:
             yield {**environment, MARK: mark}, adopt
 
     @contextmanager
-    def stranger(self) -> Iterator[Callable[[int], None]]:
-        """For starting another child than a worker, whose exit is collected elsewhere: a function that takes its id."""
+    def stranger(self) -> Iterator[tuple[str, Callable[[int], None]]]:
+        """For starting another child than a worker, whose exit is collected elsewhere.
+
+        A mark for its environment (`STRANGER_MARK`), by which `end_stranger` finds what it leaves, and a function that takes
+        its process id.
+        """
         with self._lock:
             self._has_foreign = True  # and so are its descendants, which may become children of this process
-            yield self._strangers.add
+            self._count += 1
+            yield f"{self._token}.{self._count}", self._strangers.add
+
+    def end_stranger(self, mark: str) -> None:
+        """Kills the processes that a stranger that has exited left; returns when they are gone. Blocks like `end`."""
+        deadline = time.monotonic() + KILL_TIME
+        while self._kill_marked(mark) and time.monotonic() < deadline:
+            time.sleep(ROUND_TIME)
 
     def forget_stranger(self, pid: int) -> None:
         """The exit of a stranger has been collected."""
@@ -108,6 +121,17 @@ class Families:
                 reaper.wait(REAPER_TIME)
             except subprocess.TimeoutExpired:
                 reaper.kill()
+
+    def _kill_marked(self, mark: str) -> bool:
+        """Kills the children of this process with a mark; False if there are none."""
+        with self._lock:
+            skipped = {*self._workers, *self._strangers}
+            found = [each.pid for each in processes() if each.parent == os.getpid() and each.pid not in skipped]
+            strays = [pid for pid in found if marked(pid, [mark])]
+            for stray in strays:
+                _kill(stray)
+                _wait(stray)
+        return bool(strays)
 
     def _kill_strays(self, pid: int) -> bool:
         """Kills what the dead worker `pid` has left and is a child of this process; False if there is nothing."""

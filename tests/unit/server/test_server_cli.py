@@ -111,3 +111,25 @@ def test_a_reload_waits_for_some_time(good: Path) -> None:
     result = CliRunner().invoke(main, ["reload", "-c", str(good), "--timeout", "0"])
     assert result.exit_code == 2
     assert "--timeout" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--timeout", "nan"], "'nan' is not a number"),
+        (["--timeout", "inf"], "is not in the range 0<x<=3600.0"),
+        (["--timeout", "1e300"], "is not in the range 0<x<=3600.0"),
+        (["--command", '"/new/pymosn'], "No closing quotation"),
+        (["--command", " "], "names no program"),
+        (["--command", "''"], "names no program"),
+    ],
+)
+def test_arguments_of_upgrade_that_make_no_sense(good: Path, arguments: list[str], words: str) -> None:
+    result = CliRunner().invoke(main, ["upgrade", "-c", str(good), *arguments])
+    assert (result.exit_code, words in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e300"])
+def test_a_timeout_that_is_no_time(good: Path, seconds: str) -> None:
+    result = CliRunner().invoke(main, ["stop", "-c", str(good), "--timeout", seconds])
+    assert (result.exit_code, "'--timeout'" in result.stderr) == (2, True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pymosn.server.families import Families
+from pymosn.server.families import STRANGER_MARK, Families
 from pymosn.server.reaper import processes
 from pymosn.server.worker_children import give_up_sockets, keep_sockets
 
@@ -225,7 +225,7 @@ def test_a_forked_child_keeps_socket_pairs_and_files_but_no_other_socket(tmp_pat
 def test_after_an_upgrade_began_only_what_a_worker_has_left_is_killed(tmp_path: Path) -> None:
     """The successor's successors may become children of this process, too."""
     families = Families()
-    with families.stranger() as adopt:
+    with families.stranger() as (_mark, adopt):
         successor = subprocess.Popen(["sleep", "1000"], start_new_session=True)
         adopt(successor.pid)
     later = subprocess.Popen(["sleep", "1000"], start_new_session=True)
@@ -257,3 +257,29 @@ def test_the_exit_codes_of_orphans_are_reported(code: int, command: str) -> None
     assert (orphan.pid, code) in ended
     families.close()
     orphan.returncode = code  # collected
+
+
+def failed_upgrade(folder: Path) -> None:
+    families = Families()
+    worker = start(families, folder / "worker")
+    with families.stranger() as (mark, adopt):
+        successor = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", WORKER, str(folder / "note")],
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, STRANGER_MARK: mark},
+        )
+        adopt(successor.pid)
+    left = soon(folder / "note")
+    successor.wait()
+    families.forget_stranger(successor.pid)
+    assert is_alive(left)
+    families.end_stranger(mark)
+    assert not is_alive(left)
+    assert is_alive(worker.pid)
+    worker.communicate(timeout=20)
+    families.end(worker.pid)
+    families.close()
+
+
+def test_what_a_failed_successor_has_started_ends(tmp_path: Path) -> None:
+    assert in_a_process(failed_upgrade, tmp_path) == 0

@@ -100,6 +100,9 @@ class FakeSuccessor(Successor):
         self.is_killed = True
         asyncio.get_running_loop().call_soon(self.receiver.on_exit, -9)
 
+    def end_family(self) -> None:
+        self.world.has_ended_family = True
+
 
 class World:
     """A predecessor whose successor is a fake."""
@@ -107,6 +110,7 @@ class World:
     def __init__(self) -> None:
         self.actions: dict[type, Callable[[FakeSuccessor], object]] = {}
         self.exits_when_closed = True
+        self.has_ended_family = False
         self.spawn_error: OSError | None = None
         self.successors: list[FakeSuccessor] = []
         self.timers: list[FakeTimer] = []
@@ -242,7 +246,7 @@ def speaks_another_version(successor: FakeSuccessor) -> None:
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (exits, "closed by the peer"),
+        (exits, "exit code 3"),
         (is_killed_first, "killed by signal 9"),
         (sends_rubbish, "invalid message"),
         (refuses, "never"),
@@ -300,6 +304,7 @@ def test_a_successor_that_is_not_ready_in_time_is_ended() -> None:
         result = await work
         assert result.lines == ["the new process is not ready within 7 s"]
         assert world.successors[0].is_killed
+        assert world.has_ended_family
         world.assert_as_before()
 
     run(scenario())
@@ -322,10 +327,10 @@ def test_a_successor_that_does_not_take_over_in_time_is_killed() -> None:
 def test_a_process_that_cannot_be_started() -> None:
     async def scenario() -> None:
         world = World()
-        world.spawn_error = FileNotFoundError(2, "No such file or directory")
+        world.spawn_error = FileNotFoundError(2, "No such file or directory", "/new/pymosn")
         result = await world.run()
         assert not result.done
-        assert "cannot be started" in result.lines[0]
+        assert result.lines == ["the new process cannot be started: /new/pymosn: No such file or directory"]
         world.assert_as_before()
 
     run(scenario())
@@ -708,6 +713,23 @@ def test_files_of_spare_sockets_are_removed_unless_they_are_others(tmp_path: Any
     late = Owned(owned[0].held, socket.socket())
     inheritance.put_back([late])
     assert late.sock.fileno() == -1
+    inheritance.sock.close()
+
+
+def test_a_unix_socket_whose_file_is_gone_is_not_taken(tmp_path: Any) -> None:
+    """Nobody could connect to it; and only the service manager can make the file of one of its own again."""
+    (tmp_path / "there").touch()
+    owned = [
+        Owned(HeldSocket("listener", "u", "unix", str(tmp_path / "there")), socket.socket()),
+        Owned(HeldSocket("listener", "u", "unix", str(tmp_path / "gone")), socket.socket()),
+        Owned(HeldSocket("listener", "u", "unix", str(tmp_path / "kept"), is_kept=True), socket.socket()),
+    ]
+    inheritance = Inheritance(socket.socket(), ESTATE, owned)
+    taken = {path: inheritance.take("listener", "unix", str(tmp_path / path)) for path in ("there", "gone", "kept")}
+    assert taken == {"there": [owned[0]], "gone": [], "kept": [owned[2]]}
+    inheritance.close_spare()
+    for each in owned:
+        each.sock.close()
     inheritance.sock.close()
 
 

@@ -59,10 +59,14 @@ class Inheritance:
         self._is_over = False
 
     def take(self, owner: str, network: str, address: str, is_transparent: bool = False, most: int = 0) -> list[Owned]:
-        """Takes the sockets with this use and address, in the order of their indexes; at most `most` of them, 0: all."""
+        """Takes the sockets with this use and address, in the order of their indexes; at most `most` of them, 0: all.
+
+        Not a unix socket whose file is gone: no client can reach it any more.
+        """
 
         def matches(held: HeldSocket) -> bool:
-            return (held.owner, held.network, held.address, held.is_transparent) == (owner, network, address, is_transparent)
+            wanted = (owner, network, address, is_transparent)
+            return (held.owner, held.network, held.address, held.is_transparent) == wanted and not _has_lost_file(held)
 
         found = sorted((each for each in self._spare if matches(each.held)), key=lambda each: each.held.index)
         found = found[:most] if most else found
@@ -115,6 +119,10 @@ class Inheritance:
         """Closes the spare sockets; their files stay, because they are the predecessor's."""
         while self._spare:
             self._spare.pop().sock.close()
+
+
+def _has_lost_file(held: HeldSocket) -> bool:
+    return held.network == "unix" and not held.is_kept and held.address[:1] != "@" and inode(held.address) is None
 
 
 def inode(path: str) -> tuple[int, int] | None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from pymosn.server.channel import Channel
-from pymosn.server.families import Families
+from pymosn.server.families import STRANGER_MARK, Families
 from pymosn.server.shutdown import LATER_SIGNALS
 from pymosn.server.upgrade.inheritance import VARIABLE
 from pymosn.server.upgrade.messages import FROM_SUCCESSOR, FromSuccessor
@@ -43,6 +43,10 @@ class Successor:
 
     def kill(self) -> None:
         """Kills it (SIGKILL)."""
+        raise NotImplementedError
+
+    def end_family(self) -> None:
+        """Kills what it has started, after its end. Blocks, for seconds at most."""
         raise NotImplementedError
 
 
@@ -82,11 +86,11 @@ class SuccessorProcess(Successor):
         before = signal.pthread_sigmask(signal.SIG_BLOCK, LATER_SIGNALS)
         with theirs:
             try:
-                with families.stranger() as adopt:
+                with families.stranger() as (self._mark, adopt):
                     self._process = subprocess.Popen(
                         command_line(request, sys.orig_argv, sys.argv, sys.executable),
                         pass_fds=[theirs.fileno(), inherited],
-                        env={**os.environ, **variables, VARIABLE: str(theirs.fileno())},
+                        env={**os.environ, **variables, VARIABLE: str(theirs.fileno()), STRANGER_MARK: self._mark},
                     )
                     self.pid = self._process.pid
                     adopt(self.pid)
@@ -110,6 +114,9 @@ class SuccessorProcess(Successor):
 
     def kill(self) -> None:
         self._process.kill()
+
+    def end_family(self) -> None:
+        self._families.end_stranger(self._mark)
 
     def _wait(self) -> None:
         code = self._process.wait()

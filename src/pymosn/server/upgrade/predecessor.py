@@ -15,9 +15,10 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
+from pymosn.control.threads import off_loop
 from pymosn.core.errors import describe
 from pymosn.core.log import ERROR, INFO, WARN, Log
-from pymosn.server.channel import MAX_DESCRIPTORS
+from pymosn.server.channel import CLOSED, MAX_DESCRIPTORS
 from pymosn.server.upgrade.carried import CarriedState, messages_of
 from pymosn.server.upgrade.kept_config import CONFIG
 from pymosn.server.upgrade.launching import Successor, SuccessorReceiver
@@ -43,6 +44,8 @@ from pymosn.server.upgrade.request import UpgradeRequest, UpgradeResult
 #: Seconds in which a successor that is ready must take over, and seconds for its exit before it is killed.
 TAKE_TIME: Final = 15.0
 EXIT_TIME: Final = 5.0
+#: Seconds for the end of what it has started.
+FAMILY_TIME: Final = 8.0
 #: Seconds between two checks whether the last message has been sent.
 FLUSH_PERIOD: Final = 0.01
 
@@ -66,10 +69,12 @@ class Changing(Protocol):
 class _Ended(Exception):
     """The upgrade has failed, because of these lines."""
 
-    def __init__(self, *lines: str, is_config_fault: bool = False) -> None:
+    def __init__(self, *lines: str, is_config_fault: bool = False, is_lost: bool = False) -> None:
+        """`is_lost`: the successor has closed the connection, maybe by its end."""
         super().__init__(*lines)
         self.lines = list(lines)
         self.is_config_fault = is_config_fault
+        self.is_lost = is_lost
 
 
 class Upgrade(SuccessorReceiver):
@@ -117,7 +122,9 @@ class Upgrade(SuccessorReceiver):
         self._tell: Tell = lambda text: None
         # What has happened and was not handled yet: messages; an exit code; why it failed.
         self._events: asyncio.Queue[FromSuccessor | int | _Ended] = asyncio.Queue()
-        self._has_exited = False
+        # The exit code of the successor, if it has ended, and whether it was killed here.
+        self._code: int | None = None
+        self._was_killed = False
         # Why the upgrade in progress must end; empty: it need not.
         self._cancelled = ""
         self._settled = asyncio.Event()
@@ -206,11 +213,15 @@ class Upgrade(SuccessorReceiver):
         if self._cancelled:
             raise _Ended(self._cancelled)
         self._events = asyncio.Queue()
-        self._has_exited = False
+        self._code = None
+        self._was_killed = False
         try:
             self.successor = self._spawn(request, self)
-        except (OSError, ValueError) as error:
-            raise _Ended(f"the new process cannot be started: {describe(error)}") from error
+        except OSError as error:
+            name = f"{error.filename}: " if error.filename else ""
+            raise _Ended(f"the new process cannot be started: {name}{error.strerror or error}") from error
+        except ValueError as error:
+            raise _Ended(f"the new process cannot be started: {error}") from error
         self.state = STARTING
         self._tell(f"process {self.successor.pid} starts")
         timer = self._limit(request.seconds, "is not ready")
@@ -224,8 +235,10 @@ class Upgrade(SuccessorReceiver):
             await self._send_carried(self._carried.export(only_final=True))
             self.successor.send(Take())
             await self._wait_for(Taken)
-        except _Ended:
-            await self._dispose(self.successor, request.seconds)
+        except _Ended as error:
+            code = await self._dispose(self.successor, request.seconds)
+            if error.is_lost and code is not None:
+                raise _ended_early(code) from error
             raise
         except Exception as error:
             await self._dispose(self.successor, request.seconds)
@@ -264,9 +277,7 @@ class Upgrade(SuccessorReceiver):
                 case _Ended():
                     raise event
                 case int():
-                    raise _Ended(
-                        f"the new process ended ({_exit_text(event)}) before it took over; its output has the reason"
-                    )
+                    raise _ended_early(event)
                 case Progress():
                     self._tell(event.text)
                 case Refused():
@@ -282,18 +293,28 @@ class Upgrade(SuccessorReceiver):
                 case _:
                     raise _Ended(f"the new process sent an unexpected {type(event).__name__}")
 
-    async def _dispose(self, successor: Successor, seconds: float) -> None:
-        """Ends the successor, and returns when it has ended. `seconds`: those that it had for its start."""
+    async def _dispose(self, successor: Successor, seconds: float) -> int | None:
+        """Ends the successor; returns when it has ended, with its exit code unless it was killed here.
+
+        `seconds`: those that it had for its start.
+        """
         successor.close()
         self.queues.close()
         self._tell("waiting for the end of the new process")
-        timer = self._call_later(min(EXIT_TIME, seconds), successor.kill)
+        timer = self._call_later(min(EXIT_TIME, seconds), self._kill, successor)
         if self.state == TAKING:
-            successor.kill()  # it may believe that it has taken over
-        while not self._has_exited:
+            self._kill(successor)  # it may believe that it has taken over
+        while self._code is None:
             await self._events.get()
         timer.cancel()
+        with contextlib.suppress(TimeoutError):
+            await off_loop(FAMILY_TIME, successor.end_family)
         self.successor = self.ready = None
+        return None if self._was_killed else self._code
+
+    def _kill(self, successor: Successor) -> None:
+        self._was_killed = True
+        successor.kill()
 
     # ---- the successor
 
@@ -307,14 +328,16 @@ class Upgrade(SuccessorReceiver):
 
     def on_closed(self, reason: str) -> None:
         if self.state != LEFT:
-            self._events.put_nowait(_Ended(f"the connection to the new process has ended: {reason}; its output has more"))
+            text = f"the connection to the new process has ended: {reason}; its output has more"
+            self._events.put_nowait(_Ended(text, is_lost=reason == CLOSED))
 
     def on_exit(self, code: int) -> None:
-        self._has_exited = True
+        self._code = code
         self._events.put_nowait(code)
         if self.state == LEFT:
             self.on_successor_gone(code)
 
 
-def _exit_text(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
+def _ended_early(code: int) -> _Ended:
+    how = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
+    return _Ended(f"the new process ended ({how}) before it took over; its output has the reason")
