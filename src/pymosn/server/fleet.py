@@ -172,8 +172,7 @@ class Fleet(WorkerReceiver):
         self.send(messages.GetStats(self._last_ticket))
         await self._wait_for_each(self._ready(), lambda worker: worker.ticket, self._last_ticket, STATS_TIME)
         # In a thread, because there may be hundreds of thousands of groups. They are replaced, never changed.
-        known = [list(groups) for groups in self.totals.all()]
-        return await asyncio.to_thread(sum_of, known)
+        return await asyncio.to_thread(sum_of, self.totals.all())
 
     async def trace_allocations(self, seconds: float) -> list[tuple[str, int, int]]:
         """Memory that filters allocate within `seconds` and keep, in all workers: `file:line`, bytes, blocks."""

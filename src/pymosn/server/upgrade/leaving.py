@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Final
 
 from pymosn.core.log import INFO, WARN, Log
@@ -50,6 +51,8 @@ class Leave:
 
     async def run(self, command: Depart) -> None:
         """Returns when no connection is left, at the timeout, or when a signal requests to stop now."""
+        # This process ends, and the last reports replace the metrics of all hosts: collections would block the loop.
+        gc.disable()
         self._log.write(INFO, f"leaving: connections may finish for at most {command.timeout:g} s")
         loop = asyncio.get_running_loop()
         end = loop.time() + command.timeout

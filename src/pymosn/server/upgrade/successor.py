@@ -37,8 +37,8 @@ from pymosn.server.upgrade.messages import (
 from pymosn.server.upgrade.queues import Queues
 from pymosn.version import VERSION as PROGRAM
 
-#: Contents whose objects would make collections of garbage slow.
-MANY: Final = 20
+#: Bytes from which the objects of a content would make collections of garbage slow.
+LARGE: Final = 64 * 1024
 
 
 class Takeover(Service):
@@ -104,12 +104,15 @@ class Takeover(Service):
             raise StartError(lines=[f"the upgrade was given up: {self._lost or 'a signal has stopped this process'}"])
         self.queues.close_sending()
 
+    def _adopt(self, state: Carried) -> None:
+        with making_many() if len(state.content) > LARGE else contextlib.nullcontext():
+            self._carried.adopt(state.kind, state.content)
+
     async def _adopt_waiting(self) -> None:
         """Adopts what may be large."""
-        with making_many() if len(self._waiting) > MANY else contextlib.nullcontext():
-            for each in self._waiting:
-                self._carried.adopt(each.kind, each.content)
-                await asyncio.sleep(0)
+        for each in self._waiting:
+            self._adopt(each)
+            await asyncio.sleep(0)
         self._waiting.clear()
 
     def finish(self) -> None:
@@ -158,8 +161,7 @@ class Takeover(Service):
             case CarriedPart():
                 self._parts.add(message)
             case Carried():
-                whole = self._parts.whole(message)
-                self._carried.adopt(whole.kind, whole.content)
+                self._adopt(self._parts.whole(message))
             case Leaving():
                 self.leaving = message
         self._news.set()

@@ -9,7 +9,7 @@ generation that drains count until it ends.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NotRequired, TypedDict
 
 import msgspec
@@ -105,7 +105,7 @@ class GenerationTotals:
     def __init__(self) -> None:
         self.inherited = Inherited()
         self.others: Callable[[], list[GroupData]] = list
-        # Of workers that have died, without gauges.
+        # Of workers that have died. Their gauges do not count: they are left out when the others are added up.
         self._dead: list[Stats] = []
         self._live: Callable[[], Sequence[Stats]] = list
         # The groups that have changed since the last report; None: nothing is reported.
@@ -127,12 +127,13 @@ class GenerationTotals:
         """Keeps the counters of a worker that has ended; its gauges end with it."""
         if len(self._dead) == MAX_DEAD:
             self._dead = [sum_of_stats(self._dead)]
-        self._dead.append({key: without_gauges(group) for key, group in stats.items()})
+        self._dead.append(stats)
         self.note(stats)
 
-    def all(self) -> list[Collection[GroupData]]:
-        """All metrics, to be added up."""
-        return [stats.values() for stats in self._sources()]
+    def all(self) -> list[Iterable[GroupData]]:
+        """All metrics, to be added up, also in a thread. Each can be read once."""
+        dead = [(without_gauges(group) for group in stats.values()) for stats in self._dead]
+        return [list(self.inherited.stats.values()), *dead, *(list(stats.values()) for stats in self._live())]
 
     def _sources(self) -> list[Stats]:
         return [self.inherited.stats, *self._dead, *self._live()]
@@ -159,8 +160,9 @@ class GenerationTotals:
             for start in range(0, len(keys), CHUNK):
                 part = [key for key in keys[start : start + CHUNK] if key not in exported]
                 exported.update(part)
-                sources = [*self._sources(), others]  # a worker may have ended meanwhile
-                groups = [group for key in part if (group := _sum(sources, key)) is not None]
+                # A worker may have ended meanwhile.
+                sources = [self.inherited.stats, *self._live(), others]
+                groups = [group for key in part if (group := _sum(sources, self._dead, key)) is not None]
                 if groups:
                     yield msgspec.msgpack.encode(groups)
 
@@ -208,9 +210,14 @@ def sum_of_stats(reports: Iterable[Stats]) -> Stats:
     return totals
 
 
-def _sum(sources: Iterable[Stats], key: GroupKey) -> GroupData | None:
-    """One group of all sources; None if none has it."""
+def _sum(sources: Iterable[Stats], dead: Iterable[Stats], key: GroupKey) -> GroupData | None:
+    """One group of all sources, and of dead workers without gauges; None if none has it."""
     total: GroupData | None = None
+    for stats in dead:
+        group = stats.get(key)
+        if group is not None:
+            group = without_gauges(group)
+            total = group if total is None else sum_of_two(total, group)
     for stats in sources:
         group = stats.get(key)
         if group is not None:
