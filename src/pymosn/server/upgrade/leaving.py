@@ -60,6 +60,7 @@ class Leave:
         stop = loop.create_task(self._signals.now.wait())
         try:
             next_line = loop.time() + LOG_PERIOD
+            await self._report({}, command.timeout)  # the workers have not reported yet
             while not (work.done() or stop.done()):
                 await asyncio.wait((work, stop), timeout=REPORT_PERIOD, return_when=asyncio.FIRST_COMPLETED)
                 left = self._fleet.departing()
