@@ -115,6 +115,10 @@ class Connection(H11Protocol):
             self._since = self.loop.time()
         return stage
 
+    def is_new(self) -> bool:
+        """Whether it has had no request yet."""
+        return self.cycle is None and not self.transport.is_closing()
+
     def waiting_since(self) -> float:
         """The time at which the current stage began."""
         self.stage()

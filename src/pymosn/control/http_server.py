@@ -23,6 +23,8 @@ from pymosn.network.listener import prepare_to_listen
 KEEP_ALIVE: Final = 5
 #: Seconds that requests in flight get when the server stops.
 STOP_TIME: Final = 1
+#: Seconds in which a client that has just connected may send its request when the server stops.
+LAST_TIME: Final = 0.5
 #: Ticks of uvicorn's main loop, of 0.1 s, between two checks of the deadlines.
 TICKS: Final = 5
 
@@ -108,6 +110,17 @@ class _Server(uvicorn.Server):
 
     def _connection(self, loop: asyncio.AbstractEventLoop, users: tuple[int, ...] | None) -> Connection:
         return Connection(self.config, self.server_state, loop, self._limits, self._connections, users)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serves the clients that have connected last: after an upgrade others listen, so they cannot expect an end."""
+        loop = asyncio.get_running_loop()
+        for server in self.servers:
+            server.close()
+        deadline = loop.time() + LAST_TIME
+        await asyncio.sleep(0)  # a socket that was accepted just now becomes a connection
+        while any(connection.is_new() for connection in self._connections) and loop.time() < deadline:
+            await asyncio.sleep(0.01)
+        await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         if counter % TICKS == 0:

@@ -54,3 +54,23 @@ def test_a_request_that_hangs_does_not_hold_the_stop() -> None:
         return loop.time() - begun
 
     assert asyncio.run(talk()) < 5.0
+
+
+def test_a_client_that_has_just_connected_is_served_before_the_stop() -> None:
+    async def talk() -> bytes:
+        sock = bound()
+        server = HttpServer(create_demo(), [sock])
+        await server.start()
+        reader, writer = await asyncio.open_connection(*sock.getsockname())
+        await get(sock.getsockname()[1])  # so the one before is accepted, too
+        stopping = asyncio.ensure_future(server.stop())
+        with socket.socket() as probe:
+            while probe.connect_ex(sock.getsockname()) == 0 if sock.fileno() >= 0 else False:
+                await asyncio.sleep(0)
+        writer.write(b"GET /status/200 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+        await stopping
+        return answer
+
+    assert asyncio.run(talk()).startswith(b"HTTP/1.1 200 OK\r\n")

@@ -138,7 +138,8 @@ class Upgrade(SuccessorReceiver):
         """Makes another process take over; returns when it has, or when nothing is left of it. `tell`: progress."""
         refusal = self._why_not()
         if refusal:
-            return self._failed(request, _Ended(refusal))
+            self._log.write(ERROR, f"upgrade from {request.source}: refused: {refusal}")
+            return UpgradeResult(False, [refusal])
         self.state = WAITING
         self._cancelled = ""
         self._settled.clear()
