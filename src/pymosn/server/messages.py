@@ -196,6 +196,10 @@ class Depart(Message, frozen=True):
     dropped: list[int] = []
 
 
+class Finish(Message, frozen=True):
+    """After `Depart`: the other generation shuts down, so drain what is left as at a shutdown."""
+
+
 class Stop(Message, frozen=True):
     """Close every connection, send the last `Stats` and exit with 0."""
 
@@ -326,6 +330,7 @@ Command = (
     | SetDrain
     | Drain
     | Depart
+    | Finish
     | Stop
 )
 _Observed = Stats | Ejections | Blocked | HandshakesFailed | Allocations

@@ -287,6 +287,8 @@ class Supervisor:
                 else:
                     self._changes.reject_all()
                     self._notifier.stopping("Stopping.")
+                    if self._takeover is not None:
+                        self._takeover.tell_stopping()
                     await self._drain()
                     if self._signals.now.is_set():
                         self._tether.hurry()

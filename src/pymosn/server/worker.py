@@ -77,6 +77,7 @@ class Worker:
         self._arrivals: ReceivingQueue | None = None
         self._handover: HandoverReceiver | None = None
         self._probes: ProbeReceiver | None = None
+        self._departure: Departure | None = None
         self._is_stopping = False
         self._drain_mode = DrainMode(lambda listeners: self._tasks.begin(stop_listening(listeners)))
         # The directories that relative paths of filters and of logs start from.
@@ -131,7 +132,11 @@ class Worker:
             case messages.Drain():
                 self._tasks.begin(self._drain(runtime, command.group))
             case messages.Depart():
-                self._tasks.begin(Departure(self._loop, runtime, self._channel).run(command, descriptors))
+                self._departure = Departure(self._loop, runtime, self._channel)
+                self._tasks.begin(self._departure.run(command, descriptors))
+            case messages.Finish():
+                if self._departure is not None:
+                    self._departure.finish()
             case messages.SetLogLevel() | messages.SwitchLog() | messages.ReopenLogs():
                 execute_log_command(runtime, command)
             case _:

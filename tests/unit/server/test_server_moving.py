@@ -157,6 +157,27 @@ async def another_key(world: World) -> None:
     assert world.reports.sent[0] == messages.Departing({"http1": 1})
 
 
+async def the_successor_shuts_down(world: World) -> None:
+    """Then nobody waits for silent clients, and busy ones are asked to go."""
+    await world.start()
+    idle, busy, frames = await world.connect(), await world.connect(), await world.connect("b")
+    await idle.asks()
+    busy.writer.write(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+    while not world.waiting:
+        await asyncio.sleep(0.01)
+    leaving = world.depart(60.0, {})
+    while not world.reports.sent:
+        await asyncio.sleep(0.01)
+    world.departure.finish()
+    assert await asyncio.wait_for(idle.reader.read(), 20) == b""
+    assert await asyncio.wait_for(frames.reader.read(), 20) == b""
+    assert not leaving.done()
+    world.go_on.set()
+    assert b"connection: close" in await busy.reader.readuntil(b"\r\n\r\n")
+    busy.writer.close()
+    await asyncio.wait_for(leaving, 20)
+
+
 async def bolt_that_is_never_idle(world: World) -> None:
     """Clients with calls in flight all the time: every call is answered, and all connections move."""
     await world.start()
@@ -329,6 +350,7 @@ SCENARIOS = [
     the_queues_are_full,
     the_successor_is_gone,
     another_key,
+    the_successor_shuts_down,
     bolt_that_is_never_idle,
     a_long_call_does_not_stop_the_others,
     held_for_good_in_the_second_half,

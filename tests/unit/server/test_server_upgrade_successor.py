@@ -1,6 +1,7 @@
 """The successor's side of an upgrade, what it inherits, and the command line with which it starts."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -12,6 +13,8 @@ import pytest
 from tests.kit.upgrade_sides import FLEET, READY, Old, World, run
 
 from pymosn.server.channel import frame
+from pymosn.server.fleet import Fleet
+from pymosn.server.messages import Command, Depart, Finish
 from pymosn.server.run_options import StartError
 from pymosn.server.shutdown import ShutdownSignals
 from pymosn.server.upgrade.generations import Generations
@@ -30,6 +33,7 @@ from pymosn.server.upgrade.messages import (
     Progress,
     Ready,
     Refused,
+    Stopping,
     Take,
     Taken,
 )
@@ -141,6 +145,55 @@ def test_all_older_generations_are_shown_and_passed_on_until_they_have_gone() ->
         await old.end()
 
     run(scenario())
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["told", "ended"])
+def test_a_shutdown_reaches_all_older_generations(is_known: bool) -> None:
+    """Generation 3 leaves; when 4 shuts down or has ended, 3 no longer waits for idle connections, and 2 is told."""
+
+    async def scenario() -> None:
+        old = Old()
+        old.takeover.finish()
+        world = World()
+        world.answers(Complete, READY)
+        world.answers(Take, Taken())
+        await world.run()
+        sent: list[Command] = []
+        fleet = Departing(sent)
+        leave = Leave(fleet, world.upgrade, old.takeover, old.signals, old.log)
+        leaving = asyncio.create_task(leave.run(Depart(30.0)))
+        await asyncio.sleep(0)
+        assert sent == []
+        if is_known:
+            world.upgrade.on_message(Stopping(), [])
+        else:
+            world.upgrade.on_exit(0)
+        await old.wait_for(Stopping())
+        assert sent == [Finish()]
+        fleet.done.set()
+        await leaving
+        old.channel.close()
+        await leave.outlast()
+        await old.end()
+
+    try:
+        run(scenario())
+    finally:
+        gc.enable()  # a process that leaves does without it
+
+
+class Departing(Fleet):
+    """Workers that have connections until `done`."""
+
+    def __init__(self, sent: list[Command]) -> None:
+        self.done = asyncio.Event()
+        self.send = sent.append  # type: ignore[method-assign,assignment]
+
+    async def depart(self, command: Depart, descriptors: Sequence[int]) -> bool:
+        return await self.done.wait()
+
+    def departing(self) -> dict[str, int]:
+        return {"http1": 1}
 
 
 def test_a_request_to_stop_now_ends_the_wait_for_older_generations() -> None:

@@ -62,6 +62,7 @@ class _Leaver:
         self.filter = network_filter
         self.moves = moves
         self.is_held = False
+        self.is_drained = False
         #: When it is read again, and after that held again.
         self.until = 0.0
         self.next = 0.0
@@ -81,6 +82,7 @@ class Departure:
         self._movable: dict[Listener, str] = {}
         self._offers: dict[TcpConnection, Listener] = {}
         self._middle = self._end = 0.0
+        self._is_finishing = False
         # Whether no queue had room when a connection was last sent.
         self._is_full = False
         self._moved = runtime.metrics.group("worker", ("worker", "all")).counter("connections_moved_out")
@@ -113,6 +115,10 @@ class Departure:
         await sessions
         self._queues.close()
         self._channel.send(messages.Departing({}))
+
+    def finish(self) -> None:
+        """The other generation shuts down: what is left is drained as at a shutdown, which closes what is idle soon."""
+        self._is_finishing = True
 
     def _leave(self, command: messages.Depart) -> list[Listener]:
         """Stops accepting on the sockets that the successor has. Returns the listeners whose sockets nobody else has."""
@@ -168,6 +174,9 @@ class Departure:
         if connection.is_closed:
             return
         leaver = self._leavers.get(connection)
+        if self._is_finishing:
+            self._drain(connection, leaver)
+            return
         moves = listener in self._movable and not self._queues.are_gone and connection.departs()
         present = connection.network_filter()
         if leaver is None or leaver.filter is not present or leaver.moves != moves:
@@ -177,6 +186,18 @@ class Departure:
             connection.on_depart(moves)
         if moves and not connection.is_closed and not self._try(listener, connection, leaver) and self._queues.are_gone:
             self._attend(listener, connection)
+
+    def _drain(self, connection: TcpConnection, leaver: _Leaver | None) -> None:
+        if leaver is not None and leaver.is_drained:
+            return
+        if leaver is not None and leaver.is_held:
+            leaver.filter.hold(False)
+        if leaver is None or leaver.moves:
+            connection.on_depart(False)
+        leaver = self._leavers[connection] = _Leaver(connection.network_filter(), False)
+        leaver.is_drained = True
+        if not connection.is_closed:
+            connection.drain()
 
     def _try(self, listener: Listener, connection: TcpConnection, leaver: _Leaver) -> bool:
         """Moves a connection, if it can go now; otherwise it is held, or read again."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from pymosn.core.log import INFO, WARN, Log
 from pymosn.server.fleet import Fleet
-from pymosn.server.messages import Depart
+from pymosn.server.messages import Depart, Finish
 from pymosn.server.shutdown import ShutdownSignals
 from pymosn.server.upgrade.predecessor import Upgrade
 from pymosn.server.upgrade.successor import Takeover, first_of
@@ -48,6 +48,7 @@ class Leave:
         self._upgrade = upgrade
         self._signals = signals
         self._log = log
+        self._finishing: asyncio.Task[None] | None = None
 
     async def run(self, command: Depart) -> None:
         """Returns when no connection is left, at the timeout, or when a signal requests to stop now."""
@@ -58,6 +59,7 @@ class Leave:
         end = loop.time() + command.timeout
         work = loop.create_task(self._fleet.depart(command, list(self._upgrade.queues.descriptors)))
         stop = loop.create_task(self._signals.now.wait())
+        self._finishing = loop.create_task(self._finish())
         try:
             next_line = loop.time() + LOG_PERIOD
             await self._report({}, command.timeout)  # the workers have not reported yet
@@ -74,20 +76,29 @@ class Leave:
             work.cancel()
             stop.cancel()
 
+    async def _finish(self) -> None:
+        """When the successor shuts down nobody waits for idle connections any longer, in older generations neither."""
+        await self._upgrade.is_stopping.wait()
+        self._log.write(INFO, "leaving: the new generation shuts down; closing idle connections")
+        self._fleet.send(Finish())
+        if self._takeover is not None:
+            self._takeover.tell_stopping()
+
     async def outlast(self) -> None:
         """Passes on what older generations report; returns when they have gone, or when a signal requests to stop now.
 
         To be called when the workers have ended; nothing else knows of those generations.
         """
         takeover = self._takeover
-        if takeover is None:
-            return
-        if takeover.older():
-            self._log.write(INFO, "leaving: waiting for the generations before this one")
-        while not (takeover.has_ended.is_set() or self._signals.now.is_set()):
-            await self._report({}, 0.0)
-            await first_of(takeover.has_ended, self._signals.now, seconds=REPORT_PERIOD)
-        takeover.close()
+        if takeover is not None:
+            if takeover.older():
+                self._log.write(INFO, "leaving: waiting for the generations before this one")
+            while not (takeover.has_ended.is_set() or self._signals.now.is_set()):
+                await self._report({}, 0.0)
+                await first_of(takeover.has_ended, self._signals.now, seconds=REPORT_PERIOD)
+            takeover.close()
+        if self._finishing is not None:
+            self._finishing.cancel()
 
     async def _report(self, connections: dict[str, int], seconds: float) -> None:
         await self._upgrade.leaving(connections, seconds, [] if self._takeover is None else self._takeover.older())

@@ -141,6 +141,10 @@ class OlderGeneration(msgspec.Struct, frozen=True):
     seconds: float
 
 
+class Stopping(Message, frozen=True):
+    """The successor shuts down after all, so older generations have no reason to wait for idle connections."""
+
+
 class Leaving(Message, frozen=True):
     """What the predecessor still waits for: connections by kind ("http1", "websocket", ...), and seconds that are left.
 
@@ -153,7 +157,7 @@ class Leaving(Message, frozen=True):
 
 
 FromPredecessor = Estate | Held | Carried | CarriedPart | Complete | Take | Leaving
-FromSuccessor = Progress | Refused | Ready | Taken
+FromSuccessor = Progress | Refused | Ready | Taken | Stopping
 
 FROM_PREDECESSOR: Final[msgspec.msgpack.Decoder[FromPredecessor]] = msgspec.msgpack.Decoder(FromPredecessor)
 FROM_SUCCESSOR: Final[msgspec.msgpack.Decoder[FromSuccessor]] = msgspec.msgpack.Decoder(FromSuccessor)

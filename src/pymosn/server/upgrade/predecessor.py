@@ -35,6 +35,7 @@ from pymosn.server.upgrade.messages import (
     Progress,
     Ready,
     Refused,
+    Stopping,
     Take,
     Taken,
 )
@@ -128,6 +129,8 @@ class Upgrade(SuccessorReceiver):
         # Why the upgrade in progress must end; empty: it need not.
         self._cancelled = ""
         self._settled = asyncio.Event()
+        #: Set when the successor shuts down, or has ended, after it has taken over.
+        self.is_stopping = asyncio.Event()
 
     @property
     def has_left(self) -> bool:
@@ -325,6 +328,8 @@ class Upgrade(SuccessorReceiver):
         else:
             for descriptor in descriptors:
                 os.close(descriptor)
+        if isinstance(message, Stopping) and self.state == LEFT:
+            self.is_stopping.set()
         self._events.put_nowait(message)
 
     def on_closed(self, reason: str) -> None:
@@ -336,6 +341,7 @@ class Upgrade(SuccessorReceiver):
         self._code = code
         self._events.put_nowait(code)
         if self.state == LEFT:
+            self.is_stopping.set()
             self.on_successor_gone(code)
 
 

@@ -31,6 +31,7 @@ from pymosn.server.upgrade.messages import (
     OlderGeneration,
     Progress,
     Ready,
+    Stopping,
     Take,
     Taken,
 )
@@ -128,6 +129,11 @@ class Takeover(Service):
         self.queues.close()
         if not self.outlasts:
             self.close()
+
+    def tell_stopping(self) -> None:
+        """Reports to the predecessor, which may still have connections, that this process shuts down."""
+        if self.has_taken:
+            self._channel.send(Stopping())
 
     def close(self) -> None:
         """Closes the channel to the predecessor."""
