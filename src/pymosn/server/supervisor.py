@@ -351,11 +351,13 @@ class Supervisor:
         self._fleet.replace_no_more()
         self._pid_file.leave()
         self._sockets.leave()
-        await self._services.stop_early(FOREGROUND)
         ready = self._upgrade.ready
         keys = {} if ready is None else ready.listeners
         depart = Depart(self._changes.config.servers[0].graceful_timeout, keys, self._upgrade.dropped)
-        await leave.run(depart)
+        # At the same time, because what the workers accept until then may have to end with them.
+        async with asyncio.TaskGroup() as work:
+            work.create_task(self._services.stop_early(FOREGROUND))
+            await leave.run(depart)
 
     def _read_datagrams(self) -> None:
         if self._sockets.listeners.end_waiting():
