@@ -19,6 +19,7 @@ OWN = {
     ("routing/expressions.py", "matches"),
     ("server/services.py", "_follow"),
     ("server/source_watch.py", "run"),
+    ("server/upgrade/predecessor.py", "_attempt"),
     ("testing/world.py", "_deliver"),
 }
 

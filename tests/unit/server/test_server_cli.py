@@ -1,4 +1,6 @@
 import json
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,14 @@ from click.testing import CliRunner
 from pymosn.cli import main
 from pymosn.config.default import DEFAULT_CONFIG
 from pymosn.version import VERSION, build
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """A process that starts blocks some, which it and the processes that it starts must get later."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @pytest.fixture
