@@ -49,7 +49,12 @@ class Generations:
 
     def note(self) -> None:
         """Notes the process that serves."""
-        self.pids.append(next(each["pid"] for each in self.view()["generations"] if each["state"] == "serving"))
+        self.pids.append(self.serving())
+
+    def serving(self) -> int:
+        """The process that serves."""
+        found: int = next(each["pid"] for each in self.view()["generations"] if each["state"] == "serving")
+        return found
 
     def processes(self) -> list[int]:
         """The live processes that were started with the configuration file."""

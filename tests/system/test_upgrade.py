@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -13,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from generations import Generations
 from process_fixtures import Start
-from pymosn_process import PATIENCE, READY, Pymosn, TwoHops, Upstream, children, eventually, get, is_alive
+from pymosn_process import PATIENCE, Pymosn, TwoHops, Upstream, children, eventually, get, is_alive
 from tests.kit.unix_http import UnixHttp
-
-from pymosn.server.worker_process import worker_environment
 
 pytestmark = pytest.mark.once
 
@@ -50,28 +48,12 @@ class Load:
             thread.join(PATIENCE)
 
 
-class Generations:
-    """All processes of one proxy, of which the test has started the first."""
+class Upgraded(Generations):
+    """Two hops that are upgraded."""
 
     def __init__(self, proxy: Pymosn, hops: TwoHops, config: Path) -> None:
-        self.proxy = proxy
+        super().__init__(proxy, config, hops.admin_port)
         self.hops = hops
-        self.config = config
-        self.pids = [proxy.process.pid]
-        proxy.wait_for(READY)
-
-    def view(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.hops.admin("/api/v1/upgrade"))
-        return found
-
-    def upgrade(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """`pymosn upgrade`; notes the process that has taken over."""
-        command = [sys.executable, "-m", "pymosn", "upgrade", "-c", str(self.config), *arguments]
-        environment = worker_environment(os.environ)
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
-        if done.returncode == 0:
-            self.note()
-        return done
 
     def ask(self, command: Sequence[str] = (), seconds: float = PATIENCE, workers: int | None = None) -> dict[str, Any]:
         """The last line of the answer of the admin API to an upgrade, which takes less time than the command."""
@@ -82,48 +64,18 @@ class Generations:
             last: dict[str, Any] = json.loads(connection.getresponse().read().splitlines()[-1])
         return last
 
-    def note(self) -> None:
-        self.pids.append(self.serving())
-
-    def serving(self) -> int:
-        found: int = next(each["pid"] for each in self.view()["generations"] if each["state"] == "serving")
-        return found
-
     def drain(self) -> list[tuple[int, bool]]:
         """The numbers of the generations that drain, and whether each still has a connection of HTTP/1."""
         leaving = [each for each in self.view()["generations"] if each["state"] == "leaving"]
         return [(each["generation"], bool(each.get("connections", {}).get("http1"))) for each in leaving]
 
-    def processes(self) -> list[int]:
-        """The live processes that were started with the configuration file."""
-        return [pid for pid in all_pids() if is_alive(pid) and str(self.config).encode() in command_of(pid)]
-
-    def end(self) -> None:
-        while found := self.processes():
-            for pid in found:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            self.proxy.process.poll()
-        self.proxy.end()
-
-
-def all_pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
-
-
-def command_of(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
-
 
 @pytest.fixture
-def generations(start: Start, two_hops: TwoHops, tmp_path: Path) -> Iterator[Generations]:
+def generations(start: Start, two_hops: TwoHops, tmp_path: Path) -> Iterator[Upgraded]:
     """A running proxy with a unix listener beside the two hops."""
     listener = {**two_hops.server["listeners"][0], "name": "unix", "network": "unix", "address": str(tmp_path / "unix.sock")}
     two_hops.server["listeners"].append(listener)
-    generations = Generations(start(two_hops.config), two_hops, tmp_path / "conf" / "mosn.json")
+    generations = Upgraded(start(two_hops.config), two_hops, tmp_path / "conf" / "mosn.json")
     yield generations
     generations.end()
 
@@ -144,7 +96,7 @@ class Slow:
 
 
 def test_upgrades_while_older_generations_drain_and_then_a_stop(
-    generations: Generations, upstream: Upstream, tmp_path: Path
+    generations: Upgraded, upstream: Upstream, tmp_path: Path
 ) -> None:
     """Three upgrades, to fewer and to more workers; the third generation waits for the first two, which still serve."""
     proxy, hops = generations.proxy, generations.hops
@@ -196,7 +148,7 @@ class Slow(StreamFilter):
 """
 
 
-def _upgrade_during_a_reload(generations: Generations, workers: int) -> None:
+def _upgrade_during_a_reload(generations: Upgraded, workers: int) -> None:
     """By the admin API. The reload waits for a new filter; it also sets `sighup`."""
     folder = generations.config.parent
     gate = folder / "gate"
@@ -230,7 +182,7 @@ def _upgrade_during_a_reload(generations: Generations, workers: int) -> None:
     assert len(children(generations.pids[-1], "pymosn.server.worker")) == workers
 
 
-def _upgrade_with_a_worker_in_back_off(generations: Generations) -> None:
+def _upgrade_with_a_worker_in_back_off(generations: Upgraded) -> None:
     """By SIGHUP to the main process."""
     serving = generations.pids[-1]
     killed: set[int] = set()

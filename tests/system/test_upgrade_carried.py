@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from process_fixtures import Start
 from pymosn_process import PATIENCE, TwoHops, eventually, free_ports
-from test_upgrade import Generations, Load
+from test_upgrade import Load, Upgraded
 from tests.kit.unix_http import UnixHttp
 from tls_peers import client_context, context_for, exchange, listener_of, opened, proxy_filter, server, table_of
 
@@ -111,12 +111,12 @@ def served(hops: TwoHops, *more: dict[str, Any], **cluster: Any) -> None:
 
 
 @pytest.fixture
-def upgrades(start: Start, two_hops: TwoHops, tmp_path: Path) -> Iterator[Callable[..., Generations]]:
+def upgrades(start: Start, two_hops: TwoHops, tmp_path: Path) -> Iterator[Callable[..., Upgraded]]:
     """Starts the two hops; ends all of their generations."""
-    begun: list[Generations] = []
+    begun: list[Upgraded] = []
 
-    def begin(*arguments: str) -> Generations:
-        begun.append(Generations(start(two_hops.config, *arguments), two_hops, tmp_path / "conf" / "mosn.json"))
+    def begin(*arguments: str) -> Upgraded:
+        begun.append(Upgraded(start(two_hops.config, *arguments), two_hops, tmp_path / "conf" / "mosn.json"))
         return begun[-1]
 
     yield begin
@@ -124,7 +124,7 @@ def upgrades(start: Start, two_hops: TwoHops, tmp_path: Path) -> Iterator[Callab
         generations.end()
 
 
-def order(generations: Generations, target: str, body: str) -> None:
+def order(generations: Upgraded, target: str, body: str) -> None:
     """A POST to the unix socket of the admin API, which succeeds."""
     connection = UnixHttp(generations.proxy.admin_socket, PATIENCE)
     connection.request("POST", target, body)
@@ -133,12 +133,12 @@ def order(generations: Generations, target: str, body: str) -> None:
     connection.close()
 
 
-def is_alone(generations: Generations) -> bool:
+def is_alone(generations: Upgraded) -> bool:
     """Whether the generation before has ended."""
     return len(generations.view()["generations"]) == 1
 
 
-def test_two_upgrades_under_load(upgrades: Callable[..., Generations], two_hops: TwoHops) -> None:
+def test_two_upgrades_under_load(upgrades: Callable[..., Upgraded], two_hops: TwoHops) -> None:
     """No counter goes back; orders for logs hold; changes of the admin API hold with --keep-config only."""
     served(two_hops)
     two_hops.config["cluster_manager"]["clusters"].append({"name": "spare", "hosts": []})
@@ -180,7 +180,7 @@ def health(hops: TwoHops, name: str) -> dict[str, str]:
 
 
 def test_health_ejections_tickets_and_disabled_logs(
-    upgrades: Callable[..., Generations], two_hops: TwoHops, tmp_path: Path
+    upgrades: Callable[..., Upgraded], two_hops: TwoHops, tmp_path: Path
 ) -> None:
     """What one upgrade carries: an unhealthy host gets no request before its first check, an ejected host stays ejected.
 

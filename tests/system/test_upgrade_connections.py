@@ -15,7 +15,7 @@ from bolt_peers import BoltClient, BoltServer
 from plain_sockets import PATIENCE, connect, read_exactly
 from process_fixtures import Start
 from pymosn_process import TwoHops, eventually, free_ports
-from test_upgrade import Generations
+from test_upgrade import Upgraded
 from tests.kit import dubbo_frames as dubbo
 from thread_server import ThreadServer
 
@@ -133,7 +133,7 @@ def _all_succeed(statuses: dict[int, int]) -> None:
 class Rig:
     """The proxy with listeners of HTTP/1, Bolt and Dubbo."""
 
-    def __init__(self, generations: Generations, bolt: int, dubbo: int) -> None:
+    def __init__(self, generations: Upgraded, bolt: int, dubbo: int) -> None:
         self.generations = generations
         self.http = generations.hops.client_port
         self.bolt = bolt
@@ -183,7 +183,7 @@ def rig(start: Start, two_hops: TwoHops, tmp_path: Path) -> Iterator[Rig]:
         cluster = {"name": name, "type": "SIMPLE", "lb_type": "LB_ROUNDROBIN"}
         cluster["hosts"] = [{"address": f"127.0.0.1:{server.port}"}]
         two_hops.config["cluster_manager"]["clusters"].append(cluster)
-    generations = Generations(start(two_hops.config), two_hops, tmp_path / "conf" / "mosn.json")
+    generations = Upgraded(start(two_hops.config), two_hops, tmp_path / "conf" / "mosn.json")
     yield Rig(generations, ports["bolt"], ports["dubbo"])
     generations.end()
     for server in servers.values():

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from pymosn_process import PATIENCE, TwoHops, children, eventually, is_alive
-from test_upgrade import Generations, Load, generations
+from test_upgrade import Load, Upgraded, generations
 
 from pymosn.server.channel import frame
 from pymosn.server.upgrade.messages import VERSION, Carried, Complete, Estate, Held, HeldSocket, Take
@@ -60,7 +60,7 @@ class Footprint:
         return rest == list(self.before[1:]) and count - self.before[0] in (0, 2, 4)
 
 
-def test_a_successor_that_fails_at_any_boundary(generations: Generations, tmp_path: Path) -> None:
+def test_a_successor_that_fails_at_any_boundary(generations: Upgraded, tmp_path: Path) -> None:
     pid = generations.proxy.process.pid
     fake = [sys.executable, str(HERE / "fake_successor.py")]
     footprint = Footprint(pid, tmp_path)
@@ -76,7 +76,7 @@ def test_a_successor_that_fails_at_any_boundary(generations: Generations, tmp_pa
     assert [each["state"] for each in generations.view()["generations"]] == ["serving"]
 
 
-def test_broken_code_a_broken_file_and_too_little_memory(generations: Generations, tmp_path: Path) -> None:
+def test_broken_code_a_broken_file_and_too_little_memory(generations: Upgraded, tmp_path: Path) -> None:
     """They are found by the new process; the exit code of the command is 1 for an invalid configuration."""
     pid = generations.proxy.process.pid
     footprint = Footprint(pid, tmp_path)
@@ -107,7 +107,7 @@ def test_broken_code_a_broken_file_and_too_little_memory(generations: Generation
     assert eventually(footprint.is_as_before), (footprint.before, footprint._now())
 
 
-def test_two_at_once_and_one_that_a_shutdown_ends(generations: Generations) -> None:
+def test_two_at_once_and_one_that_a_shutdown_ends(generations: Upgraded) -> None:
     pid = generations.proxy.process.pid
     fake = shlex.join([sys.executable, str(HERE / "fake_successor.py"), "waits"])
     results: list[Any] = []

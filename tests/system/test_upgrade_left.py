@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from pymosn_process import PATIENCE, Upstream, eventually, is_alive
-from test_upgrade import Generations, generations
+from test_upgrade import Upgraded, generations
 
 from pymosn.server.worker_process import worker_environment
 
@@ -19,7 +19,7 @@ __all__ = ["generations"]
 pytestmark = pytest.mark.once
 
 
-def test_all_generations_that_drain_are_shown_and_stop_waits_for_them(generations: Generations, upstream: Upstream) -> None:
+def test_all_generations_that_drain_are_shown_and_stop_waits_for_them(generations: Upgraded, upstream: Upstream) -> None:
     """The second generation has nothing to drain, but passes on what the first one reports."""
     main = generations.proxy.process
     connection = http.client.HTTPConnection("127.0.0.1", generations.hops.server_port, timeout=PATIENCE)
@@ -47,7 +47,7 @@ def test_all_generations_that_drain_are_shown_and_stop_waits_for_them(generation
     assert not any(is_alive(pid) for pid in generations.pids)
 
 
-def test_what_a_failed_successor_has_started_ends_with_it(generations: Generations, tmp_path: Path) -> None:
+def test_what_a_failed_successor_has_started_ends_with_it(generations: Upgraded, tmp_path: Path) -> None:
     """It would hold the sockets that it has inherited, among them the one that the main process waits for at the end."""
     note = tmp_path / "pid"
     script = f"sleep 1000 & echo $! > {shlex.quote(str(note))}; exit 7"
@@ -59,7 +59,7 @@ def test_what_a_failed_successor_has_started_ends_with_it(generations: Generatio
     assert generations.proxy.exit_code() == 0
 
 
-def test_a_socket_file_that_was_removed_is_made_again(generations: Generations, tmp_path: Path) -> None:
+def test_a_socket_file_that_was_removed_is_made_again(generations: Upgraded, tmp_path: Path) -> None:
     paths = [Path(generations.proxy.admin_socket), tmp_path / "unix.sock"]
     for path in paths:
         path.unlink()

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -186,19 +186,37 @@ class _Call:
 
     def lines(self, target: str, value: dict[str, Any]) -> Iterator[bytes]:
         """Sends a request; yields the lines of the response while they arrive. CallError as for `post`."""
+        with self._connected() as connection:
+            connection.request("POST", target, json.dumps(value), {"content-type": "application/json"})
+            response = connection.getresponse()
+            if response.status != 200:
+                raise self._refusal(response.status, response.read())
+            while line := response.readline(64 * 1024):
+                yield line
+
+    def _exchange(self, method: str, target: str, content: str | None, expected: tuple[int, ...]) -> bytes:
+        with self._connected() as connection:
+            with suppress(BrokenPipeError):  # closed early; the response may still have arrived
+                connection.request(method, target, content, {"content-type": "application/json"})
+            response = connection.getresponse()
+            body = response.read()
+            if self._is_expired:
+                raise TimeoutError
+        if response.status not in expected:
+            raise self._refusal(response.status, body)
+        return body
+
+    @contextmanager
+    def _connected(self) -> Iterator[http.client.HTTPConnection]:
+        """The connection for one request, whose failures become CallErrors."""
         connection = http.client.HTTPConnection("localhost", timeout=self._timeout)
         connection.sock = self._socket
+        # The timeout of the socket is for each of its bytes; this one is for all of them.
         end = threading.Timer(max(0.0, self.deadline - time.monotonic()), self._expire)
         end.daemon = True
         end.start()
         try:
-            connection.request("POST", target, json.dumps(value), {"content-type": "application/json"})
-            response = connection.getresponse()
-            if response.status != 200:
-                body = response.read()
-                raise CallError(f"process {self.pid} at {self._path} answered {response.status}: {_reason(body)}")
-            while line := response.readline(64 * 1024):
-                yield line
+            yield connection
         except (OSError, http.client.HTTPException) as error:
             if self._is_expired or isinstance(error, TimeoutError):
                 text = f"process {self.pid} at {self._path} has not answered within {self._timeout:g} s"
@@ -208,31 +226,8 @@ class _Call:
         finally:
             end.cancel()
 
-    def _exchange(self, method: str, target: str, content: str | None, expected: tuple[int, ...]) -> bytes:
-        connection = http.client.HTTPConnection("localhost", timeout=self._timeout)
-        connection.sock = self._socket
-        # The timeout of the socket is for each of its bytes; this one is for all of them.
-        end = threading.Timer(max(0.0, self.deadline - time.monotonic()), self._expire)
-        end.daemon = True
-        end.start()
-        try:
-            with suppress(BrokenPipeError):  # closed early; the response may still have arrived
-                connection.request(method, target, content, {"content-type": "application/json"})
-            response = connection.getresponse()
-            body = response.read()
-            if self._is_expired:
-                raise TimeoutError
-        except (OSError, http.client.HTTPException) as error:
-            if self._is_expired or isinstance(error, TimeoutError):
-                text = f"process {self.pid} at {self._path} has not answered within {self._timeout:g} s"
-                raise CallError(text) from None
-            reason = _one_line(str(error)) or type(error).__name__
-            raise CallError(f"process {self.pid} at {self._path} does not answer as pymosn does: {reason}") from error
-        finally:
-            end.cancel()
-        if response.status not in expected:
-            raise CallError(f"process {self.pid} at {self._path} answered {response.status}: {_reason(body)}")
-        return body
+    def _refusal(self, status: int, body: bytes) -> CallError:
+        return CallError(f"process {self.pid} at {self._path} answered {status}: {_reason(body)}")
 
 
 def _reason(body: bytes) -> str:
