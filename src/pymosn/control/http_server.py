@@ -76,6 +76,11 @@ class HttpServer(Service):
             listening.cancel()
             await self._task
 
+    def stop_listening(self) -> None:
+        """Accepts no further connections from now on; whoever else has the sockets does."""
+        for server in self._server.servers:
+            server.close()
+
     async def stop(self) -> None:
         """Stops within about STOP_TIME seconds and closes the sockets."""
         self._server.should_exit = True
@@ -87,6 +92,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, limits: Limits) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self.servers = []
         self._limits = limits
         self._connections: set[Connection] = set()
 

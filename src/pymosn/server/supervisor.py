@@ -155,6 +155,7 @@ class Supervisor:
         stop = self._signals.request
         self._plane = SupervisorPlane(self._changes, self._fleet, self._health, self._logs, self._rolling.paths, stop)
         self._plane.draining = self._draining
+        self._http_servers: list[HttpServer] = []
         self._plane.main_pid = tether.main_pid
         self._pid_file = PidFile(pid_path(options.config, options.base_dir), self._log, tether.main_pid)
         self._carried = carried_state(
@@ -200,6 +201,12 @@ class Supervisor:
         """All services in the order in which they start; they stop in reverse."""
         options = self._options
         filters = installed(FILTERS)
+        self._http_servers = [
+            HttpServer(create_demo(), self._sockets.demo, "demo upstream"),
+            # Two servers with limits of their own: clients of the port cannot starve those of the unix socket.
+            HttpServer(create_app(self._plane, self._log, filters), self._sockets.admin_unix, "admin socket"),
+            HttpServer(create_app(self._plane, self._log, filters, door=self._port()), self._sockets.admin, "admin API"),
+        ]
         xds = self._xds()
         return [
             # First, so that all addresses that are in use are reported together, and nothing has to be undone.
@@ -234,10 +241,7 @@ class Supervisor:
             *([] if self._takeover is None else self._taking_over(self._takeover, xds)),
             # The file and the admin API announce a process that works; they disappear before the workers stop.
             *([] if options.is_demo else [self._pid_file]),
-            HttpServer(create_demo(), self._sockets.demo, "demo upstream"),
-            # Two servers with limits of their own: clients of the port cannot starve those of the unix socket.
-            HttpServer(create_app(self._plane, self._log, filters), self._sockets.admin_unix, "admin socket"),
-            HttpServer(create_app(self._plane, self._log, filters, door=self._port()), self._sockets.admin, "admin API"),
+            *self._http_servers,
             # It changes the configuration of running workers.
             *([] if self._takeover is not None else xds),
             # It needs running workers, to make them reopen their logs.
@@ -312,7 +316,9 @@ class Supervisor:
         self._fleet.send(Own(self._sockets.listeners.kept()))
 
     def _on_taken(self, pid: int) -> None:
-        """Another one does."""
+        """Another one does. Who reads of it, and asks for something else, must reach that one."""
+        for server in self._http_servers:
+            server.stop_listening()
         self._notifier.leave()
         self._tether.on_taken(pid)
         self._signals.pass_on(self._tether.forward)

@@ -61,12 +61,13 @@ def test_a_client_that_has_just_connected_is_served_before_the_stop() -> None:
         sock = bound()
         server = HttpServer(create_demo(), [sock])
         await server.start()
-        reader, writer = await asyncio.open_connection(*sock.getsockname())
-        await get(sock.getsockname()[1])  # so the one before is accepted, too
-        stopping = asyncio.ensure_future(server.stop())
+        address = sock.getsockname()
+        reader, writer = await asyncio.open_connection(*address)
+        await get(address[1])  # so the one before is accepted, too
+        server.stop_listening()
         with socket.socket() as probe:
-            while probe.connect_ex(sock.getsockname()) == 0 if sock.fileno() >= 0 else False:
-                await asyncio.sleep(0)
+            assert probe.connect_ex(address) != 0
+        stopping = asyncio.ensure_future(server.stop())
         writer.write(b"GET /status/200 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         answer = await reader.read()
         writer.close()
