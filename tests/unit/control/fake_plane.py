@@ -1,5 +1,6 @@
 """A control plane without a process, for tests of the admin API."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
@@ -14,6 +15,7 @@ from pymosn.control.plane import (
     Edit,
     FilterView,
     HostView,
+    UpgradeOptions,
     WorkerInfo,
 )
 from pymosn.core.counters import DownstreamStats, GroupData, Metrics
@@ -29,6 +31,7 @@ class FakePlane(ControlPlane):
         self.broken = False
         self.stage = 6
         self.file: str | None = "/conf/mosn.json"
+        self.upgrades: list[tuple[str, UpgradeOptions]] = []
         self.stops: list[bool] = []
         loaded = load_text(DEFAULT_CONFIG, DEFAULT_NAME)
         assert loaded.config is not None
@@ -73,6 +76,11 @@ class FakePlane(ControlPlane):
 
     def stop(self, now: bool) -> None:
         self.stops.append(now)
+
+    async def upgrade(self, source: str, options: UpgradeOptions) -> AsyncIterator[dict[str, Any]]:
+        self.upgrades.append((source, options))
+        yield {"progress": "process 4711 starts"}
+        yield {"done": True, "lines": ["process 4711 has taken over"]}
 
     async def reload_filters(self, source: str) -> ChangeResult:
         return await self.apply(source, lambda before: Candidate(before, []))

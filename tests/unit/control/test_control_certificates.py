@@ -56,7 +56,7 @@ def test_a_python_whose_openssl_cannot_be_configured_is_reported_once(monkeypatc
     monkeypatch.setattr(certificates, "openssl", lambda: None)
     ((severity, place, text),) = faults_of(listener(**PAIR), **files)
     assert (severity, place) == ("warning", "")
-    assert "no session tickets" in text
+    assert "no session is resumed" in text
     assert faults_of(MosnConfig(servers=[Server()])) == []
 
 
