@@ -54,8 +54,15 @@ class Timeline:
         return any(began <= latest and ended >= earliest + graceful_timeout - TOLERANCE for earliest, latest in self.taken)
 
     def due_cuts(self, tally: Tally, graceful_timeout: float) -> list[Cut]:
-        """The long streams and silent connections that ended when they had to."""
-        return [cut for cut in tally.cuts if self.is_due(cut.since, cut.at, graceful_timeout)]
+        """The long streams and silent connections that ended when they had to.
+
+        A silent client of HTTP/2 is asked to leave at once, and has lost nothing when its connection ends soon after that.
+        """
+        return [
+            cut
+            for cut in tally.cuts
+            if self.is_due(cut.since, cut.at, 0.0 if cut.how.startswith("GOAWAY") else graceful_timeout)
+        ]
 
     def late(self, tally: Tally, graceful_timeout: float) -> list[Failed]:
         """Requests that outlived `graceful_timeout`, as they may on a busy machine."""
