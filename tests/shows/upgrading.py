@@ -51,7 +51,8 @@ class Timeline:
 
     def is_due(self, began: float, ended: float, graceful_timeout: float) -> bool:
         """Whether a stream began before a generation took over, and lasted until `graceful_timeout` after that."""
-        return any(began <= latest and ended >= earliest + graceful_timeout - TOLERANCE for earliest, latest in self.taken)
+        seconds = graceful_timeout - TOLERANCE
+        return any(began <= latest + LATE and ended >= earliest + seconds for earliest, latest in self.taken)
 
     def due_cuts(self, tally: Tally, graceful_timeout: float) -> list[Cut]:
         """The long streams and silent connections that ended when they had to.
