@@ -143,7 +143,7 @@ class Upgrader:
             await asyncio.sleep(0.01)
 
     def _takeovers(self) -> int:
-        return sum("has taken over" in line and "upgrade from" in line for line in list(self.proxy.lines))
+        return sum("upgrade from SIGUSR2" in line and "has taken over" in line for line in list(self.proxy.lines))
 
     async def only_one_is_left(self) -> None:
         """Waits until the generations before have ended."""
