@@ -1,4 +1,4 @@
-"""The configuration in force, for a successor that keeps it."""
+"""The active configuration, for a successor that keeps it."""
 
 from pathlib import Path
 from typing import Any

@@ -158,7 +158,7 @@ async def another_key(world: World) -> None:
 
 
 async def the_successor_shuts_down(world: World) -> None:
-    """Then nobody waits for silent clients, and busy ones are asked to go."""
+    """Silent clients are not waited for then, and busy ones are asked to go."""
     await world.start()
     idle, busy, frames = await world.connect(), await world.connect(), await world.connect("b")
     await idle.asks()

@@ -1,7 +1,7 @@
 """The state that one generation leaves to the next, in kinds that are independent of each other.
 
 Each kind encodes its own content, so that one more kind changes no message. A kind that the other version does not know is
-ignored; content that cannot be read is reported, and its kind starts anew.
+ignored; content that cannot be read is reported, and its kind starts empty.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ class Departure:
         self._is_finishing = True
 
     def _leave(self, command: messages.Depart) -> list[Listener]:
-        """Stops accepting on the sockets that the successor has. Returns the listeners whose sockets nobody else has."""
+        """Stops accepting on the sockets that the successor has. Returns the listeners whose sockets no one else has."""
         dropped: list[Listener] = []
         for built in self._runtime.active.listeners:
             listener = built.listener

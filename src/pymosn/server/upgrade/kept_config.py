@@ -1,4 +1,4 @@
-"""The configuration in force, for a successor that keeps it instead of reading the file again (`--keep-config`).
+"""The active configuration, for a successor that keeps it instead of reading the file again (`--keep-config`).
 
 It is that of the file with the changes of the admin API; what xDS has added is not part of it, because the control plane
 sends it again. The successor checks it like that of a file.
@@ -56,7 +56,7 @@ def load_kept(source: ConfigSource, content: bytes | None) -> tuple[Loaded, froz
         if msgspec.msgpack.decode(msgspec.msgpack.encode(config)) != msgspec.msgpack.decode(carried.config):
             raise ValueError("it has keys that this version does not know")
     except (ValueError, IndexError) as error:
-        text = f"the configuration in force cannot be used by the new process: {reason(error)}"
+        text = f"the active configuration cannot be used by the new process: {reason(error)}"
         return source.unreadable(f"{text}; upgrade without --keep-config"), frozenset()
     folder = "./conf" if source.path is None else folder_of(source.path)
     loaded = check_again(config, places, source.name, stream_filters=installed(FILTERS), config_dir=folder)

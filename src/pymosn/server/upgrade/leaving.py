@@ -77,7 +77,7 @@ class Leave:
             stop.cancel()
 
     async def _finish(self) -> None:
-        """When the successor shuts down nobody waits for idle connections any longer, in older generations neither."""
+        """When the successor shuts down, no generation waits for idle connections any longer."""
         await self._upgrade.is_stopping.wait()
         self._log.write(INFO, "leaving: the new generation shuts down; closing idle connections")
         self._fleet.send(Finish())

@@ -66,7 +66,7 @@ class Inherited:
     def add(self, content: bytes) -> set[GroupKey]:
         """Replaces groups; returns their keys. msgspec.MsgspecError if the content is invalid.
 
-        Histograms with other buckets than this version has begin anew.
+        Histograms with other buckets than those of this version begin at 0.
         """
         changed = set()
         for group in _GROUPS.decode(content):
