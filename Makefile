@@ -16,31 +16,11 @@ run: build                       ## serve the two-hop example until Ctrl-C
 
 test: test-interpreted test-compiled
 
-# Plugins of pytest that these tests do not need, and that take more time than most of the tests.
-UNUSED := anyio hypothesispytest cacheprovider stepwise
-
-# Tests of the real program mostly wait, so they and the shows run in four parts, beside the others: unit tests in one process,
-# the rest in another. The tests that start the built-in example, with its fixed ports, are in the same part.
-define run_tests
-	@mkdir -p build; run() { $(1) $(BIN)/python -m pytest $(UNUSED:%=-p no:%) "$$@"; }; \
-	run tests/unit > build/$@-unit.log 2>&1 & unit=$$!; \
-	run --ignore=tests/system --ignore=tests/unit --ignore=tests/shows > build/$@.log 2>&1 & others=$$!; \
-	run tests/system/test_[b-m]*.py > build/$@-system.log 2>&1 & part=$$!; \
-	run tests/system/test_[an-s]*.py > build/$@-system-2.log 2>&1 & second=$$!; \
-	run tests/shows > build/$@-shows.log 2>&1 & shows=$$!; \
-	run tests/system/test_[t-z]*.py; code=$$?; \
-	wait $$part || code=1; cat build/$@-system.log; \
-	wait $$second || code=1; cat build/$@-system-2.log; \
-	wait $$shows || code=1; cat build/$@-shows.log; \
-	wait $$unit || code=1; cat build/$@-unit.log; \
-	wait $$others || code=1; cat build/$@.log; exit $$code
-endef
-
 test-interpreted: $(VENV)/ready
-	$(call run_tests,PYMOSN_EXPECT=interpreted PYMOSN_ONCE=later)
+	PYMOSN_EXPECT=interpreted PYMOSN_ONCE=later .ci/tests $@ $(BIN)/python
 
 test-compiled: build
-	$(call run_tests,PYMOSN_EXPECT=$$(cat $(BUILT)/build-kind) PYTHONPATH=$(BUILT))
+	PYMOSN_EXPECT=$$(cat $(BUILT)/build-kind) PYTHONPATH=$(BUILT) .ci/tests $@ $(BIN)/python
 
 shows: build                     ## the acceptance tests at full scale, with their figures; takes minutes
 	PYMOSN_EXPECT=$$(cat $(BUILT)/build-kind) PYTHONPATH=$(BUILT) $(BIN)/python -m pytest tests/shows -m show -s
