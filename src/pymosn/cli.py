@@ -12,6 +12,7 @@ from typing import Any, Final
 import click
 from msgspec import structs
 
+from pymosn.assembly.extensions import check_extensions
 from pymosn.assembly.filters import check_filters
 from pymosn.control.plane import LONGEST_UPGRADE
 from pymosn.control.xds.node import VARIABLES, flags_of
@@ -105,11 +106,12 @@ def version() -> None:
 def check(path: str, strict: bool, as_json: bool) -> None:
     """Check a configuration and report every fault.
 
-    Python stream filters are imported and created, but not started. The files of TLS contexts are read.
+    Filters and extensions in Python are imported and created, but not started. The files of TLS contexts are read.
     """
     loaded = ConfigSource(path, strict, pipe=True).load()
     if loaded.config is not None:
         faults = check_filters(loaded.config.servers[0].listeners, loaded.config_dir)
+        faults += check_extensions(loaded.config, loaded.config_dir)
         faults += check_tls_files(loaded.config, loaded.config_dir)
         loaded = structs.replace(loaded, faults=[*loaded.faults, *(fault.placed(loaded.places, path) for fault in faults)])
     if as_json:

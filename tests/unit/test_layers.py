@@ -21,7 +21,7 @@ ARROWS = {
     "upstream": ("stream",),
     "proxy": ("routing", "upstream"),
     "filters": ("proxy",),
-    "testing": ("filters",),
+    "testing": ("config",),
     "observe": ("api",),
     "config": ("filters", "observe"),
     "assembly": ("config",),

@@ -6,6 +6,7 @@
 
 from pymosn.api.connection_filter import ConnectionFilter, FilteredConnection, SharedState
 from pymosn.api.exchange import Exchange, Reply
+from pymosn.api.extension import ChangeRejected, Extension, Plane, Put, Remove, SetHosts
 from pymosn.api.network import CONTINUE, STOP
 from pymosn.api.stream_filter import ClientError, ClientResponse, StreamFilter
 from pymosn.api.transcoder import Transcoder
@@ -17,18 +18,24 @@ __all__ = [
     "CONTINUE",
     "STOP",
     "BodyTooLarge",
+    "ChangeRejected",
     "ClientError",
     "ClientResponse",
     "ConnectionFilter",
     "Exchange",
+    "Extension",
     "FilteredConnection",
     "HeaderError",
     "Headers",
     "HttpHeaders",
     "InvalidJson",
+    "Plane",
+    "Put",
     "RefusedPath",
+    "Remove",
     "Reply",
     "Secret",
+    "SetHosts",
     "SharedState",
     "StreamFilter",
     "Transcoder",

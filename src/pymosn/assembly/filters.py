@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -426,7 +426,11 @@ def check_filters(listeners: list[ListenerConfig], config_dir: str) -> list[Diag
 
 def modules_on_disk(listeners: list[ListenerConfig], config_dir: str) -> ModuleDraft:
     """The modules of filters as they are on disk now, outside of a worker."""
-    files = filter_files(listeners, config_dir).values()
+    return modules_of(filter_files(listeners, config_dir).values())
+
+
+def modules_of(files: Collection[str]) -> ModuleDraft:
+    """The modules of these files, and what they import, as they are on disk now."""
     sources = read_sources(files)
     faults = dict(sources.faults)
     if os.geteuid() == 0:

@@ -8,6 +8,7 @@ from msgspec import inspect
 
 from pymosn.config.duration import format_duration
 from pymosn.config.read import settings_class
+from pymosn.config.schema.extensions import Extend
 from pymosn.config.schema.http_chain import StreamFilter
 from pymosn.config.schema.network_filters import PythonConfig
 from pymosn.core.redaction import hidden, redacted
@@ -30,8 +31,11 @@ def dump(block: Block, *, defaults: bool = False, marks: Marks = _NO_MARKS) -> d
     return _Dump(defaults, marks).block(block)
 
 
-def filter_id(entry: StreamFilter | PythonConfig) -> str:
-    """The class of a filter, as a text: filters with the same text have the same fields."""
+def filter_id(entry: StreamFilter | PythonConfig | Extend) -> str:
+    """The class of a filter or extension, as a text: those with the same text have the same fields."""
+    if isinstance(entry, Extend):
+        config = entry.config if isinstance(entry.config, dict) else {}
+        return f"extension {config.get('name')} {config.get('path')} {config.get('class')}"
     if isinstance(entry, PythonConfig):
         return f"connection {entry.name} {entry.path} {entry.class_}"
     if not is_from_file(entry.type, entry.config):
@@ -71,7 +75,7 @@ class _Dump:
         """The marked fields of a `config` whose class depends on another key."""
         cls = settings_class(block)
         own = secret_fields(cls) if cls is not None else NO_PATHS
-        is_filter = isinstance(block, StreamFilter | PythonConfig)
+        is_filter = isinstance(block, StreamFilter | PythonConfig | Extend)
         return {*own, *(self._marks.get(filter_id(block), NO_PATHS) if is_filter else ())}
 
     def _without_named(self, value: Any) -> Any:

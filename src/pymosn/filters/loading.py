@@ -1,4 +1,4 @@
-"""Loads filters in Python: a class in a file next to the configuration, or one that an installed package offers."""
+"""Loads filters and extensions in Python: a class in a file next to the configuration, or one of an installed package."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from pymosn.api.connection_filter import ConnectionFilter, SharedState
+from pymosn.api.extension import Extension
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.errors import reason, type_name
 from pymosn.core.redaction import KnownSecrets
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 FILTERS: Final = "pymosn.stream_filters"
 CONNECTION_FILTERS: Final = "pymosn.network_filters"
 PROTOCOLS: Final = "pymosn.protocols"
+EXTENSIONS: Final = "pymosn.extensions"
 
 #: The class of a connection filter, and the state that its objects share.
 Loaded = tuple[type[ConnectionFilter], SharedState]
@@ -74,12 +76,17 @@ def load_installed(name: str, config: dict[str, object]) -> StreamFilter:
     """Creates the filter that an installed package offers as `name`, or has as `package.module:Class`. FilterLoadError."""
     if ":" in name:
         return _make(_installed_class(name), name, config)
-    return _make(*_installed(FILTERS, "stream", name), config)
+    return _make(*_installed(FILTERS, "a stream filter", name), config)
 
 
 def load_installed_connection_filter(name: str, config: dict[str, object]) -> Loaded:
     """The same for a connection filter."""
-    return _make_shared(*_installed(CONNECTION_FILTERS, "connection", name), config)
+    return _make_shared(*_installed(CONNECTION_FILTERS, "a connection filter", name), config)
+
+
+def load_installed_extension(name: str, config: dict[str, object]) -> Extension:
+    """The same for an extension of the process."""
+    return _make_extension(*_installed(EXTENSIONS, "an extension", name), config)
 
 
 def _installed_class(text: str) -> object:
@@ -110,7 +117,7 @@ def _installed(group: str, what: str, name: str) -> tuple[object, str]:
                 raise FilterLoadError(f"cannot load {point.value}: {describe(error)}") from error
             wrap_registry(calling_registrations)
             return found, point.value
-    raise FilterLoadError(f"no installed package offers a {what} filter {name!r}")
+    raise FilterLoadError(f"no installed package offers {what} {name!r}")
 
 
 def load_filter(path: Path, class_name: str, config: dict[str, object], modules: ModuleDraft | None = None) -> StreamFilter:
@@ -118,15 +125,20 @@ def load_filter(path: Path, class_name: str, config: dict[str, object], modules:
 
     `modules`: where its module comes from; None: reads the file and its folder now, for this filter alone.
     """
-    return _make(_class_in(path, class_name, modules, is_filter, "stream"), f"{path}:{class_name}", config)
+    return _make(_class_in(path, class_name, modules, is_filter, "stream filters"), f"{path}:{class_name}", config)
 
 
 def load_connection_filter(
     path: Path, class_name: str, config: dict[str, object], modules: ModuleDraft | None = None
 ) -> Loaded:
     """The class of a connection filter in the file `path`, and its shared state. As `load_filter`."""
-    found = _class_in(path, class_name, modules, is_connection_filter, "connection")
+    found = _class_in(path, class_name, modules, is_connection_filter, "connection filters")
     return _make_shared(found, f"{path}:{class_name}", config)
+
+
+def load_extension(path: Path, class_name: str, config: dict[str, object], modules: ModuleDraft) -> Extension:
+    """Creates the extension of class `class_name` in the file `path`. As `load_filter`."""
+    return _make_extension(_class_in(path, class_name, modules, is_extension, "extensions"), f"{path}:{class_name}", config)
 
 
 def _class_in(
@@ -140,7 +152,7 @@ def _class_in(
         raise FilterLoadError(f"cannot load {path}:{class_name}: {describe(error)}") from error
     if found is None:
         near = ", ".join(name for name, value in attributes(module).items() if is_kind(value)) or "none"
-        raise FilterLoadError(f"{path} has no class {class_name!r} ({what} filters in it: {near})")
+        raise FilterLoadError(f"{path} has no class {class_name!r} ({what} in it: {near})")
     value: object = found
     return value
 
@@ -160,6 +172,11 @@ def is_connection_filter(value: object) -> bool:
     return _is_derived(value, ConnectionFilter)
 
 
+def is_extension(value: object) -> bool:
+    """Whether a value is a class of extensions of the process."""
+    return _is_derived(value, Extension)
+
+
 def _is_derived(value: object, base: type) -> bool:
     # By its type: a lazy object at the top of a module may raise when it is asked for its `__class__`.
     return issubclass(type(value), type) and issubclass(cast("type", value), base) and value is not base
@@ -172,6 +189,15 @@ def _make(found: object, origin: str, config: dict[str, object]) -> StreamFilter
     if not issubclass(type(made), StreamFilter):
         raise FilterLoadError(f"{origin} makes {type_name(made)}, not a stream filter")
     return cast("StreamFilter", made)
+
+
+def _make_extension(found: object, origin: str, config: dict[str, object]) -> Extension:
+    if not is_extension(found):
+        raise FilterLoadError(f"{origin} is not a subclass of pymosn.api.Extension")
+    made = _call(cast("type", found), lambda: cast("type", found), origin, config)
+    if not issubclass(type(made), Extension):
+        raise FilterLoadError(f"{origin} makes {type_name(made)}, not an extension")
+    return cast("Extension", made)
 
 
 def _make_shared(found: object, origin: str, config: dict[str, object]) -> Loaded:

@@ -8,10 +8,13 @@ from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
 
+from pymosn.assembly.extensions import python_extensions
 from pymosn.assembly.packed_config import Digest, Parts
 from pymosn.config.diagnostics import Diagnostic, Places
 from pymosn.config.schema import MosnConfig
+from pymosn.control.plane import Candidate
 from pymosn.control.xds.layer import Merged, Owner
+from pymosn.filters.sources import Sources
 from pymosn.server.messages import Command, Part
 from pymosn.server.tls_files import TlsRead
 
@@ -20,6 +23,28 @@ class FollowAll(Protocol):
     """See `Services.follow`."""
 
     def __call__(self, config: MosnConfig, only_hosts: bool = False) -> None: ...
+
+
+class Extending(Protocol):
+    """What changes need of the extensions of the process: see `Extensions`."""
+
+    def joined(self, candidate: Candidate) -> Candidate: ...
+    async def prepare(self, config: MosnConfig, sources: Sources) -> list[Diagnostic]: ...
+    def activate(self) -> None: ...
+    def abandon(self) -> None: ...
+
+
+class NoExtensions:
+    """Without any, as until the first ones start."""
+
+    def joined(self, candidate: Candidate) -> Candidate:
+        return candidate
+
+    async def prepare(self, config: MosnConfig, sources: Sources) -> list[Diagnostic]:
+        return []
+
+    def activate(self) -> None: ...
+    def abandon(self) -> None: ...
 
 
 class Reads(NamedTuple):
@@ -55,6 +80,13 @@ def listener_faults(merged: Merged, names: Iterable[str], lines: Iterable[str]) 
     paths = {listener.known_name(): f"servers[0].listeners[{i}]" for i, listener in enumerate(listeners)}
     paths = {name: path for name, path in paths.items() if merged.owner_at(path) is not None}
     return [Diagnostic(message=line, path=paths.get(name, "")) for name, line in zip(names, lines, strict=True)]
+
+
+def extension_errors(old: MosnConfig, new: MosnConfig) -> list[Diagnostic]:
+    """The error of a change that is not the operator's own, and names other code to run in the supervisor."""
+    settings = [[entry.settings for entry in python_extensions(config)] for config in (old, new)]
+    text = "extensions of type `python` can be changed only by the configuration file"
+    return [] if settings[0] == settings[1] else [Diagnostic(message=text, path="extends")]
 
 
 def only_at_start(old: MosnConfig, new: MosnConfig) -> list[Diagnostic]:

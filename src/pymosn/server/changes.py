@@ -6,7 +6,8 @@ Every change takes the same path, whatever its source (SIGHUP, the admin API, an
    it is not the operator's own, so are the files that it names (`config/check/paths.py`). A reload reads the code of all
    filters and the certificates and keys again; any other change keeps the active ones, and reads only what is new;
 2. names in STRICT_DNS clusters are resolved;
-3. `Check`: every worker checks what it can without running code of filters and without creating files;
+3. `Check`: every worker checks what it can without running code of filters and without creating files; new extensions of
+   the process are created, but not started;
 4. the sockets of new listeners are bound;
 5. `Prepare`: every worker builds the configuration next to the active one, which imports and starts new filters; if there
    may be new code of filters, one worker before the others;
@@ -48,7 +49,18 @@ from pymosn.control.xds.layer import Layer, Merged, Merger, Owner, differs_in_ho
 from pymosn.core.log import ERROR, INFO, WARN, Log
 from pymosn.filters.sources import Sources
 from pymosn.server.allowed_files import AllowedFiles
-from pymosn.server.change_steps import FollowAll, Reads, Tried, files_of, listener_faults, only_at_start, part_commands
+from pymosn.server.change_steps import (
+    Extending,
+    FollowAll,
+    NoExtensions,
+    Reads,
+    Tried,
+    extension_errors,
+    files_of,
+    listener_faults,
+    only_at_start,
+    part_commands,
+)
 from pymosn.server.filter_files import FilterFiles
 from pymosn.server.fleet import Fleet
 from pymosn.server.isolation import isolate
@@ -120,6 +132,8 @@ class Changes(Service):
         self._reloading = asyncio.Lock()
         #: Around each reload, for the service manager.
         self.announced: Callable[[], contextlib.AbstractAsyncContextManager[None]] = contextlib.nullcontext
+        #: The extensions of the process.
+        self.extensions: Extending = NoExtensions()
         # Why changes are rejected; empty while they are not.
         self._rejection = ""
         # The active source of filters, and the active configuration as the workers have it.
@@ -198,12 +212,17 @@ class Changes(Service):
             # In a thread, because reading and checking a large configuration takes seconds.
             candidate = await asyncio.to_thread(edit, self.own)
             faults = list(candidate.faults)
+            reads = Reads(reads_filters, reads_tls, tls_read)
+            if candidate.config is self.own and reads == Reads():
+                return replace(self.last, source=source, applied=True, message="nothing differs", faults=faults)
             applied = False
             if candidate.config is not None and all(fault.severity != "error" for fault in faults):
                 faults += only_at_start(self.own, candidate.config)
-                errors = [] if candidate.is_trusted else self._files.change_errors(self.own, candidate.config)
+                errors = []
+                if not candidate.is_trusted:
+                    errors += extension_errors(self.own, candidate.config)
+                    errors += self._files.change_errors(self.own, candidate.config)
                 if not errors:
-                    reads = Reads(reads_filters, reads_tls, tls_read)
                     tried = await self._try(candidate.config, self.layer, reads)
                     faults += [warning.placed(candidate.places, self._options.source.name) for warning in tried.warnings]
                     errors = tried.errors
@@ -308,6 +327,11 @@ class Changes(Service):
         return await self.apply(source, lambda active: Candidate(active, [], self.places), reads_tls=True, tls_read=read)
 
     @property
+    def sources(self) -> Sources:
+        """The active source of filters and extensions."""
+        return self._sources
+
+    @property
     def config_path(self) -> str | None:
         """The absolute path of the configuration file; None for the built-in example."""
         path = self._options.source.path
@@ -322,7 +346,8 @@ class Changes(Service):
             except TimeoutError:
                 loaded = self._options.source.unreadable(f"cannot be read within {RELOAD_TIME:g} s")
             candidate = Candidate(loaded.config, loaded.faults, loaded.places, is_trusted=True)
-            return await self.apply(source, lambda active: candidate, reads_filters=True, reads_tls=True)
+            join = self.extensions.joined
+            return await self.apply(source, lambda active: join(candidate), reads_filters=True, reads_tls=True)
 
     async def push_hosts(self) -> None:
         """Sends the workers the hosts of the clusters for which discovery has found others."""
@@ -398,6 +423,8 @@ class Changes(Service):
         check = [*part_commands(difference.digests(), packed.parts, before.parts), Check(change, encoded)]
         errors = await self._fleet.check(change, check, PREPARE_TIME)
         if not errors:
+            errors = await self.extensions.prepare(config, sources)
+        if not errors:
             errors = self._bind(merged)
         if not errors:
 
@@ -412,12 +439,14 @@ class Changes(Service):
         if errors:
             self._fleet.abandon(change)
             self._listeners.abandon()
+            self.extensions.abandon()
             return errors, False
         unneeded = self._listeners.activate()
         self.last_read = sources.updated(self.last_read).only(sources.folders)
         self._sources = sources
         self.material = material
         self._activate(merged, packed)
+        self.extensions.activate()
         await self._fleet.activate(change, ACTIVATE_TIME)
         # Closed only now: each worker must hold the last copy of its socket, because clients that connect to an open socket
         # that is not served would wait.

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from pymosn.assembly.filters import filter_files
+from pymosn.assembly.extensions import code_files
 from pymosn.config.diagnostics import Diagnostic, Severity
 from pymosn.config.schema import MosnConfig
 from pymosn.control.threads import off_loop
@@ -48,7 +48,7 @@ class FilterFiles:
             return Sources(), [Diagnostic(message=f"the filter file {current[0]} cannot be read within {TIME:g} s")]
 
     def _files(self, config: MosnConfig) -> dict[str, str]:
-        return filter_files(config.servers[0].listeners, self._config_dir)
+        return code_files(config, self._config_dir)
 
     def _read(self, files: dict[str, str], current: list[str]) -> tuple[Sources, list[Diagnostic]]:
         def note(path: str) -> None:

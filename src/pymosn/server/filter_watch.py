@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 
-from pymosn.assembly.filters import filter_files
+from pymosn.assembly.extensions import code_files
 from pymosn.config.schema import MosnConfig
 from pymosn.core.log import Log
 from pymosn.server.file_watch import FileWatch, Wanted
@@ -32,5 +32,5 @@ class FilterWatch(FileWatch):
     def wanted(self, config: MosnConfig) -> Wanted:
         """The files to watch; none if `config` has `watch_filters: false`."""
         server = config.servers[0]
-        files = filter_files(server.listeners, self._config_dir) if server.watch_filters else {}
+        files = code_files(config, self._config_dir) if server.watch_filters else {}
         return Wanted(frozenset(map(os.path.abspath, files.values())), server.watch_filters_interval)

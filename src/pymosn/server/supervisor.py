@@ -45,6 +45,7 @@ from pymosn.observe.roller import parse_roller
 from pymosn.server.background import BackgroundTasks
 from pymosn.server.changes import Changes
 from pymosn.server.draining import Draining
+from pymosn.server.extensions import Extensions
 from pymosn.server.families import Families
 from pymosn.server.file_watch import CertificateWatch
 from pymosn.server.filter_files import FilterFiles
@@ -155,6 +156,17 @@ class Supervisor:
         stop = self._signals.request
         self._plane = SupervisorPlane(self._changes, self._fleet, self._health, self._logs, self._rolling.paths, stop)
         self._plane.draining = self._draining
+        self._extensions = Extensions(
+            options.config_dir,
+            self._plane,
+            self._tasks.begin,
+            loop.call_later,
+            lambda: installed(FILTERS),
+            self._fleet.marks,
+            self._log,
+        )
+        self._extensions.active = self._changes
+        self._changes.extensions = self._extensions
         self._http_servers: list[HttpServer] = []
         self._plane.main_pid = tether.main_pid
         self._pid_file = PidFile(pid_path(options.config, options.base_dir), self._log, tether.main_pid)
@@ -232,6 +244,8 @@ class Supervisor:
             self._rotation,
             Expiry(self._changes.certificates, self._clock, self._log),
             self._guardian,
+            # They may change the configuration of running workers, and what serves should have it from the beginning.
+            self._extensions,
             *(
                 []
                 if options.mosn is None
@@ -289,6 +303,7 @@ class Supervisor:
                 if self._upgrade.has_left:
                     await self._leave(leave)
                 else:
+                    await self._services.stop_early((self._extensions.name,))
                     self._changes.reject_all()
                     self._notifier.stopping("Stopping.")
                     if self._takeover is not None:

@@ -8,13 +8,15 @@
         assert result.upstream[0].headers["x-tenant"] == "acme"
 
 `run` does the same in a synchronous test. A `World` keeps filters, clusters and clock for several requests. `GrpcRequest`
-and `GrpcResponse` are calls of gRPC (`grpc.py`). A `ConnectionWorld` (`connections.py`) tests connection filters.
+and `GrpcResponse` are calls of gRPC (`grpc.py`). A `ConnectionWorld` (`connections.py`) tests connection filters, an
+`ExtensionWorld` (`extensions.py`) extensions of the process.
 """
 
 from __future__ import annotations
 
 from pymosn.testing.answers import SERVICE
 from pymosn.testing.connections import ConnectionWorld, FilteredClient, tls_facts
+from pymosn.testing.extensions import ExtensionWorld
 from pymosn.testing.grpc import GrpcRequest, GrpcResponse, grpc_messages, grpc_status
 from pymosn.testing.messages import Down, Request, Response
 from pymosn.testing.mistakes import InvalidTest
@@ -24,6 +26,7 @@ __all__ = [
     "SERVICE",
     "ConnectionWorld",
     "Down",
+    "ExtensionWorld",
     "FilteredClient",
     "GrpcRequest",
     "GrpcResponse",

@@ -7,7 +7,7 @@ names      names that xDS may add
 udp        UDP listeners
 accounts   users, groups, modes of files            paths      names of files, and which of them changes may name
 tls        TLS contexts                            protocols  protocols, and which are spoken to hosts
-connections  TCP connections
+connections  TCP connections                   extensions  extensions of the process
 """
 
 from collections.abc import Collection
@@ -15,6 +15,7 @@ from collections.abc import Collection
 from pymosn.config.check.accounts import check_identity
 from pymosn.config.check.admin import check_admin
 from pymosn.config.check.clusters import check_clusters
+from pymosn.config.check.extensions import check_extensions
 from pymosn.config.check.filters import check_filter_clusters
 from pymosn.config.check.listeners import ORIGINAL_DST, check_server
 from pymosn.config.check.names import OpenNames
@@ -33,6 +34,7 @@ def check(config: MosnConfig, report: Diagnostics, stream_filters: Collection[st
     if config.admin is not None:
         check_admin(config.admin, report)
     check_identity(config, report)
+    check_extensions(config, report)
     check_path_names(config, report)
     listeners = [listener for server in config.servers for listener in server.listeners]
     redirects = any(listener.use_original_dst in ORIGINAL_DST for listener in listeners)

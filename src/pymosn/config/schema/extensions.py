@@ -1,9 +1,11 @@
-"""Extension points of the top level: `extends`, `wasm_global_plugins`, `third_part_codec` (all planned)."""
+"""Extension points of the top level: `extends`, of which only `python` works, `wasm_global_plugins`, `third_part_codec`."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
+
+import msgspec
 
 from pymosn.config.schema.tls import TlsContext
-from pymosn.filters.settings import AnyMap, Block, Duration, Port, Unsigned, ignored, works
+from pymosn.filters.settings import AnyMap, Block, Duration, Port, Unsigned, ignored, own, works
 
 
 class WasmVm(Block, kw_only=True):
@@ -42,10 +44,27 @@ class ThirdPartCodecs(Block, kw_only=True):
 
 
 class Extend(Block, kw_only=True):
-    """A compiled-in extension of MOSN, run before start."""
+    """An extension of the process: one of pymosn in Python, or one that is compiled into MOSN."""
 
     type: str = ""
     config: Any = None
+
+
+#: The type of extensions in Python.
+PYTHON: Final = "python"
+
+
+class PythonExtension(Block, kw_only=True):
+    """`config` of `python`: a class in a file, or one of an installed package."""
+
+    path: Annotated[str, own("Python file; relative to the configuration file")] = ""
+    class_: Annotated[str, own("class in it, derived from `pymosn.api.Extension`")] = msgspec.field(default="", name="class")
+    name: Annotated[str, own("instead of both: an extension that an installed package offers")] = ""
+    config: Annotated[AnyMap, own("settings of the extension itself")] = {}
+
+    def known_name(self) -> str:
+        """Its name in logs."""
+        return self.name or self.class_
 
 
 class DynamicServers(Block, kw_only=True):
@@ -127,6 +146,7 @@ class TranscoderPlugin(Block, kw_only=True):
 
 
 EXTENDS: dict[str, type[Block]] = {
+    PYTHON: PythonExtension,
     "tunnel_agent": TunnelAgent,
     "dubbo_registry": DubboRegistry,
     "holmes": Holmes,

@@ -8,7 +8,7 @@ from pymosn.config.schema.cluster import ClusterManager
 from pymosn.config.schema.extensions import Extend, ThirdPartCodecs, WasmPlugin
 from pymosn.config.schema.observability import Metrics, Tracing
 from pymosn.config.schema.server import Server
-from pymosn.filters.settings import Block, Port, Positive, Unsigned, ignored, own, planned, works
+from pymosn.filters.settings import Block, Port, Positive, Unsigned, ignored, own, planned, planned_checked, works
 
 
 class SocketAddress(Block, kw_only=True):
@@ -108,7 +108,9 @@ class MosnConfig(Block, kw_only=True):
     plugin: Annotated[Plugin | None, planned("sub-process plugins")] = None
     third_part_codec: Annotated[ThirdPartCodecs | None, planned("external codecs")] = None
     wasm_global_plugins: Annotated[list[WasmPlugin], planned("proxy-wasm")] = []
-    extends: Annotated[list[Extend], planned("no extension is implemented yet")] = []
+    extends: Annotated[
+        list[Extend], planned_checked("only those of type `python`, which is pymosn's own, have an effect")
+    ] = []
     stream_filters: Annotated[list[Any], ignored("used by MOSN-on-Envoy only")] = []
 
     def uses_xds(self) -> bool:

@@ -21,6 +21,7 @@ LOG_PERIOD = 10.0
 FOREGROUND: Final = frozenset(
     (
         "succession",
+        "extensions",
         "log rolling",
         "xDS",
         "admin API",

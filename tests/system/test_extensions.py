@@ -1,0 +1,195 @@
+"""Extensions of the process in the real program: hosts from a file, edits, reloads, mistakes, hot upgrade, the end."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from process_fixtures import Start
+from pymosn_process import Pymosn, Upstream, eventually, free_ports, get
+
+pytestmark = pytest.mark.once
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "extensions" / "hosts_file.py"
+
+#: Sets the hosts once and logs its end. `{text}` is what it writes.
+ONCE = """
+from pymosn.api import Extension, SetHosts
+
+class Once(Extension):
+    async def start(self, plane):
+        self.plane = plane
+        await plane.apply(SetHosts("backend", [self.config["host"]]))
+        plane.write("started: {text}")
+
+    async def stop(self):
+        self.plane.write("stopped: {text}")
+"""
+
+
+class World:
+    """A listener whose cluster has no hosts but those of an extension in `ext/code.py`."""
+
+    def __init__(self, folder: Path, upstream: Upstream) -> None:
+        [self.port] = free_ports(1)
+        self.host = f"127.0.0.1:{upstream.port}"
+        self.code = folder / "conf" / "ext" / "code.py"
+        self.code.parent.mkdir(parents=True)
+
+    def config(self, kind: str, settings: dict[str, Any], **keys: Any) -> dict[str, Any]:
+        proxy = {"downstream_protocol": "Http1", "router_config_name": "r"}
+        listener = {
+            "name": "web",
+            "address": f"127.0.0.1:{self.port}",
+            "bind_port": True,
+            "filter_chains": [{"filters": [{"type": "proxy", "config": proxy}]}],
+        }
+        route = {"match": {"prefix": "/"}, "route": {"cluster_name": "backend"}}
+        router = {"router_config_name": "r", "virtual_hosts": [{"name": "v", "domains": ["*"], "routers": [route]}]}
+        python = {"path": "ext/code.py", "class": kind, "config": settings}
+        return {
+            "servers": [{"default_log_path": "stdout", "processor": 2, "listeners": [listener], "routers": [router]}],
+            "cluster_manager": {"clusters": [{"name": "backend", **keys}]},
+            "extends": [{"type": "python", "config": python}],
+        }
+
+    def status(self) -> int:
+        return get(self.port, "/")[0]
+
+    def rewrite(self, config: dict[str, Any]) -> None:
+        (self.code.parent.parent / "mosn.json").write_text(json.dumps(config))
+
+
+@pytest.fixture
+def world(tmp_path: Path, upstream: Upstream) -> World:
+    return World(tmp_path, upstream)
+
+
+def test_the_example_follows_its_file(world: World, start: Start) -> None:
+    world.code.write_text(EXAMPLE.read_text())
+    hosts = world.code.with_name("hosts.txt")
+    hosts.write_text(f"{world.host}\n")
+    proxy = start(world.config("HostsFile", {"file": "hosts.txt", "cluster": "backend", "interval": 0.02}))
+    proxy.wait_for("ready: ")
+    assert world.status() == 200
+    hosts.write_text("127.0.0.1:1\n")
+    assert eventually(lambda: world.status() == 502)
+    hosts.write_text("nowhere\n")
+    proxy.wait_for("extension 'HostsFile': the hosts stay as they are: .*missing port")
+    hosts.write_text(f"{world.host}\n")
+    assert eventually(lambda: world.status() == 200)
+    # Each file was applied once, however often it is read.
+    assert sum("change from extension HostsFile: version" in line for line in proxy.lines) == 3
+
+
+def once(world: World, start: Start) -> Pymosn:
+    world.code.write_text(ONCE.replace("{text}", "first"))
+    proxy = start(world.config("Once", {"host": world.host}))
+    proxy.wait_for("ready: ")
+    assert world.status() == 200
+    return proxy
+
+
+def test_a_reload_keeps_what_it_has_set(world: World, start: Start) -> None:
+    proxy = once(world, start)
+    world.rewrite(world.config("Once", {"host": world.host}, lb_type="LB_RANDOM"))
+    proxy.send(signal.SIGHUP)
+    proxy.wait_for("change from SIGHUP: version 3 is active")
+    assert world.status() == 200
+    assert sum("started: first" in line for line in proxy.lines) == 1
+
+
+def test_an_edit_replaces_it(world: World, start: Start) -> None:
+    proxy = once(world, start)
+    world.code.write_text(ONCE.replace("{text}", "second"))
+    proxy.wait_for("started: second")
+    order = [line.rpartition(": ")[0][-7:] + line[-6:] for line in proxy.lines if "extension 'Once': st" in line]
+    assert order == ["started first", "stopped first", "startedsecond"]
+    assert world.status() == 200
+
+
+BROKEN = {
+    "is not a subclass of pymosn.api.Extension": "class Once:\n    pass\n",
+    "RuntimeError: broken": "raise RuntimeError('broken')\n",
+    "SystemExit: 3": "import sys\nsys.exit(3)\n",
+    r"has no class 'Once' \(extensions in it: Other\)": ONCE.replace("class Once", "class Other"),
+    "invalid syntax": "this is no Python\n",
+    "not today": ONCE + "    def __init__(self, config):\n        raise ValueError('not today')\n",
+}
+
+
+def test_a_broken_edit_is_rejected(world: World, start: Start) -> None:
+    proxy = once(world, start)
+    for error, code in BROKEN.items():
+        world.code.write_text(code)
+        proxy.wait_for(error)
+    assert world.status() == 200
+    assert "stopped: first" not in proxy.output
+    world.code.write_text(ONCE.replace("{text}", "second"))
+    proxy.wait_for("started: second")
+
+
+def test_a_failed_start_of_an_edit_is_repeated(world: World, start: Start) -> None:
+    proxy = once(world, start)
+    flag = world.code.with_name("flag")
+    check = f"        import os\n        assert os.path.exists({str(flag)!r}), 'no flag'\n        self.plane = plane\n"
+    world.code.write_text(ONCE.replace("{text}", "second").replace("        self.plane = plane\n", check))
+    proxy.wait_for(r"extension 'Once': `start` failed: AssertionError: no flag.*again in 1 s")
+    assert world.status() == 200
+    flag.touch()
+    proxy.wait_for("started: second")
+
+
+@pytest.mark.parametrize(
+    ("code", "settings", "error"),
+    [
+        ("x = 1\n", {}, r"extends\[0\]: .*has no class 'Once'"),
+        (ONCE, {"host": "nowhere"}, "extension 'Once': `start` failed: .*ChangeRejected.*missing port"),
+        ("import time\n" + ONCE.replace("        self.plane", "        time.nothing\n        self.plane", 1), {}, "nothing"),
+    ],
+)
+def test_a_mistake_prevents_the_start(world: World, start: Start, code: str, settings: dict[str, Any], error: str) -> None:
+    world.code.write_text(code)
+    proxy = start(world.config("Once", settings))
+    proxy.wait_for(error)
+    assert proxy.exit_code() != 0
+
+
+def test_the_admin_api_cannot_add_code(world: World, start: Start) -> None:
+    proxy = once(world, start)
+    block = {"type": "python", "config": {"path": "ext/code.py", "class": "Once", "config": {"host": "127.0.0.1:1"}}}
+    status, answer = proxy.post("/api/v1/update_config", {"type": "extend", "config": block})
+    assert status == 400
+    assert "can be changed only by the configuration file" in json.dumps(answer)
+    status, _ = proxy.post("/api/v1/remove_config", {"type": "extend", "name": "python"})
+    assert status == 400
+    assert world.status() == 200
+
+
+def test_removed_from_the_file(world: World, start: Start) -> None:
+    proxy = once(world, start)
+    config = world.config("Once", {})
+    world.rewrite({**config, "extends": []})
+    proxy.send(signal.SIGHUP)
+    proxy.wait_for("stopped: first")
+    assert eventually(lambda: world.status() == 502)
+
+
+def test_a_hot_upgrade_starts_it_anew(world: World, start: Start) -> None:
+    proxy = once(world, start)
+    world.code.write_text(ONCE.replace("{text}", "second"))
+    proxy.wait_for("started: second")
+    proxy.send(signal.SIGUSR2)
+    proxy.wait_for("stopped: second")
+    assert sum("started: second" in line for line in proxy.lines) == 2
+    assert world.status() == 200
+
+
+def test_it_is_stopped_at_the_end(world: World, start: Start) -> None:
+    proxy = once(world, start)
+    proxy.send(signal.SIGTERM)
+    assert proxy.exit_code() == 0
+    assert "stopped: first" in proxy.output

@@ -1,0 +1,125 @@
+"""Changes of extensions of the process: what they make of a configuration, and how they survive reloads."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pymosn.api.extension import Change, Put, Remove, SetHosts
+from pymosn.config.dump import dump
+from pymosn.config.load import load_text
+from pymosn.config.overlay import Overlay, with_changes
+from pymosn.config.schema import MosnConfig
+
+
+def config_of(*clusters: dict[str, Any], **server: Any) -> MosnConfig:
+    text = json.dumps({"servers": [server], "cluster_manager": {"clusters": list(clusters)}})
+    loaded = load_text(text, "test")
+    assert loaded.config is not None, loaded.errors
+    return loaded.config
+
+
+def cluster(name: str, *addresses: str, **keys: Any) -> dict[str, Any]:
+    return {"name": name, "hosts": [{"address": address} for address in addresses], **keys}
+
+
+def hosts(config: MosnConfig) -> dict[str, list[str]]:
+    return {each.name: [host.address for host in each.hosts] for each in config.cluster_manager.clusters}
+
+
+FILE = config_of(cluster("a", "127.0.0.1:1"), cluster("b", "127.0.0.1:2"))
+
+
+def applied(before: MosnConfig, *changes: Change) -> MosnConfig:
+    after, faults = with_changes(before, changes)
+    assert after is not None, faults
+    return after
+
+
+def test_changes_are_made_in_order() -> None:
+    after = applied(FILE, Put("cluster", cluster("c")), SetHosts("c", ["127.0.0.1:3"]), Remove("cluster", "a"))
+    assert hosts(after) == {"b": ["127.0.0.1:2"], "c": ["127.0.0.1:3"]}
+
+
+def test_hosts_may_be_blocks() -> None:
+    after = applied(FILE, SetHosts("a", [{"address": "127.0.0.1:4", "weight": 7}, "127.0.0.1:5"]))
+    assert [host.weight for host in after.cluster_manager.clusters[0].hosts] == [7, 1]
+
+
+def test_what_changes_nothing_is_the_same_object() -> None:
+    assert applied(FILE, SetHosts("a", ["127.0.0.1:1"])) is FILE
+    assert applied(FILE) is FILE
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (SetHosts("missing", []), "there is no cluster 'missing'"),
+        (SetHosts("a", ["nowhere"]), "missing port"),
+        (Remove("router", "x"), "there is no router 'x'"),
+        (Put("cluster", {"name": "c", "max_request_per_conn": "many"}), "max_request_per_conn: expected a whole number"),
+        (Put("extend", {"type": "python"}), "an extension can change listener, router, cluster; got 'extend'"),  # type: ignore[arg-type]
+        (Put("cluster", {"name": "c", "hosts": object()}), "not JSON"),
+        (Change(), "expected Put, Remove or SetHosts, got Change"),
+    ],
+)
+def test_an_invalid_change_rejects_all(change: Change, text: str) -> None:
+    after, faults = with_changes(FILE, [SetHosts("b", ["127.0.0.1:9"]), change])
+    assert after is None
+    assert text in "\n".join(fault.text() for fault in faults)
+    assert all(fault.file == f"changes[{i}]" for i, fault in enumerate(faults[-1:], 1))
+
+
+def reloaded(new: MosnConfig, *steps: Change) -> tuple[MosnConfig, list[str]]:
+    """What becomes of a changed file after these changes of the old one."""
+    overlay, active = Overlay(), FILE
+    for step in steps:
+        after = applied(active, step)
+        overlay.note(active, after)
+        active = after
+    return overlay.joined(new)
+
+
+def test_hosts_survive_a_reload_with_the_other_keys_of_the_file() -> None:
+    new = config_of(cluster("a", "127.0.0.1:1", lb_type="LB_RANDOM"), cluster("b", "127.0.0.1:2"))
+    after, missing = reloaded(new, SetHosts("a", ["127.0.0.1:7"]))
+    assert hosts(after) == {"a": ["127.0.0.1:7"], "b": ["127.0.0.1:2"]}
+    assert after.cluster_manager.clusters[0].lb_type == "LB_RANDOM"
+    assert missing == []
+
+
+def test_hosts_of_a_cluster_that_is_gone_are_named() -> None:
+    after, missing = reloaded(config_of(cluster("b", "127.0.0.1:2")), SetHosts("a", ["127.0.0.1:7"]))
+    assert hosts(after) == {"b": ["127.0.0.1:2"]}
+    assert missing == ["a"]
+
+
+def test_blocks_survive_a_reload() -> None:
+    router = {"router_config_name": "r", "virtual_hosts": [{"name": "v", "domains": ["*"], "routers": []}]}
+    after, _ = reloaded(
+        FILE,
+        Put("cluster", cluster("c", "127.0.0.1:3")),
+        SetHosts("c", ["127.0.0.1:4"]),
+        SetHosts("b", ["127.0.0.1:5"]),
+        Put("cluster", cluster("b", lb_type="LB_RANDOM")),
+        Remove("cluster", "a"),
+        Put("router", router),
+    )
+    assert hosts(after) == {"b": [], "c": ["127.0.0.1:4"]}
+    assert [table.router_config_name for table in after.servers[0].routers] == ["r"]
+
+
+def test_the_last_change_counts() -> None:
+    after, _ = reloaded(FILE, Remove("cluster", "a"), Put("cluster", cluster("a", "127.0.0.1:8")))
+    assert hosts(after)["a"] == ["127.0.0.1:8"]
+    after, missing = reloaded(FILE, SetHosts("a", ["127.0.0.1:7"]), Remove("cluster", "a"))
+    assert "a" not in hosts(after)
+    assert missing == []
+
+
+def test_a_file_is_not_changed_by_an_empty_overlay() -> None:
+    after, missing = Overlay().joined(FILE)
+    assert dump(after) == dump(FILE)
+    assert missing == []
