@@ -58,7 +58,7 @@ class Hops:
     def serve_only(self, service: str) -> None:
         """Replaces all routes of the second hop by one for `service`."""
         where: Config = {"router_config_name": "server_router", "domain": "*"}
-        self.post("/api/v1/update_route", {"type": "remove", "config": where})
+        self.post("/api/v1/update_route", {"type": "remove", "config": {**where, "route": None}})
         match = {"headers": [{"name": "service", "value": service}]}
         route = {"match": match, "route": {"cluster_name": "serverCluster"}}
         self.post("/api/v1/update_route", {"type": "add", "config": {**where, "route": route}})

@@ -75,7 +75,7 @@ class Bench:
 
     def _serves(self) -> bool:
         try:
-            return pymosn_process.get(self.admin, "/api/v1/states")[1].endswith("state=6")
+            return pymosn_process.get(self.admin, "/api/v1/states")[1].endswith("state=6\n")
         except OSError:
             return False
 

@@ -197,7 +197,7 @@ class Soak:
 
     def _serves(self) -> bool:
         try:
-            return get(self._admin, "/api/v1/states")[1].endswith("state=6")
+            return get(self._admin, "/api/v1/states")[1].endswith("state=6\n")
         except OSError:
             return False
 

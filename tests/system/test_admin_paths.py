@@ -49,7 +49,8 @@ class Place:
 
     def update(self, **keys: Any) -> tuple[int, str]:
         """Adds a listener with these keys."""
-        listener = {**_listener("added", free_ports(1)[0], "server_router"), **keys}
+        removed: dict[str, Any] = {"access_logs": [], "stream_filters": []}
+        listener = {**_listener("added", free_ports(1)[0], "server_router"), **removed, **keys}
         return self.block("listener", listener)
 
     def block(self, kind: str, config: dict[str, Any]) -> tuple[int, str]:

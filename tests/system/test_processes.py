@@ -21,7 +21,7 @@ def test_it_serves_through_both_hops_and_sigterm_ends_it(start: Start, two_hops:
     proxy = start(two_hops.config)
     proxy.wait_for(READY)
     assert two_hops.get("/a") == (200, "hello from upstream, /a\n")
-    assert two_hops.admin("/api/v1/states") == f"pid={proxy.process.pid}&state=6"
+    assert two_hops.admin("/api/v1/states") == f"pid={proxy.process.pid}&state=6\n"
     assert len(proxy.worker_pids()) == 2
     proxy.send(signal.SIGTERM)
     assert proxy.exit_code() == 0
@@ -69,7 +69,7 @@ def test_sigterm_lets_what_is_in_flight_finish_and_refuses_what_is_new(
     proxy.send(signal.SIGTERM)
     proxy.wait_for("draining")
     assert eventually(lambda: not accepts(two_hops.client_port))
-    assert two_hops.admin("/api/v1/states").endswith("state=8")
+    assert two_hops.admin("/api/v1/states").endswith("state=8\n")
     upstream.gate.set()
     response = connection.getresponse()
     assert (response.status, response.read()) == (200, b"hello from upstream, /slow\n")

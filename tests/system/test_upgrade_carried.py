@@ -164,7 +164,7 @@ def test_two_upgrades_under_load(upgrades: Callable[..., Upgraded], two_hops: Tw
     assert spare() == ["127.0.0.1:9"]
     upgrade()
     assert spare() == []
-    assert json.loads(two_hops.admin("/api/v1/get_loglevel")) == {"stdout": "ERROR"}
+    assert json.loads(two_hops.admin("/api/v1/get_loglevel")) == {"": "INFO", "stdout": "ERROR"}
     load.end()
     assert eventually(lambda: scrapes.json() == load.count)
     assert scrapes.prometheus() == load.count

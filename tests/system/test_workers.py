@@ -282,7 +282,7 @@ def test_nothing_listens_before_all_workers_can_serve(start: Start, hops: TwoHop
     marked.unlink()
     proxy.wait_for("admin API on")
     assert get(hops.client_port, "/")[0] == get(hops.server_port, "/")[0] == 200
-    assert hops.admin("/api/v1/states").endswith("state=6")
+    assert hops.admin("/api/v1/states").endswith("state=6\n")
 
 
 def test_a_stop_while_the_workers_start_answers_nothing(start: Start, hops: TwoHops, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import inspect
 
 from pymosn.config.duration import format_duration
+from pymosn.config.mosn_form import completed, is_shown
 from pymosn.config.read import settings_class
 from pymosn.config.schema.extensions import Extend
 from pymosn.config.schema.http_chain import StreamFilter
@@ -22,13 +23,13 @@ Marks = Mapping[str, Paths]
 _NO_MARKS: Final[Marks] = {}
 
 
-def dump(block: Block, *, defaults: bool = False, marks: Marks = _NO_MARKS) -> dict[str, Any]:
+def dump(block: Block, *, defaults: bool = False, like_mosn: bool = False, marks: Marks = _NO_MARKS) -> dict[str, Any]:
     """A block, such as a `MosnConfig`, a `Listener` or a `Cluster`, as JSON-like values with MOSN's keys.
 
     Durations are in Go's format (`1m0s`); secrets are redacted (`core/redaction.py`), among them the fields that filters
-    mark. Keys with their default value are omitted unless `defaults` is set.
+    mark. Keys with their default value are omitted unless `defaults` is set, or MOSN prints them and `like_mosn` is set.
     """
-    return _Dump(defaults, marks).block(block)
+    return _Dump(defaults, like_mosn, marks).block(block)
 
 
 def filter_id(entry: StreamFilter | PythonConfig | Extend) -> str:
@@ -44,8 +45,9 @@ def filter_id(entry: StreamFilter | PythonConfig | Extend) -> str:
 
 
 class _Dump:
-    def __init__(self, defaults: bool, marks: Marks) -> None:
+    def __init__(self, defaults: bool, like_mosn: bool, marks: Marks) -> None:
         self._defaults = defaults
+        self._like_mosn = like_mosn
         self._marks = marks
         # Settings of filters by route have no known class: a field that any filter marks is hidden wherever it is.
         self._everywhere = {path[-1] for paths in marks.values() for path in paths if path and path[-1] != "*"}
@@ -63,13 +65,20 @@ class _Dump:
             values[kind.tag_field] = kind.tag
         for field in kind.fields:
             value = getattr(block, field.name)
-            if self._defaults or value != _default(field):
+            if self._is_shown(type(block), field, value):
                 values[field.encode_name] = self._value(value, field.type)
+        if self._like_mosn:
+            completed(type(block), values)
         if values.get("config") and "config" in type(block).__struct_fields__:
             values["config"] = without_marked(values["config"], self._marked(block))
         if values.get("per_filter_config") and self._everywhere:
             values["per_filter_config"] = self._without_named(values["per_filter_config"])
         return values
+
+    def _is_shown(self, cls: type, field: inspect.Field, value: Any) -> bool:
+        if self._defaults or value != _default(field):
+            return True
+        return self._like_mosn and is_shown(cls, field.encode_name)
 
     def _marked(self, block: Any) -> set[Path]:
         """The marked fields of a `config` whose class depends on another key."""

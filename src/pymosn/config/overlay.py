@@ -41,7 +41,7 @@ def _with_change(config: MosnConfig, change: Change, stream_filters: list[str]) 
         return None, [Diagnostic(message=f"an extension can change {', '.join(KINDS)}; got {change.kind!r}")]
     try:
         if isinstance(change, Put):
-            return Update(_text(type=change.kind, config=change.block), stream_filters).config(config)
+            return Update(_text(type=change.kind, config=change.block), stream_filters).block(config)
         if isinstance(change, Remove):
             return Update(_text(type=change.kind, name=change.name), stream_filters).removal(config)
         if isinstance(change, SetHosts):

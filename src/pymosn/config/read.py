@@ -10,6 +10,7 @@ from msgspec import inspect
 
 from pymosn.config.diagnostics import Diagnostics, Place, Severity, closest
 from pymosn.config.duration import parse_duration
+from pymosn.config.mosn_form import is_not_given
 from pymosn.config.nodes import Entry, Node, plain
 from pymosn.config.schema.extensions import EXTENDS, Extend
 from pymosn.config.schema.http_chain import StreamFilter
@@ -17,7 +18,7 @@ from pymosn.config.schema.network_filters import ProtocolSettings, ProxyConfig, 
 from pymosn.config.schema.observability import METRICS_SINKS, TRACE_DRIVERS, MetricsSink, Tracing
 from pymosn.config.schema.server import ListenerFilter
 from pymosn.config.schema.stream_filters import LISTENER_FILTERS, stream_filter_settings
-from pymosn.filters.settings import DURATION, NOTE, QUIET, STATE, Block, EnvoyBlock, State, StrictBlock
+from pymosn.filters.settings import DURATION, NOTE, QUIET, STATE, ZERO_IS_DEFAULT, Block, EnvoyBlock, State, StrictBlock
 
 B = TypeVar("B", bound=Block)
 
@@ -73,6 +74,8 @@ class Reader:
             extra, kind = kind.extra or {}, kind.type
         if node.kind == "null":
             # Go ignores a key whose value is null.
+            return _UNSET
+        if extra.get(ZERO_IS_DEFAULT) and is_zero(node):
             return _UNSET
         if extra.get(DURATION):
             return self._duration(node, path)
@@ -195,6 +198,8 @@ class Reader:
             _key_by_protocol(node)
         values: dict[str, Any] = {}
         for field, entry in self._match_keys(node, kind, path):
+            if is_not_given(kind.cls, field.encode_name, entry.node):
+                continue
             inner = _join(path, field.encode_name)
             effect = _effect(field)
             self._without_effect += bool(effect)
@@ -222,6 +227,8 @@ class Reader:
             folded = _folded(entry.key.strip(), kind)
             field = fields.get(folded)
             if field is None:
+                if folded == "go_plugin_config" and entry.node.kind == "null":
+                    continue  # MOSN writes it for filters of every kind
                 if folded != kind.tag_field and not getattr(kind.cls, "open_keys", False):
                     self._report_unknown(entry, fields, path, kind.cls)
                 continue
@@ -286,6 +293,16 @@ def _join(path: str, key: str) -> str:
 def _folded(key: str, kind: inspect.StructType) -> str:
     """Keys match in any case, and in Envoy's objects also with or without underscores."""
     return key.lower().replace("_", "") if issubclass(kind.cls, EnvoyBlock) else key.lower()
+
+
+def is_zero(node: Node) -> bool:
+    """Whether a number or duration is 0."""
+    if node.kind == "number":
+        return node.value == 0
+    try:
+        return isinstance(node.value, str) and parse_duration(node.value.strip('"')) == 0
+    except ValueError:
+        return False
 
 
 def _placeholder(kind: inspect.Type) -> Any:

@@ -2,6 +2,10 @@
 
 Each body is read like a file, and the resulting configuration is checked as a whole; errors have their location in the body.
 Any error rejects the change; warnings are reported only for the changed block.
+
+A slip must not empty anything. So unknown keys are errors at every depth, and so are missing ones: those that a change
+consists of, and in a block that replaces another, all that would remove lists and objects. They are removed by naming them
+with an empty value or null.
 """
 
 from __future__ import annotations
@@ -10,12 +14,12 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
-from msgspec.structs import replace
+from msgspec.structs import fields, replace
 
 from pymosn.config.check import check
-from pymosn.config.diagnostics import Diagnostic, Diagnostics, Place
+from pymosn.config.diagnostics import Diagnostic, Diagnostics, Place, closest
 from pymosn.config.json_nodes import parse_json
-from pymosn.config.nodes import Node, ParseError, plain
+from pymosn.config.nodes import Entry, Node, ParseError, plain
 from pymosn.config.read import Reader
 from pymosn.config.schema import Cluster, Host, Listener, MosnConfig, RouterConfiguration
 from pymosn.config.schema.extensions import Extend
@@ -40,11 +44,10 @@ class Hosts(Block, kw_only=True):
 
 
 class RouteUpdate(Block, kw_only=True):
-    """MOSN's update of one route. `domain`: an exact domain of the virtual host; empty for `*`."""
+    """MOSN's update of one route, without the route. `domain`: an exact domain of the virtual host; empty for `*`."""
 
     router_config_name: str = ""
     domain: str = ""
-    route: Route | None = None
 
 
 class _Kind(NamedTuple):
@@ -73,25 +76,35 @@ class Update:
         self.faults = Diagnostics()
         self._stream_filters = stream_filters
         self.faults.places[""] = Place(BODY)
-        self._reader = Reader(BODY, self.faults)
+        self._reader = Reader(BODY, self.faults, strict=True)
         self._top = self._parse(text)
 
     def config(self, before: MosnConfig) -> Outcome:
-        """`update_config`: adds a block, or replaces the one of its name."""
+        """`update_config`: adds a block, or replaces the one of its name, of which it must name all lists and objects."""
+        return self._add(before, is_complete=True)
+
+    def block(self, before: MosnConfig) -> Outcome:
+        """`config` for changes by code: what the block omits is removed."""
+        return self._add(before, is_complete=False)
+
+    def _add(self, before: MosnConfig, is_complete: bool) -> Outcome:
         kind = self._kind("config")
         if kind is None:
             return None, self.faults.in_order()
         blocks = _blocks(before, kind.path)
         names = [kind.name(block) for block in blocks]
-        name = kind.name(self._block(kind.cls))
+        name = kind.name(self._read(kind.cls))
         index = names.index(name) if name in names else len(names)
         path = f"{kind.path}[{index}]"
-        blocks = _with(blocks, index, self._block(kind.cls, path))
+        if name in names and is_complete:
+            self._require_contents(blocks[index])
+        blocks = _with(blocks, index, self._read(kind.cls, path))
         return self._finish(_with_blocks(before, kind.path, blocks), path)
 
     def removal(self, before: MosnConfig) -> Outcome:
         """`remove_config`: removes the block of a name."""
-        kind, name = self._kind("name"), self._word("name")
+        kind = self._kind("name")
+        name = self._word("name")
         if kind is None or not name:
             return None, self.faults.in_order()
         kept = [block for block in _blocks(before, kind.path) if kind.name(block) != name]
@@ -102,32 +115,54 @@ class Update:
 
     def hosts(self, before: MosnConfig) -> Outcome:
         """`update_hosts`: changes the hosts of a cluster."""
-        action = self._begin(("set", "add", "remove"), "config")
+        action = self._begin(("set", "add", "remove"), "config", "cluster", "hosts")
         if not action:
             return None, self.faults.in_order()
         clusters = before.cluster_manager.clusters
-        name = self._block(Hosts).cluster
+        name = self._read(Hosts).cluster
         index = _find(clusters, lambda cluster: cluster.name == name)
         if index is None:
             return self._fail(f"there is no cluster {name!r}")
         path = f"{_CLUSTERS}[{index}]"
-        given = self._block(Hosts, path).hosts
+        given = self._read(Hosts, path).hosts
+        for i, host in enumerate(given):
+            if not host.address:
+                self._error(f'"config.hosts[{i}].address" is missing')
         addresses = {host.address for host in given}
+        if action == "remove":
+            for address in sorted(addresses - {host.address for host in clusters[index].hosts}):
+                self.faults.warning(path, f"cluster {name!r} has no host {address!r}")
         others = [] if action == "set" else [host for host in clusters[index].hosts if host.address not in addresses]
         hosts = others if action == "remove" else [*given, *others]
         changed = _with(clusters, index, replace(clusters[index], hosts=hosts))
         return self._finish(_with_blocks(before, _CLUSTERS, changed), path)
 
-    def route(self, before: MosnConfig) -> Outcome:
-        """`update_route`: appends a route to those of a virtual host, or removes routes.
+    def mosn_route(self, before: MosnConfig) -> Outcome:
+        """MOSN's `/debug/update_route`, where an omitted `domain` is `*`, and an omitted `route` of `remove` all routes."""
+        return self._change_routes(before, "router_config_name")
 
-        `remove` without a route empties the virtual host, as in MOSN; otherwise it removes the routes with the same match.
+    def route(self, before: MosnConfig) -> Outcome:
+        """`update_route`: appends a route to those of a virtual host, or removes those with the same match.
+
+        `remove` with `"route": null` empties the virtual host.
         """
-        action = self._begin(("add", "remove"), "config")
+        config = self._top.entry("config")
+        route = None if config is None else config.node.entry("route")
+        is_emptying = route is not None and route.node.kind == "null"
+        return self._change_routes(before, "router_config_name", "domain", *(() if is_emptying else ("route",)))
+
+    def _change_routes(self, before: MosnConfig, *required: str) -> Outcome:
+        action = self._begin(("add", "remove"), "config", *required)
         if not action:
             return None, self.faults.in_order()
+        config = self._top.entry("config")
+        assert config is not None
+        node = config.node
+        others = Node("object", node.line, node.column, entries=[e for e in node.entries if e.key.lower() != "route"])
+        given = self._reader.block(others, RouteUpdate, "config")
+        if self.faults.has_errors:
+            return None, self.faults.in_order()
         tables = before.servers[0].routers
-        given = self._block(RouteUpdate)
         i = _find(tables, lambda table: table.router_config_name == given.router_config_name)
         if i is None:
             return self._fail(f"there is no router {given.router_config_name!r} in servers[0].routers")
@@ -136,24 +171,24 @@ class Update:
         if j is None:
             return self._fail(f"router {given.router_config_name!r} has no virtual host with the domain {domain!r}")
         path = f"{_ROUTERS}[{i}].virtual_hosts[{j}]"
-        routes = self._routes(action, given.route, hosts[j], path)
+        routes = self._routes(action, node, hosts[j], path)
         table = replace(tables[i], virtual_hosts=_with(hosts, j, replace(hosts[j], routers=routes)))
         return self._finish(_with_blocks(before, _ROUTERS, _with(tables, i, table)), path)
 
-    def _routes(self, action: str, route: Route | None, host: VirtualHost, path: str) -> list[Route]:
+    def _routes(self, action: str, config: Node, host: VirtualHost, path: str) -> list[Route]:
+        entry = _given(config, "route")
         if action == "add":
-            if route is None:
-                self._error("a route is missing")
+            if entry is None:
+                self._error('"config.route" is missing')
                 return host.routers
-            config = self._top.entry("config")
-            entry = config.node.entry("route") if config is not None else None
-            if entry is not None:
-                route = self._reader.block(entry.node, Route, f"{path}.routers[{len(host.routers)}]")
-            return [*host.routers, route]
-        if route is None:
+            return [*host.routers, self._reader.block(entry.node, Route, f"{path}.routers[{len(host.routers)}]")]
+        if entry is None:
             return []
+        route = self._reader.block(entry.node, Route, "config.route")
+        if entry.node.kind == "object" and _given(entry.node, "match") is None:
+            self._error('"config.route.match" is missing')
         left = [other for other in host.routers if other.match != route.match]
-        if len(left) == len(host.routers):
+        if len(left) == len(host.routers) and not self.faults.has_errors:
             self._error("no route has this match")
         return left
 
@@ -178,15 +213,46 @@ class Update:
     def _kind(self, required: str) -> _Kind | None:
         return _KINDS.get(self._begin(tuple(_KINDS), required))
 
-    def _begin(self, allowed: tuple[str, ...], required: str) -> str:
-        """The `type`, if it is one of `allowed` and the key `required` is present; else empty, with an error."""
+    def _begin(self, allowed: tuple[str, ...], required: str, *inner: str) -> str:
+        """The `type`, if it is one of `allowed`, and there is the key `required` and no further one; else empty.
+
+        `inner`: keys that the object at `required` must have.
+        """
         if self.faults.has_errors:
             return ""
+        known = ("type", required)
+        for entry in self._top.entries:
+            if entry.key.lower() not in known:
+                self._unknown(entry, known)
         kind = self._word("type", allowed)
-        if self._top.entry(required) is None:
+        holder = _given(self._top, required)
+        if holder is None:
             self._error(f'"{required}" is missing')
             return ""
-        return kind
+        if inner and holder.node.kind != "object":
+            self._error(f'"{required}" must be an object')
+        for key in inner:
+            if holder.node.kind == "object" and _given(holder.node, key) is None:
+                self._error(f'"{required}.{key}" is missing')
+        return "" if self.faults.has_errors else kind
+
+    def _unknown(self, entry: Entry, known: tuple[str, ...]) -> None:
+        place = Place(BODY, entry.line, entry.column)
+        self.faults.add("error", entry.key, "unknown key", suggestion=closest(entry.key, known), at=place)
+
+    def _require_contents(self, active: Block) -> None:
+        """Errors for lists and objects of the active block that the new one omits."""
+        config = self._top.entry("config")
+        assert config is not None
+        if config.node.kind != "object":
+            return
+        for field in fields(active):
+            value = getattr(active, field.name)
+            if isinstance(value, list | dict | Block) and value and config.node.entry(field.encode_name) is None:
+                if isinstance(value, Block) and value == _default(type(active), field.name):
+                    continue
+                name = f"config.{field.encode_name}"
+                self._error(f'"{name}" is missing, which the active one has; to remove it, set it to null')
 
     def _word(self, key: str, allowed: tuple[str, ...] = ()) -> str:
         entry = self._top.entry(key)
@@ -198,7 +264,7 @@ class Update:
             self._error(f'"{key}" must be {expected}')
         return ""
 
-    def _block(self, cls: type[B], path: str = "") -> B:
+    def _read(self, cls: type[B], path: str = "") -> B:
         """The block under `config`. Without `path`, only to learn its name: errors are not reported."""
         entry = self._top.entry("config")
         assert entry is not None
@@ -219,6 +285,16 @@ class Update:
         faults = self.faults.in_order()
         reported = [fault for fault in faults if fault.severity == "error" or (path and fault.path.startswith(path))]
         return (None if self.faults.has_errors else after), reported
+
+
+def _given(node: Node, key: str) -> Entry | None:
+    """The entry of a key; None if it is missing or null."""
+    entry = node.entry(key)
+    return None if entry is None or entry.node.kind == "null" else entry
+
+
+def _default(cls: type[Block], name: str) -> Any:
+    return getattr(cls(), name)
 
 
 def _find(items: list[T], matches: Callable[[T], bool]) -> int | None:

@@ -1,10 +1,10 @@
 """The admin API: MOSN's paths and responses (key reference section 15), Envoy's, and some that only pymosn has.
 
 Each module of the API exports `routes(plane, ...)`: its calls, each with its power (`access.py`). `create_app` combines
-them, and `/` lists all their paths. GET never changes anything. Differences from MOSN, all for safety: changes need proof
-of who makes them; environment variables are readable only if their name has an allowed prefix and is not named like a
-secret; web pages can neither change nor read anything; bodies are limited; `/api/v1/plugin` responds with 501, because
-there are no plugin processes.
+them, and `/` and `/api/v1/` list all their paths. GET never changes anything. Differences from MOSN, all for safety: changes
+need proof of who makes them; environment variables are readable only if their name has an allowed prefix and is not named
+like a secret; web pages can neither change nor read anything; bodies are limited; unknown paths are 404, and unknown keys
+and parameters of a change 400. Errors that MOSN sends as `{"error": ...}` have a `reason` too; JSON is `application/json`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from pymosn.control import log_levels, process_calls, process_views, statistics,
 from pymosn.control.access import UNIX_DOOR, Door, Power
 from pymosn.control.envoy import calls as envoy
 from pymosn.control.guard import Guard
-from pymosn.control.handlers import page
+from pymosn.control.handlers import ANY, page
 from pymosn.control.plane import ControlPlane
 from pymosn.core.log import Log
 
+#: Where the list of all paths is. Other unknown paths have it too, as the body of a 404.
+INDEX_PATHS: Final = ("/", "/api/v1", "/api/v1/")
 #: Prefixes of the environment variables that are readable.
 ENV_PREFIXES: Final = ("MOSN_", "PYMOSN_")
 
@@ -49,8 +51,7 @@ def create_app(
         *upgrades.routes(plane, door is UNIX_DOOR),
         *envoy.routes(plane),
     ]
-    index = "".join(
-        sorted(f"{call.path}{' changes' if call.power in (Power.DRAIN, Power.CHANGE) else ''}\n" for call in calls)
-    )
-    calls.append(page("/", lambda: f"/\n{index}"))
-    return Guard({call.path: call for call in calls}, door, log or Log())
+    paths = sorted(f"{call.path}{' changes' if call.power in (Power.DRAIN, Power.CHANGE) else ''}\n" for call in calls)
+    index = "".join(["supported APIs:\n", *paths])
+    calls += [page(path, lambda: index, ANY) for path in INDEX_PATHS]
+    return Guard({call.path: call for call in calls}, door, log or Log(), index)

@@ -1,7 +1,7 @@
 """Handles every request to the admin API: decides who may make it, calls its handler, and ends the connection cleanly.
 
-The order of the checks: the `Host` (against DNS rebinding), the origin (web pages change nothing), path and method, and what
-the socket of the connection allows (`access.py`). None of them reads the body.
+The order of the checks: the `Host` (against DNS rebinding), the origin (web pages change nothing), path and method, what
+the socket of the connection allows (`access.py`), and the parameters of a change. None of them reads the body.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
@@ -54,8 +54,10 @@ async def read_body(request: Request, limit: int = MAX_BODY) -> bytes:
 class Guard:
     """ASGI app: the calls of the admin API, by path, for the clients that come through `door`."""
 
-    def __init__(self, calls: Mapping[str, Call], door: Door, log: Log) -> None:
+    def __init__(self, calls: Mapping[str, Call], door: Door, log: Log, index: str = "") -> None:
+        """`index`: the list of paths, the answer for unknown ones."""
         self._calls = calls
+        self._index = index
         self._door = door
         self._log = log
 
@@ -96,12 +98,16 @@ class Guard:
         if method == "OPTIONS" and scope["path"] == "*":
             return Response(status_code=204, headers={"allow": "GET, HEAD, POST"})
         if call is None:
-            return PlainTextResponse("Not Found", 404)
+            return PlainTextResponse(self._index, 404)
         if method == "OPTIONS":
             return Response(status_code=204, headers={"allow": call.allow})
-        if method != call.method and not (method == "HEAD" and call.method == "GET"):
+        if not call.takes(method):
             return PlainTextResponse("Method Not Allowed", 405, {"allow": call.allow})
-        return await self._door.rejection(call.power, headers)
+        rejection = await self._door.rejection(call.power, headers)
+        unknown = call.unknown_parameter(QueryParams(scope["query_string"]))
+        if rejection is None and unknown:
+            return PlainTextResponse(f"unknown parameter {unknown!r}; nothing was changed\n", 400)
+        return rejection
 
 
 def _is_cross_site(headers: Headers) -> bool:

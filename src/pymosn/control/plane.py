@@ -26,6 +26,10 @@ STOPPING: Final = 9
 LONGEST_UPGRADE: Final = 3600.0
 
 
+#: The path of MOSN's start logger, which writes to standard error until the process log is open.
+START_LOG: Final = ""
+
+
 class WorkerInfo(TypedDict):
     """One worker: `state` is starting, running or draining, `started` in seconds since 1970."""
 
@@ -171,7 +175,11 @@ class ControlPlane(Protocol):
         """pymosn's version."""
 
     def config(self) -> dict[str, Any]:
-        """The active configuration."""
+        """The active configuration without listeners, clusters, router tables and extensions, as MOSN shows it."""
+
+    def extends(self) -> list[dict[str, Any]]:
+        """The extensions of the active configuration."""
+        return []
 
     def listeners(self) -> dict[str, Any]:
         """The active listeners by name."""
@@ -231,7 +239,7 @@ class ControlPlane(Protocol):
         """The certificates of all TLS contexts, those that expire first at the beginning."""
 
     def log_levels(self) -> dict[str, str]:
-        """The levels of the logs that have one, by path."""
+        """The levels of the logs that have one, by path, and of START_LOG."""
 
     async def set_log_level(self, path: str, level: str) -> None:
         """Changes a level in every process. KeyError for an unknown path, ValueError for an invalid level."""

@@ -12,12 +12,13 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from pymosn.control.bodies import BodyError, read_object
 from pymosn.control.guard import read_body
 from pymosn.control.handlers import Call, change, change_response, json_response
 from pymosn.control.plane import ControlPlane
 
 
-class Target(msgspec.Struct, forbid_unknown_fields=True):
+class Target(msgspec.Struct):
     """The body of a call. `config`: the configuration file of the process that is meant; `now`: stop without a drain."""
 
     config: str = ""
@@ -52,9 +53,9 @@ async def _read_target(plane: ControlPlane, request: Request) -> Target | Respon
     """The body; or the response, if it is invalid or means another process."""
     body = await read_body(request)
     try:
-        target = msgspec.json.decode(body, type=Target) if body.strip() else Target()
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        return json_response({"error": f"the body is invalid: {error}"}, 400)
+        target = read_object(body, Target) if body.strip() else Target()
+    except BodyError as error:
+        return json_response({"error": str(error)}, 400)
     return other_process(plane, target.config) or target
 
 

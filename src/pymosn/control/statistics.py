@@ -8,7 +8,7 @@ import json
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from pymosn.control.handlers import Call, get
+from pymosn.control.handlers import ONE_PARAMETER, Call, first_value, get
 from pymosn.control.plane import ControlPlane
 from pymosn.core.counters import GroupData
 from pymosn.observe.stats import stats_glob, stats_json
@@ -25,7 +25,10 @@ def routes(plane: ControlPlane) -> list[Call]:
 
 
 async def _stats(plane: ControlPlane, request: Request) -> Response:
-    key = request.query_params.get("key", "")
+    """All metrics, or with `?key=<type>.<label>.<value>` one group. As in MOSN, any other parameter is an unknown group."""
+    if len(request.query_params) > 1:
+        return PlainTextResponse(ONE_PARAMETER, 400)
+    key = first_value(request, "key") if request.query_params else None
     # In a thread, as everything that formats all metrics: with many hosts it takes seconds.
     text = await asyncio.to_thread(_json, await plane.stats(), key)
     if text is None:
@@ -33,8 +36,8 @@ async def _stats(plane: ControlPlane, request: Request) -> Response:
     return Response(text, media_type="application/json")
 
 
-def _json(groups: list[GroupData], key: str) -> str | None:
-    stats = stats_json(_with_totals(groups), key)
+def _json(groups: list[GroupData], key: str | None) -> str | None:
+    stats = None if key == "" else stats_json(_with_totals(groups), key or "")
     return None if stats is None else json.dumps(stats, indent="\t")
 
 

@@ -10,18 +10,25 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Final
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.schema import MosnConfig
 from pymosn.config.update import Update
+from pymosn.control.bodies import BodyError, read_object
 from pymosn.control.guard import read_body
-from pymosn.control.handlers import Call, change, change_response, get
+from pymosn.control.handlers import Call, change, change_response, get, json_response
 from pymosn.control.plane import Candidate, ControlPlane
 
 #: Maximum size of a configuration block in bytes.
 MAX_BLOCK: Final = 16 * 1024 * 1024
+
+
+class Nothing(msgspec.Struct):
+    """The body of a call that takes none."""
+
 
 Result = tuple[MosnConfig | None, list[Diagnostic]]
 Action = Callable[[Update, MosnConfig], Result]
@@ -35,7 +42,7 @@ def routes(plane: ControlPlane, stream_filters: Collection[str]) -> list[Call]:
         "/api/v1/update_hosts": Update.hosts,
         "/api/v1/remove_config": Update.removal,
         "/debug/update_config": Update.config,
-        "/debug/update_route": Update.route,
+        "/debug/update_route": Update.mosn_route,
     }
     return [
         get(plane, "/api/v1/last_change", _last_change),
@@ -49,6 +56,12 @@ async def _last_change(plane: ControlPlane, request: Request) -> Response:
 
 
 async def _reload_filters(plane: ControlPlane, request: Request) -> Response:
+    try:
+        body = await read_body(request)
+        if body.strip():
+            read_object(body, Nothing)
+    except BodyError as error:
+        return json_response({"error": str(error)}, 400)
     return change_response(await plane.reload_filters(f"admin {request.scope['path']}"))
 
 

@@ -10,17 +10,17 @@ import json
 from collections.abc import AsyncIterator
 from functools import partial
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from pymosn.control.bodies import BodyError, read_object
 from pymosn.control.guard import read_body
 from pymosn.control.handlers import Call, change, json_response
 from pymosn.control.plane import ControlPlane, UpgradeOptions
 from pymosn.control.process_calls import other_process
 
 
-class Body(UpgradeOptions, forbid_unknown_fields=True):
+class Body(UpgradeOptions):
     """The body of a call. `config`: the configuration file of the process that is meant."""
 
     config: str = ""
@@ -39,9 +39,9 @@ async def _show(plane: ControlPlane, request: Request) -> Response:
 async def _upgrade(is_unix: bool, plane: ControlPlane, request: Request) -> Response:
     body = await read_body(request)
     try:
-        asked = msgspec.json.decode(body, type=Body) if body.strip() else Body()
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        return json_response({"error": f"the body is invalid: {error}"}, 400)
+        asked = read_object(body, Body) if body.strip() else Body()
+    except BodyError as error:
+        return json_response({"error": str(error)}, 400)
     wrong = other_process(plane, asked.config)
     if wrong is not None:
         return wrong

@@ -11,11 +11,23 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from pymosn.config.mosn_form import NOTHING
 from pymosn.config.schema import RouterConfiguration
 from pymosn.config.schema.router import Route
 from pymosn.control.certificates import as_text
 from pymosn.control.guard import read_body
-from pymosn.control.handlers import Call, change, get, json_in_thread, json_response, read_post, wants_text
+from pymosn.control.handlers import (
+    ONE_PARAMETER,
+    Call,
+    change,
+    error_response,
+    first_value,
+    get,
+    json_in_thread,
+    json_response,
+    read_post,
+    wants_text,
+)
 from pymosn.control.plane import AllocationView, ClusterView, ControlPlane, FilterView, health_text
 from pymosn.filters.settings import Block
 
@@ -36,38 +48,37 @@ def routes(plane: ControlPlane) -> list[Call]:
         get(plane, "/api/v1/filters", _filters),
         get(plane, "/api/v1/certs", _certs),
         get(plane, "/api/v1/xds", _xds),
-        change(plane, "/api/v1/filters/allocations", _allocations),
+        change(plane, "/api/v1/filters/allocations", _allocations, ("format",)),
     ]
 
 
 async def _config_dump(plane: ControlPlane, request: Request) -> Response:
-    """Everything, or the part named by one parameter (key reference section 15); `{}` for an unknown name."""
-    parameters = request.query_params.multi_items()
-    if not parameters:
+    """Everything, or the part named by one parameter; an empty block for an unknown name (key reference section 15)."""
+    query = request.query_params
+    if not query:
         return await json_in_thread(lambda: _everything(plane))
-    if len(parameters) > 1:
-        return PlainTextResponse("only support one parameter", 400)
-    ((key, name),) = parameters
+    if len(query) > 1:
+        return PlainTextResponse(ONE_PARAMETER, 400)
+    (key,) = query
+    name = first_value(request, key)
     single = {"router": plane.routers, "cluster": plane.clusters, "listener": plane.listeners}
     if key in single:
-        return await json_in_thread(lambda: single[key]().get(name, {}))
+        return await json_in_thread(lambda: single[key]().get(name, NOTHING[key]))
     whole = {"mosnconfig": plane.config} | {f"all{word}s": view for word, view in single.items()}
     if key in whole:
         return await json_in_thread(whole[key])
     known = ", ".join([*whole, *(f"{word}=<name>" for word in single)])
-    return PlainTextResponse(f"unknown parameter {key!r}; one of {known}", 500)
+    return error_response("internal error", f"unknown parameter {key!r}; one of {known}", 500)
 
 
 def _everything(plane: ControlPlane) -> dict[str, Any]:
-    config = plane.config()
-    extends = config.get("extends")
-    return {
-        "mosn_config": config,
+    parts = {
         "listener": plane.listeners(),
         "cluster": plane.clusters(),
         "routers": plane.routers(),
-        "extends": {entry["type"]: entry.get("config") for entry in extends or [] if "type" in entry},
+        "extends": plane.extends(),
     }
+    return {"mosn_config": plane.config(), **{key: part for key, part in parts.items() if part}}
 
 
 async def _clusters(plane: ControlPlane, request: Request) -> Response:

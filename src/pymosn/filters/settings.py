@@ -13,6 +13,7 @@ import msgspec
 STATE: Final = "state"
 NOTE: Final = "note"
 DURATION: Final = "duration"
+ZERO_IS_DEFAULT: Final = "zero_is_default"
 OWN: Final = "own"
 QUIET: Final = "quiet"
 
@@ -108,7 +109,10 @@ class HeaderMatch(Block, kw_only=True):
 
 
 Duration = Annotated[float, msgspec.Meta(extra={DURATION: True})]
+#: 0 means the default, as where MOSN writes keys that were not given: `0s`.
+DurationOrDefault = Annotated[float, msgspec.Meta(extra={DURATION: True, ZERO_IS_DEFAULT: True})]
 Unsigned = Annotated[int, msgspec.Meta(ge=0)]
+UnsignedOrDefault = Annotated[int, msgspec.Meta(ge=0, extra={ZERO_IS_DEFAULT: True})]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=100)]

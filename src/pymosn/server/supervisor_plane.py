@@ -10,12 +10,14 @@ from pymosn.api.stream_filter import FAIL
 from pymosn.assembly.filters import Entry, all_filters, file_of, filter_name, is_from_file
 from pymosn.config.check.clusters import is_original
 from pymosn.config.dump import dump
+from pymosn.config.mosn_form import without_parts
 from pymosn.config.schema import Cluster, Host, MosnConfig, StreamFilter
 from pymosn.control.certificates import CertificateView, metric_groups
 from pymosn.control.envoy.facts import Facts
 from pymosn.control.health import HealthChecks
 from pymosn.control.origins import Origins, Used
 from pymosn.control.plane import (
+    START_LOG,
     STARTING,
     AllocationView,
     ChangeResult,
@@ -31,6 +33,7 @@ from pymosn.control.plane import (
 from pymosn.core.counters import GroupData
 from pymosn.filters.settings import Block
 from pymosn.observe.logs import LogSet
+from pymosn.observe.process_log import level_of
 from pymosn.observe.totals import sum_of
 from pymosn.server.changes import Changes
 from pymosn.server.draining import Draining
@@ -83,6 +86,8 @@ class SupervisorPlane(ControlPlane):
         self._log_paths = log_paths
         self._stop = stop
         self._started = time.time()
+        # Only kept and shown: what is written before the process log is open goes to standard error, later lines do not.
+        self._start_level = "INFO"
         #: Drains listeners while the process runs.
         self.draining: Draining | None = None
         #: The service of xDS, if there is one.
@@ -99,16 +104,22 @@ class SupervisorPlane(ControlPlane):
         return VERSION
 
     def config(self) -> dict[str, Any]:
-        return self.shown(self._changes.config)
+        return self._as_mosn(without_parts(self._changes.config))
 
     def listeners(self) -> dict[str, Any]:
-        return {listener.known_name(): self.shown(listener) for listener in self._changes.config.servers[0].listeners}
+        return {listener.known_name(): self._as_mosn(listener) for listener in self._changes.config.servers[0].listeners}
 
     def clusters(self) -> dict[str, Any]:
-        return {cluster.name: self.shown(cluster) for cluster in self._changes.config.cluster_manager.clusters}
+        return {cluster.name: self._as_mosn(cluster) for cluster in self._changes.config.cluster_manager.clusters}
 
     def routers(self) -> dict[str, Any]:
-        return {name: self.shown(table) for name, table in self._changes.config.servers[0].router_tables().items()}
+        return {name: self._as_mosn(table) for name, table in self._changes.config.servers[0].router_tables().items()}
+
+    def extends(self) -> list[dict[str, Any]]:
+        return [self._as_mosn(extend) for extend in self._changes.config.extends]
+
+    def _as_mosn(self, block: Block) -> dict[str, Any]:
+        return dump(block, like_mosn=True, marks=self._fleet.marks)
 
     def shown(self, block: Block) -> dict[str, Any]:
         return dump(block, marks=self._fleet.marks)
@@ -253,14 +264,20 @@ class SupervisorPlane(ControlPlane):
             self.draining.set_failing(is_failing)
 
     def log_levels(self) -> dict[str, str]:
-        return self._logs.levels()
+        return {START_LOG: self._start_level, **self._logs.levels()}
 
     async def set_log_level(self, path: str, level: str) -> None:
+        if path == START_LOG:
+            level_of(level)
+            self._start_level = level
+            return
         self._require(path)
         self._logs.set_level(path, level)
         self._fleet.send(SetLogLevel(path, level))
 
     async def switch_log(self, path: str, enabled: bool) -> None:
+        if path == START_LOG:
+            return
         self._require(path)
         if path in self._logs.levels():
             self._logs.switch(path, enabled)

@@ -66,9 +66,11 @@ TYPES = '"type" must be one of listener, router, cluster, extend'
         ("removal", '{"type": "x", "name": "y"}', [TYPES]),
         ("hosts", '"a"', ["the body is not an object"]),
         ("hosts", '{"type": "set"}', ['"config" is missing']),
-        ("hosts", '{"type": "set", "config": {}}', ["there is no cluster ''"]),
+        ("hosts", '{"type": "set", "config": {}}', ['"config.cluster" is missing', '"config.hosts" is missing']),
+        ("hosts", '{"type": "set", "config": 5}', ['"config" must be an object']),
+        ("hosts", '{"type": "set", "config": null}', ['"config" is missing']),
         ("route", "{}", ['"type" must be one of add, remove', '"config" is missing']),
-        ("route", '{"type": "add", "config": {}}', ["there is no router '' in servers[0].routers"]),
+        ("route", '{"type": "add", "config": []}', ['"config" must be an object']),
     ],
 )
 def test_an_invalid_update_is_reported_once(action: str, text: str, messages: list[str], before: MosnConfig) -> None:
@@ -124,3 +126,103 @@ def test_a_route_needs_its_virtual_host_and_its_cluster(before: MosnConfig) -> N
     config, errors = update("route", {"type": "add", "config": {**wanted, "domain": "*", "route": broken}}, before)
     assert config is None
     assert len(errors) == 1
+
+
+# ---- slips change nothing
+
+HOSTS = {"cluster": "serverCluster", "hosts": [{"address": "127.0.0.1:1"}]}
+WHERE = {"router_config_name": "client_router", "domain": "*", "route": ROUTE}
+TABLE = {"router_config_name": "client_router", "virtual_hosts": [{"name": "v", "domains": ["*"], "routers": [ROUTE]}]}
+
+
+def without(value: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: inner for name, inner in value.items() if name != key}
+
+
+@pytest.mark.parametrize(
+    ("action", "body", "names"),
+    [
+        ("hosts", {"type": "set", "config": without(HOSTS, "hosts")}, ["config.hosts"]),
+        ("hosts", {"type": "set", "config": {**HOSTS, "hosts": None}}, ["config.hosts"]),
+        ("hosts", {"type": "set", "config": {**without(HOSTS, "hosts"), "host": []}}, ["config.hosts"]),
+        ("hosts", {"type": "set", "config": {**HOSTS, "host": []}}, ["host"]),
+        ("hosts", {"type": "set", "config": HOSTS, "confg": {}}, ["confg"]),
+        ("hosts", {"type": "set", "config": without(HOSTS, "cluster")}, ["config.cluster"]),
+        ("hosts", {"type": "set", "config": {**HOSTS, "hosts": {}}}, ["hosts"]),
+        ("hosts", {"type": "set", "config": {**HOSTS, "hosts": [{"adress": "127.0.0.1:1"}]}}, ["adress"]),
+        ("hosts", {"type": "remove", "config": {**HOSTS, "hosts": [{"adress": "127.0.0.1:8080"}]}}, ["adress"]),
+        ("hosts", {"type": "remove", "config": {**HOSTS, "hosts": [None]}}, ["config.hosts[0].address"]),
+        ("hosts", {"type": "remove", "config": {**HOSTS, "hosts": [{}]}}, ["config.hosts[0].address"]),
+        ("config", {"type": "cluster", "config": {"name": "serverCluster"}}, ["config.hosts"]),
+        ("config", {"type": "cluster", "config": {"name": "serverCluster", "hots": []}}, ["config.hosts", "hots"]),
+        ("config", {"type": "cluster", "config": None}, ["config"]),
+        ("config", {"type": "cluster", "config": {"name": "n", "hosts": []}, "nmae": "n"}, ["nmae"]),
+        ("config", {"type": "router", "config": without(TABLE, "virtual_hosts")}, ["config.virtual_hosts"]),
+        ("config", {"type": "router", "config": {**TABLE, "virtual_host": []}}, ["virtual_host"]),
+        ("config", {"type": "listener", "config": {"name": "clientListener"}}, ["config.filter_chains"]),
+        ("removal", {"type": "listener", "nmae": "clientListener"}, ["name"]),
+        ("removal", {"type": "listener", "name": "clientListener", "now": True}, ["now"]),
+        ("route", {"type": "remove", "config": without(WHERE, "route")}, ["config.route"]),
+        ("route", {"type": "remove", "config": {**without(WHERE, "route"), "rout": ROUTE}}, ["config.route"]),
+        ("route", {"type": "remove", "config": {**WHERE, "rout": ROUTE}}, ["rout"]),
+        ("route", {"type": "remove", "config": without(WHERE, "domain")}, ["config.domain"]),
+        ("route", {"type": "remove", "config": {**WHERE, "domain": 5}}, ["domain"]),
+        ("route", {"type": "remove", "config": {**WHERE, "route": 5}}, ["route"]),
+        ("route", {"type": "remove", "config": {**WHERE, "route": {}}}, ["config.route.match"]),
+        ("route", {"type": "remove", "config": {**WHERE, "route": {"match": {"prefx": "/"}}}}, ["prefx"]),
+        ("route", {"type": "add", "config": {**WHERE, "route": None}}, ["config.route"]),
+        ("mosn_route", {"type": "remove", "config": {**without(WHERE, "route"), "rout": ROUTE}}, ["rout"]),
+        ("mosn_route", {"type": "remove", "config": {**WHERE, "route": []}}, ["route"]),
+    ],
+)
+def test_unknown_missing_and_wrong_keys_are_errors_that_name_the_key(
+    action: str, body: Any, names: list[str], before: MosnConfig
+) -> None:
+    config, faults = getattr(Update(json.dumps(body)), action)(before)
+    errors = [f"{fault.path}: {fault.message}" for fault in faults if fault.severity == "error"]
+    assert config is None
+    for name in names:
+        assert any(name in error for error in errors), errors
+
+
+def test_keys_match_in_any_case(before: MosnConfig) -> None:
+    body = {"Type": "set", "CONFIG": {"Cluster": "serverCluster", "HOSTS": [{"Address": "127.0.0.1:1"}]}}
+    config, errors = update("hosts", body, before)
+    assert errors == []
+    assert config is not None
+    assert [host.address for host in config.cluster_manager.clusters[1].hosts] == ["127.0.0.1:1"]
+
+
+def test_what_is_to_be_removed_is_named(before: MosnConfig) -> None:
+    emptied, errors = update("hosts", {"type": "set", "config": {**HOSTS, "hosts": []}}, before)
+    assert emptied is not None
+    assert emptied.cluster_manager.clusters[1].hosts == []
+    checked = {"name": "serverCluster", "hosts": HOSTS["hosts"], "health_check": {"interval": "1s"}}
+    config, errors = update("config", {"type": "cluster", "config": checked}, before)
+    assert config is not None, errors
+    plain = without(checked, "health_check")
+    config_or_none, errors = update("config", {"type": "cluster", "config": plain}, config)
+    assert config_or_none is None
+    assert "config.health_check" in errors[0]
+    removed, errors = update("config", {"type": "cluster", "config": {**plain, "health_check": None}}, config)
+    assert removed is not None, errors
+    assert removed.cluster_manager.clusters[1].health_check is None
+
+
+def test_code_replaces_a_block_as_a_whole(before: MosnConfig) -> None:
+    config, errors = update("block", {"type": "cluster", "config": {"name": "serverCluster"}}, before)
+    assert config is not None, errors
+    assert config.cluster_manager.clusters[1].hosts == []
+
+
+def test_mosns_way_to_empty_a_virtual_host(before: MosnConfig) -> None:
+    config, errors = update("mosn_route", {"type": "remove", "config": {"router_config_name": "client_router"}}, before)
+    assert config is not None, errors
+    assert config.servers[0].routers[0].virtual_hosts[0].routers == []
+
+
+def test_removing_an_unknown_host_is_a_warning(before: MosnConfig) -> None:
+    config, faults = Update(json.dumps({"type": "remove", "config": HOSTS})).hosts(before)
+    assert config == before
+    (fault,) = [fault for fault in faults if "127.0.0.1:1" in fault.message]
+    assert fault.severity == "warning"

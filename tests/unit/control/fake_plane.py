@@ -26,7 +26,7 @@ PATH = "/logs/mosn.log"
 
 class FakePlane(ControlPlane):
     def __init__(self) -> None:
-        self.levels = {PATH: "INFO"}
+        self.levels = {PATH: "INFO", "": "INFO"}
         self.switched: list[tuple[str, bool]] = []
         self.broken = False
         self.stage = 6
@@ -48,7 +48,10 @@ class FakePlane(ControlPlane):
         return "1.2.3"
 
     def config(self) -> dict[str, Any]:
-        return {"servers": [{"listeners": [{"name": "a"}]}], "extends": [{"type": "x", "config": {"k": 1}}]}
+        return {"servers": [{"mosn_server_name": "s"}]}
+
+    def extends(self) -> list[dict[str, Any]]:
+        return [{"type": "x", "config": {"k": 1}}]
 
     def listeners(self) -> dict[str, Any]:
         return {"a": {"name": "a", "address": "127.0.0.1:1"}}

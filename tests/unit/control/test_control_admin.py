@@ -28,14 +28,15 @@ def client(plane: FakePlane, log: Lines) -> AsgiClient:
     ("path", "status", "text"),
     [
         ("/api/v1/version", 200, "mosn version: 1.2.3"),
-        ("/api/v1/states", 200, "pid=42&state=6"),
+        ("/api/v1/states", 200, "pid=42&state=6\n"),
         ("/api/v1/features?key=XdsMtlsEnable", 200, "true"),
         ("/api/v1/features?key=nothing", 200, "false"),
+        ("/api/v1/features?KEY=XdsMtlsEnable", 200, "false"),
+        ("/api/v1/stats?key=", 200, "no metrics key: "),
+        ("/api/v1/stats?KEY=downstream.listener.a", 200, "no metrics key: "),
+        ("/api/v1/stats?key=a&x=b", 400, "only support one parameter"),
         ("/api/v1/stats?key=upstream.cluster.x", 200, "no metrics key: upstream.cluster.x"),
         ("/api/v1/config_dump?listener=a&cluster=c", 400, "only support one parameter"),
-        ("/api/v1/config_dump?listener=a&listener=b", 400, "only support one parameter"),
-        ("/nothing", 404, "Not Found"),
-        ("/api/v1/stats/", 404, "Not Found"),
     ],
 )
 def test_text_answers(client: AsgiClient, path: str, status: int, text: str) -> None:
@@ -49,14 +50,17 @@ def test_text_answers(client: AsgiClient, path: str, status: int, text: str) -> 
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("/api/v1/get_loglevel", {PATH: "INFO"}),
+        ("/api/v1/get_loglevel", {"": "INFO", PATH: "INFO"}),
         ("/api/v1/features", {"auto_config": False, "XdsMtlsEnable": True}),
         ("/api/v1/workers", [{"pid": 43, "state": "running", "started": 1.5}]),
         ("/api/v1/config_dump?listener=a", {"name": "a", "address": "127.0.0.1:1"}),
-        ("/api/v1/config_dump?cluster=unknown", {}),
+        ("/api/v1/config_dump?listener=a&listener=b", {"name": "a", "address": "127.0.0.1:1"}),
+        ("/api/v1/config_dump?router=unknown", {}),
         ("/api/v1/config_dump?allrouters", {"r": {"router_config_name": "r"}}),
         ("/api/v1/config_dump?allclusters=1", {"c": {"name": "c"}}),
         ("/api/v1/env?key=MOSN_CONFIG&key=MOSN_X", {"env": {"MOSN_CONFIG": "/c.json"}, "not_found": ["MOSN_X"]}),
+        ("/api/v1/env?key=MOSN_CONFIG", {"env": {"MOSN_CONFIG": "/c.json"}, "not_found": None}),
+        ("/api/v1/env?key=", {"env": {}, "not_found": [""]}),
     ],
 )
 def test_json_answers(client: AsgiClient, path: str, value: object) -> None:
@@ -67,9 +71,12 @@ def test_json_answers(client: AsgiClient, path: str, value: object) -> None:
 def test_the_whole_dump(client: AsgiClient) -> None:
     answer = client.get("/api/v1/config_dump")
     assert list(answer.json()) == ["mosn_config", "listener", "cluster", "routers", "extends"]
-    assert answer.json()["extends"] == {"x": {"k": 1}}
+    assert answer.json()["extends"] == [{"type": "x", "config": {"k": 1}}]
     assert client.get("/api/v1/config_dump?listener=a").text.startswith('{\n "name"')
-    assert client.get("/api/v1/config_dump?sever=1").status == 500
+    assert client.get("/api/v1/config_dump?cluster=x").json()["keepalive"] == {"interval": "0s", "timeout": "0s"}
+    wrong = client.get("/api/v1/config_dump?sever=1")
+    assert (wrong.status, wrong.json()["error"]) == (500, "internal error")
+    assert "unknown parameter 'sever'; one of mosnconfig" in wrong.json()["reason"]
 
 
 def test_stats_are_sums_as_text(client: AsgiClient) -> None:
@@ -87,29 +94,60 @@ def test_stats_are_sums_as_text(client: AsgiClient) -> None:
 
 
 def test_the_index_lists_every_path(client: AsgiClient) -> None:
-    lines = client.get("/").text.splitlines()
-    assert {"/", "/metrics", "/api/v1/stats", "/api/v1/disable_log", "/api/v1/disbale_log", "/api/v1/explain"} <= set(lines)
+    title, *lines = client.get("/").text.splitlines()
+    assert title == "supported APIs:"
+    assert {"/metrics", "/api/v1/stats", "/api/v1/disable_log", "/api/v1/disbale_log", "/api/v1/explain"} <= set(lines)
     assert {"/api/v1/update_config changes", "/api/v1/reload changes", "/api/v1/filters/allocations changes"} <= set(lines)
     for line in lines:
         assert client.get(line.removesuffix(" changes")).status != 404
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
+@pytest.mark.parametrize("path", ["/", "/api/v1", "/api/v1/"])
+def test_the_index_has_several_paths_and_any_method(client: AsgiClient, path: str, method: str) -> None:
+    answer = client.request(method, path)
+    assert (answer.status, answer.text) == (200, client.get("/").text)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+@pytest.mark.parametrize("path", ["/nothing", "/api/v1/stats/", "/API/V1/version", "//api/v1/version", "/api/v1/Stats"])
+def test_an_unknown_path_is_answered_with_the_index(client: AsgiClient, path: str, method: str) -> None:
+    answer = client.request(method, path)
+    assert (answer.status, answer.text) == (404, client.get("/").text)
+
+
+def test_what_only_shows_takes_any_method_as_in_mosn(client: AsgiClient) -> None:
+    for method in ("GET", "POST", "PUT", "DELETE"):
+        assert client.request(method, "/api/v1/version").text == "mosn version: 1.2.3"
+    assert client.request("HEAD", "/api/v1/version").content == b""
+    assert client.request("OPTIONS", "/api/v1/version").headers["allow"] == "GET, HEAD, POST"
+
+
 def test_levels_are_changed_by_post(client: AsgiClient, plane: FakePlane) -> None:
     answer = client.post("/api/v1/update_loglevel", [json.dumps({"log_path": PATH, "log_level": "DEBUG"}).encode()])
-    assert (answer.status, answer.text) == (200, "update logger success")
-    assert plane.levels == {PATH: "DEBUG"}
+    assert (answer.status, answer.text) == (200, "update logger success\n")
+    assert plane.levels == {PATH: "DEBUG", "": "INFO"}
+
+
+@pytest.mark.parametrize("body", [{"log_level": "DEBUG"}, {"log_path": "", "log_level": "DEBUG"}, {"LOG_LEVEL": "DEBUG"}])
+def test_without_a_path_the_level_is_that_of_the_start_logger(client: AsgiClient, plane: FakePlane, body: object) -> None:
+    assert client.post("/api/v1/update_loglevel", [json.dumps(body).encode()]).status == 200
+    assert plane.levels == {PATH: "INFO", "": "DEBUG"}
 
 
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"", "the body is not JSON"),
+        (b"", "the body is empty"),
         (b"{", "the body is not JSON"),
         (b"\xff", "the body is not UTF-8"),
         (b"[" * 60_000, "the body is not JSON"),
         (b"[]", "the body is not an object"),
-        (b'{"log_level": "INFO"}', "log_path is missing"),
-        (b'{"log_path": 1, "log_level": "INFO"}', "log_path is not a string"),
+        (b'{"log_pth": "/logs/mosn.log", "log_level": "INFO"}', "unknown key 'log_pth'; did you mean 'log_path'?"),
+        (b'{"log_path": "/logs/mosn.log", "log_level": "INFO", "more": 1}', "unknown key 'more'"),
+        (b'{"log_path": "/logs/mosn.log", "LOG_PATH": "", "log_level": "INFO"}', "the key 'log_path' is repeated"),
+        (b'{"log_level": "INFO", "log_level": "WARN"}', "the key 'log_level' is repeated"),
+        (b'{"log_path": 1, "log_level": "INFO"}', "the body is invalid: Expected `str`, got `int`"),
         (b'{"log_path": "/logs/mosn.log"}', "log_level is missing"),
         (b'{"log_path": "/logs/mosn.log", "log_level": "debug"}', "unknown log level 'debug'"),
         (b'{"log_path": "/x", "log_level": "INFO"}', "no log at '/x'"),
@@ -118,27 +156,67 @@ def test_levels_are_changed_by_post(client: AsgiClient, plane: FakePlane) -> Non
 def test_faults_of_a_level_are_named(client: AsgiClient, plane: FakePlane, body: bytes, message: str) -> None:
     answer = client.post("/api/v1/update_loglevel", [body])
     assert answer.status == 400
-    assert answer.text.startswith(f"update logger failed: {message}")
-    assert plane.levels == {PATH: "INFO"}
+    assert answer.text.startswith('{\n\t"error": "update logger failed",\n\t"reason": ')
+    assert answer.text.endswith("\n}\n")
+    assert answer.json()["reason"].startswith(message)
+    assert plane.levels == {PATH: "INFO", "": "INFO"}
 
 
 def test_logs_are_switched_also_by_the_misspelt_path(client: AsgiClient, plane: FakePlane) -> None:
     for path, text in [
-        ("enable_log", "enable logger success"),
-        ("disable_log", "disable logger success"),
-        ("disbale_log", "disable logger success"),
+        ("enable_log", "enable logger success\n"),
+        ("disable_log", "disable logger success\n"),
+        ("disbale_log", "disable logger success\n"),
     ]:
         assert client.post(f"/api/v1/{path}", [PATH.encode()]).text == text
     assert plane.switched == [(PATH, True), (PATH, False), (PATH, False)]
-    wrong = client.post("/api/v1/enable_log", [b"/x"])
-    assert (wrong.status, wrong.text) == (400, "enable logger failed: no log at '/x'")
+    for body in (b"/x", PATH.encode() + b"\n", b"{}"):
+        wrong = client.post("/api/v1/enable_log", [body])
+        assert (wrong.status, wrong.json()["error"]) == (400, "enable logger failed")
+        assert wrong.json()["reason"].startswith("no log at ")
+    assert client.post("/api/v1/enable_log", [b""]).text == "enable logger success\n"
+    assert plane.switched[3:] == [("", True)]
 
 
 @pytest.mark.parametrize("path", ["update_loglevel", "enable_log", "disable_log", "disbale_log"])
 def test_reading_changes_nothing(client: AsgiClient, plane: FakePlane, path: str) -> None:
     answer = client.get(f"/api/v1/{path}?log_path={PATH}&log_level=DEBUG")
     assert (answer.status, answer.headers["allow"]) == (405, "POST")
-    assert (plane.levels, plane.switched) == ({PATH: "INFO"}, [])
+    assert (plane.levels, plane.switched) == ({PATH: "INFO", "": "INFO"}, [])
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        f"/api/v1/disable_log?log_path={PATH}",
+        "/api/v1/stop?now=false",
+        "/api/v1/reload?config=/x.json",
+        "/api/v1/reload_filters?name=x",
+        "/api/v1/update_hosts?cluster=c",
+        "/drain_listeners?gracefull",
+        "/healthcheck/fail?now",
+        "/quitquitquit?x",
+        "/api/v1/filters/allocations?seconds=1",
+    ],
+)
+def test_an_unknown_parameter_changes_nothing(client: AsgiClient, plane: FakePlane, target: str) -> None:
+    answer = client.post(target)
+    name = target.partition("?")[2].partition("=")[0]
+    assert (answer.status, answer.text) == (400, f"unknown parameter {name!r}; nothing was changed\n")
+    assert (plane.switched, plane.stops, plane.last.source) == ([], [], "start")
+
+
+@pytest.mark.parametrize("path", ["stop", "reload", "upgrade", "reload_filters"])
+@pytest.mark.parametrize("body", [b'{"confg": "/x"}', b"[]", b"{", b"5", b'"now"', b'{"config": 5}', b"\xff"])
+def test_a_wrong_body_changes_nothing(client: AsgiClient, plane: FakePlane, path: str, body: bytes) -> None:
+    answer = client.post(f"/api/v1/{path}", [body])
+    assert (answer.status, list(answer.json())) == (400, ["error"])
+    assert (plane.stops, plane.upgrades, plane.last.source) == ([], [], "start")
+
+
+def test_keys_of_bodies_match_in_any_case(client: AsgiClient, plane: FakePlane) -> None:
+    assert client.post("/api/v1/stop", [b'{"NOW": true, "Config": "/conf/mosn.json"}']).status == 202
+    assert plane.stops == [True]
 
 
 @pytest.mark.parametrize("path", ["config_dump", "stats", "states", "env", "get_loglevel", "features"])
@@ -176,7 +254,13 @@ def test_a_body_has_a_limit(client: AsgiClient, body: list[bytes], headers: dict
 
 @pytest.mark.parametrize(
     ("query", "status"),
-    [("", 400), ("?key=", 400), ("?key=HOME", 403), ("?key=MOSN_CONFIG&key=HOME", 403), ("?key=MOSN_API_TOKEN", 403)],
+    [
+        ("", 400),
+        ("?KEY=MOSN_CONFIG", 400),
+        ("?key=HOME", 403),
+        ("?key=MOSN_CONFIG&key=HOME", 403),
+        ("?key=MOSN_API_TOKEN", 403),
+    ],
 )
 def test_the_environment_stays_private(client: AsgiClient, query: str, status: int) -> None:
     answer = client.get(f"/api/v1/env{query}")
@@ -197,9 +281,22 @@ def test_no_worker_is_not_ready(client: AsgiClient, plane: FakePlane) -> None:
     assert client.get("/ready").status == 503
 
 
-def test_plugins_are_refused_in_words(client: AsgiClient) -> None:
-    answer = client.get("/api/v1/plugin?status=all")
-    assert (answer.status, "no plugin processes" in answer.text) == (501, True)
+@pytest.mark.parametrize(
+    ("query", "status", "text"),
+    [
+        ("?status=all", 200, "\n"),
+        ("?status=x", 400, "plugin x no register\n"),
+        ("?enable=x&status=all", 400, "plugin x no register\n"),
+        ("?disable=all", 400, "plugin all no register\n"),
+        ("?STATUS=all", 400, "Usage:\n/plugin?status=all\n"),
+        ("", 400, "Usage:\n/plugin?status=all\n"),
+    ],
+)
+def test_no_plugin_is_registered(client: AsgiClient, query: str, status: int, text: str) -> None:
+    for method in ("GET", "POST"):
+        answer = client.request(method, f"/api/v1/plugin{query}")
+        assert answer.status == status
+        assert answer.text.startswith(text)
 
 
 def test_an_error_is_logged_and_not_shown(client: AsgiClient, plane: FakePlane, log: Lines) -> None:

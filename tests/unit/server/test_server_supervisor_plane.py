@@ -64,7 +64,7 @@ class Stage:
 def test_a_level_is_changed_in_every_process(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     asyncio.run(stage.plane.set_log_level(stage.log_path, "DEBUG"))
-    assert stage.plane.log_levels() == {stage.log_path: "DEBUG"}
+    assert stage.plane.log_levels() == {"": "INFO", stage.log_path: "DEBUG"}
     assert stage.worker.commands == [SetLogLevel(stage.log_path, "DEBUG")]
 
 
@@ -72,8 +72,18 @@ def test_a_bad_level_changes_nothing_anywhere(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     with pytest.raises(ValueError, match="unknown log level"):
         asyncio.run(stage.plane.set_log_level(stage.log_path, "LOUD"))
-    assert stage.plane.log_levels() == {stage.log_path: "INFO"}
+    assert stage.plane.log_levels() == {"": "INFO", stage.log_path: "INFO"}
     assert stage.worker.commands == []
+
+
+def test_the_start_logger_belongs_to_this_process(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    asyncio.run(stage.plane.set_log_level("", "ERROR"))
+    asyncio.run(stage.plane.switch_log("", False))
+    assert stage.plane.log_levels() == {"": "ERROR", stage.log_path: "INFO"}
+    assert stage.worker.commands == []
+    with pytest.raises(ValueError, match="unknown log level"):
+        asyncio.run(stage.plane.set_log_level("", "error"))
 
 
 def test_access_logs_are_switched_where_they_are_written(tmp_path: Path) -> None:

@@ -5,7 +5,19 @@ from typing import Annotated, Literal
 from pymosn.config.schema.connections import TcpKeepalive
 from pymosn.config.schema.router import Metadata
 from pymosn.config.schema.tls import TlsContext
-from pymosn.filters.settings import Block, Duration, Percent, Port, Unsigned, ignored, own, planned, works
+from pymosn.filters.settings import (
+    Block,
+    Duration,
+    DurationOrDefault,
+    Percent,
+    Port,
+    Unsigned,
+    UnsignedOrDefault,
+    ignored,
+    own,
+    planned,
+    works,
+)
 
 _SHARED = (
     "Each worker has a fixed share of the limit, at least 1. Together they never exceed the limit when it is at least the "
@@ -98,7 +110,7 @@ class ProbeConfig(Block, kw_only=True):
 
 
 class HealthCheck(Block, kw_only=True):
-    """Active health checking; on when any key is set. `service_name` names the counters."""
+    """Active health checking; on when any key is set. 0 means the default, as in MOSN. `service_name` names the counters."""
 
     service_name: str = ""
     protocol: Annotated[
@@ -108,12 +120,12 @@ class HealthCheck(Block, kw_only=True):
             "others only connect, unknown names with a warning"
         ),
     ] = ""
-    timeout: Duration = 1.0
-    interval: Duration = 15.0
-    interval_jitter: Duration = 0.005
-    initial_delay_seconds: Duration = 1.0
-    healthy_threshold: Unsigned = 1
-    unhealthy_threshold: Unsigned = 1
+    timeout: DurationOrDefault = 1.0
+    interval: DurationOrDefault = 15.0
+    interval_jitter: DurationOrDefault = 0.005
+    initial_delay_seconds: DurationOrDefault = 1.0
+    healthy_threshold: UnsignedOrDefault = 1
+    unhealthy_threshold: UnsignedOrDefault = 1
     check_config: ProbeConfig | None = None
     event_log_path: str = ""
     common_callbacks: Annotated[list[str], ignored("names of functions compiled into MOSN")] = []

@@ -8,6 +8,7 @@ from pymosn.filters.settings import (
     AnyMap,
     Block,
     Duration,
+    DurationOrDefault,
     HeaderMatch,
     Port,
     Share,
@@ -235,7 +236,9 @@ class RouteAction(HeaderChanges, kw_only=True):
         Literal["", "XX_HASH"],
         own("the hash of `hash_policy` is Envoy's. Set for routes of control planes"),
     ] = ""
-    timeout: Annotated[Duration, works("the request header `x-mosn-global-timeout` (milliseconds) takes precedence")] = 60.0
+    timeout: Annotated[
+        DurationOrDefault, works("the request header `x-mosn-global-timeout` (milliseconds) takes precedence")
+    ] = 60.0
     no_timeout: Annotated[bool, own("no limit instead of `timeout`")] = False
     idle_timeout: Annotated[
         Duration | None, own("instead of the listener's `stream_idle_timeout`, once the request is routed; 0: no limit")

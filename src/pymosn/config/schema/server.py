@@ -22,7 +22,7 @@ from pymosn.config.schema.network_filters import (
 )
 from pymosn.config.schema.router import RouterConfiguration
 from pymosn.config.schema.tls import TlsContext
-from pymosn.filters.settings import AnyMap, Block, Duration, Port, Unsigned, ignored, own, works
+from pymosn.filters.settings import AnyMap, Block, Duration, DurationOrDefault, Port, Unsigned, ignored, own, works
 
 MemoryLimit = Annotated[int, msgspec.Meta(ge=-1)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
@@ -273,7 +273,7 @@ class Server(Block, kw_only=True):
     default_log_level: Annotated[str, works("TRACE, DEBUG, INFO, WARN, ERROR or FATAL")] = "INFO"
     global_log_roller: Annotated[str, works("such as `size=100 keep=3` or `time=24`")] = ""
     use_netpoll_mode: Annotated[bool, ignored("pymosn always uses an event loop")] = False
-    graceful_timeout: Duration = 30.0
+    graceful_timeout: Annotated[DurationOrDefault, works("0 means the default, as in MOSN")] = 30.0
     worker_hang_limit: Annotated[
         Duration, own("a worker that does not respond for this long is replaced; 0 disables this")
     ] = 10.0

@@ -20,7 +20,7 @@ from pymosn.control.envoy.queries import NotFoundError, QueryError, with_names
 from pymosn.control.envoy.state import server_state
 from pymosn.control.envoy.stats import Process, Stat, as_json, as_lines, as_prometheus, envoy_stats, selected
 from pymosn.control.handlers import Call, Handler, get, json_response, log_call
-from pymosn.control.plane import RUNNING, ControlPlane
+from pymosn.control.plane import RUNNING, START_LOG, ControlPlane
 from pymosn.control.xds.types import CLUSTER
 from pymosn.observe.totals import sum_of, with_global
 
@@ -48,16 +48,16 @@ def routes(plane: ControlPlane) -> list[Call]:
         get(plane, "/clusters", _clusters),
         get(plane, "/listeners", _listeners),
         get(plane, "/certs", _certs),
-        log_call(plane, "/logging", _logging),
-        _drain_call(plane, "/drain_listeners", _drain_listeners),
+        log_call(plane, "/logging", _logging, None),
+        _drain_call(plane, "/drain_listeners", _drain_listeners, ("graceful", "skip_exit", "inboundonly")),
         _drain_call(plane, "/healthcheck/fail", partial(_set_failing, True)),
         _drain_call(plane, "/healthcheck/ok", partial(_set_failing, False)),
         _drain_call(plane, "/quitquitquit", _quit),
     ]
 
 
-def _drain_call(plane: ControlPlane, path: str, handler: Handler) -> Call:
-    return Call(path, "POST", Power.DRAIN, partial(handler, plane))
+def _drain_call(plane: ControlPlane, path: str, handler: Handler, parameters: tuple[str, ...] = ()) -> Call:
+    return Call(path, "POST", Power.DRAIN, partial(handler, plane), parameters=parameters)
 
 
 async def _answered(make: Callable[[], Any]) -> Response:
@@ -178,23 +178,28 @@ async def _certs(plane: ControlPlane, request: Request) -> Response:
 async def _logging(plane: ControlPlane, request: Request) -> Response:
     """Shows the levels; `?level=` for all logs, `?paths=<log>:<level>,...` or `?<log>=<level>` for some."""
     wanted: dict[str, str] = {}
+    paths = _logs(plane)
     for key, value in request.query_params.multi_items():
         if key == "level":
-            wanted |= dict.fromkeys(plane.log_levels(), value)
+            wanted |= dict.fromkeys(paths, value)
         elif key == "paths":
             wanted |= {path: level for path, _, level in (part.rpartition(":") for part in value.split(","))}
         else:
             wanted[key] = value
-    known = ", ".join(plane.log_levels())
     for path, level in wanted.items():
-        if path not in plane.log_levels():
-            return PlainTextResponse(f"error: there is no logger {path!r}; known: {known}\n", 400)
+        if path not in paths:
+            return PlainTextResponse(f"error: there is no logger {path!r}; known: {', '.join(paths)}\n", 400)
         if level not in LEVELS:
             return PlainTextResponse(f"error: unknown level {level!r}; one of {', '.join(LEVELS)}\n", 400)
     for path, level in wanted.items():
         await plane.set_log_level(path, LEVELS[level])
-    lines = [f"  {path}: {_NAMES.get(level, level.lower())}\n" for path, level in plane.log_levels().items()]
+    lines = [f"  {path}: {_NAMES.get(level, level.lower())}\n" for path, level in _logs(plane).items()]
     return PlainTextResponse("active loggers:\n" + "".join(lines))
+
+
+def _logs(plane: ControlPlane) -> dict[str, str]:
+    """The levels of the logs that have a name."""
+    return {path: level for path, level in plane.log_levels().items() if path != START_LOG}
 
 
 async def _drain_listeners(plane: ControlPlane, request: Request) -> Response:

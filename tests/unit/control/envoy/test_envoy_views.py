@@ -289,13 +289,13 @@ def test_changes_are_posts(client: AsgiClient, plane: EnvoyPlane) -> None:
 def test_levels_of_logs(client: AsgiClient, plane: EnvoyPlane) -> None:
     assert client.post("/logging").text == f"active loggers:\n  {PATH}: info\n"
     assert client.post("/logging?level=warning").text == f"active loggers:\n  {PATH}: warning\n"
-    assert plane.levels == {PATH: "WARN"}
+    assert plane.levels == {PATH: "WARN", "": "INFO"}
     assert client.post(f"/logging?paths={PATH}:debug").status == 200
-    assert plane.levels == {PATH: "DEBUG"}
+    assert plane.levels == {PATH: "DEBUG", "": "INFO"}
     for query in ("level=loud", "http=debug", f"{PATH}=off", "paths=x"):
         answer = client.post(f"/logging?{query}")
         assert (answer.status, answer.text.startswith("error: ")) == (400, True)
-    assert plane.levels == {PATH: "DEBUG"}
+    assert plane.levels == {PATH: "DEBUG", "": "INFO"}
 
 
 def test_without_the_extra_a_dump_is_not_available(client: AsgiClient, monkeypatch: pytest.MonkeyPatch) -> None:
