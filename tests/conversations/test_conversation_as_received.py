@@ -113,7 +113,7 @@ def test_each_request_of_a_connection_has_its_own_scheme(start: Start) -> None:
         client.receives(OK)
 
 
-@pytest.mark.parametrize("address", ["", "unknown", "9.9.9.9:80"])
+@pytest.mark.parametrize("address", ["", "unknown", "9.9.9.9:x"])
 def test_a_client_that_bypassed_the_proxies_is_not_believed(start: Start, address: str) -> None:
     seen = Seen()
     talk = behind_proxies(start, filters={"seen": seen})

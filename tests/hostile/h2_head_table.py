@@ -6,7 +6,14 @@ from tests.hostile.h2_cases import BASE, EITHER, OK, OTHERS, REFUSED, H2Case, fa
 from tests.hostile.request_table import CODINGS, LENGTHS, UNSUPPORTED
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: evil\r\n\r\n"
+
+
 #: Bytes that no field name has (RFC 9110 section 5.6.2, RFC 9113 section 8.2.1), without the colon, which may be first.
+def _normal(host: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """What the upstream gets of BASE with this host."""
+    return ((b":method", b"POST"), (b":path", b"/hostile"), (b"host", host), *OTHERS)
+
+
 NOT_IN_NAMES = [bytes([byte]) for byte in (*range(33), *b'"(),/:;<=>?@[\\]{}', *range(65, 91), *range(127, 256))]
 #: Bytes that no value has: RFC 9113 forbids the first three, RFC 9110 the others.
 NOT_IN_VALUES = [bytes([byte]) for byte in (0, 10, 13)]
@@ -91,6 +98,11 @@ BYTES = [
     *family("F4", ":method", [b"", b" GET", b"GET ", b"GET\r\n", b"G" * 300], head=head(method=b"{}"), outcome=REFUSED),
     *family("F4", "in :path", [*SPLITTERS, b" ", b"\t", b" HTTP/1.1\r\nx: y\r\n\r\n", b"\x01", b"\x7f", b" HTTP/1.0", b"#", b"#f"],
             head=head(path=b"/a{}b"), outcome=REFUSED),
+    *family("F4", "backslash in the query", [b"/a?b\\c", b"/?\\..\\"], head=head(path=b"{}"), outcome=OK),
+    *family("F4", "8-bit byte in a path", [b"/a\xc3\xa9", b"/?\xff", b"/\x80?a"], head=head(path=b"{}"), outcome=REFUSED),
+    H2Case("F4", "empty port", OK, head=head(authority=b"A.example:"), said=_normal(b"a.example")),
+    H2Case("F4", "empty port of an address", OK, head=head(authority=b"[::1]:"), said=_normal(b"[::1]")),
+    *family("F4", "no host but a colon", [b":", b"a.example::", b"[::1]::"], head=head(authority=b"{}"), outcome=REFUSED),
     *family("F4", "in the query", [*SPLITTERS, b" ", b"\t", b"\x01", b"\x7f", b"#"], head=head(path=b"/a?b{}c"), outcome=REFUSED),
     *family("F4", ":path", [b"/ ", b" /", b"/\r\n", b"/\x00", b"/a\\b HTTP/1.1", b"/%00", b"/%0d%0aX: y"], head=head(path=b"{}"),
             outcome=REFUSED),
@@ -137,6 +149,7 @@ PSEUDO = [
     *family("F5", "two hosts without authority", [b"a.example", b"evil"], head=_without(b":authority"),
             fields=((b"host", b"a.example"), (b"host", b"{}")), outcome=REFUSED),
     H2Case("F5", "empty authority, other host", REFUSED, head=head(authority=b""), fields=((b"host", b"evil"), (b"host", b"a"))),
+    H2Case("F5", "host that agrees but for an empty port", OK, fields=((b"host", b"A.example:"),)),
     H2Case("F5", "host that agrees", OK, fields=((b"host", b"a.example"),)),
     H2Case("F5", "host alone", OK, head=_without(b":authority"), fields=((b"host", b"a.example"),)),
     H2Case("F5", "pseudo-header fields in another order", OK, head=(BASE[3], BASE[2], BASE[1], BASE[0])),

@@ -25,6 +25,13 @@ TABLE = [
     *(RequestCase("C11", f"path {path!r}", b"GET " + path + b" HTTP/1.1", status=200, sees=(b"GET " + normal + b" HTTP/1.1\r\n",))
       for path, normal in ((b"/..", b"/"), (b"/../a", b"/a"), (b"/a/../../b", b"/b"), (b"/100%", b"/100%25"), (b"/%zz", b"/%25zz"),
                            (b"/%%41", b"/%25A"), (b"/..;/a", b"/..;/a"), (b"/a/..%2fb", b"/a/..%2Fb"))),
+    *(RequestCase("C10", f"8-bit bytes {target!r}", b"GET " + target + b" HTTP/1.1", status=200, sees=(b"GET " + sent + b" HTTP/1.1\r\n",))
+      for target, sent in ((b"/\xc3\xa9", b"/%C3%A9"), (b"/a?\xc3\xa9=\xff", b"/a?%C3%A9=%FF"), (b"/\xff/../\x80", b"/%80"), (b"/?\\\xe9", b"/?\\%E9"))),
+    *family("C5", "zone of an address", [b"[fe80::1%25eth0]", b"[FE80::1%25a.b]:"], line=b"GET / HTTP/1.1", fields=(b"Host: {}",), host=None, status=200,
+            sees=(b"Host: [fe80::1]\r\n",)),
+    *family("C5", "8-bit bytes or zone in a host", [b"\xc3\xa9", b"[fe80::1%eth0]", b"[::1%25]", b"[::1%25a]b"], line=b"GET / HTTP/1.1", fields=(b"Host: {}",),
+            host=None, reason="bad_host"),
+    *family("C6", "8-bit bytes in an authority", [b"http://\xc3\xa9/", b"http://a\xff/x"], line=GET, reason="bad_host"),
     *family("C5", "host", [b"a!b", b"a%20b", b"a+b"], line=b"GET / HTTP/1.1", fields=(b"Host: {}",), host=None, status=200, sees=(b": {}\r\n",)),
     # Never forgiven.
     RequestCase("A1", "length and chunked", fields=(b"Content-Length: 5", CHUNKED), body=LAST + SMUGGLED, reason="bad_framing"),
@@ -42,7 +49,7 @@ TABLE = [
     *family("C3", "line", [b"X : 1", b" X: 1", b"X", b": 1"], fields=(b"{}",)),
     *family("C4", "in a value", [b"\x00", b"\x01", b"\x7f"], fields=(b"X: a{}b",)),
     *family("C5", "host", [b"", b"a,b", b"u@a", b"a/b", b"a:x"], fields=(b"Host: {}",), host=None, reason="bad_host"),
-    *family("C10", "target", [b"/a b", b"/a#b", b"/a\\b", b"/\xc3\xa9", b"/\x00"], line=GET),
+    *family("C10", "target", [b"/a b", b"/a#b", b"/a\\b", b"/\xc3\xa9\\", b"/\xc3#", b"/\x00", b"/?\xc3 \xa9", b"/?\xc3\x7f"], line=GET),
     *family("C11", "path", [b"/%00", b"/%0d%0a", b"/%7f"], line=GET, reason="bad_target"),
 ]  # fmt: skip
 TABLE = [

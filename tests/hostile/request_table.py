@@ -181,7 +181,7 @@ CHUNKS = [
 ]
 
 HOSTS = [
-    b"", b"a,b", b"a, b", b"a b", b"u@a", b"u:p@a", b"a/b", b"/a", b"a?b", b"a#b", b"a\\b", b"a:", b"a:x", b"a:-1", b"a:+1",
+    b"", b"a,b", b"a, b", b"a b", b"u@a", b"u:p@a", b"a/b", b"/a", b"a?b", b"a#b", b"a\\b", b"a:x", b"a:-1", b"a:+1",
     b"a: 80",
     b"a:65536", b"a:99999999999999999999", b"a:80:80", b":80", b"http://a", b"[::1", b"::1", b"[::1]x", b"[::1]:x", b"[g]",
     b"a\x80",
@@ -197,7 +197,6 @@ TARGETS = [
     b"/a?b#c",
     b"#",
     b"/a\\b",
-    b"/a?b\\c",
     b"/a\x7f",
     b"/a\x1b",
 ]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from pymosn.api.record import ExchangeRecord
+from pymosn.core.addresses import address_host
 from pymosn.core.failure import (
     FLAG_DOWNSTREAM_TERMINATE,
     FLAG_FAULT_INJECTED,
@@ -104,13 +105,11 @@ def _details(exchange: ExchangeRecord) -> str | None:
 
 def _path(exchange: ExchangeRecord) -> str:
     """Path and query as they are now, after rewrites."""
-    request = exchange.request
-    query = request.raw_query
-    return to_text(request.raw_path if query is None else request.raw_path + b"?" + query)
+    return to_text(exchange.request.raw_target())
 
 
 def _ip(address: str) -> str:
-    return address.rpartition(":")[0].strip("[]") or address
+    return address_host(address) or address
 
 
 def start_time(wall: float) -> str:

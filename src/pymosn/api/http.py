@@ -7,7 +7,9 @@ from typing import Final
 
 from mypy_extensions import i64, mypyc_attr
 
-from pymosn.core.addresses import host_field, normal_ip
+from pymosn.core.addresses import entry_ip, host_field
+from pymosn.core.authority import as_sent, normal_authority, split_authority
+from pymosn.core.chars import decimal
 from pymosn.core.clock import HttpDates
 from pymosn.core.failure import Failure
 from pymosn.core.forwarding import (
@@ -19,12 +21,26 @@ from pymosn.core.forwarding import (
     ForwardingOptions,
 )
 from pymosn.core.headers import HeaderError, Headers, is_token, to_bytes
-from pymosn.core.message import CONNECT, GLOBAL_TIMEOUT, TRY_TIMEOUT, UNKNOWN_LENGTH, MessageHead, RequestHead, ResponseHead
+from pymosn.core.message import (
+    BAD_HOPS,
+    CONNECT,
+    GLOBAL_TIMEOUT,
+    LAST_HOP,
+    MORE_HOPS,
+    TRY_TIMEOUT,
+    UNKNOWN_LENGTH,
+    MessageHead,
+    RequestHead,
+    ResponseHead,
+)
 from pymosn.core.request_ids import RequestIds
-from pymosn.core.uri import is_host
 
 #: Methods that may be sent twice (RFC 9110 section 9.2.2).
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
+#: Methods whose requests Max-Forwards limits, the most that is forwarded, and what the answer to a TRACE repeats.
+HOP_LIMITED: Final = (b"OPTIONS", b"TRACE")
+MOST_HOPS: Final[i64] = 999_999_999
+REFLECTED: Final = (b"host", b"via", b"max-forwards")
 #: How names of fields begin, besides `forwarded`, that make claims about the client and its request.
 CLAIMS: Final = (b"x-forwarded-", b"x-mosn-", b"x-envoy-", b"x-real-ip")
 #: What trusted proxies write into X-Forwarded-Proto, and the scheme.
@@ -98,6 +114,7 @@ class HttpRequest(RequestHead):
         head.has_timeout = self.has_timeout
         head.has_deadline = self.has_deadline
         head.is_one_way = self.is_one_way
+        head.has_hop_limit = self.has_hop_limit
         head.timeout = self.timeout
         head.raw_tunnel = self.raw_tunnel
         head.expected_accept = self.expected_accept
@@ -124,14 +141,38 @@ class HttpRequest(RequestHead):
         self.headers.remove_raw(b"expect")
         _set_length(self, len(body))
 
+    def spend_hop(self) -> i64:
+        """Max-Forwards of OPTIONS and TRACE (RFC 9110 section 7.6.2); with other methods it means nothing."""
+        values = self.headers.get_all("max-forwards") if self.raw_method in HOP_LIMITED else []
+        if not values:
+            return MORE_HOPS
+        text = values[0].strip(" \t")
+        if len(values) > 1 or not (text.isascii() and text.isdigit()):
+            return BAD_HOPS
+        left: i64 = decimal(text.encode()) if len(text) <= 9 else MOST_HOPS
+        if left == 0:
+            return LAST_HOP
+        self.headers.remove_raw(b"max-forwards")
+        self.headers.add_raw(b"max-forwards", b"%d" % (left - 1))
+        return MORE_HOPS
+
+    def last_hop_reply(self, headers: Headers) -> bytes:
+        """A TRACE is reflected (RFC 9110 section 9.3.8), without fields that may be secret: all but those of its way."""
+        if self.raw_method != b"TRACE":
+            return b""
+        headers.add_raw(b"content-type", b"message/http")
+        lines = [name + b": " + value for name, value in self.headers.items_raw() if name in REFLECTED]
+        return b"\r\n".join([self.raw_method + b" " + self.raw_target() + b" HTTP/1.1", *lines, b"", b""])
+
     def continue_expected(self) -> None:
         self.expects_continue = False
         self.headers.remove_raw(b"expect")
 
     def rewrite_host(self, host: bytes) -> bool:
-        if not is_host(host):
+        normal = normal_authority(host)
+        if normal is None:
             return False
-        self._put_host(host)
+        self._put_host(host, normal)
         return True
 
     def set_method(self, value: str) -> None:
@@ -147,9 +188,10 @@ class HttpRequest(RequestHead):
             _set_length(self, 0)
 
     def set_host(self, host: bytes) -> None:
-        if not is_host(host):
+        normal = normal_authority(host)
+        if normal is None:
             raise HeaderError(f"not a host: {host!r}")
-        self._put_host(host)
+        self._put_host(host, normal)
 
     def simplify_host(self, options: ForwardingOptions, own_port: i64) -> None:
         """Removes a port or a dot at the end of the name from the host, as the options say. CONNECT needs its port.
@@ -159,21 +201,20 @@ class HttpRequest(RequestHead):
         host = self.raw_host
         if self.raw_method == CONNECT or not host:
             return
-        name, colon, port = host.rpartition(b":")
-        if not colon or port.endswith(b"]"):
-            name, port = host, b""
-        if options.any_port or (options.own_port and port == b"%d" % own_port):
-            port = b""
+        authority = split_authority(host)
+        if options.any_port or (options.own_port and authority.port == b"%d" % own_port):
+            authority.port = b""
         if options.trailing_dot:
-            name = name.removesuffix(b".")
-        simple = name + b":" + port if port else name
+            authority.host = authority.host.removesuffix(b".")
+        simple = authority.write()
         if simple != host and simple:
-            self._put_host(simple)
+            self._put_host(simple, simple)
 
-    def _put_host(self, host: bytes) -> None:
-        self.raw_host = host.lower()
+    def _put_host(self, host: bytes, normal: bytes) -> None:
+        """`normal`: the normal form of `host`, which is sent in its own case."""
+        self.raw_host = normal
         self.headers.remove_raw(b"host")
-        self.headers.put_first(b"Host", host)
+        self.headers.put_first(b"Host", as_sent(host, normal))
 
     # ---- fields about the client
 
@@ -294,10 +335,11 @@ class HttpRequest(RequestHead):
         """The client's IP address according to `hops` trusted proxies, each of which appended its peer's address.
 
         That is the entry of X-Forwarded-For that is `hops` from the right; those to the left of it are client-supplied.
-        Empty when there are fewer, or when it is not an IP address: then the request bypassed the proxies.
+        Empty when there are fewer, or when it is not an IP address: then the request bypassed the proxies. Some proxies
+        append the port of their peer too, or write brackets: see `entry_ip`.
         """
         entries = self._trusted_entries(hops)
-        return normal_ip(entries[0]) if entries else ""
+        return entry_ip(entries[0]) if entries else ""
 
     def _trusted_entries(self, hops: i64) -> list[str]:
         """The entries of X-Forwarded-For that trusted proxies wrote; none when they cannot all have done so."""
@@ -305,7 +347,7 @@ class HttpRequest(RequestHead):
             return []
         parts = ",".join(self.headers.get_all("x-forwarded-for")).split(",")
         entries = [text for part in parts if (text := part.strip(" \t"))][-int(hops) :]
-        return entries if len(entries) == hops and normal_ip(entries[0]) else []
+        return entries if len(entries) == hops and entry_ip(entries[0]) else []
 
     # ---- local replies; they repeat nothing of the request (MOSN echoes its headers)
 

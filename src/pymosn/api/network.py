@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.tls import TlsInfo
-from pymosn.core.addresses import split_address
+from pymosn.core.addresses import split_address, write_address
 from pymosn.core.counters import Counter
 from pymosn.core.failure import PROTOCOL_UNKNOWN, Failure
 from pymosn.core.frame_writer import FrameWriter
@@ -28,9 +28,7 @@ DRAIN_GRACE: Final = 1.0
 
 def join_address(ip: str, port: i64) -> str:
     """`ip:port`, with an IPv6 address in brackets; `unix` for an end of a unix socket, which has neither."""
-    if not ip:
-        return "unix"
-    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+    return write_address(ip, int(port)) if ip else "unix"
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

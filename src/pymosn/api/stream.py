@@ -153,6 +153,10 @@ class RequestSender(StreamSender):
         """After a failure: the protocol in which the host demands this request; empty if it is no matter of the protocol."""
         return ""
 
+    def fault(self) -> str:
+        """After the failure BAD_RESPONSE: the rule of the protocol that the host has broken, in words; else empty."""
+        return ""
+
     def send_request(self, head: RequestHead, data: bytes, end: bool) -> None:
         """Sends the head and the first bytes of the body."""
         raise NotImplementedError
@@ -242,6 +246,8 @@ class PoolTarget:
         #: pool decides.
         self.stream_window: i64 = 0
         self.connection_window: i64 = 0
+        #: Whether harmless faults of responses are not tolerated (HTTP/1).
+        self.is_strict: bool = True
 
     def peer_for(self, alpn: str, needs_alpn: bool, offer: tuple[str, ...] = ()) -> Peer:
         """How to dial for a protocol with this ALPN identifier.

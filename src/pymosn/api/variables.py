@@ -21,6 +21,7 @@ from pymosn.core.certificate_text import listed, safe_dn, safe_name, safe_uri
 from pymosn.core.durations import go_duration
 from pymosn.core.headers import Headers, joined, to_text
 from pymosn.core.plain import plain_text
+from pymosn.core.uri import target_of
 
 #: RFC 3986 section 3.1.
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
@@ -87,9 +88,8 @@ def request_query(exchange: ExchangeRecord) -> str | None:
 
 def request_uri(exchange: ExchangeRecord) -> str:
     """Path and query as received."""
-    path = exchange.original_path or exchange.request.raw_path
-    query = exchange.request.raw_query
-    return to_text(path if query is None else path + b"?" + query)
+    request = exchange.request
+    return to_text(target_of(exchange.original_path or request.raw_path, request.raw_query))
 
 
 def request_host(exchange: ExchangeRecord) -> str | None:

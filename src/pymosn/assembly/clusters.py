@@ -60,6 +60,7 @@ def plan_cluster(config: ClusterConfig, share: WorkerShare, parts: Mapping[bytes
         host_tls=tuple(client_settings(match.tls_context, find) for match in config.tls_matches),
         bind=config.bind_address,
         keeps_alpn=config.keep_alpn,
+        is_strict=config.upstream_profile == "strict",
         drops=tuple((drop.category, drop.per_million) for drop in config.drop_overload),
         service=None if config.istio is None else ServiceFacts(*msgspec.structs.astuple(config.istio)),
     )

@@ -19,7 +19,7 @@ from pymosn.config.check.clusters import DNS_TYPES
 from pymosn.config.exchanged import Watched
 from pymosn.config.schema import Cluster, Host, MosnConfig
 from pymosn.control.resolver import Answer, Lookup, LookupOptions, look_up, lookup_options
-from pymosn.core.addresses import UNIX, split_address
+from pymosn.core.addresses import UNIX, split_address, write_address
 from pymosn.core.errors import reason
 from pymosn.core.log import INFO, WARN, Log
 from pymosn.network.destinations import LOCALHOST
@@ -199,7 +199,7 @@ class Discovery:
                 if name not in LOCALHOST and self._refuses(address, port):
                     self._note_refused((cluster.name, name), address, port)
                     continue
-                written = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+                written = write_address(address, port)
                 hosts.append(replace(host, address=written, hostname=host.hostname or name))
         return replace(cluster, hosts=hosts)
 

@@ -32,6 +32,7 @@ from pymosn.control.explain_chain import choose_chain, host_of
 from pymosn.control.explain_hosts import Choice, choose_host
 from pymosn.control.origins import Origins, Parts
 from pymosn.control.plane import ClusterView
+from pymosn.core.addresses import address_host, address_port
 from pymosn.core.failure import NO_ROUTER, REPEATED_FIELD, Failure, as_envoy
 from pymosn.core.headers import HeaderError, HttpHeaders, encode_name, encode_value, headers_from, to_text, wire_lines
 from pymosn.core.message import ResponseHead
@@ -39,6 +40,7 @@ from pymosn.core.overload import OverloadState
 from pymosn.core.redaction import KnownSecrets, hidden, redacted_text
 from pymosn.core.request_ids import RequestIds
 from pymosn.core.secrets import is_credential, names_secret
+from pymosn.core.uri import parse_uri
 from pymosn.filters.stream.mirror import MirrorFilter
 from pymosn.filters.stream.mirror import Settings as MirrorSettings
 from pymosn.network.tls.names import alpn_of
@@ -130,7 +132,7 @@ def _explain(
     answer: dict[str, Any] = {"listener": {"name": listener.name or listener.address, "others": others}}
     connection = Connection()
     connection.remote_ip = question.client
-    connection.local_ip = listener.address.rpartition(":")[0]
+    connection.local_ip = address_host(listener.address)
     connection.local_port = _port(listener)
     url = _split(question.url)
     choice = choose_chain(listener, url.scheme, host_of(url, question.headers), _port(listener), question.client)
@@ -223,8 +225,7 @@ def _listener(config: MosnConfig, question: Question) -> tuple[Listener, list[st
 
 def _port(listener: Listener) -> int:
     """The port of a listener; 0 if it has none."""
-    port = listener.address.rpartition(":")[2]
-    return int(port) if port.isdigit() else 0
+    return address_port(listener.address)
 
 
 def _split(url: str) -> SplitResult:
@@ -249,8 +250,8 @@ def request_bytes(question: Question) -> bytes:
             fields.put_first(b"Host", parts.netloc.encode())
     except HeaderError as error:
         raise QuestionError(str(error)) from None
-    target = (parts.path or "/") + (f"?{parts.query}" if "?" in question.url else "")
-    return f"{question.method} {target} HTTP/1.1\r\n".encode() + wire_lines(fields) + b"\r\n"
+    target = parse_uri(question.url.encode()).target()
+    return question.method.encode() + b" " + target + b" HTTP/1.1\r\n" + wire_lines(fields) + b"\r\n"
 
 
 def _protocol_of(proxy: ProxyConfig, question: Question) -> str:

@@ -15,6 +15,7 @@ from pymosn.control.http2_client import Http2Client
 from pymosn.core.addresses import UNIX, host_field, split_address
 from pymosn.core.failure import UPSTREAM_NAME_MISMATCH, UPSTREAM_TLS_CLOSED, UPSTREAM_TLS_TIMEOUT, Failure
 from pymosn.core.headers import HttpHeaders
+from pymosn.core.uri import Uri, parse_target
 from pymosn.network.tls.facts import certificate_of
 from pymosn.network.tls.failures import upstream_failure
 from pymosn.network.tls.sans import PeerRules
@@ -207,7 +208,7 @@ class _Attempt:
 
     async def _status(self, http: HttpProbe, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
         """The status of the response; 0 if it is not HTTP."""
-        target = http.path if http.path.startswith("/") else f"/{http.path}"
+        target = self._target(http).target().decode()
         lines = (
             f"{http.method or 'GET'} {target} HTTP/1.1",
             f"Host: {http.domain or host_field(self._address)}",
@@ -226,15 +227,21 @@ class _Attempt:
         parts = line.split()
         return int(parts[1]) if len(parts) > 1 and parts[0].startswith(b"HTTP/1.") and parts[1].isdigit() else 0
 
+    def _target(self, http: HttpProbe) -> Uri:
+        """The target of the request, with what a request line cannot have percent-encoded."""
+        written = parse_target(http.path.encode()).write()
+        target = parse_target(written if written.startswith(b"/") else b"/" + written)
+        target.fragment = None
+        return target
+
     def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Http2Client:
         return Http2Client(reader, writer, "http" if self._secured is None else "https")
 
     async def _status_of_http2(self, http: HttpProbe, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
         """The status of the response to the same request over HTTP/2. Raises Http2Error."""
         head = HttpRequest(HttpHeaders())
-        path, question, query = (http.path if http.path.startswith("/") else f"/{http.path}").partition("?")
-        head.raw_method, head.raw_path = (http.method or "GET").encode(), path.encode()
-        head.raw_query = query.encode() if question else None
+        target = self._target(http)
+        head.raw_method, head.raw_path, head.raw_query = (http.method or "GET").encode(), target.path, target.query
         head.raw_host = (http.domain or host_field(self._address)).encode()
         head.headers.add_raw(b"user-agent", b"pymosn-health-check")
         head.headers.add_raw(b"accept", b"*/*")

@@ -70,5 +70,42 @@ def unmapped(ip: str) -> str:
 
 
 def host_field(address: str) -> str:
-    """The Host field for a request that names no host: the dialed address; localhost for a unix socket."""
-    return "localhost" if address.startswith(UNIX) else address
+    """The Host field for a request that names no host: the dialed address without its zone; localhost for a unix socket."""
+    if address.startswith(UNIX):
+        return "localhost"
+    host, percent, zone = address.partition("%")
+    return host + "]" + zone.partition("]")[2] if percent and host.startswith("[") else address
+
+
+def write_address(host: str, port: int) -> str:
+    """`host:port`, with an IPv6 address in brackets; `:port` for an empty host."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def address_host(address: str) -> str:
+    """The host of an address without brackets; the whole text if there is no port."""
+    host, colon, port = address.rpartition(":")
+    if not colon or "]" in port:
+        host = address
+    return host.removeprefix("[").removesuffix("]")
+
+
+def address_port(address: str) -> int:
+    """The port of an address; 0 if it has none, as that of a unix socket."""
+    return max(0, port_number(address.rpartition(":")[2])) if not address.startswith(UNIX) else 0
+
+
+def entry_ip(text: str) -> str:
+    """The normal form of an IP address in X-Forwarded-For, where some proxies add a port; empty for anything else.
+
+    Accepted are `1.2.3.4`, `1.2.3.4:80`, `2001:db8::1`, `[2001:db8::1]` and `[2001:db8::1]:80`.
+    """
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or ":" not in host or (rest and (not rest.startswith(":") or port_number(rest[1:]) < 0)):
+            return ""
+        return normal_ip(host)
+    if text.count(":") == 1:
+        host, _, port = text.partition(":")
+        return normal_ip(host) if port_number(port) >= 0 else ""
+    return normal_ip(text)

@@ -24,11 +24,26 @@ NAME: Final = table(b"!#$%&'*+-.^`|~" + _DIGITS + _ALPHA)
 #: Bytes allowed in a field value: tab, visible ASCII, space and obs-text (RFC 9110 section 5.5).
 FIELD_VALUE: Final = table(b"\t" + bytes(range(32, 127)) + bytes(range(128, 256)))
 
-#: Bytes of a request target (RFC 3986) and some that browsers send unescaped; no space, control, `#`, `\` or 8-bit byte.
+#: Bytes of a path: RFC 3986, and some that browsers send unescaped; no space, control, `?`, `#`, `\` or 8-bit byte.
+PATH: Final = table(b"-._~:/[]@!$&'()*+,;=%" + b'|{}^`"<>' + _DIGITS + _ALPHA)
+
+#: Bytes of a path with a query: PATH and the question mark.
 TARGET: Final = table(b"-._~:/?[]@!$&'()*+,;=%" + b'|{}^`"<>' + _DIGITS + _ALPHA)
 
-#: Bytes of a path: TARGET without the question mark.
-PATH: Final = table(b"-._~:/[]@!$&'()*+,;=%" + b'|{}^`"<>' + _DIGITS + _ALPHA)
+#: Bytes of a query: TARGET and `\`, which browsers send unescaped and which has no meaning there.
+QUERY: Final = table(b"-._~:/?[]@!$&'()*+,;=%" + b'|{}^`"<>\\' + _DIGITS + _ALPHA)
+
+#: The same with 8-bit bytes, which some clients do not escape.
+_HIGH: Final = bytes(range(128, 256))
+RAW_PATH: Final = table(b"-._~:/[]@!$&'()*+,;=%" + b'|{}^`"<>' + _DIGITS + _ALPHA + _HIGH)
+RAW_QUERY: Final = table(b"-._~:/?[]@!$&'()*+,;=%" + b'|{}^`"<>\\' + _DIGITS + _ALPHA + _HIGH)
+
+#: Bytes of a path, and of a query or fragment, that are written into a URI: RFC 3986, and `[]`, which all readers accept.
+PATH_TEXT: Final = table(b"-._~:/[]@!$&'()*+,;=%" + _DIGITS + _ALPHA)
+QUERY_TEXT: Final = table(b"-._~:/?[]@!$&'()*+,;=%" + _DIGITS + _ALPHA)
+
+#: Bytes of a scheme after its first letter (RFC 3986 section 3.1).
+SCHEME: Final = table(b"+-." + _DIGITS + _ALPHA)
 
 #: Bytes of a host name: unreserved characters of RFC 3986 section 3.2.2.
 HOST: Final = table(b"-._~" + _DIGITS + _ALPHA)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from mypy_extensions import i64, mypyc_attr
 
-from pymosn.core.chars import HOST, PATH, TARGET, all_in
+from pymosn.core.chars import HOST, PATH, QUERY, all_in
 from pymosn.core.clock import HttpDates
 from pymosn.core.failure import BAD_REWRITE, INVALID_JSON, INVALID_RESPONSE_JSON, Failure, Refused, RefusedValue
 from pymosn.core.forwarding import ForwardingOptions
@@ -19,7 +19,7 @@ from pymosn.core.headers import HeaderError, Headers, HttpHeaders, to_text
 from pymosn.core.json_text import parse_json, write_json
 from pymosn.core.plain import plain_bytes, plain_text
 from pymosn.core.request_ids import RequestIds
-from pymosn.core.uri import STRICT_PATHS, PathPolicy, is_plain_path, rewritten_path
+from pymosn.core.uri import STRICT_PATHS, PathPolicy, is_plain_path, rewritten_path, target_of
 
 #: `content_length` of a message whose length is only known at its end (chunked, HTTP/2 without content-length).
 UNKNOWN_LENGTH: Final[i64] = -1
@@ -37,6 +37,11 @@ NOT_READABLE: Final = "the body can only be read in an `async` filter method, be
 
 #: Default limit in bytes for a body that a filter reads.
 BODY_LIMIT: Final[i64] = 1024 * 1024
+
+#: Results of `RequestHead.spend_hop`: forward it, answer it as the last recipient, or refuse it.
+MORE_HOPS: Final[i64] = 0
+LAST_HOP: Final[i64] = 1
+BAD_HOPS: Final[i64] = 2
 
 #: Bytes of a request body that are kept for a further attempt, by default, and where there is no limit.
 KEPT_BODY: Final[i64] = 64 * 1024
@@ -181,12 +186,18 @@ class RequestHead(MessageHead):
         self.is_one_way: bool = False
         self.expects_continue: bool = False
         self.accepts_trailers: bool = False
+        #: Whether a header field limits the number of proxies: see `spend_hop`.
+        self.has_hop_limit: bool = False
 
     def copy(self) -> RequestHead:
         """A copy of the head that can be sent to another host; it does not share what filters do with the body."""
         raise NotImplementedError
 
     # ---- what the request asks for
+
+    def raw_target(self) -> bytes:
+        """Path and query, as they are sent."""
+        return target_of(self.raw_path, self.raw_query)
 
     def method_name(self) -> str:
         """The method, for routes and logs; empty if unknown."""
@@ -231,6 +242,14 @@ class RequestHead(MessageHead):
 
     def held_body(self) -> bytes:
         """The complete body, where the message itself holds it, as an RPC frame does; else empty."""
+        return b""
+
+    def spend_hop(self) -> i64:
+        """Counts this proxy, before the request is forwarded; returns MORE_HOPS, LAST_HOP or BAD_HOPS."""
+        return MORE_HOPS
+
+    def last_hop_reply(self, headers: Headers) -> bytes:
+        """The body of the proxy's own 200 to a request that it must not forward; adds its header fields to `headers`."""
         return b""
 
     def continue_expected(self) -> None:
@@ -386,7 +405,7 @@ class RequestHead(MessageHead):
     @query.setter
     def query(self, value: str) -> None:
         raw = plain_text(value).encode("utf-8", "surrogatepass")  # bytes above 127 are in no class
-        if not all_in(raw, TARGET):
+        if not all_in(raw, QUERY):
             raise HeaderError(f"not a query string: {value!r}")
         self.raw_query = raw or None
 

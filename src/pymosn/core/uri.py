@@ -1,7 +1,8 @@
-"""Request targets and hosts in one normal form, used both for route matching and upstream.
+"""URIs (RFC 3986), and request targets in one normal form, used both for route matching and upstream.
 
+Only `Uri` and its functions split URIs and targets and write them; `core.authority` has the hosts in them.
 `normalize_path` is for paths that a client sent, `rewritten_path` for those that routes and filters make; docs/paths.md has
-the rules.
+the rules. The decoders find the parts of a target while they scan it, and split no text again.
 """
 
 from __future__ import annotations
@@ -10,22 +11,106 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.core.addresses import normal_ip
-from pymosn.core.chars import HOST, PATH, REG_NAME, UNRESERVED, decimal, hex_digit
+from pymosn.core.chars import PATH, PATH_TEXT, QUERY_TEXT, SCHEME, UNRESERVED, all_in, hex_digit
 
-COLON: Final[i64] = 58
 PERCENT: Final[i64] = 37
 DOT: Final[i64] = 46
 SLASH: Final[i64] = 47
 BACKSLASH: Final[i64] = 92
-OPEN_BRACKET: Final[i64] = 91
-#: The longest DNS name plus a port.
-MAX_HOST: Final[i64] = 255 + 6
 
 #: What to do with an encoded slash (`%2F`) or backslash (`%5C`) in a path.
 KEEP_SLASHES: Final[i64] = 0
 DECODE_SLASHES: Final[i64] = 1
 REFUSE_SLASHES: Final[i64] = 2
+
+
+class Uri:
+    """A URI or a reference to one, by its parts without their delimiters.
+
+    `scheme`: in lower case, empty if there is none. `authority`: as written, with user information if it has any; None if
+    there is none. `path`: possibly empty. `query` and `fragment`: None if there is none, which differs from an empty one.
+    """
+
+    def __init__(
+        self,
+        path: bytes,
+        query: bytes | None = None,
+        *,
+        scheme: bytes = b"",
+        authority: bytes | None = None,
+        fragment: bytes | None = None,
+    ) -> None:
+        self.scheme = scheme
+        self.authority = authority
+        self.path = path
+        self.query = query
+        self.fragment = fragment
+
+    def target(self) -> bytes:
+        """Path and query as they are, as in a request line; `/` for an empty path."""
+        return target_of(self.path or b"/", self.query)
+
+    def write(self) -> bytes:
+        """The text, in which every byte that its part cannot have is percent-encoded.
+
+        A path cannot be taken for an authority or a scheme: after an authority it is rooted, and without one `//` is
+        written as `/.//` (RFC 3986 sections 3.3 and 4.2).
+        """
+        path = escape_part(self.path, PATH_TEXT)
+        if path and not path.startswith(b"/") and (self.authority or not self.scheme):
+            path = b"/" + path
+        text = self.scheme + b":" if self.scheme else b""
+        if self.authority:
+            text += b"//" + self.authority
+        elif path.startswith(b"//"):
+            path = b"/." + path
+        text += path
+        if self.query is not None:
+            text += b"?" + escape_part(self.query, QUERY_TEXT)
+        if self.fragment is not None:
+            text += b"#" + escape_part(self.fragment, QUERY_TEXT)
+        return text
+
+
+def target_of(path: bytes, query: bytes | None) -> bytes:
+    """Path and query as one text."""
+    return path if query is None else path + b"?" + query
+
+
+def parse_target(text: bytes) -> Uri:
+    """Splits a path with an optional query and fragment; `//` at its beginning belongs to the path."""
+    text, mark, fragment = text.partition(b"#")
+    path, question, query = text.partition(b"?")
+    return Uri(path, query if question else None, fragment=fragment if mark else None)
+
+
+def parse_uri(text: bytes) -> Uri:
+    """Splits a URI or a reference to one (RFC 3986 appendix B). The parts may have bytes that are invalid in a URI."""
+    uri = parse_target(text)
+    head, colon, rest = uri.path.partition(b":")
+    if colon and head[:1].isalpha() and all_in(head, SCHEME):
+        uri.scheme = head.lower()
+        uri.path = rest
+    if uri.path.startswith(b"//"):
+        authority, slash, path = uri.path[2:].partition(b"/")
+        uri.authority = authority
+        uri.path = slash + path
+    return uri
+
+
+def escape_part(text: bytes, characters: bytes) -> bytes:
+    """`text` with every byte percent-encoded that is not in the class `characters`, and every `%` that begins no escape."""
+    if b"%" not in text and all_in(text, characters):
+        return text
+    size: i64 = len(text)
+    parts: list[bytes] = []
+    i: i64 = 0
+    while i < size:
+        byte: i64 = text[i]
+        is_escape = byte == PERCENT and i + 2 < size and hex_digit(text[i + 1]) >= 0 and hex_digit(text[i + 2]) >= 0
+        parts.append(text[i : i + 1] if is_escape or (characters[byte] != 0 and byte != PERCENT) else b"%%%02X" % byte)
+        i += 1
+    return b"".join(parts)
 
 
 class PathPolicy:
@@ -162,38 +247,3 @@ def _decode_escapes(path: bytes, policy: PathPolicy) -> bytes | None:
         i = path.find(b"%", kept)
     parts.append(path[kept:])
     return b"".join(parts)
-
-
-def is_host(value: bytes, is_strict: bool = True) -> bool:
-    """Whether `value` is a host with an optional port (RFC 9110 section 7.2).
-
-    The name may have letters, digits and `-._~`; unless `is_strict`, every character of RFC 3986 except for a comma.
-    """
-    characters = HOST if is_strict else REG_NAME
-    size: i64 = len(value)
-    if size == 0 or size > MAX_HOST:
-        return False
-    if value[0] == OPEN_BRACKET:
-        return _is_ip_literal(value)
-    i: i64 = 0
-    while i < size:
-        byte: i64 = value[i]
-        if byte == COLON:
-            return i > 0 and _is_port(value, i + 1)
-        if characters[byte] == 0:
-            return False
-        i += 1
-    return True
-
-
-def _is_port(value: bytes, start: i64) -> bool:
-    """Whether `value` from `start` to its end is a port number."""
-    return len(value) - start <= 5 and 0 <= decimal(value[start:]) < 65536
-
-
-def _is_ip_literal(value: bytes) -> bool:
-    """Whether `value` is an IPv6 address in brackets with an optional port."""
-    literal, bracket, rest = value[1:].partition(b"]")
-    if not bracket or b":" not in literal or not normal_ip(literal.decode("latin-1")):
-        return False
-    return not rest or (rest.startswith(b":") and _is_port(rest, 1))

@@ -23,6 +23,7 @@ from pymosn.api.network import (
 )
 from pymosn.api.protocol import ProtocolError
 from pymosn.api.tls import TlsInfo
+from pymosn.core.addresses import address_host, address_port
 from pymosn.core.counters import DownstreamStats
 from pymosn.core.failure import (
     BAD_CLIENT_HELLO,
@@ -224,14 +225,14 @@ def facts_of(hello: ClientHello) -> TlsInfo:
 def ends_of(connection: Connection) -> Ends:
     """The addresses of a connection; the destination is that before any redirect."""
     original = connection.original_destination
-    host = original.rpartition(":")[0].strip("[]") if original else connection.local_ip
+    host = address_host(original) if original else connection.local_ip
     return Ends(port_of(connection), connection.remote_ip, host, connection.direct_ip(), connection.remote_port)
 
 
 def port_of(connection: Connection) -> int:
     """The port that the client connected to, before any redirect."""
     if connection.original_destination:
-        return int(connection.original_destination.rpartition(":")[2])
+        return address_port(connection.original_destination)
     return int(connection.local_port)
 
 

@@ -10,6 +10,7 @@ from mypy_extensions import i64
 
 from pymosn.api.network import Connection
 from pymosn.core.addresses import normal_ip
+from pymosn.core.authority import split_authority
 from pymosn.network.chain_match import TLS, ChainConditions, ChainTable
 from pymosn.network.filter_chains import ends_of
 from pymosn.network.tls.contexts import ServerContexts
@@ -103,10 +104,8 @@ def has_certificate(connection: Connection) -> bool:
 
 def server_name_of(authority: bytes) -> str:
     """The server name that a client sends for a host with an optional port; empty for an IP address."""
-    name, colon, port = authority.rpartition(b":")
-    if not colon or b"]" in port:
-        name = authority
-    if name.startswith(b"["):
+    found = split_authority(authority)
+    if found.is_literal():
         return ""
-    text = name.decode("ascii", "replace").removesuffix(".")
+    text = found.host.decode("ascii", "replace").removesuffix(".")
     return "" if normal_ip(text) else text

@@ -13,6 +13,7 @@ from pymosn.api.http import HttpRequest
 from pymosn.api.stream import RequestSender
 from pymosn.api.stream_filter import ClientError, ClientResponse, ClusterClient, Fields
 from pymosn.api.upstream import Selection, ServiceFacts
+from pymosn.core.addresses import host_field
 from pymosn.core.failure import PROTOCOL_MISMATCH, RESET_BEFORE_RESPONSE, RESPONSE_TOO_LARGE, Failure
 from pymosn.core.headers import Headers, headers_from
 from pymosn.core.message import NoBodySource, RequestHead, ResponseHead
@@ -126,14 +127,14 @@ def _head(method: str, path: str, headers: Fields | None, is_call: bool, length:
         head = GrpcRequest(head.headers)
         head.accepts_trailers = True
     head.method = method
-    bare, question, query = path.partition("?")
+    bare, question, query = path.partition("?")  # the setters check the parts
     head.body_source = _PATHS
     head.path = bare
     if question:
         head.query = query
     head.headers = headers_from(headers if isinstance(headers, list) else dict(headers or {}))
     if not head.headers.has_raw(b"host"):
-        head.headers.add_raw(b"host", (host.hostname or host.address).encode())
+        head.headers.add_raw(b"host", (host.hostname or host_field(host.address)).encode())
     if length or method in ("POST", "PUT", "PATCH"):
         head.set_length(length)
     return head

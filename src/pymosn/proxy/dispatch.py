@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pymosn.api.routing import Route
-from pymosn.core.failure import INTERNAL_ERROR, PROTOCOL_MISMATCH, REPEATED_FIELD
+from pymosn.core.failure import BAD_REQUEST, INTERNAL_ERROR, PROTOCOL_MISMATCH, REPEATED_FIELD
 from pymosn.core.headers import headers_from
-from pymosn.core.message import CONNECT, CONNECT_HERE, RequestHead, UnreadableHeaders
+from pymosn.core.message import BAD_HOPS, CONNECT, CONNECT_HERE, LAST_HOP, MORE_HOPS, RequestHead, UnreadableHeaders
 from pymosn.proxy.bodies import RequestBody
 from pymosn.proxy.decision import Rejection, choose_target, decide, plan_forward, wanted_protocol
 from pymosn.proxy.forwarder import Forwarder
@@ -63,7 +63,8 @@ def act(owner: DispatchOwner) -> None:
 def _perform(owner: DispatchOwner, route: Route) -> None:
     action = route.action
     if isinstance(action, Forward):
-        _forward(owner, action)
+        if not owner.exchange.request.has_hop_limit or _may_forward(owner):
+            _forward(owner, action)
     elif isinstance(action, Redirect):
         headers = headers_from(None)
         headers.set("location", action.location(owner.exchange.request))
@@ -72,6 +73,19 @@ def _perform(owner: DispatchOwner, route: Route) -> None:
         owner.reply(action.status, headers_from(None), action.body)
     else:
         owner.fail(INTERNAL_ERROR, f"route {route.name} has no action")
+
+
+def _may_forward(owner: DispatchOwner) -> bool:
+    """Whether the request may go to another server, as far as it limits that; else it is answered here."""
+    request = owner.exchange.request
+    hops = request.spend_hop()
+    if hops == LAST_HOP:
+        headers = headers_from(None)
+        body = request.last_hop_reply(headers)
+        owner.reply(200, headers, body)
+    elif hops == BAD_HOPS:
+        owner.fail(BAD_REQUEST, "Max-Forwards is not one number")
+    return hops == MORE_HOPS
 
 
 def _forward(owner: DispatchOwner, action: Forward) -> None:

@@ -10,6 +10,7 @@ from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.stream import RequestSender
 from pymosn.core.failure import (
+    BAD_RESPONSE,
     DEADLINE_EXCEEDED,
     FILTER_ERROR,
     RESET_AFTER_RESPONSE,
@@ -239,6 +240,7 @@ class Forwarder(HostAttempts):
         upstream = self.upstream
         was_reused = upstream is not None and upstream.is_reused()
         other = "" if upstream is None else upstream.instead()
+        rule = "" if upstream is None or failure is not BAD_RESPONSE else upstream.fault()
         if other:
             self._protocol = other
         if failure is UPSTREAM_TIMEOUT and self.plan.has_clients_try:
@@ -261,7 +263,7 @@ class Forwarder(HostAttempts):
         if step == REPLACE:
             self._replace(failure)
         elif step != RETRY or not self._retry(host, failure):
-            self.owner.fail(failure, host.address)
+            self.owner.fail(failure, f"{host.address}: {rule}" if rule else host.address)
 
     # ---- the response
 

@@ -14,6 +14,7 @@ from pymosn.api.exchange import Exchange
 from pymosn.api.network import Connection
 from pymosn.api.stream import RequestSender
 from pymosn.api.upstream import NO_CONSTRAINTS, Selection
+from pymosn.core.authority import Authority, split_authority
 from pymosn.core.counters import Metrics
 from pymosn.core.failure import CLUSTER_UNKNOWN, OVERFLOW, Failure
 from pymosn.core.headers import Headers
@@ -27,7 +28,6 @@ from pymosn.proxy.upstream_request import NO_VERDICT
 from pymosn.routing.actions import Forward, Mirror
 from pymosn.routing.envoy_hashing import NO_HASH
 from pymosn.routing.hashing import hash_value
-from pymosn.routing.table import split_port
 from pymosn.upstream.cluster import Cluster
 from pymosn.upstream.cluster_host import ClusterHost
 
@@ -281,9 +281,9 @@ class Mirroring(SenderWrapper):
 
 
 def shadow_host(host: bytes) -> bytes:
-    """A host with `-shadow` appended to its name, before the port."""
-    name, port = split_port(host)
-    return name + b"-shadow" + (b":" + port if port else b"")
+    """A host with `-shadow` appended to its name, before the port; an address in brackets cannot have it."""
+    authority = split_authority(host)
+    return host if authority.is_literal() else Authority(authority.host + b"-shadow", authority.port).write()
 
 
 def _uses_hash(runtime: Runtime, mirror: Mirror) -> bool:

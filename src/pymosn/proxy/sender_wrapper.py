@@ -44,6 +44,9 @@ class SenderWrapper(RequestSender):
     def instead(self) -> str:
         return "" if self.wrapped is None else self.wrapped.instead()
 
+    def fault(self) -> str:
+        return "" if self.wrapped is None else self.wrapped.fault()
+
     def send_request(self, head: RequestHead, data: bytes, end: bool) -> None:
         if self.wrapped is not None:
             self.wrapped.send_request(head, data, end)

@@ -11,14 +11,15 @@ from pymosn.api.exchange import Exchange
 from pymosn.api.routing import Route, RouteAction
 from pymosn.api.upstream import NO_CONSTRAINTS, Criteria, Selection
 from pymosn.api.variables import Variable
+from pymosn.core.authority import DEFAULT_PORTS, Authority, split_authority
 from pymosn.core.chars import PATH, decimal, escape
 from pymosn.core.failure import CLUSTER_UNKNOWN, Failure
-from pymosn.core.headers import Headers, to_bytes, to_text
+from pymosn.core.headers import Headers, to_text
 from pymosn.core.message import GLOBAL_TIMEOUT, TRY_TIMEOUT, RequestHead, UnreadableHeaders
+from pymosn.core.uri import Uri, parse_target
 from pymosn.routing.hashing import HashPolicy
 from pymosn.routing.retries import RetryConditions, by_default
 from pymosn.routing.rewrites import PathRewrite, RequestChanges
-from pymosn.routing.table import split_port
 
 #: Timeout in seconds of a route with timeout 0, as in MOSN.
 DEFAULT_TIMEOUT: Final = 60.0
@@ -359,13 +360,13 @@ class Redirect(RouteAction):
     ) -> None:
         """`path` takes precedence over `rewrite` of the request's path; with a query it replaces the request's.
 
-        `port`: 0 for that of the request, unless it is the default of another scheme.
+        `port`: 0 for that of `host`, or else of the request, unless it is the default of another scheme.
         """
         self.status = status
-        self._scheme = scheme
-        self._host = host
-        self._path = path
-        self._port: str = f":{port}" if port else ""
+        self._scheme: bytes = scheme.lower().encode()
+        self._host: Authority | None = split_authority(host.encode()) if host else None
+        self._path: Uri | None = parse_target(path.encode()) if path else None
+        self._port: bytes = b"%d" % port if port else b""
         self._rewrite = rewrite
         self._strips_query = strips_query
 
@@ -374,30 +375,31 @@ class Redirect(RouteAction):
 
     def location(self, head: RequestHead) -> str:
         """The value of the Location field."""
-        scheme = self._scheme or head.scheme
-        host = self._host or head.host
-        if self._port and not self._host:
-            host = to_text(split_port(to_bytes(host))[0])
-        elif self._scheme and self._scheme != head.scheme and not self._host:
-            old_port = {"http": ":443", "https": ":80"}.get(scheme, "")
-            if old_port and host.endswith(old_port):
-                host = host[: -len(old_port)]
-        host += self._port if host else ""
-        has_query = head.raw_query is not None and not self._strips_query and "?" not in self._path
-        query = f"?{head.query}" if has_query else ""
-        path = self._path or self._rewritten(head)
-        if not host:  # HTTP/1.0 requests may have none; then a path that begins with `//` would be taken for a host
-            return f"/.{path}{query}" if path.startswith("//") else f"{path}{query}"
-        return f"{scheme}://{host}{path}{query}"
+        own = head.scheme.encode()
+        scheme = self._scheme or own
+        authority = split_authority(head.raw_host) if self._host is None else self._host
+        if self._port:
+            authority = Authority(authority.host, self._port)
+        elif self._host is None and scheme != own and scheme in DEFAULT_PORTS:
+            authority = authority.without_default_port(own)
+        path = self._path
+        query = None if self._strips_query else head.raw_query
+        host = authority.write()
+        target = self._rewritten(head) if path is None else path.path
+        uri = Uri(target, query, scheme=scheme if host else b"", authority=host)  # HTTP/1.0 requests may have no host
+        if path is not None:
+            uri.fragment = path.fragment
+            if path.query is not None:
+                uri.query = path.query
+        return to_text(uri.write())
 
-    def _rewritten(self, head: RequestHead) -> str:
+    def _rewritten(self, head: RequestHead) -> bytes:
         """The path of the request, with the route's rewrite."""
-        if head.path == "*":
-            return "/"
+        if head.raw_path == b"*":
+            return b"/"
         if self._rewrite is None:
-            return head.path
-        path = escape(self._rewrite.apply(head.raw_path), PATH)
-        return to_text(path if path.startswith(b"/") else b"/" + path)
+            return head.raw_path
+        return escape(self._rewrite.apply(head.raw_path), PATH)
 
 
 class DirectResponse(RouteAction):

@@ -153,8 +153,7 @@ def part_of(request: RequestHead, name: str) -> str | None:
             return request.upgrade or None
         return request.headers.joined(name)
     if name == ":path":
-        query = request.raw_query
-        return to_text(request.raw_path if query is None else request.raw_path + b"?" + query)
+        return to_text(request.raw_target())
     if name == ":method":
         return request.method
     return request.host if name == ":authority" else request.scheme

@@ -14,7 +14,7 @@ from pymosn.api.exchange import Exchange
 from pymosn.api.routing import RouteMatcher
 from pymosn.api.variables import query_pairs
 from pymosn.core.errors import describe
-from pymosn.core.headers import to_bytes
+from pymosn.core.headers import to_bytes, to_text
 
 
 class ExpressionError(ValueError):
@@ -60,7 +60,7 @@ def attributes(exchange: Exchange) -> dict[str, object]:
     query = head.query
     return {
         "request": {
-            "path": f"{head.path}?{query}" if query else head.path,
+            "path": to_text(head.raw_target()),
             "url_path": head.path,
             "method": head.method,
             "host": head.host,

@@ -8,6 +8,7 @@ from mypy_extensions import i64
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.routing import Route
+from pymosn.core.authority import split_authority
 from pymosn.routing.index import RouteIndex, is_worthwhile
 
 
@@ -101,7 +102,8 @@ class RouteTable:
             self._default = virtual_host
             return
         self._only_default = False
-        name, port = split_port(domain)
+        parts = split_authority(domain)
+        name, port = parts.host, parts.port
         if b"*" in name[1:] or not name:
             raise ValueError(f"domain {domain.decode()!r}: `*` is only allowed at the start")
         if name.startswith(b"*"):
@@ -120,7 +122,8 @@ class RouteTable:
         found = self._exact.get(authority)
         if found is not None:
             return found
-        name, port = split_port(authority)
+        parts = split_authority(authority)
+        name, port = parts.host, parts.port
         found = self._any_port.get(name)
         if found is None and port:
             found = self._exact.get(name)
@@ -193,21 +196,13 @@ class EnvoyTable(RouteTable):
     def find_virtual_host(self, authority: bytes) -> VirtualHost | None:
         if self._only_default:
             return self._default
-        name = split_port(authority)[0] if self._ignores_port else authority
+        name = split_authority(authority).host if self._ignores_port else authority
         found = self._exact.get(name)
         if found is None:
             found = self._suffixes.find(name)
         if found is None:
             found = self._prefixes.find(name)
         return self._default if found is None else found
-
-
-def split_port(authority: bytes) -> tuple[bytes, bytes]:
-    """Splits `host`, `host:port`, `host:*` or `[v6]:port` into host and port, which may be empty."""
-    name, colon, port = authority.rpartition(b":")
-    if not colon or b"]" in port:
-        return authority, b""
-    return name, port
 
 
 class TableSlot:

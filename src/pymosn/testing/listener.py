@@ -25,6 +25,7 @@ HTTP1: Final[dict[str, object]] = {
     "header_timeout": 60.0,
     "body_timeout": 60.0,
     "body_min_rate": 100,
+    "half_close_timeout": 1.0,
     "max_requests_per_connection": 0,
     "max_connection_age": 0.0,
     "stream_idle_timeout": 300.0,

@@ -20,7 +20,7 @@ from pymosn.api.network import (
 )
 from pymosn.api.stream import ConnectionPool, StreamProtocol
 from pymosn.api.upstream import EJECTED, FAILED_ACTIVE_CHECK, NO_METADATA, REPORTED, Host
-from pymosn.core.addresses import UNIX, normal_ip
+from pymosn.core.addresses import UNIX, address_host, normal_ip
 from pymosn.core.clock import Clock
 from pymosn.core.counters import MetricGroup, Metrics, UpstreamStats
 from pymosn.core.log import WARN, Log
@@ -74,8 +74,9 @@ class PoolMaker:
         """The rule for a host of the configuration; None for one whose address is literal."""
         if address.startswith(UNIX):
             return None
-        host = address.rpartition(":")[0]
-        return None if host.startswith("[") or normal_ip(host) or host.lower() in LOCALHOST else NamedHost(self.own)
+        host = address_host(address)
+        # A literal IPv6 address may have a zone.
+        return None if ":" in host or normal_ip(host) or host.lower() in LOCALHOST else NamedHost(self.own)
 
 
 class HostContext:
@@ -226,6 +227,7 @@ class ClusterHost(Host):
         self.max_connection_age = cluster.max_connection_age
         self.stream_window = cluster.stream_window
         self.connection_window = cluster.connection_window
+        self.is_strict = cluster.is_strict
 
     def set_active_health(self, healthy: bool) -> None:
         """Records the result of the active health check."""

@@ -13,10 +13,12 @@ from mypy_extensions import mypyc_attr
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.upstream import Balancer, Host, Selection
-from pymosn.core.addresses import split_address
+from pymosn.core.addresses import write_address
+from pymosn.core.authority import normal_authority, split_authority
+from pymosn.core.chars import decimal
 from pymosn.core.clock import Clock
+from pymosn.core.headers import to_bytes, to_text
 from pymosn.core.timers import Alarm, TimerWheel
-from pymosn.core.uri import is_host
 from pymosn.upstream.plan import OriginalPlan
 
 #: Maximum hosts per cluster and worker, because clients may request any destination.
@@ -34,9 +36,10 @@ def destination(plan: OriginalPlan, exchange: Exchange) -> str:
     if plan.header:
         raw = exchange.request.raw_host if plan.header == "host" else exchange.request.headers.get_raw(plan.header.encode())
         if raw:
-            if not is_host(raw):
+            normal = normal_authority(raw)
+            if normal is None:
                 return ""
-            target = raw.decode("latin-1").lower()
+            target = to_text(normal)
     if not target:
         target = exchange.connection.original_destination
     return _address(target, plan.replace_local)
@@ -49,16 +52,13 @@ def is_ambiguous(plan: OriginalPlan, exchange: Exchange) -> bool:
 
 def _address(target: str, replace_local: bool) -> str:
     """`target`, a host with optional port, as `host:port`; empty if it cannot be dialed."""
-    if target.endswith("]") or ":" not in target:
-        target = f"{target}:{DEFAULT_PORT}"
-    try:
-        host, port = split_address(target)
-    except ValueError:
-        return ""
+    parts = split_authority(to_bytes(target))
+    host = to_text(parts.name())
+    port = int(decimal(parts.port)) if parts.port else DEFAULT_PORT
     if replace_local:
-        return f"127.0.0.1:{port}"
+        return write_address("127.0.0.1", port) if port >= 0 else ""
     # `unix:1` would be a socket's path to the dialer.
-    return "" if host in ("", "unix") or port == 0 else target
+    return "" if host in ("", "unix") or port <= 0 else write_address(host, port)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

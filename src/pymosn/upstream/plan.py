@@ -239,6 +239,8 @@ class ClusterPlan(NamedTuple):
     drops: tuple[tuple[str, int], ...] = ()
     #: Whether connections offer what `tls` has by ALPN, whatever a listener's proxy offers.
     keeps_alpn: bool = False
+    #: Whether harmless faults of responses are not tolerated.
+    is_strict: bool = True
     #: The service that it represents; None if unknown.
     service: ServiceFacts | None = None
 

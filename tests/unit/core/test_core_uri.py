@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from tests.passes import one_of
 from tests.unit.protocol.decoding import requests
 
-from pymosn.core.chars import TARGET
+from pymosn.core.authority import is_host
+from pymosn.core.chars import QUERY, TARGET
 from pymosn.core.uri import (
     DECODE_SLASHES,
     KEEP_SLASHES,
     REFUSE_SLASHES,
     PathPolicy,
     has_dot_segment,
-    is_host,
     is_plain_path,
     normalize_path,
     rewritten_path,
@@ -194,8 +194,14 @@ def test_dot_segments_in_configured_text(text: bytes, expected: bool) -> None:
     assert has_dot_segment(text) is expected
 
 
-@pytest.mark.parametrize("byte", [byte for byte in range(256) if not TARGET[byte] and byte != 32])
-@pytest.mark.parametrize("target", [b"/a%cb", b"/?a%cb"])
+def _others(table: bytes) -> list[int]:
+    return [byte for byte in range(256) if not table[byte] and byte != 32]
+
+
+@pytest.mark.parametrize(
+    ("byte", "target"),
+    [*((byte, b"/a%cb") for byte in _others(TARGET)), *((byte, b"/?a%cb") for byte in _others(QUERY))],
+)
 def test_no_other_byte_is_part_of_a_target(byte: int, target: bytes) -> None:
     outcome = requests([b"GET " + target % byte + b" HTTP/1.1\r\nHost: a\r\n\r\n"])
     assert outcome.failure
@@ -227,7 +233,8 @@ def test_hosts(host: bytes) -> None:
     [
         b"",
         b":80",
-        b"a:",
+        b":",
+        b"a::",
         b"a:b",
         b"a:-1",
         b"a:+1",
@@ -246,7 +253,7 @@ def test_hosts(host: bytes) -> None:
         b"[]",
         b"[:]x",
         b"[::1]a",
-        b"[::1]:",
+        b"[::1]::",
         b"[::1]]",
         b"[1.2.3.4]",
         b"[::g]",

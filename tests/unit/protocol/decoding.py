@@ -97,9 +97,15 @@ def requests(feeds: Iterable[bytes], limits: HttpLimits | None = None, policy: H
     return _drive(decoder, feeds, [])
 
 
-def replies(feeds: Iterable[bytes], method: bytes = b"GET", limits: HttpLimits | None = None, eof: bool = False) -> Outcome:
+def replies(
+    feeds: Iterable[bytes],
+    method: bytes = b"GET",
+    limits: HttpLimits | None = None,
+    eof: bool = False,
+    policy: HttpPolicy = STRICT,
+) -> Outcome:
     """What a ResponseDecoder makes of `feeds` as the reply to one request; what follows that reply is left."""
-    decoder = ResponseDecoder(limits or http_limits(64 * 1024, 256))
+    decoder = ResponseDecoder(limits or http_limits(64 * 1024, 256), policy)
     decoder.expect(method)
     outcome = _drive(decoder, feeds, [method])
     if eof and outcome.failure is None and outcome.messages and decoder.finish():

@@ -8,7 +8,7 @@ from pymosn.api.network import Connection
 from pymosn.api.routing import Route
 from pymosn.routing.actions import DirectResponse
 from pymosn.routing.matchers import AnyRequest, Path
-from pymosn.routing.table import RouteTable, VirtualHost, split_port
+from pymosn.routing.table import RouteTable, VirtualHost
 
 
 def table(*domains: str) -> RouteTable:
@@ -146,18 +146,3 @@ def test_first_route_that_matches() -> None:
     assert VirtualHost("v", [], [first, second]).find(exchange) is first
     assert VirtualHost("v", [], [second, first]).find(exchange) is second
     assert VirtualHost("v", [], []).find(exchange) is None
-
-
-@pytest.mark.parametrize(
-    ("authority", "parts"),
-    [
-        (b"a", (b"a", b"")),
-        (b"a:80", (b"a", b"80")),
-        (b"a:*", (b"a", b"*")),
-        (b"[::1]", (b"[::1]", b"")),
-        (b"[::1]:80", (b"[::1]", b"80")),
-        (b"", (b"", b"")),
-    ],
-)
-def test_split_port(authority: bytes, parts: tuple[bytes, bytes]) -> None:
-    assert split_port(authority) == parts

@@ -61,6 +61,7 @@ def test_values_of_http1() -> None:
         header_timeout=1.5,
         body_timeout=2,
         body_min_rate=3,
+        half_close_timeout=2.5,
         max_requests_per_connection=4,
         upgrades=["WebSocket"],
         profile="compatible",
@@ -70,6 +71,7 @@ def test_values_of_http1() -> None:
     )
     assert (made.limits.head, made.limits.fields, made.limits.body) == (100, 7, 9)
     assert (made.header_timeout, made.body_timeout, made.body_min_rate, made.max_requests) == (1.5, 2.0, 3.0, 4)
+    assert made.half_close_timeout == 2.5
     assert made.upgrades == frozenset((b"websocket",))
     assert (made.policy.is_strict, made.policy.merges_slashes) == (False, False)
     assert (made.policy.slashes, made.policy.underscores) == (DECODE_SLASHES, REFUSE_UNDERSCORES)
@@ -112,6 +114,7 @@ def test_trust(key: str, value: object) -> None:
         ("max_header_size", 0),
         ("max_header_count", "many"),
         ("body_min_rate", -1),
+        ("half_close_timeout", -1.0),
         ("header_timeout", "1s"),
         ("body_timeout", True),
         ("merge_slashes", 1),

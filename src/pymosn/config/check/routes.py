@@ -19,8 +19,9 @@ from pymosn.config.schema import (
 )
 from pymosn.config.schema.router import HeaderChanges, HeaderToAdd, RegexRewrite, RetryPolicy
 from pymosn.core.addresses import port_number
-from pymosn.core.headers import is_token
-from pymosn.core.uri import has_dot_segment, is_host
+from pymosn.core.authority import is_host, split_authority
+from pymosn.core.headers import is_token, to_text
+from pymosn.core.uri import has_dot_segment
 from pymosn.routing.changes import ChangeLevel, HeaderAction, HeaderAddition
 from pymosn.routing.regex import Replacement
 from pymosn.routing.retries import CONDITIONS, STATUS_CODES, condition_names
@@ -31,6 +32,7 @@ NOT_FOUND_CODES = (404, 500, 503)
 _CONNECT = ("", "terminate", "forward")
 _NO_PREFIX = "has no effect on a route without prefix or path, as in MOSN; regex_rewrite works on any route"
 _FATE = "answer 404"
+_NOT_REDIRECT_HOST = "not a host; an international name is written in its ASCII form (xn--), an IPv6 address in brackets"
 _DOTS = "must not contain the segment `.` or `..`: a rewrite that climbs is answered with 400"
 #: The value of `Path=` in a cookie (RFC 6265 section 4.1.1).
 _COOKIE_PATH = re.compile(r"[ -:<-~]*")
@@ -119,14 +121,14 @@ def domain_fault(domain: str, is_envoy: bool = False) -> str | None:
         if not domain:
             return "a domain must not be empty"
         return "`*` is only allowed at the start or at the end of a domain" if "*" in domain[1:-1] else None
-    host, _, port = domain.rpartition(":")
-    if not host or domain.endswith("]"):
-        host, port = domain, "*"
-    if not host:
+    raw = domain.encode()
+    parts = split_authority(raw)
+    if not parts.host:
         return "a domain must not be empty"
-    if port != "*" and port_number(port) < 0:
+    has_port = len(raw) > len(parts.host)
+    if has_port and parts.port != b"*" and port_number(to_text(parts.port)) < 0:
         return "the port of a domain must be a number or *"
-    if "*" in host[1:]:
+    if b"*" in parts.host[1:]:
         return "`*` is only allowed at the start of a domain"
     return None
 
@@ -165,6 +167,10 @@ def _check_redirect(route: Route, redirect: Redirect, path: str, report: Diagnos
     scheme = redirect.scheme_redirect
     if scheme and not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
         report.error(f"{path}.scheme_redirect", "not a URL scheme", scheme)
+    if redirect.host_redirect and not is_host(redirect.host_redirect.encode()):
+        report.error(f"{path}.host_redirect", _NOT_REDIRECT_HOST, redirect.host_redirect)
+    if redirect.path_redirect and not redirect.path_redirect.startswith("/"):
+        report.warning(f"{path}.path_redirect", "a slash is put before it, as in MOSN", redirect.path_redirect)
     present(redirect, ("path_redirect", "prefix_rewrite", "regex_rewrite"), path, report, suffix="")
     if redirect.prefix_rewrite and not _has_prefix(route.match):
         report.warning(f"{path}.prefix_rewrite", _NO_PREFIX, redirect.prefix_rewrite)

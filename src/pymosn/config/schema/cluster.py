@@ -355,6 +355,9 @@ class Cluster(Block, kw_only=True):
             "Default, and `Auto`: with TLS and `alpn` what the handshake selects, else the protocol of the client"
         ),
     ] = ""
+    upstream_profile: Annotated[
+        Literal["strict", "compatible"], own("compatible tolerates faults of HTTP/1 responses that docs/http1.md lists")
+    ] = "strict"
     max_connection_age: Annotated[
         Duration,
         own("no further requests on a connection that is older, give or take 10 %, and it closes; 0 means no limit"),

@@ -30,6 +30,9 @@ class Http1Settings(Block, kw_only=True):
     body_min_rate: Annotated[
         Unsigned, own("bytes per second of a request body, on average over `body_timeout`; then 408")
     ] = 100
+    half_close_timeout: Annotated[
+        Duration, own("time for a response to begin after the client has closed its side; 0: no limit. See docs/limits.md")
+    ] = 1.0
     max_requests_per_connection: Annotated[Unsigned, own("0 means no limit; the last response has `connection: close`")] = 0
     max_connection_age: Annotated[
         Duration, own("then the next response has `connection: close`, and an idle connection is closed; 0: no limit")
@@ -122,6 +125,7 @@ class Http2Settings(Block, kw_only=True):
     header_timeout: Annotated[Duration | None, _AS_HTTP1] = None
     body_timeout: Annotated[Duration | None, _AS_HTTP1] = None
     body_min_rate: Annotated[Unsigned | None, _AS_HTTP1] = None
+    half_close_timeout: Annotated[Duration | None, _AS_HTTP1] = None
     max_requests_per_connection: Annotated[Unsigned | None, _AS_HTTP1] = None
     stream_idle_timeout: Annotated[Duration | None, _AS_HTTP1] = None
     upgrades: Annotated[list[str] | None, _AS_HTTP1] = None
@@ -156,12 +160,18 @@ class BoltSettings(Block, kw_only=True):
 
     enable_bolt_goaway: Annotated[bool, works("send a goaway frame to each client when the worker drains")] = False
     max_frame_size: Annotated[FrameSize, own("bytes of one request; larger ones close the connection")] = 16 * 1024 * 1024
+    half_close_timeout: Annotated[Duration, own("time for responses after the client has closed its side; 0: no limit")] = (
+        1.0
+    )
 
 
 class FrameSettings(Block, kw_only=True):
     """`proxy.extend_config.dubbo`, `dubbo-thrift` and `tars`."""
 
     max_frame_size: Annotated[FrameSize, own("bytes of one request; larger ones close the connection")] = 16 * 1024 * 1024
+    half_close_timeout: Annotated[Duration, own("time for responses after the client has closed its side; 0: no limit")] = (
+        1.0
+    )
 
 
 class ProtocolSettings(Block, kw_only=True):
@@ -192,7 +202,11 @@ class ProtocolSettings(Block, kw_only=True):
             "tars": self.tars,
         }.get(protocol)
         if isinstance(block, BoltSettings):
-            return {"max_frame_size": block.max_frame_size, "enable_goaway": block.enable_bolt_goaway}
+            return {
+                "max_frame_size": block.max_frame_size,
+                "half_close_timeout": block.half_close_timeout,
+                "enable_goaway": block.enable_bolt_goaway,
+            }
         return dict(self.installed.get(protocol, {})) if block is None else msgspec.structs.asdict(block)
 
 

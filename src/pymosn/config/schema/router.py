@@ -273,10 +273,10 @@ class Redirect(Block, kw_only=True):
     """`redirect`: respond with a Location; missing parts are those of the request."""
 
     response_code: int = 301
-    path_redirect: Annotated[str, works("with a query of its own instead of the request's, if it has one")] = ""
-    host_redirect: str = ""
+    path_redirect: Annotated[str, works("with a query instead of the request's, if it has one; percent-encoded")] = ""
+    host_redirect: Annotated[str, works("a host with an optional port; anything else is an error")] = ""
     scheme_redirect: str = ""
-    port_redirect: Annotated[Port, own("replaces the port of the request; with `host_redirect` it is appended")] = 0
+    port_redirect: Annotated[Port, own("replaces the port of `host_redirect`, or of the request")] = 0
     prefix_rewrite: Annotated[str, own("replaces the matched part of the path; instead of `path_redirect`")] = ""
     regex_rewrite: Annotated[RegexRewrite | None, own("on the path; instead of `path_redirect`")] = None
     strip_query: Annotated[bool, own("without the request's query")] = False

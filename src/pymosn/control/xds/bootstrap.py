@@ -17,6 +17,7 @@ from pymosn.config.schema import MosnConfig
 from pymosn.config.sds import ADS, FILE
 from pymosn.control.xds.node import FEATURES
 from pymosn.control.xds.types import CLUSTER, LISTENER
+from pymosn.core.addresses import write_address
 from pymosn.core.files import read_regular
 from pymosn.version import VERSION
 
@@ -211,7 +212,7 @@ class _Reader:
                     found.append(base._replace(address=_absolute(address.pipe.path)))
                 elif address.HasField("socket_address") and address.socket_address.port_value:
                     host, port = address.socket_address.address, address.socket_address.port_value
-                    found.append(base._replace(address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}"))
+                    found.append(base._replace(address=write_address(host, port)))
         return tuple(found)
 
     def _secured(self, cluster: Any, path: str) -> Address:

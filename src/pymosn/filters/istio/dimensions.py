@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Final
 
 from pymosn.api.exchange import Exchange
+from pymosn.core.addresses import address_port
 from pymosn.core.headers import to_text
 
 #: The value of a label for an exchange; empty if it has none.
@@ -59,9 +60,7 @@ def _in_node(node: Mapping[str, Any], keys: list[str]) -> str:
 
 
 def _path(exchange: Exchange) -> str:
-    request = exchange.request
-    query = request.raw_query
-    return _bare_path(exchange) if query is None else f"{_bare_path(exchange)}?{to_text(query)}"
+    return to_text(exchange.request.raw_target())
 
 
 def _bare_path(exchange: Exchange) -> str:
@@ -82,7 +81,7 @@ def _protocol(exchange: Exchange) -> str:
 
 
 def _port(address: str) -> str:
-    return address.rpartition(":")[2]
+    return str(address_port(address) or "")
 
 
 def _server_name(exchange: Exchange) -> str:

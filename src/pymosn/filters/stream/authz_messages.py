@@ -10,6 +10,7 @@ from urllib.parse import quote
 from pymosn.api.exchange import Exchange
 from pymosn.api.network import Connection
 from pymosn.api.tls import TlsInfo
+from pymosn.core.headers import to_text
 from pymosn.filters.stream.proto_wire import Fields, message, read_struct, struct, text, text_map, varint
 
 #: The method of the service.
@@ -96,7 +97,7 @@ def connection_request(connection: Connection, with_certificate: bool, now: floa
 def http_request(exchange: Exchange, what: Description, now: float) -> bytes:
     """The CheckRequest for a request."""
     request = exchange.request
-    target = f"{request.path}?{request.query}" if request.query else request.path
+    target = to_text(request.raw_target())
     length = int(request.content_length) if what.body is None else len(what.body)
     http = (
         text(1, request.headers.get("x-request-id", ""))

@@ -13,8 +13,10 @@ from typing import Final
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.routing import Route
+from pymosn.core.authority import normal_authority
 from pymosn.core.headers import Headers, lower_name, to_bytes, wire_lines
 from pymosn.core.message import RequestHead
+from pymosn.core.uri import parse_uri
 from pymosn.filters.stream.credentials import headers_read
 from pymosn.routing.actions import Forward, ForwardWeighted
 
@@ -66,14 +68,14 @@ def target_of(request: RequestHead) -> bytes:
 
 def target_at(request: RequestHead, location: str) -> bytes | None:
     """A digest of the URI in Location or Content-Location; None if it has another origin (RFC 9111 section 4.4)."""
-    text = to_bytes(location.partition("#")[0])
-    origin = request.scheme.encode() + b"://" + request.raw_host
-    if not text.startswith(b"/") or text.startswith(b"//"):
-        if text[: len(origin)].lower() != origin or text[len(origin) : len(origin) + 1] not in (b"/", b"?", b""):
+    uri = parse_uri(to_bytes(location))
+    scheme = request.scheme.encode()
+    if uri.authority is None:
+        if uri.scheme or not uri.path.startswith(b"/"):
             return None
-        text = text[len(origin) :]
-    path, question, query = text.partition(b"?")
-    return digest((request.scheme.encode(), request.raw_host, path or b"/", query if question else None))
+    elif (uri.scheme or scheme) != scheme or normal_authority(uri.authority, False) != request.raw_host:
+        return None
+    return digest((scheme, request.raw_host, uri.path or b"/", uri.query))
 
 
 class KeyRules:

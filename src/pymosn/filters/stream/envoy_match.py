@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.record import NO_REQUEST
+from pymosn.core.authority import split_authority
 from pymosn.core.headers import to_bytes, to_text
 from pymosn.filters.stream.problems import Problems
-from pymosn.routing.table import split_port
 
 Test = Callable[[str], bool]
 #: Whether a condition holds. The second argument is ANY_READING or EVERY_READING.
@@ -200,7 +200,7 @@ def _possible_readings(values: list[str], name: str) -> list[str]:
     """The values that a receiver may see: each line, all of them joined, and the elements of lists."""
     readings = _joined_too(values, name)
     if name == ":authority":
-        host = split_port(to_bytes(values[0]))[0]
+        host = split_authority(to_bytes(values[0])).host
         return [*readings, to_text(host), to_text(host.rstrip(b"."))]
     if name.startswith(":"):
         return path_readings(values[0], ANY_READING) if name == ":path" else readings
@@ -243,7 +243,7 @@ def header_values(exchange: Exchange, name: str) -> list[str]:
             return [request.method]
         if name == ":authority":
             return [request.host]
-        return [request.path if request.raw_query is None else f"{request.path}?{request.query}"]
+        return [to_text(request.raw_target())]
     if name == "upgrade" or name == "connection":
         asked = request.upgrade
         return [] if not asked else [asked if name == "upgrade" else "upgrade"]

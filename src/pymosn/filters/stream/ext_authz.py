@@ -11,7 +11,7 @@ from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import ClientError, ClientResponse, StreamFilter
 from pymosn.core.errors import reason
 from pymosn.core.failure import ACCESS_DENIED, AUTHORIZATION_FAILED
-from pymosn.core.headers import HeaderError
+from pymosn.core.headers import HeaderError, to_text
 from pymosn.core.log import WARN
 from pymosn.filters.settings import Block, Duration, own
 from pymosn.filters.spec import FilterSpec, RouteSpec
@@ -96,7 +96,7 @@ class ExtAuthzFilter(StreamFilter):
 
     async def _authorize(self, exchange: Exchange) -> Reply | None:
         request = exchange.request
-        target = f"{request.path}?{request.query}" if request.query else request.path
+        target = to_text(request.raw_target())
         # Repeated headers stay repeated: the service must see everything that the upstream will see.
         fields = [(name, value) for name in self._forwarded for value in request.headers.get_all(name)]
         host = request.headers.joined("x-forwarded-host") or request.host

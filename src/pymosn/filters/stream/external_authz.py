@@ -12,7 +12,7 @@ from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import ClientError, ClientResponse, StreamFilter
 from pymosn.core.errors import reason
 from pymosn.core.failure import ACCESS_DENIED, AUTHORIZATION_FAILED
-from pymosn.core.headers import FRAMING, HeaderError, Headers, lower_name
+from pymosn.core.headers import FRAMING, HeaderError, Headers, lower_name, to_text
 from pymosn.core.log import WARN
 from pymosn.filters.settings import AnyMap, Duration, StrictBlock, Unsigned, own
 from pymosn.filters.spec import FilterSpec, RouteSpec
@@ -158,7 +158,7 @@ class ExternalAuthzFilter(StreamFilter):
         request = exchange.request
         names = dict.fromkeys(name for name, _ in request.headers.items())
         own = {":method": request.method, ":authority": request.host, ":scheme": request.scheme}
-        own[":path"] = f"{request.path}?{request.query}" if request.query else request.path
+        own[":path"] = to_text(request.raw_target())
         values = own | {name: ",".join(request.headers.get_all(name)) for name in names}
         noted = {name: metadata_value(exchange, name, []) for name in settings.metadata_namespaces}
         what = Description(
@@ -181,7 +181,7 @@ class ExternalAuthzFilter(StreamFilter):
     async def _ask_by_http(self, exchange: Exchange, target: HttpTarget, body: bytes | None) -> Verdict:
         """The verdict of an HTTP service. Raises Failed."""
         request = exchange.request
-        path = f"{request.path}?{request.query}" if request.query else request.path
+        path = to_text(request.raw_target())
         fields = [(name, value) for name, value in request.headers.items() if self._is_sent(name, False)]
         fields = [("host", request.host), *fields, *target.headers_to_add.items()]
         try:

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.failure import RATE_LIMITED, Failure
+from pymosn.core.uri import target_of
 from pymosn.filters.settings import AnyMap, Block, ignored, planned_checked, works
 from pymosn.filters.spec import FilterSpec
 from pymosn.filters.stream.flow_rules import ASSOCIATED, BLOCKED, THROTTLE, FlowRule, Rule, Windows, check_rule
@@ -93,10 +94,9 @@ class FlowControlFilter(StreamFilter):
         request = exchange.request
         if self._settings.limit_key_type == "PATH":
             return request.raw_path
-        query = request.raw_query
         if self._settings.limit_key_type == "ARG":
-            return query or b""
-        return request.raw_path if query is None else request.raw_path + b"?" + query
+            return request.raw_query or b""
+        return request.raw_target()
 
     def _make_rules(self) -> dict[bytes, list[Rule]]:
         rules: dict[bytes, list[Rule]] = {}
@@ -118,7 +118,7 @@ class FlowControlFilter(StreamFilter):
         if self._settings.limit_key_type == "ARG":
             return text.encode()
         path, question, query = text.partition("?")
-        return path_text(path) + (question + query).encode()
+        return target_of(path_text(path), query.encode() if question else None)
 
 
 DIFFERENCES: Final = (

@@ -7,16 +7,16 @@ import asyncio
 import base64
 from contextlib import suppress
 from typing import Annotated, Any, Final, NamedTuple
-from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.stream_filter import ClientError, FilterContext
-from pymosn.core.headers import HeaderError, to_bytes
+from pymosn.core.authority import normal_authority
+from pymosn.core.headers import HeaderError, to_bytes, to_text
 from pymosn.core.json_text import write_json
 from pymosn.core.log import WARN
-from pymosn.core.uri import is_host
+from pymosn.core.uri import parse_uri
 from pymosn.filters.settings import AnyMap, Duration, EnvoyBlock, Unsigned, works
 from pymosn.filters.stream.credentials import TokenSource, note_header
 from pymosn.filters.stream.dynamic_metadata import note_metadata
@@ -101,16 +101,14 @@ class JwtProvider(EnvoyBlock, kw_only=True):
 
 def _split(uri: str, path: str, problems: Problems) -> tuple[str, str]:
     """The host of a URL, and its path with the query."""
-    try:
-        parts = urlsplit(uri)
-    except ValueError:  # such as brackets that are not closed
-        parts = SplitResult("", "", "", "", "")
-    if parts.scheme not in ("http", "https") or not is_host(to_bytes(parts.netloc)):
+    parts = parse_uri(to_bytes(uri))
+    host = None if parts.authority is None else normal_authority(parts.authority)
+    if parts.scheme not in (b"http", b"https") or host is None:
         problems.add(path, f"expected a URL, got {uri!r}")
         return "", "/"
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    target = to_text(parts.target())
     problems.target(path, target)
-    return parts.netloc, target
+    return to_text(host), target
 
 
 class Found(NamedTuple):

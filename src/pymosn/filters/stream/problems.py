@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from pymosn.core.chars import TARGET, all_in
+from pymosn.core.chars import QUERY, all_in
 from pymosn.core.headers import FRAMING, is_token, lower_name, to_bytes
-from pymosn.core.uri import has_dot_segment
+from pymosn.core.uri import has_dot_segment, parse_target
 from pymosn.filters.errors import FilterConfigError
 from pymosn.routing.regex import PatternError, Regex
 
@@ -64,8 +64,9 @@ class Problems:
         """Checks a path with an optional query that is sent to an upstream."""
         self.require(target.startswith("/"), path, f"must start with /, not {target!r}")
         text = f"must be percent-encoded ASCII without white space and control characters: {target!r}"
-        self.require(all_in(to_bytes(target), TARGET), path, text)
-        bare = to_bytes(target.partition("?")[0])
+        self.require(all_in(to_bytes(target), QUERY), path, text)
+        bare = parse_target(to_bytes(target)).path
+        self.require(b"\\" not in bare, path, f"must not contain `\\` before the query: {target!r}")
         self.require(not has_dot_segment(bare), path, f"must not contain the segments `.` and `..`: {target!r}")
 
     def regex(self, path: str, pattern: str, folds: bool = False) -> Regex | None:

@@ -6,7 +6,7 @@ import ssl
 
 from pymosn.api.network import Transport
 from pymosn.api.tls import ClientCertificate
-from pymosn.core.addresses import UNIX
+from pymosn.core.addresses import UNIX, address_host
 from pymosn.core.counters import MetricGroup, TlsStats
 from pymosn.core.failure import UPSTREAM_BAD_CERTIFICATE, UPSTREAM_CERTIFICATE_EXPIRED, UPSTREAM_NAME_MISMATCH, Failure
 from pymosn.network.tls.base import new_context
@@ -103,7 +103,5 @@ def host_name(hostname: str, address: str) -> str:
     name = hostname or address
     if name.startswith(UNIX):
         return ""
-    host, colon, port = name.rpartition(":")
-    if colon and port.isdigit() and (":" not in host or host.startswith("[")):
-        name = host
-    return name.removeprefix("[").removesuffix("]").rstrip(".")
+    is_bare = name.count(":") > 1 and not name.startswith("[")  # an IPv6 address, which has no port
+    return (name if is_bare else address_host(name)).rstrip(".")

@@ -23,25 +23,27 @@ X_REQUEST_ID: Final[i64] = 9
 DATE: Final[i64] = 10
 GLOBAL_TIMEOUT: Final[i64] = 11
 TRY_TIMEOUT: Final[i64] = 12
+MAX_FORWARDS: Final[i64] = 13
 #: Claims about the client and its request: forwarded only for a trusted peer (hostile case C15).
-CLAIM: Final[i64] = 13
+CLAIM: Final[i64] = 14
 #: Kinds from here on are hop-by-hop fields, which are not forwarded (RFC 9110 section 7.6.1).
-HOP_BY_HOP: Final[i64] = 14
-UPGRADE: Final[i64] = 15
-KEEP_ALIVE: Final[i64] = 16
-PROXY_CONNECTION: Final[i64] = 17
-PROXY_AUTHORIZATION: Final[i64] = 18
-HTTP2_SETTINGS: Final[i64] = 19
+HOP_BY_HOP: Final[i64] = 15
+UPGRADE: Final[i64] = 16
+KEEP_ALIVE: Final[i64] = 17
+PROXY_CONNECTION: Final[i64] = 18
+PROXY_AUTHORIZATION: Final[i64] = 19
+HTTP2_SETTINGS: Final[i64] = 20
 
 #: The names of the kinds above, in their order, then further hop-by-hop fields.
 _NAMES: Final[list[bytes]] = [
     b"",
     *b"host content-length transfer-encoding connection te expect x-forwarded-for x-forwarded-proto x-request-id".split(),
-    *b"date x-mosn-global-timeout x-mosn-try-timeout forwarded trailer upgrade keep-alive proxy-connection".split(),
+    *b"date x-mosn-global-timeout x-mosn-try-timeout max-forwards forwarded trailer upgrade keep-alive".split(),
+    b"proxy-connection",
     *b"proxy-authorization http2-settings".split(),
 ]
 #: A name that matches one of these on servers that treat underscores as dashes (hostile case C14): not forwarded.
-LOOK_ALIKE: Final[i64] = 20
+LOOK_ALIKE: Final[i64] = 21
 
 _DASH: Final[i64] = 45
 
@@ -91,16 +93,6 @@ def trimmed(value: bytes) -> bytes:
     while end > start and (value[end - 1] == SPACE or value[end - 1] == TAB):
         end -= 1
     return value[start:end]
-
-
-def lowered(value: bytes) -> bytes:
-    """`value` in lower case; nearly always it is already."""
-    k: i64 = 0
-    while k < len(value):
-        if LOWER[value[k]] != value[k]:
-            return value.lower()
-        k += 1
-    return value
 
 
 def is_claim(buffer: bytes, start: i64, end: i64) -> bool:

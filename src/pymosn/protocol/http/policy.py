@@ -1,7 +1,8 @@
 """How tolerant a listener is of irregular requests: strict by default.
 
 Each leniency is allowed by RFC 9110, 9112 or 3986, but upstream servers may interpret such a request differently;
-docs/http1.md describes the risks. Ambiguous body framing is never tolerated.
+docs/http1.md describes the risks. Ambiguous body framing is never tolerated. The same holds for the responses of upstream
+servers (`upstream_profile` of a cluster), of which only `is_strict` is used.
 """
 
 from __future__ import annotations
@@ -33,4 +34,9 @@ class HttpPolicy(PathPolicy):
 
 STRICT: Final = HttpPolicy(
     is_strict=True, trusts_peer=False, merges_slashes=True, slashes=KEEP_SLASHES, underscores=PASS_UNDERSCORES
+)
+
+#: For responses of upstream servers whose cluster tolerates harmless faults.
+COMPATIBLE: Final = HttpPolicy(
+    is_strict=False, trusts_peer=False, merges_slashes=True, slashes=KEEP_SLASHES, underscores=PASS_UNDERSCORES
 )

@@ -14,7 +14,7 @@ from pymosn.core.chars import FIELD_VALUE, hex_digit
 from pymosn.core.failure import BAD_BODY, BODY_TOO_LARGE, HEADERS_TOO_LARGE
 from pymosn.core.headers import Headers
 from pymosn.protocol.http.limits import HttpLimits
-from pymosn.protocol.http1.rules import CR, LF, SEMICOLON, check_extensions, passable_trailers, scan_line
+from pymosn.protocol.http1.rules import CR, LF, SEMICOLON, SP, check_extensions, passable_trailers, scan_line
 
 # The decoder's position in the message. The first four are also how a body is framed: not at all (NO_BODY), by its length,
 # chunked, or by the connection's close, which is for responses only.
@@ -29,6 +29,8 @@ IN_TRAILERS: Final[i64] = 6
 
 #: Maximum hexadecimal digits of a chunk size: 15 stay below 2^60.
 MAX_SIZE_DIGITS: Final[i64] = 15
+#: Maximum bytes of a chunk size with the spaces after it.
+MAX_PADDED_SIZE: Final[i64] = 32
 #: Maximum bytes of chunk extensions in one body; they are parsed and discarded.
 MAX_EXTENSIONS: Final[i64] = 16 * 1024
 
@@ -53,6 +55,8 @@ class BodyDecoder(Decoder):
         self._left: i64 = 0
         self._body_size: i64 = 0
         self._extensions: i64 = 0
+        #: Whether spaces after a chunk size are tolerated, with which old servers pad it.
+        self._pads_sizes = False
 
     def decode(self) -> i64:
         self.data = b""
@@ -222,6 +226,9 @@ class BodyDecoder(Decoder):
             i += 1
             if i - self._at > MAX_SIZE_DIGITS:
                 raise ProtocolError(BAD_BODY, "chunk size has too many digits")
+        if self._pads_sizes and i > self._at:
+            while i < end and buffer[i] == SP and i - self._at <= MAX_PADDED_SIZE:
+                i += 1
         if i < end and (i == self._at or (buffer[i] != CR and buffer[i] != SEMICOLON)):
             raise ProtocolError(BAD_BODY, "not a chunk size")
         if i < end and buffer[i] == SEMICOLON:

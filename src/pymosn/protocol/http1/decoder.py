@@ -21,13 +21,13 @@ from mypy_extensions import i64, mypyc_attr
 from pymosn.api.protocol import ProtocolError
 from pymosn.core.chars import FIELD_VALUE, NAME, TOKEN
 from pymosn.core.failure import BAD_FRAMING, BAD_REQUEST, HEADERS_TOO_LARGE
-from pymosn.core.headers import Headers, HttpHeaders
+from pymosn.core.headers import TAB, Headers, HttpHeaders
 from pymosn.protocol.http import fields
 from pymosn.protocol.http.fields import PROTECTED, classify, is_claim, is_look_alike
 from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http.policy import REFUSE_UNDERSCORES, HttpPolicy
 from pymosn.protocol.http1.body import BodyDecoder
-from pymosn.protocol.http1.rules import COLON, CR, LF, check_coding, parse_length, parse_lengths
+from pymosn.protocol.http1.rules import COLON, CR, LF, SP, check_coding, parse_length, parse_lengths
 
 #: `x` with bit 5 set: the first letter of all fields with claims about the client.
 LOWER_X: Final[i64] = 120
@@ -135,7 +135,9 @@ class Http1Decoder(BodyDecoder):
         if i >= size:
             return -1
         if buffer[i] != COLON or i == start:
-            raise ProtocolError(BAD_REQUEST, "not a header field name")
+            is_blank = buffer[i] in (SP, TAB)
+            detail = "white space before a colon" if is_blank and i > start else "folded line" if is_blank else ""
+            raise ProtocolError(BAD_REQUEST, detail or "not a header field name")
         return i
 
     def _end_line(self, end: i64, byte: i64) -> i64:

@@ -53,8 +53,8 @@ def _encode_asking(head: RequestHead) -> list[bytes]:
     """The head of a request for a tunnel, which has no content and accepts no trailers."""
     if head.raw_tunnel == CONNECT:
         return [b"CONNECT ", head.raw_host, b" HTTP/1.1\r\n", wire_lines(head.headers), CRLF]
-    target = head.raw_path if head.raw_query is None else head.raw_path + b"?" + head.raw_query
-    return [head.raw_method, b" ", target, b" HTTP/1.1\r\n", wire_lines(head.headers), _switching(head.raw_tunnel), CRLF]
+    line = [head.raw_method, b" ", head.raw_target(), b" HTTP/1.1\r\n"]
+    return [*line, wire_lines(head.headers), _switching(head.raw_tunnel), CRLF]
 
 
 def encode_agreement(head: ResponseHead) -> list[bytes]:

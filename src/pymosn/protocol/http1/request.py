@@ -8,7 +8,8 @@ from mypy_extensions import i64
 
 from pymosn.api.http import HttpRequest
 from pymosn.api.protocol import NEED_MORE, ProtocolError
-from pymosn.core.chars import TARGET, TOKEN, is_digit
+from pymosn.core.authority import connect_target, normal_authority
+from pymosn.core.chars import PATH, QUERY, RAW_PATH, RAW_QUERY, TOKEN, escape, is_digit
 from pymosn.core.failure import (
     BAD_EXPECTATION,
     BAD_FRAMING,
@@ -22,9 +23,9 @@ from pymosn.core.failure import (
 )
 from pymosn.core.headers import NO_HEADERS, HttpHeaders
 from pymosn.core.message import CONNECT, UNKNOWN_LENGTH
-from pymosn.core.uri import is_host, normalize_path
+from pymosn.core.uri import normalize_path, parse_uri
 from pymosn.protocol.http import fields
-from pymosn.protocol.http.fields import lowered, trimmed
+from pymosn.protocol.http.fields import trimmed
 from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http.policy import STRICT, HttpPolicy
 from pymosn.protocol.http1.body import IN_CHUNK_SIZE, IN_LENGTH, NO_BODY
@@ -49,12 +50,17 @@ class RequestDecoder(Http1Decoder):
         """`connect`: the `raw_tunnel` of CONNECT requests; empty if CONNECT is not allowed."""
         super().__init__(limits, policy)
         self._connect = connect
+        # What a target may have before and after its question mark.
+        self._path_bytes: bytes = PATH if policy.is_strict else RAW_PATH
+        self._query_bytes: bytes = QUERY if policy.is_strict else RAW_QUERY
         #: The connection's, `http` or `https`.
         self.scheme: bytes = b"http"
         self.head: HttpRequest = HttpRequest(NO_HEADERS)
         self._has_host: bool = False
         #: The target is an absolute URI, so its authority overrides the Host field (RFC 9112 section 3.2.2).
         self._target_has_host: bool = False
+        #: The Host field is not in the form in which it is forwarded.
+        self._rewrites_host: bool = False
         self._skipped_line: bool = False
         #: Length of the request line once it is complete, so that it is not scanned again for each further field line.
         self._line_size: i64 = 0
@@ -92,6 +98,7 @@ class RequestDecoder(Http1Decoder):
                 self._line_size = after - start
         self._reset_head()
         self._has_host = False
+        self._rewrites_host = False
         if after >= 0:
             after = self._scan_fields(after)
         if after < 0:
@@ -138,17 +145,21 @@ class RequestDecoder(Http1Decoder):
         query: i64 = -1
         odd = False
         before: i64 = 0
+        characters = self._path_bytes
         while i < size:
             byte: i64 = buffer[i]
-            if TARGET[byte] == 0:
+            if characters[byte] == 0:
                 break
-            if query < 0:
-                if byte == QUESTION:
-                    query = i
-                elif byte == PERCENT or (before == SLASH and (byte in (SLASH, DOT))):
-                    odd = True
-                before = byte
+            if byte == PERCENT or (before == SLASH and (byte in (SLASH, DOT))):
+                odd = True
+            before = byte
             i += 1
+        if i < size and buffer[i] == QUESTION:
+            query = i
+            i += 1
+            characters = self._query_bytes
+            while i < size and characters[buffer[i]] != 0:
+                i += 1
         if i - target > self.limits.head:
             raise ProtocolError(TARGET_TOO_LONG, "target is larger than max_header_size")
         if i >= size:
@@ -186,7 +197,8 @@ class RequestDecoder(Http1Decoder):
             self._take_authority(buffer[start:end])
             return
         if query >= 0:
-            head.raw_query = buffer[query + 1 : end]
+            # What a tolerant listener accepts beyond RFC 3986 is forwarded percent-encoded (RFC 3987 section 3.1).
+            head.raw_query = buffer[query + 1 : end] if self._is_strict else escape(buffer[query + 1 : end], QUERY)
             end = query
         path = buffer[start:end]
         if buffer[start] != SLASH:
@@ -199,6 +211,8 @@ class RequestDecoder(Http1Decoder):
                 path = b"*" if query < 0 and head.raw_method == b"OPTIONS" else b"/"
             else:
                 odd = True
+        if not self._is_strict:
+            path = escape(path, PATH)
         if odd and path != b"*":
             normal = normalize_path(path, self.policy)
             if normal is None:
@@ -211,24 +225,25 @@ class RequestDecoder(Http1Decoder):
 
         Its scheme must be the connection's (RFC 9110 section 7.4).
         """
-        scheme, colon, rest = target.partition(b"://")
-        if not colon or scheme.lower() != self.scheme:
+        uri = parse_uri(target)
+        if uri.authority is None or uri.scheme != self.scheme:
             raise ProtocolError(BAD_TARGET, "target is neither a path nor a URI of the connection's scheme")
-        authority, slash, path = rest.partition(b"/")
-        if not is_host(authority, self._is_strict):
+        host = normal_authority(uri.authority, self._is_strict)
+        if host is None:
             raise ProtocolError(BAD_HOST, "target has a bad authority")
-        self.head.raw_host = authority.lower()
+        self.head.raw_host = host
         self._target_has_host = True
-        return slash + path
+        return uri.path
 
     def _take_authority(self, target: bytes) -> None:
         """Reads the target of a CONNECT: host and port, which override the Host field (RFC 9112 section 3.2.3)."""
         if not self._connect:
             raise ProtocolError(CONNECT_NOT_ALLOWED, "CONNECT is not allowed on this listener")
-        if not is_host(target) or not is_digit(target[len(target) - 1]) or target.rfind(b":") <= target.rfind(b"]"):
+        host = connect_target(target)
+        if host is None:
             raise ProtocolError(BAD_TARGET, "target of a CONNECT is not a host with a port")
         head = self.head
-        head.raw_host = target.lower()
+        head.raw_host = host
         head.raw_path = b"/"
         head.raw_tunnel = self._connect
         self._target_has_host = True
@@ -236,16 +251,18 @@ class RequestDecoder(Http1Decoder):
     def _take_field(self, kind: i64, value: bytes) -> bool:
         head = self.head
         if kind == fields.HOST:
-            host = lowered(trimmed(value))
+            text = trimmed(value)
             if self._has_host:
                 raise ProtocolError(BAD_HOST, "more than one host field")
             self._has_host = True
-            if not is_host(host, self._is_strict):
+            host = normal_authority(text, self._is_strict)
+            if host is None:
                 raise ProtocolError(BAD_HOST, "not a host")
             if self._target_has_host:
                 return True  # `_finish_head` adds the target's host instead
             head.raw_host = host
-            return False
+            self._rewrites_host = len(host) != len(text)
+            return self._rewrites_host
         if kind == fields.X_FORWARDED_FOR:
             head.has_forwarded_for = True
         elif kind == fields.X_FORWARDED_PROTO:
@@ -258,6 +275,8 @@ class RequestDecoder(Http1Decoder):
             head.has_request_id = True
         elif kind == fields.GLOBAL_TIMEOUT or kind == fields.TRY_TIMEOUT:
             head.has_timeout = True
+        elif kind == fields.MAX_FORWARDS:
+            head.has_hop_limit = True
         elif kind == fields.EXPECT:
             if value.strip(b" \t").lower() != b"100-continue":
                 raise ProtocolError(BAD_EXPECTATION, "unknown expectation")
@@ -275,7 +294,7 @@ class RequestDecoder(Http1Decoder):
         head.headers = self._headers
         if not self._has_host and self.minor_version == 1:
             raise ProtocolError(BAD_HOST, "no host field")
-        if self._target_has_host:
+        if self._target_has_host or self._rewrites_host:
             head.headers.put_first(b"Host", head.raw_host)
         self._finish_fields(head.headers)
         if self.minor_version == 0 and head.expects_continue:

@@ -14,9 +14,10 @@ from pymosn.core.headers import NO_HEADERS
 from pymosn.core.message import CONNECT
 from pymosn.protocol.http import fields
 from pymosn.protocol.http.limits import HttpLimits
-from pymosn.protocol.http.policy import STRICT
+from pymosn.protocol.http.policy import STRICT, HttpPolicy
 from pymosn.protocol.http1.body import AT_HEAD, IN_CHUNK_SIZE, IN_LENGTH, NO_BODY, UNTIL_CLOSE
 from pymosn.protocol.http1.decoder import Http1Decoder
+from pymosn.protocol.http1.repair import head_end, repaired
 from pymosn.protocol.http1.rules import CR, LF, SP, upgrade_protocol
 
 #: Maximum interim responses to one request.
@@ -32,8 +33,10 @@ class ResponseDecoder(Http1Decoder):
     After a head with `raw_tunnel`, DATA is tunnelled data and never ends.
     """
 
-    def __init__(self, limits: HttpLimits) -> None:
-        super().__init__(limits, STRICT)
+    def __init__(self, limits: HttpLimits, policy: HttpPolicy = STRICT) -> None:
+        """`policy`: only `is_strict` counts."""
+        super().__init__(limits, policy)
+        self._pads_sizes = not policy.is_strict
         self.head: HttpResponse = HttpResponse(200, b"", NO_HEADERS)
         self._to_head: bool = False
         self._tunnel: bytes = b""
@@ -63,6 +66,11 @@ class ResponseDecoder(Http1Decoder):
         start: i64 = self._at
         if start >= size:
             return NEED_MORE
+        if not self._is_strict:
+            if not self._repair(start):
+                return NEED_MORE
+            start = self._at
+            size = len(self._buffer)
         after: i64 = -1
         if self._needs_scan():
             self.head = HttpResponse(200, b"", NO_HEADERS)
@@ -80,6 +88,26 @@ class ResponseDecoder(Http1Decoder):
         if self.head.status < 200:
             self._interim_size += after - start
         return self._finish_head()
+
+    def _repair(self, start: i64) -> bool:
+        """Brings a head into the form that is read strictly; returns whether it is complete."""
+        buffer = self._buffer
+        if not b"HTTP/1.".startswith(buffer[start : start + 7]):
+            raise ProtocolError(BAD_RESPONSE, "not a status line")
+        # The LF before the empty line may be followed by a CR, which arrived alone.
+        end: i64 = head_end(buffer, max(start, self._scanned - 2))
+        if (end if end >= 0 else len(buffer)) - start > self.limits.head:
+            raise ProtocolError(BAD_RESPONSE, "response head is too large")
+        if end < 0:
+            self._scanned = len(buffer)
+            return False
+        head = buffer[start:end]
+        good = repaired(head)
+        if good is not head:
+            self._buffer = good + buffer[end:]
+            self._at = 0
+        self._scanned = 0
+        return True
 
     def _scan_status_line(self, start: i64) -> i64:
         """Returns the offset after the status line, or -1 if it is incomplete."""

@@ -200,9 +200,8 @@ class HeadEncoder:
 
     def _write_path(self, out: BytesWriter, head: RequestHead) -> None:
         path = head.raw_path
-        query = head.raw_query
-        if query is not None:
-            write_literal(out, 0, _PATH, b"", path + b"?" + query)
+        if head.raw_query is not None:
+            write_literal(out, 0, _PATH, b"", head.raw_target())
         elif path == b"/":
             write_index(out, _ROOT)
         else:

@@ -13,7 +13,8 @@ from mypy_extensions import i64
 from pymosn.api.grpc import CONTENT_TYPE as GRPC_TYPE
 from pymosn.api.grpc import GrpcRequest, is_grpc
 from pymosn.api.http import WITH_CONTENT, HttpRequest
-from pymosn.core.chars import TARGET, all_in, is_digit
+from pymosn.core.authority import connect_target, normal_authority
+from pymosn.core.chars import PATH, QUERY, RAW_PATH, RAW_QUERY, TARGET, all_in, escape
 from pymosn.core.failure import (
     BAD_EXPECTATION,
     BAD_FRAMING,
@@ -29,9 +30,8 @@ from pymosn.core.failure import (
 )
 from pymosn.core.headers import NO_HEADERS, HttpHeaders, is_token, name_bit
 from pymosn.core.message import CONNECT, UNKNOWN_LENGTH
-from pymosn.core.uri import is_host, is_plain_path, normalize_path
+from pymosn.core.uri import is_plain_path, normalize_path
 from pymosn.protocol.http import fields
-from pymosn.protocol.http.fields import lowered
 from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http.policy import DROP_UNDERSCORES, PASS_UNDERSCORES, HttpPolicy
 from pymosn.protocol.http2 import tables
@@ -39,7 +39,6 @@ from pymosn.protocol.http2.heads import BAD, GOOD, TOO_LARGE, HeadDecoder, Known
 from pymosn.protocol.http2.tables import Entry
 
 SLASH: Final[i64] = 47
-QUESTION: Final[i64] = 63
 #: The longest accepted method; the longest registered one has 17 letters.
 MAX_METHOD: Final[i64] = 32
 
@@ -50,6 +49,7 @@ HAS_REQUEST_ID: Final[i64] = 4
 HAS_TIMEOUT: Final[i64] = 8
 EXPECTS_CONTINUE: Final[i64] = 16
 IS_GRPC: Final[i64] = 32
+HAS_HOP_LIMIT: Final[i64] = 64
 _LATE: Final = "pseudo-header field after another field"
 _LENGTH_BIT: Final[i64] = name_bit(14, 99, 104)
 
@@ -188,6 +188,7 @@ class RequestHeads(HeadDecoder):
         head.has_forwarded_proto = facts & HAS_FORWARDED_PROTO != 0
         head.has_request_id = facts & HAS_REQUEST_ID != 0
         head.has_timeout = facts & HAS_TIMEOUT != 0
+        head.has_hop_limit = facts & HAS_HOP_LIMIT != 0
         head.expects_continue = facts & EXPECTS_CONTINUE != 0
         if self._grpc_timeout is not None and isinstance(head, GrpcRequest):
             head.adopt_timeout(self._grpc_timeout)
@@ -279,6 +280,8 @@ class RequestHeads(HeadDecoder):
             self._facts |= HAS_REQUEST_ID
         elif kind == fields.GLOBAL_TIMEOUT or kind == fields.TRY_TIMEOUT:
             self._facts |= HAS_TIMEOUT
+        elif kind == fields.MAX_FORWARDS:
+            self._facts |= HAS_HOP_LIMIT
         elif kind == tables.UNDERSCORE or kind == fields.LOOK_ALIKE:
             if policy.underscores == PASS_UNDERSCORES:
                 return kind == tables.UNDERSCORE
@@ -304,15 +307,19 @@ class RequestHeads(HeadDecoder):
             if b"@" in value or not all_in(value, TARGET):
                 self._malformed("host has user information, or characters that no host has")
                 return None
-            if not is_host(value, self._policy.is_strict):
+            normal = normal_authority(value, self._policy.is_strict)
+            if normal is None:
                 self._refuse(BAD_HOST, "not a host")
                 return None
             self._authority = value
-            self._host = lowered(value)
+            self._host = normal
         head.raw_host = self._host
-        if authority is not None and self._host_entry is not None and lowered(self._host_entry.value) != head.raw_host:
-            self._malformed(":authority and host differ")
-        return entry
+        if authority is not None and self._host_entry is not None:
+            other = self._host_entry.value
+            if other != value and normal_authority(other, self._policy.is_strict) != head.raw_host:
+                self._malformed(":authority and host differ")
+        # What is forwarded is the normal form if something was dropped from the host.
+        return entry if len(value) == len(self._host) else Entry(entry.name, self._host, False)
 
     def _take_method(self, head: HttpRequest) -> None:
         method = self._raw_method
@@ -340,8 +347,7 @@ class RequestHeads(HeadDecoder):
         if not self._connect:
             self._refuse(CONNECT_NOT_ALLOWED, "CONNECT is not allowed on this listener")
             return
-        target = authority.value
-        if not is_host(target) or not is_digit(target[len(target) - 1]) or target.rfind(b":") <= target.rfind(b"]"):
+        if connect_target(authority.value) is None:
             self._refuse(BAD_TARGET, "target of a CONNECT is not a host with a port")
         head.raw_tunnel = self._connect
 
@@ -373,10 +379,17 @@ class RequestHeads(HeadDecoder):
             head.raw_path = self._path
             head.raw_query = self._query
             return
-        if not all_in(target, TARGET):
+        mark: i64 = target.find(b"?")
+        path = target if mark < 0 else target[:mark]
+        query = None if mark < 0 else target[mark + 1 :]
+        is_strict = self._policy.is_strict
+        if not all_in(path, PATH if is_strict else RAW_PATH) or (
+            query is not None and not all_in(query, QUERY if is_strict else RAW_QUERY)
+        ):
             self._malformed(":path has characters that no path has")
         elif target[0] == SLASH:
-            self._normalize(head, target)
+            self._normalize(head, path, query)
+            self._target = target if self._failure is None else b""
         elif target == b"*" and head.raw_method == b"OPTIONS" and self._raw_protocol is None:
             head.raw_path = target
         else:
@@ -394,13 +407,10 @@ class RequestHeads(HeadDecoder):
             return True
         return text == "https" and (self._policy.trusts_peer or not self._policy.is_strict)
 
-    def _normalize(self, head: HttpRequest, target: bytes) -> None:
-        path = target
-        query: bytes | None = None
-        mark: i64 = target.find(b"?")
-        if mark >= 0:
-            path = target[:mark]
-            query = target[mark + 1 :]
+    def _normalize(self, head: HttpRequest, path: bytes, query: bytes | None) -> None:
+        if not self._policy.is_strict:  # see `RequestDecoder._take_target`
+            path = escape(path, PATH)
+            query = None if query is None else escape(query, QUERY)
         if not is_plain_path(path):
             normal = normalize_path(path, self._policy)
             if normal is None:
@@ -409,7 +419,6 @@ class RequestHeads(HeadDecoder):
             path = normal
         head.raw_path = self._path = path
         head.raw_query = self._query = query
-        self._target = target
 
     def _take_length(self, head: HttpRequest, end: bool) -> bool:
         """Returns whether the request needs a length of 0 in HTTP/1, because of its method (RFC 9110 section 8.6)."""

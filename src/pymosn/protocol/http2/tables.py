@@ -16,7 +16,7 @@ from pymosn.protocol.http.fields import classify, is_claim, is_look_alike
 
 # Kinds of fields besides those of protocol/http/fields.py.
 #: Names with an underscore that resemble no other field.
-UNDERSCORE: Final[i64] = 21
+UNDERSCORE: Final[i64] = 26
 #: Fields of a connection of HTTP/1, which make a message malformed (RFC 9113 section 8.2.2).
 CONNECTION_FIELD: Final[i64] = 22
 COOKIE: Final[i64] = 23

@@ -34,6 +34,9 @@ from pymosn.stream.settings import choice, flag, number, seconds, text, texts
 #: The largest number of bytes, fields, requests or hops that may be set.
 MOST: Final = 2**63 - 1
 
+#: Seconds for which a client that has closed its side waits for the beginning of a response, by default.
+HALF_CLOSE: Final = 1.0
+
 #: The words that settings accept, and their values.
 _PROFILES: Final = {"compatible": False, "strict": True}
 _SLASHES: Final = {"keep": KEEP_SLASHES, "decode": DECODE_SLASHES, "refuse": REFUSE_SLASHES}
@@ -64,9 +67,10 @@ class HttpOptions:
     `limits`: of requests. `policy`: what is tolerated. `idle_timeout`: without a request in progress. `header_timeout`: from
     the first byte of a head to its end. `body_timeout`: the longest silence while a request body is awaited.
     `body_min_rate`: bytes per second of a body, on average over each `body_timeout`; 0 means no limit. `max_requests`: of
-    one connection; 0 means no limit. `overload`: the worker's. `upgrades`: protocols, in lower case, that a client may
-    upgrade to, in HTTP/2 by an extended CONNECT (RFC 8441); a request of HTTP/1 for any other is served as an ordinary
-    request. `connect`: the `raw_tunnel` of CONNECT requests, empty if they are rejected.
+    one connection; 0 means no limit. `half_close_timeout`: for the response to begin after the client has closed its side;
+    it may still be reading, or be gone, and there is no way to tell. `overload`: the worker's. `upgrades`: protocols, in
+    lower case, that a client may upgrade to, in HTTP/2 by an extended CONNECT (RFC 8441); a request of HTTP/1 for any other
+    is served as an ordinary request. `connect`: the `raw_tunnel` of CONNECT requests, empty if they are rejected.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class HttpOptions:
         overload: OverloadState,
         upgrades: frozenset[bytes],
         connect: bytes,
+        half_close_timeout: float = HALF_CLOSE,
     ) -> None:
         self.limits = limits
         self.policy = policy
@@ -95,6 +100,7 @@ class HttpOptions:
         self.overload = overload
         self.upgrades = upgrades
         self.connect = connect
+        self.half_close_timeout = half_close_timeout
 
 
 def read_http_options(settings: Mapping[str, object], facts: ListenerFacts) -> HttpOptions:
@@ -115,6 +121,7 @@ def read_http_options(settings: Mapping[str, object], facts: ListenerFacts) -> H
         overload=facts.overload,
         upgrades=frozenset([protocol.lower().encode() for protocol in texts(settings, "upgrades")]),
         connect=choice(settings, "connect", CONNECT_MODES),
+        half_close_timeout=seconds(settings, "half_close_timeout"),
     )
 
 

@@ -40,6 +40,7 @@ from pymosn.core.headers import Headers
 from pymosn.core.message import CONNECT_HERE, RequestHead
 from pymosn.network.proxy_protocol import client_preface
 from pymosn.protocol.http.limits import RESPONSE_LIMITS
+from pymosn.protocol.http.policy import COMPATIBLE, STRICT
 from pymosn.protocol.http1.encoder import LAST_CHUNK, encode_chunk, encode_request, encode_trailers
 from pymosn.protocol.http1.response import ResponseDecoder
 from pymosn.stream.ages import vary
@@ -58,11 +59,14 @@ NO_RESPONSE_RECEIVER: Final = ResponseReceiver()
 class Http1Client(NetworkFilter):
     """One upstream connection."""
 
-    def __init__(self, pool: Http1Pool, preface: bytes) -> None:
-        """`preface`: what the connection begins with, the PROXY protocol header of its one client; or empty."""
+    def __init__(self, pool: Http1Pool, preface: bytes, is_strict: bool) -> None:
+        """`preface`: what the connection begins with, the PROXY protocol header of its one client; or empty.
+
+        `is_strict`: harmless faults of responses are not tolerated.
+        """
         self._pool = pool
         self.preface = preface
-        self.decoder = ResponseDecoder(RESPONSE_LIMITS)
+        self.decoder = ResponseDecoder(RESPONSE_LIMITS, STRICT if is_strict else COMPATIBLE)
         self.connection: Connection = NO_CONNECTION
         self._stream: Http1ClientStream | None = None
         self._is_full = False
@@ -92,14 +96,14 @@ class Http1Client(NetworkFilter):
 
     def on_data(self, data: bytes) -> bool:
         if self._stream is None and self.is_counted:
-            self.abort()  # unsolicited bytes would be mistaken for the response to the next request
+            self.abort("")  # unsolicited bytes would be mistaken for the response to the next request
             return STOP
         # `on_dialed` may still be pending: the first bytes of a server that speaks first, after a CONNECT, must not be lost.
         self.decoder.feed(data)
         try:
             self._pull()
-        except ProtocolError:
-            self.abort()
+        except ProtocolError as error:
+            self.abort(error.detail)
         return STOP
 
     def _pull(self) -> None:
@@ -148,9 +152,11 @@ class Http1Client(NetworkFilter):
         else:
             self._pool.drop(self)
 
-    def abort(self) -> None:
-        """Aborts the connection, which has received something that is not a response."""
+    def abort(self, rule: str) -> None:
+        """Aborts the connection, which has received something that is not a response. `rule`: which it breaks."""
         stream = self._stream
+        if stream is not None:
+            stream.broken_rule = rule
         self._stream = None
         self._pool.forget(self)
         self.connection.abort(BAD_RESPONSE)
@@ -215,6 +221,7 @@ class Http1ClientStream(RequestSender):
         self.is_tunnel = False
         #: Whether any byte of a response has arrived, even of a 1xx: the upstream has the request.
         self.has_bytes = False
+        self.broken_rule = ""
         self._client: Http1Client = client
         self._connection: Connection = client.connection
         self._is_reused = is_reused
@@ -293,6 +300,9 @@ class Http1ClientStream(RequestSender):
         if self._is_chunked:
             self._connection.write(encode_trailers(trailers) if self._passes_trailers else LAST_CHUNK)
 
+    def fault(self) -> str:
+        return self.broken_rule
+
     def pause(self) -> None:
         if self._is_attached:
             self._pauses += 1
@@ -354,7 +364,7 @@ class Http1Pool(ConnectionPool):
         if not self._target.try_connection():
             receiver.on_no_sender(OVERFLOW)
             return
-        client = Http1Client(self, preface)
+        client = Http1Client(self, preface, self._target.is_strict)
         dial = _Dial(self, client, receiver)
         self._dials.append(dial)
         peer = self._target.peer_for(ALPN, False, self.offer)
@@ -387,7 +397,7 @@ class Http1Pool(ConnectionPool):
         else:
             receiver.on_sender(client.open_stream(receiver))
         if client.decoder.has_buffered():  # bytes before the first request that belong to no tunnel
-            client.abort()
+            client.abort("")
 
     def _count(self, client: Http1Client) -> None:
         """A connection is open."""
@@ -400,12 +410,12 @@ class Http1Pool(ConnectionPool):
             client.old_at = client.connection.now() + vary(target.max_connection_age)
 
     def adopt(self, connection: Connection, data: bytes) -> None:
-        client = Http1Client(self, b"")
+        client = Http1Client(self, b"", self._target.is_strict)
         connection.replace_filters([client])
         client.on_connection(connection)
         self._count(client)
         if data:
-            client.abort()  # nothing has been asked for
+            client.abort("")  # nothing has been asked for
         else:
             self.put_back(client)
 

@@ -26,8 +26,8 @@ A connection that is to move to another process (`_is_departing`, docs/upgrade.m
 offered for the move. The part of a head that has arrived goes along, and so do pipelined requests.
 
 The connection's only timeout is, in turn: `idle_timeout` between requests, `header_timeout` in a head, `body_timeout`
-while a body is awaited, `EOF_GRACE` after a half-close, `DRAIN_GRACE` while draining. While a response is awaited it has no
-effect; that time belongs to the exchange.
+while a body is awaited, `half_close_timeout` after a half-close, `DRAIN_GRACE` while draining. While a response is awaited
+it has no effect; that time belongs to the exchange.
 """
 
 from __future__ import annotations
@@ -61,10 +61,6 @@ from pymosn.core.timers import NEVER
 from pymosn.protocol.http1.request import RequestDecoder
 from pymosn.stream.http.options import HttpOptions
 from pymosn.stream.http1.server_stream import Http1ServerStream, StreamOwner
-
-#: Grace period in seconds for starting the response after the client half-closed. The client may still be reading, or it may
-#: be gone; there is no way to tell, so short exchanges are finished and long ones are not.
-EOF_GRACE: Final = 1.0
 
 #: The kinds of bytes that arrive; see the module's docstring.
 REQUESTS: Final[u8] = 0
@@ -135,7 +131,7 @@ class Http1Server(StreamOwner):
             stream.request_ended = True
             stream.receiver.on_reset(TRUNCATED_BODY)
         elif not stream.head_sent:
-            self._connection.set_idle(EOF_GRACE)
+            self._connection.set_idle(self._options.half_close_timeout)
 
     def on_writable(self, writable: bool) -> None:
         self._is_full = not writable

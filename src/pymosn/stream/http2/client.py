@@ -283,7 +283,7 @@ class ClientConnection(Http2Connection):
             return
         fault = heads.decode(fragment, end, stream.is_to_head, stream.tunnel(), i64(stream.interims))
         if fault is not None:
-            self.fail_stream(stream, frames.PROTOCOL_ERROR)
+            self.fail_stream(stream, frames.PROTOCOL_ERROR, heads.detail)
             return
         head = heads.head
         if head.status < 200 and len(head.raw_tunnel) == 0:
@@ -325,11 +325,12 @@ class ClientConnection(Http2Connection):
     def _on_trailers(self, stream: Http2Stream, fragment: bytes, end: bool) -> None:
         fault = self._heads.decode_trailers(fragment)
         if stream.remote_ended:
-            self.fail_stream(stream, frames.STREAM_CLOSED)
+            self.fail_stream(stream, frames.STREAM_CLOSED, "HEADERS after the end of the stream")
             return
         is_short = stream.content_length != UNKNOWN_LENGTH and stream.received != stream.content_length
         if fault is not None or not end or stream.is_tunnel or is_short:
-            self.fail_stream(stream, frames.PROTOCOL_ERROR)
+            detail = "content does not have the length of content-length" if is_short else "trailers that are malformed"
+            self.fail_stream(stream, frames.PROTOCOL_ERROR, detail)
             return
         trailers = self._heads.trailers
         stream.remote_ended = True
@@ -386,6 +387,7 @@ class ClientConnection(Http2Connection):
         stream.receiver = NO_RECEIVER
 
     def on_broken(self, failure: Failure, detail: str) -> None:
+        self.broken_rule = detail
         self._owner.on_lost()
         self.on_lost(failure)
 
@@ -413,6 +415,9 @@ class Http2ClientStream(RequestSender):
 
     def instead(self) -> str:
         return FALL_BACK if self._stream.needs_http1 else ""
+
+    def fault(self) -> str:
+        return self._client.broken_rule
 
     def send_request(self, head: RequestHead, data: bytes, end: bool) -> None:
         self._client.send_request(self._stream, head, data, end)

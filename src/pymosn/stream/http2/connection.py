@@ -66,6 +66,8 @@ class Http2Connection(LivingConnection):
     def __init__(self, options: ConnectionOptions, is_client: bool) -> None:
         super().__init__(options, HeadEncoder())
         self.is_client = is_client
+        #: The rule that the peer has broken last, in words.
+        self.broken_rule = ""
         # A head that is too large is answered if its block is not much larger than the limit.
         largest = 2 * min(options.limits.head, LARGEST_HEAD) + DEFAULT_FRAME_SIZE
         self.decoder = FrameDecoder(options.max_frame_size, largest, not is_client)
@@ -240,20 +242,20 @@ class Http2Connection(LivingConnection):
             if stream.is_closed:
                 return
         if stream.remote_ended:
-            self.fail_stream(stream, frames.STREAM_CLOSED)
+            self.fail_stream(stream, frames.STREAM_CLOSED, "DATA after the end of the stream")
             return
         if stream.awaits_head:
-            self.fail_stream(stream, frames.PROTOCOL_ERROR)
+            self.fail_stream(stream, frames.PROTOCOL_ERROR, "DATA before HEADERS")
             return
         stream.receive_window -= i32(decoder.flow)
         if stream.receive_window < 0:
-            self.fail_stream(stream, frames.FLOW_CONTROL_ERROR)
+            self.fail_stream(stream, frames.FLOW_CONTROL_ERROR, "more DATA than the window of the stream")
             return
         data = decoder.data
         stream.received += len(data)
         length = stream.content_length
         if length >= 0 and (stream.received > length or (decoder.end and stream.received < length)):
-            self.fail_stream(stream, frames.PROTOCOL_ERROR)
+            self.fail_stream(stream, frames.PROTOCOL_ERROR, "content does not have the length of content-length")
             return
         stream.credit += i32(decoder.size)
         stream.active_at = self.read_at
@@ -364,7 +366,7 @@ class Http2Connection(LivingConnection):
             if self.is_idle(stream_id):
                 raise ProtocolError(HTTP2_ERROR, f"WINDOW_UPDATE on stream {stream_id}, which is idle")
         elif not self.widen(stream, decoder.number):
-            self.fail_stream(stream, frames.FLOW_CONTROL_ERROR)
+            self.fail_stream(stream, frames.FLOW_CONTROL_ERROR, "WINDOW_UPDATE makes a window too large")
 
     def _on_reset(self, stream_id: i64, code: i64) -> None:
         stream = self.streams.get(int(stream_id))
@@ -412,7 +414,7 @@ class Http2Connection(LivingConnection):
     def _on_stream_error(self, stream_id: i64, code: i64, detail: str) -> None:
         stream = self.streams.get(int(stream_id))
         if stream is not None:
-            self.fail_stream(stream, code)
+            self.fail_stream(stream, code, detail)
         elif self.is_idle(stream_id):  # which cannot be reset
             raise ProtocolError(HTTP2_FRAME_SIZE if code == frames.FRAME_SIZE_ERROR else HTTP2_ERROR, detail)
         else:
@@ -428,8 +430,12 @@ class Http2Connection(LivingConnection):
         if not self.is_client and not self.budget.take_reset(self.read_at):
             raise ProtocolError(RESET_FLOOD, "too many streams were reset")
 
-    def fail_stream(self, stream: Http2Stream, code: i64) -> None:
-        """The peer has violated the protocol on one stream: resets it. Raises ProtocolError if that was once too often."""
+    def fail_stream(self, stream: Http2Stream, code: i64, detail: str) -> None:
+        """The peer has violated the protocol on one stream: resets it. Raises ProtocolError if that was once too often.
+
+        `detail`: the rule that it has broken.
+        """
+        self.broken_rule = detail
         self.reset_stream(stream, code)
         stream.remote_ended = True
         self.tell_reset(stream, BAD_RESPONSE if self.is_client else MALFORMED)

@@ -61,9 +61,6 @@ from pymosn.stream.http2.sending import BY_PEER, BY_US
 from pymosn.stream.http2.server_stream import Http2ServerStream, NoRequest, NoStream
 from pymosn.stream.http2.stream import Http2Stream
 
-#: Grace period in seconds for starting responses after the client half-closed; see `stream.http1.server`. From then on it
-#: is checked at this interval whether the responses still leave: the client opens no more windows.
-EOF_GRACE: Final = 1.0
 #: Stream ids that are left when the client is asked to open another connection.
 SPARE_IDS: Final[i64] = 1 << 16
 #: Streams beyond the maximum that a client may open before it has acknowledged our settings.
@@ -162,8 +159,7 @@ class ServerConnection(Http2Connection):
         if not self.streams:
             self.connection.close(CLOSED_LOCALLY)
         else:
-            self._eof_at = self.connection.now() + EOF_GRACE
-            self.wake_at(self._eof_at)
+            self._await_responses(self.connection.now())
 
     def on_lost(self, failure: Failure) -> None:
         """The connection is gone."""
@@ -250,7 +246,7 @@ class ServerConnection(Http2Connection):
         if is_last or self._leaves_at < NEVER:
             self.shut_down()
         if self.decoder.is_self_dependent:
-            self.fail_stream(stream, frames.PROTOCOL_ERROR)
+            self.fail_stream(stream, frames.PROTOCOL_ERROR, "a stream that depends on itself")
             return
         if failure is None and len(head.raw_tunnel) > 0:
             failure = self._check_tunnel(stream, head)
@@ -335,9 +331,9 @@ class ServerConnection(Http2Connection):
         failure = heads.decode_trailers(fragment)
         length = stream.content_length
         if stream.remote_ended:
-            self.fail_stream(stream, frames.STREAM_CLOSED)
+            self.fail_stream(stream, frames.STREAM_CLOSED, "HEADERS after the end of the stream")
         elif not end or stream.is_tunnel or 0 <= length != stream.received or (failure is not None and heads.is_malformed):
-            self.fail_stream(stream, frames.PROTOCOL_ERROR)
+            self.fail_stream(stream, frames.PROTOCOL_ERROR, "trailers that are malformed, or too little content")
         elif failure is not None:
             stream.remote_ended = True
             self.tell_reset(stream, failure)
@@ -400,7 +396,16 @@ class ServerConnection(Http2Connection):
             elif is_blocked or not stream.is_answered:
                 self.tell_reset(stream, CLIENT_GONE)
         if self.streams:
-            self._eof_at = now + EOF_GRACE
+            self._await_responses(now)
+
+    def _await_responses(self, now: float) -> None:
+        """The client has closed its side: limits the time until responses begin.
+
+        From then on it is checked at the same interval whether they still leave: the client opens no more windows.
+        """
+        self._eof_at = now + self._http.half_close_timeout if self._http.half_close_timeout > 0.0 else NEVER
+        if self._eof_at < NEVER:
+            self.wake_at(self._eof_at)
 
     def _end_idle(self) -> None:
         """The connection was idle for too long."""

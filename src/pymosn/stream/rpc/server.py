@@ -11,8 +11,8 @@ No stream waits for another one, so back-pressure cannot be applied per stream. 
                                                                   flight are buffered up to MAX_UNSENT, then it is aborted
 
 `_is_broken` means that a frame was invalid or incomplete: nothing more is decoded, and the connection closes. After a
-half-close (`_has_eof`), requests in flight have EOF_GRACE. While draining, the connection closes once nothing is in flight
-and DRAIN_GRACE has passed. `_pulling` keeps an exchange that answers at once from entering `_pull` again.
+half-close (`_has_eof`), requests in flight have `half_close_timeout`. While draining, the connection closes once nothing is
+in flight and DRAIN_GRACE has passed. `_pulling` keeps an exchange that answers at once from entering `_pull` again.
 
 A connection that is to move to another process (docs/upgrade.md) is paused and offered when nothing is in
 flight. One that never is idle is paused for a while by `hold`, so that its requests in flight end.
@@ -45,7 +45,7 @@ from pymosn.core.failure import (
 from pymosn.core.foreign import report
 from pymosn.core.headers import HeaderError, Headers, headers_from
 from pymosn.core.message import ResponseHead
-from pymosn.stream.rpc.options import EOF_GRACE, MAX_STREAM_BYTES, MAX_STREAMS, MAX_UNSENT, YIELD_SIZE, RpcOptions
+from pymosn.stream.rpc.options import MAX_STREAM_BYTES, MAX_STREAMS, MAX_UNSENT, YIELD_SIZE, RpcOptions
 
 
 class RpcServer(ServerStreams):
@@ -93,7 +93,7 @@ class RpcServer(ServerStreams):
         if self._active == 0:
             self._connection.close(CLOSED_LOCALLY)
         else:
-            self._connection.set_idle(EOF_GRACE)
+            self._connection.set_idle(self._options.half_close_timeout)
 
     def on_writable(self, writable: bool) -> None:
         self._is_full = not writable

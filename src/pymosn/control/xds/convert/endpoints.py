@@ -20,7 +20,7 @@ from pymosn.config.schema.cluster import DropOverload, LocalityWeight
 from pymosn.config.schema.router import FilterMetadata, Metadata
 from pymosn.control.xds.convert.labels import Labels, read_labels
 from pymosn.control.xds.convert.view import Report, View
-from pymosn.core.addresses import UNIX
+from pymosn.core.addresses import UNIX, write_address
 
 #: The largest weight of a host in our configuration. Larger ones are scaled down together.
 MAX_WEIGHT: Final = 128
@@ -228,7 +228,7 @@ def _socket_address(view: View, has_names: bool) -> str | None:
     elif written is not None:
         return written
     elif has_names and host:
-        return f"{host}:{port}"
+        return write_address(host, port)
     else:
         view.fault("address", f"not an IP address: {host!r}")
     return None
@@ -241,7 +241,7 @@ def _ip_and_port(ip: str, port: int) -> str | None:
         socket.inet_pton(socket.AF_INET6 if is_v6 else socket.AF_INET, ip)
     except (OSError, ValueError):
         return None
-    return f"[{ip}]:{port}" if is_v6 else f"{ip}:{port}"
+    return write_address(ip, port)
 
 
 def _locality(view: View | None) -> str:

@@ -32,7 +32,7 @@ from pymosn.control.xds.convert.sources import Source
 from pymosn.control.xds.convert.tls import downstream_tls
 from pymosn.control.xds.convert.values import cidr
 from pymosn.control.xds.convert.view import View
-from pymosn.core.addresses import UNIX
+from pymosn.core.addresses import UNIX, write_address
 from pymosn.filters.istio.settings import StatsSettings
 from pymosn.network.filter_chains import SILENCE_TIME
 
@@ -129,7 +129,7 @@ def _read_address(view: View, listener: Listener) -> None:
                 socket.fault("port_value", f"expected a port from 1 to 65535, got {port}")
             if socket.value("ipv4_compat"):
                 socket.warn("ipv4_compat", "add an IPv4 address instead")
-            listener.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            listener.address = write_address(host, port)
 
 
 def _additional(view: View) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from pymosn.control.xds.convert.view import View
-from pymosn.core.addresses import UNIX, normal_ip
+from pymosn.core.addresses import UNIX, normal_ip, write_address
 from pymosn.core.regex import PatternError, compiled
 from pymosn.filters.settings import HeaderMatch, IntegerRange, StringMatch
 
@@ -172,7 +172,7 @@ def _socket(view: View) -> str:
             view.fault("address", "must not be empty")
         if port > 65535:
             view.fault("port_value", f"must be at most 65535, got {port}")
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return write_address(host, port)
 
 
 def _pipe(view: View) -> str:
