@@ -207,6 +207,51 @@ def test_head_works_wherever_get_does(start: Start, two_hops: TwoHops) -> None:
         assert tcp(two_hops.admin_port, "OPTIONS", path)[0] == 204
 
 
+# ---- slips
+
+_CLUSTER = "server"
+_ROUTE = {"router_config_name": "server_router", "domain": "*"}
+SLIPS: list[tuple[str, Any]] = [
+    ("update_hosts", {"type": "set", "config": {"cluster": _CLUSTER}}),
+    ("update_hosts", {"type": "set", "config": {"cluster": _CLUSTER, "host": []}}),
+    ("update_hosts", {"type": "set", "config": {"cluster": _CLUSTER, "hosts": None}}),
+    ("update_hosts", {"type": "set", "config": {"cluster": _CLUSTER, "hosts": ""}}),
+    ("update_hosts", {"type": "set", "cluster": _CLUSTER, "hosts": []}),
+    ("update_config", {"type": "cluster", "config": {"name": _CLUSTER}}),
+    ("update_config", {"type": "router", "config": {"router_config_name": "server_router"}}),
+    ("update_route", {"type": "remove", "config": _ROUTE}),
+    ("update_route", {"type": "remove", "config": {**_ROUTE, "rout": None}}),
+    ("update_route", {"type": "remove", "config": {**_ROUTE, "route": 5}}),
+    ("remove_config", {"type": "listener"}),
+    ("remove_config", {"type": "listener", "name": "serverListener", "force": True}),
+    ("stop", {"nwo": False}),
+    ("stop?now=false", None),
+    ("reload", {"confg": "/x.json"}),
+    ("upgrade", {"keep": True}),
+    ("reload_filters", {"config": "/x.json"}),
+    ("update_loglevel", {"log_pth": "stdout", "log_level": "FATAL"}),
+]
+
+
+def test_a_slip_changes_nothing_and_its_key_is_named(start: Start, two_hops: TwoHops) -> None:
+    proxy = serving(start, two_hops)
+    pages = ("config_dump", "get_loglevel", "last_change", "workers")
+    before = {page: two_hops.admin(f"/api/v1/{page}") for page in pages}
+    for path, body in SLIPS:
+        connection = UnixHttp(proxy.admin_socket, PATIENCE)
+        connection.request("POST", f"/api/v1/{path}", None if body is None else json.dumps(body).encode())
+        response = connection.getresponse()
+        answer = response.read().decode()
+        connection.close()
+        assert response.status == 400, (path, body, answer)
+        assert any(word in answer for word in ("unknown", "missing", "expected", "must be")), (path, body, answer)
+    after = {page: two_hops.admin(f"/api/v1/{page}") for page in pages}
+    for page in ("config_dump", "get_loglevel", "workers"):
+        assert after[page] == before[page]
+    assert json.loads(after["last_change"])["version"] == json.loads(before["last_change"])["version"]
+    assert two_hops.get()[0] == 200
+
+
 # ---- commands
 
 

@@ -1,8 +1,8 @@
 """What MOSN prints of a configuration although it was not given: Go prints every field that is a struct, and some others.
 
-`config_dump` shows the same, for tools that expect it. `0s` means the default. Values that pymosn
-would read with another meaning are not shown: `max_request_per_conn` 1024 and `conn_buffer_limit_bytes` 16384 of clusters,
-which MOSN prints without enforcing them.
+`config_dump` shows the same, for tools that expect it. `0s` means the default. Values that pymosn would read with another
+meaning are not shown: `max_request_per_conn` 1024 and `conn_buffer_limit_bytes` 16384 of clusters, which MOSN prints without
+enforcing them.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ def is_shown(cls: type, name: str) -> bool:
 def is_not_given(cls: type, key: str, node: Node) -> bool:
     """Whether MOSN writes exactly this object for a key that was not given, as in the files that it writes itself."""
     printed = _PRINTED.get(cls, {}).get(key)
-    return isinstance(printed, dict) and node.kind == "object" and plain(node) == printed
+    if not isinstance(printed, dict) or node.kind != "object" or len(node.entries) != len(printed):
+        return False
+    return bool(plain(node) == printed)
 
 
 def completed(cls: type, values: Json) -> Json:
