@@ -1,9 +1,14 @@
 """The commands `pymosn`, also `python -m pymosn`, and `pymosn-envoy`."""
 
-import os
 import signal
-import sys
-from types import FrameType
+
+# Before anything else: these signals mean reload, reopen the logs and upgrade, but their default action ends a process that
+# has no handlers yet. They wait until the services run; commands that do not serve unblock them.
+signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2))
+
+import os  # noqa: E402
+import sys  # noqa: E402
+from types import FrameType  # noqa: E402
 
 
 def run() -> None:

@@ -257,7 +257,7 @@ def test_a_log_that_is_a_link_of_the_user_is_not_followed_as_root(run: Run, conf
     os.chown(logs, NOBODY.pw_uid, NOBODY.pw_gid)
     config.server["default_log_path"] = ""
     program = run(config.config)
-    assert program.exit_code() == 2
+    assert program.exit_code() == 1
     assert "the process log cannot be opened" in program.output
     assert precious.read_text() == "text"
     assert owner(precious)[0] == 0
@@ -280,7 +280,7 @@ def test_a_program_that_the_user_cannot_read_is_a_clear_error(run: Run, config: 
         text=True,
         timeout=PATIENCE,
     )
-    assert result.returncode == 2
+    assert result.returncode == 1
     assert "user 'nobody' cannot run the workers: " in result.stderr
     assert "is not" in result.stderr
     assert "Traceback" not in result.stderr
@@ -308,7 +308,7 @@ def test_another_user_without_root_is_an_error_and_the_same_user_a_warning(
         )
 
     out, _ = (other := begin("daemon")).communicate(timeout=PATIENCE)
-    assert other.returncode == 2
+    assert other.returncode == 1
     assert "cannot run as user 'daemon': only root can, and this process runs as 'nobody'" in out
     same = begin("nobody")
     try:

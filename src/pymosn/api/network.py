@@ -257,6 +257,10 @@ class NetworkFilter:
         """Whether it may be closed without loss."""
         return False
 
+    def ends_clearly(self) -> bool:
+        """Whether its end is never taken for the end of a message that is incomplete, even without a reset."""
+        return self.is_idle()
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class NetworkFilterFactory:

@@ -123,12 +123,13 @@ class BuiltFilter(msgspec.Struct, eq=False):
                 text = f"`on_reopen` failed: {self.secrets.hide(describe(error))}"
                 self.context.write(text, ERROR)
 
-    async def stop(self) -> None:
-        """Cancels the tasks of the filter and stops it, within bounded time; an error is logged."""
+    async def stop(self) -> bool:
+        """Cancels the tasks of the filter and stops it, within bounded time; false after an error, which is logged."""
         error = await outcome(self._stop, STOP_TIME)
         if error is not None:
             text = reason(error) if is_a(error, Late) else f"failed: {self.secrets.hide(describe(error))}"
             self.context.write(f"`stop` {text}", ERROR)
+        return error is None
 
     async def _stop(self) -> None:
         await self.context.end_tasks()
@@ -145,9 +146,9 @@ async def start_filters(filters: Iterable[BuiltFilter]) -> list[Diagnostic]:
     return [fault for faults in results for fault in faults]
 
 
-async def stop_filters(filters: Iterable[BuiltFilter]) -> None:
-    """Stops filters concurrently: one that takes all its time takes nothing from the others."""
-    await asyncio.gather(*(built.stop() for built in filters))
+async def stop_filters(filters: Iterable[BuiltFilter]) -> bool:
+    """Stops filters concurrently: one that takes all its time takes nothing from the others. Whether all have succeeded."""
+    return all(await asyncio.gather(*(built.stop() for built in filters)))
 
 
 class FilterBuilder(msgspec.Struct, eq=False):

@@ -329,10 +329,10 @@ class WorkerRuntime:
         """Continues ejections by another worker, also of hosts that are added soon."""
         self._clusters.restore_ejections(ejections)
 
-    async def aclose(self) -> None:
-        """Stops the filters, closes the pools and flushes the logs."""
+    async def aclose(self) -> bool:
+        """Stops the filters, closes the pools and flushes the logs; returns whether no filter has failed to stop."""
         try:
-            await stop_filters([*self.active.filters.values(), *self.retired.all_filters])
+            return await stop_filters([*self.active.filters.values(), *self.retired.all_filters])
         finally:
             self.runtime.clusters.activate({})
             self.logs.flush()

@@ -11,7 +11,7 @@ import click
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.schema import MosnConfig
 from pymosn.kit.commands import fail
-from pymosn.server.run_options import BAD_CONFIGURATION, OTHER_FAULT, ConfigSource, RunOptions, StartError
+from pymosn.server.run_options import BAD_CONFIGURATION, ConfigSource, RunOptions, StartError
 
 if TYPE_CHECKING:
     from pymosn.server.upgrade.inheritance import Inheritance
@@ -50,14 +50,24 @@ def _replaced_mosn(source: ConfigSource, config: MosnConfig) -> "OldMosn | None"
     try:
         old = old_mosn(source, config)
     except TakeoverError as error:
-        fail(f"taking over from MOSN: {error}")
+        fail(f"taking over from MOSN: {error}", BAD_CONFIGURATION)
     if old is not None:
         atexit.register(old.close)
     return old
 
 
-def run_in_foreground(source: ConfigSource, workers: int | None, log_level: str | None) -> None:
-    """Runs the proxy until it ends, and then exits with its code. Prints the faults of the configuration."""
+def run_in_foreground(
+    source: ConfigSource,
+    workers: int | None,
+    log_level: str | None,
+    *,
+    drain_time: float | None = None,
+    writes_back: bool = False,
+) -> None:
+    """Runs the proxy until it ends, and then exits with its code. Prints the faults of the configuration.
+
+    The arguments are those of `RunOptions`.
+    """
     inheritance = _inherit()
     config_files: frozenset[str] = frozenset()
     if inheritance is not None and inheritance.estate.keeps_config:
@@ -73,6 +83,10 @@ def run_in_foreground(source: ConfigSource, workers: int | None, log_level: str 
         click.echo(f"pymosn: {source.name}: {summary(loaded.faults)}; not started", err=True)
         sys.exit(BAD_CONFIGURATION)
     config = loaded.config
+    if writes_back:
+        fail(
+            "the feature gate auto_config is not supported yet: changes would not be written to the file", BAD_CONFIGURATION
+        )
     old = None if inheritance is not None else _replaced_mosn(source, config)
     if old is not None and old.config:
         from pymosn.server.upgrade.mosn_start import with_inherited
@@ -94,9 +108,11 @@ def run_in_foreground(source: ConfigSource, workers: int | None, log_level: str 
         config_files=config_files,
         workers=workers,
         log_ceiling=log_level,
+        drain_time=drain_time,
+        writes_back=writes_back,
     )
     # The admin server's libraries take most of the start-up time; `check` and `version` do not need them.
-    from pymosn.server.supervisor import run
+    from pymosn.server.run import run
 
     try:
         code = run(options, lambda: click.echo(_EXAMPLES) if options.is_demo else None, inheritance)
@@ -108,7 +124,7 @@ def run_in_foreground(source: ConfigSource, workers: int | None, log_level: str 
         for line in error.lines:
             click.echo(f"pymosn: error: {line}", err=True)
         click.echo("pymosn: not started", err=True)
-        sys.exit(BAD_CONFIGURATION if error.faults else OTHER_FAULT)
+        sys.exit(error.code)
     sys.exit(code)
 
 

@@ -576,6 +576,13 @@ class TcpConnection(TransportUser):
         elif self._stage != _CLOSING:
             self.abort(DRAINING)
 
+    def end_now(self) -> None:
+        """Ends without waiting for anything: in order if the peer cannot mistake that for the end of a message."""
+        if self._stage == _OPEN and self._rest is None and self._filter.ends_clearly():
+            self.close(DRAINING)
+        elif self._stage != _CLOSING:
+            self.abort(DRAINING)
+
     def departure(self) -> Passage | None:
         """What another process needs to continue; None while something is in flight, or not sent yet. Without effect."""
         transport = self._transport

@@ -281,10 +281,13 @@ class Listener(Acceptor):
         return other
 
     def abort_all(self) -> None:
-        """Aborts all open connections, and those that open later: what they would need is about to be closed."""
+        """Ends all open connections, and those that open later: what they would need is about to be closed.
+
+        With a FIN, unless a client could take the beginning of a response for a whole one: then the connection is reset.
+        """
         self._is_aborting = True
         for connection in list(self._connections):
-            connection.abort(DRAINING)
+            connection.end_now()
 
     def on_open(self, connection: TcpConnection) -> bool:
         if self._is_aborting:

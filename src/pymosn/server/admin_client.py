@@ -32,6 +32,10 @@ class CallError(Exception):
     """The process cannot be reached or does not answer as expected; the text is the reason."""
 
 
+class NotRunningError(CallError):
+    """No process serves the socket."""
+
+
 def reload_running(path: str, config: str, timeout: float) -> ChangeResult:
     """Makes the process that serves the socket `path` read its configuration again; returns the result.
 
@@ -165,7 +169,8 @@ class _Call:
                 sock.connect(short_address(folder, self._path))
         except OSError as error:
             sock.close()
-            raise CallError(self._connect_fault(error)) from error
+            kind = NotRunningError if error.errno in _NOT_RUNNING else CallError
+            raise kind(self._connect_fault(error)) from error
         return sock
 
     def _connect_fault(self, error: OSError) -> str:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 ROOT: Final = Path("/sys/fs/cgroup")
 OWN: Final = Path("/proc/self/cgroup")
@@ -29,11 +29,22 @@ def cpu_quota(root: Path = ROOT, own: Path = OWN) -> float:
     return min((quota for quota in found if quota > 0.0), default=0.0)
 
 
-def cpus() -> int:
-    """The CPUs that this process can use: those of its affinity, but not more than its quota, rounded up."""
-    available = len(os.sched_getaffinity(0))
-    quota = cpu_quota()
-    return max(1, min(available, math.ceil(quota))) if quota > 0.0 else available
+class Cpus(NamedTuple):
+    """The CPUs that this process can use, and the limit that decides their number."""
+
+    number: int
+    limit: str
+
+
+def cpus(root: Path = ROOT, own: Path = OWN) -> Cpus:
+    """The CPUs of the affinity mask, but not more than the quota of the cgroups, rounded up."""
+    available, machine = len(os.sched_getaffinity(0)), os.cpu_count() or 0
+    quota = cpu_quota(root, own)
+    if 0.0 < quota <= available:
+        return Cpus(math.ceil(quota), f"the CPU quota of the cgroup, {quota:g} CPUs")
+    if available < machine:
+        return Cpus(available, f"the CPU affinity, {available} of {machine} CPUs")
+    return Cpus(available, f"the machine's {available} CPUs")
 
 
 def _each(root: Path, own: Path, controller: str, read: Callable[[Path], float]) -> list[float]:
@@ -42,25 +53,36 @@ def _each(root: Path, own: Path, controller: str, read: Callable[[Path], float])
     `read` raises OSError or ValueError where there is no limit.
     """
     try:
-        lines = own.read_text().splitlines()
+        lines = own.read_text(errors="replace").splitlines()
     except OSError:
         return []
     found: list[float] = []
     for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if not controllers or controller in controllers.split(","):
-            hierarchies = {root} if not controllers else {root / controller, root / controllers}
-            for hierarchy in hierarchies:
-                found += _chain(hierarchy, path, read)
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0" and not controllers:
+            hierarchies = {root, root / "unified"}  # version 2, alone or beside version 1
+        elif controller in controllers.split(","):
+            hierarchies = {root / controller, root / controllers}
+        else:
+            continue
+        for hierarchy in hierarchies:
+            found += _chain(hierarchy, path, read)
     return found
 
 
 def _chain(hierarchy: Path, path: str, read: Callable[[Path], float]) -> list[float]:
-    """`read` for a group and its ancestors. A container may see its own group at `hierarchy`, whatever its `path`."""
+    """`read` for a group and its ancestors, as far as they can be seen.
+
+    A container may see a group of its host at `hierarchy`, although `path` begins at the host's root: then only the end of
+    `path` is there, or nothing of it.
+    """
     found = []
-    group = hierarchy / path.strip("/")
+    names = [name for name in path.split("/") if name]
+    starts = range(len(names)) if ".." not in names else ()
+    group = next((one for one in (hierarchy.joinpath(*names[i:]) for i in starts) if one.is_dir()), hierarchy)
     for folder in (group, *group.parents):
-        with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+        with contextlib.suppress(OSError, ValueError, ArithmeticError):
             found.append(read(folder))
         if folder == hierarchy:
             break

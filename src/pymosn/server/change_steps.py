@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Container, Iterable
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from msgspec.structs import replace
 
@@ -12,11 +12,15 @@ from pymosn.assembly.extensions import python_extensions
 from pymosn.assembly.packed_config import Digest, Parts
 from pymosn.config.diagnostics import Diagnostic, Places
 from pymosn.config.schema import MosnConfig
-from pymosn.control.plane import Candidate
+from pymosn.control.plane import Candidate, ChangeResult
 from pymosn.control.xds.layer import Merged, Owner
+from pymosn.core.log import ERROR, INFO, WARN, Log
 from pymosn.filters.sources import Sources
 from pymosn.server.messages import Command, Part
 from pymosn.server.tls_files import TlsRead
+
+#: Why changes are rejected after an upgrade.
+TAKEN_OVER: Final = "another process has taken over"
 
 
 class FollowAll(Protocol):
@@ -87,6 +91,18 @@ def extension_errors(old: MosnConfig, new: MosnConfig) -> list[Diagnostic]:
     settings = [[entry.settings for entry in python_extensions(config)] for config in (old, new)]
     text = "extensions of type `python` can be changed only by the configuration file"
     return [] if settings[0] == settings[1] else [Diagnostic(message=text, path="extends")]
+
+
+def log_result(log: Log, result: ChangeResult, rejection: str) -> None:
+    """Logs the result of a change. `rejection`: why no change is accepted; empty if they are."""
+    name = f"change from {result.source}"
+    if rejection == TAKEN_OVER and not result.applied:
+        # Nothing is wrong: a signal reaches the new process, too, and a client learns which one to ask.
+        log.write(INFO, f"{name}: an upgrade came first; it is left to the process that has taken over")
+        return
+    log.write(INFO if result.applied else ERROR, f"{name}: {result.message}")
+    for fault in result.faults:
+        log.write(WARN if fault.severity == "warning" else ERROR, f"{name}: {fault.text()}")
 
 
 def only_at_start(old: MosnConfig, new: MosnConfig) -> list[Diagnostic]:

@@ -46,21 +46,11 @@ from pymosn.control.plane import Candidate, ChangeResult, Edit
 from pymosn.control.service import Service
 from pymosn.control.threads import off_loop
 from pymosn.control.xds.layer import Layer, Merged, Merger, Owner, differs_in_hosts_only
-from pymosn.core.log import ERROR, INFO, WARN, Log
+from pymosn.core.log import WARN, Log
 from pymosn.filters.sources import Sources
+from pymosn.server import change_steps
 from pymosn.server.allowed_files import AllowedFiles
-from pymosn.server.change_steps import (
-    Extending,
-    FollowAll,
-    NoExtensions,
-    Reads,
-    Tried,
-    extension_errors,
-    files_of,
-    listener_faults,
-    only_at_start,
-    part_commands,
-)
+from pymosn.server.change_steps import Extending, FollowAll, NoExtensions, Reads, Tried, files_of, part_commands
 from pymosn.server.filter_files import FilterFiles
 from pymosn.server.fleet import Fleet
 from pymosn.server.isolation import isolate
@@ -217,10 +207,10 @@ class Changes(Service):
                 return replace(self.last, source=source, applied=True, message="nothing differs", faults=faults)
             applied = False
             if candidate.config is not None and all(fault.severity != "error" for fault in faults):
-                faults += only_at_start(self.own, candidate.config)
+                faults += change_steps.only_at_start(self.own, candidate.config)
                 errors = []
                 if not candidate.is_trusted:
-                    errors += extension_errors(self.own, candidate.config)
+                    errors += change_steps.extension_errors(self.own, candidate.config)
                     errors += self._files.change_errors(self.own, candidate.config)
                 if not errors:
                     tried = await self._try(candidate.config, self.layer, reads)
@@ -313,9 +303,7 @@ class Changes(Service):
         self.last = ChangeResult(
             attempt=self.last.attempt + 1, source=source, applied=applied, version=version, message=message, faults=faults
         )
-        self._log.write(INFO if applied else ERROR, f"change from {source}: {message}")
-        for fault in faults:
-            self._log.write(WARN if fault.severity == "warning" else ERROR, f"change from {source}: {fault.text()}")
+        change_steps.log_result(self._log, self.last, self._rejection)
         return self.last
 
     async def reload_filters(self, source: str) -> ChangeResult:
@@ -457,7 +445,7 @@ class Changes(Service):
     def _bind(self, merged: Merged) -> list[Diagnostic]:
         """Binds the sockets of new listeners; returns the errors, with the paths of those of xDS."""
         lines = self._listeners.prepare(merged.config.servers[0].listeners, self._fleet.size)
-        return listener_faults(merged, self._listeners.faulty, lines)
+        return change_steps.listener_faults(merged, self._listeners.faulty, lines)
 
     def _activate(self, merged: Merged, packed: PackedConfig, *, only_hosts: bool = False) -> None:
         config = merged.config

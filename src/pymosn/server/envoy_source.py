@@ -35,6 +35,9 @@ class EnvoySource(ConfigSource, frozen=True, kw_only=True):
     flags: Flags = Flags()
     folder: str = ""
 
+    def discard(self) -> None:
+        discard_folder(self.folder)
+
     def load_here(self) -> Loaded:
         assert self.path is not None
         parts: list[Any] = []

@@ -94,6 +94,8 @@ class Fleet(WorkerReceiver):
         self.ejections = KnownEjections(size, clock, self._send_to)
         self._started = False
         self._ending = False
+        #: Whether a worker could not stop its filters.
+        self.stop_failed = False
         self._changing = False
         #: The metrics of all workers so far.
         self.totals = GenerationTotals()
@@ -387,6 +389,7 @@ class Fleet(WorkerReceiver):
         self.on_gone(worker.worker_id)
         self.totals.retire(worker.stats)
         if self._ending:
+            self.stop_failed |= code == messages.STOP_FAILED
             if code != 0:
                 self._log.write(WARN, what)
         elif self._started:

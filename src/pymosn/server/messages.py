@@ -10,6 +10,9 @@ from pymosn.config.diagnostics import Diagnostic
 from pymosn.core.counters import GroupData, GroupKey
 from pymosn.upstream.ejection import Ejection
 
+#: The exit code of a worker with filters that could not be stopped.
+STOP_FAILED: Final = 4
+
 
 class Message(msgspec.Struct, tag=True, frozen=True):
     """Base of all messages; the class name is the tag on the wire."""
@@ -201,7 +204,7 @@ class Finish(Message, frozen=True):
 
 
 class Stop(Message, frozen=True):
-    """Close every connection, send the last `Stats` and exit with 0."""
+    """Close every connection, send the last `Stats` and exit with 0, or STOP_FAILED if filters could not be stopped."""
 
 
 class Built(Message, frozen=True):

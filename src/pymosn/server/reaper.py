@@ -72,7 +72,7 @@ def _end(family: bytes, sessions: set[int]) -> None:
 
 def main(family: bytes) -> None:
     """Follows the supervisor until its end."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     sessions: set[int] = set()
     for line in sys.stdin.buffer:

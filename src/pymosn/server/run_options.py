@@ -1,7 +1,7 @@
 """Options of one run of the proxy, the source of its configuration, and how a start fails."""
 
 import os
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import structs
@@ -17,13 +17,18 @@ from pymosn.control.xds.bootstrap import is_needed, read_bootstrap
 from pymosn.control.xds.node import POD_LABELS, NodeError, NodeFlags, make_node
 from pymosn.core.files import read_regular
 from pymosn.filters.loading import FILTERS, installed
-from pymosn.server.capacity import fitting, too_small
-from pymosn.server.cgroups import cpus, memory_limit
+from pymosn.server.capacity import MIB, fitting, too_small
+from pymosn.server.cgroups import Cpus, cpus, memory_limit
 from pymosn.server.upgrade.mosn import OldMosn
 
 #: The exit codes of all commands, besides 0.
 BAD_CONFIGURATION: Final = 1
 OTHER_FAULT: Final = 2
+#: Those of a process that serves, which are MOSN's: it could not start, it could not take over from another, or a part of it
+#: has failed while it was stopped gracefully.
+NOT_STARTED: Final = 1
+NOT_TAKEN_OVER: Final = 2
+NOT_STOPPED_WELL: Final = 4
 #: Seconds for reading and checking a configuration.
 LOAD_TIME: Final = 30.0
 #: Bytes of the labels of a pod.
@@ -46,6 +51,9 @@ class ConfigSource(msgspec.Struct, frozen=True):
     def name(self) -> str:
         """The name of the configuration in messages."""
         return self.path or DEFAULT_NAME
+
+    def discard(self) -> None:
+        """Removes the files that only this process has used, when another one has taken over."""
 
     def load(self) -> Loaded:
         """Reads and checks the configuration; an error in the result if that takes longer than LOAD_TIME."""
@@ -112,8 +120,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     `places`: positions of the configuration's values in its `source`. `config_files`: real paths of further files of it.
     `config_dir`: the directory of the source; `base_dir`: the directory that contains `logs/`. `workers`: value of
-    --workers. `log_ceiling`: value of --log-level.
-    `mosn`: a running MOSN that is replaced.
+    --workers. `log_ceiling`: value of --log-level. `mosn`: a running MOSN that is replaced. `drain_time`: seconds for
+    draining after SIGTERM; None: `graceful_timeout`. `writes_back`: changes are written to the file of the configuration.
     """
 
     source: ConfigSource
@@ -125,6 +133,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     workers: int | None = None
     log_ceiling: str | None = None
     mosn: OldMosn | None = None
+    drain_time: float | None = None
+    writes_back: bool = False
 
     @property
     def is_demo(self) -> bool:
@@ -138,34 +148,50 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StartError(Exception):
-    """The process cannot start. `faults`: errors in the configuration, `lines`: all other reasons."""
+    """The process cannot start. `faults`: errors in the configuration, `lines`: all other reasons; `code`: its exit code."""
 
-    def __init__(self, *, faults: list[Diagnostic] | None = None, lines: list[str] | None = None) -> None:
+    def __init__(
+        self, *, faults: list[Diagnostic] | None = None, lines: list[str] | None = None, code: int = NOT_STARTED
+    ) -> None:
         super().__init__("cannot start")
+        self.code = code
         self.faults = faults or []
         self.lines = lines or []
 
 
-def worker_count(option: int | None, gomaxprocs: str | None, processor: int | float | str, cpus: int) -> int:
+class WorkerPlan(NamedTuple):
+    """`number`: of workers to start, and `decided_by` what. `fewer`: why they are fewer than requested; empty if not."""
+
+    number: int
+    decided_by: str
+    fewer: str = ""
+
+
+def worker_count(option: int | None, gomaxprocs: str | None, processor: int | float | str, cpus: Cpus) -> WorkerPlan:
     """Workers to run: the command line's `option`, or else GOMAXPROCS, or else the key `processor`, or else `cpus`.
 
     As in MOSN a value below 1 or not a number counts as not given.
     """
-    return count_of(option) or count_of(gomaxprocs) or count_of(processor) or max(1, cpus)
+    given = (("--workers", option), ("GOMAXPROCS", gomaxprocs), ("the key `processor`", processor))
+    for name, value in given:
+        if count_of(value):
+            return WorkerPlan(count_of(value), name)
+    return WorkerPlan(cpus.number, cpus.limit)
 
 
-def plan_workers(option: int | None, config: MosnConfig) -> tuple[int, str]:
-    """The number of workers to start, and why they are fewer than requested; the text is empty if they are not.
+def plan_workers(option: int | None, config: MosnConfig) -> WorkerPlan:
+    """The number of workers to start.
 
     `option`: as for `worker_count`. Fewer are started if they would not fit into the memory of the container, unless the
     configuration itself gives each a limit. StartError if not even one would fit, or if far too many are requested.
     """
     server = config.servers[0]
-    wanted = worker_count(option, os.environ.get("GOMAXPROCS"), server.processor, cpus())
+    wanted, decided_by, _ = worker_count(option, os.environ.get("GOMAXPROCS"), server.processor, cpus())
     if wanted > MOST_WORKERS:  # of --workers or GOMAXPROCS: the key is checked with the configuration
         raise StartError(lines=[f"{wanted} workers are requested, {MOST_WORKERS} are allowed"])
     limit = memory_limit() if server.overload.memory_limit == 0 else 0
     shortage = too_small(limit)
     if shortage:
         raise StartError(lines=[shortage])
-    return fitting(wanted, limit)
+    count, fewer = fitting(wanted, limit)
+    return WorkerPlan(count, f"the memory limit, {limit // MIB} MiB" if fewer else decided_by, fewer)

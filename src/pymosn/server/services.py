@@ -16,6 +16,8 @@ class Services:
         self._log = log
         self._running: list[Service] = []
         self._stopped: set[str] = set()
+        #: Whether a service could not be stopped.
+        self.stop_failed = False
         self._config: MosnConfig | None = None
 
     @asynccontextmanager
@@ -57,4 +59,8 @@ class Services:
             return
         if service in self._running:
             self._running.remove(service)
-        await service.stop()
+        try:
+            await service.stop()
+        except Exception as error:
+            self.stop_failed = True
+            self._log.write(ERROR, f"{service.name} cannot be stopped: {describe(error)}")

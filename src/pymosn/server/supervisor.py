@@ -19,10 +19,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-import uvloop
-
 from pymosn.api.network import join_address
-from pymosn.config.admin_files import token_path
 from pymosn.config.schema.top import Admin
 from pymosn.control.access import TcpDoor
 from pymosn.control.admin import create_app
@@ -39,7 +36,6 @@ from pymosn.core.errors import describe
 from pymosn.core.log import ERROR, INFO, WARN
 from pymosn.filters.loading import FILTERS, installed
 from pymosn.filters.sources import read_sources
-from pymosn.observe.destination import is_file
 from pymosn.observe.logs import LogSet
 from pymosn.observe.roller import parse_roller
 from pymosn.server.background import BackgroundTasks
@@ -53,16 +49,15 @@ from pymosn.server.filter_watch import FilterWatch
 from pymosn.server.fleet import Fleet
 from pymosn.server.guardian import Guardian
 from pymosn.server.installed_code import code_fault
-from pymosn.server.logs import event_logs, log_paths, open_logs
+from pymosn.server.logs import log_paths
 from pymosn.server.messages import Command, Depart, Guard, HostHealth, Own, ReadDatagrams, Receive, ReopenLogs
 from pymosn.server.notify import Notifier
 from pymosn.server.pid_file import PidFile, pid_path
-from pymosn.server.privileges import Privileges, apply_umask
+from pymosn.server.privileges import Privileges
 from pymosn.server.process_sockets import ProcessSockets
-from pymosn.server.resources import raise_open_file_limit
 from pymosn.server.rolling import LogRolling
 from pymosn.server.rotation import Rotation
-from pymosn.server.run_options import RunOptions, StartError, plan_workers
+from pymosn.server.run_options import NOT_STARTED, NOT_STOPPED_WELL, RunOptions, plan_workers
 from pymosn.server.services import Services
 from pymosn.server.shutdown import LATER_SIGNALS, ShutdownSignals
 from pymosn.server.supervisor_plane import SupervisorPlane
@@ -81,7 +76,7 @@ from pymosn.server.upgrade.predecessor import Upgrade
 from pymosn.server.upgrade.request import UpgradeRequest
 from pymosn.server.upgrade.sessions import SESSION_LIMIT
 from pymosn.server.upgrade.successor import Succession, Takeover, first_of
-from pymosn.server.upgrade.tether import Tether, connect
+from pymosn.server.upgrade.tether import Tether
 from pymosn.server.worker_process import WorkerProcess
 from pymosn.server.workers import ShutdownRequested, Workers
 
@@ -107,9 +102,10 @@ class Supervisor:
         self._privileges = privileges
         self._logs = logs
         self._log = logs.process_log
-        workers, fewer = plan_workers(options.workers, options.config)
-        if fewer:
-            self._log.write(WARN, fewer)
+        plan = plan_workers(options.workers, options.config)
+        workers = plan.number
+        if plan.fewer:
+            self._log.write(WARN, plan.fewer)
         clock = self._clock = Clock()
         self._tasks = BackgroundTasks(loop, lambda error: self._log.write(ERROR, f"a change failed: {describe(error)}"))
         self._tether = tether
@@ -127,7 +123,7 @@ class Supervisor:
         self._fleet.on_gone = self._guardian.on_gone
         self._fleet.code_fault = code_fault
         self._sockets.listeners.on_change = self._guardian.watch
-        self._workers = Workers(self._fleet, families, self._signals, options, self._log)
+        self._workers = Workers(self._fleet, families, self._signals, options, plan.decided_by, self._log)
         self._health = HealthChecks(self._on_health, clock, self._log, find=lambda text: self._changes.material.pem(text))
         sockets = self._sockets
         discovery = Discovery(
@@ -291,6 +287,7 @@ class Supervisor:
 
         `on_ready` is called when all workers are serving. The main process stays as long as another generation serves.
         """
+        code = NOT_STARTED
         leave = Leave(self._fleet, self._upgrade, self._takeover, self._signals, self._log)
         with contextlib.closing(self._logs), contextlib.suppress(ShutdownRequested):
             async with self._services.running(self._service_list()):
@@ -312,11 +309,16 @@ class Supervisor:
                     if self._signals.now.is_set():
                         self._tether.hurry()
                 self._plane.stage = STOPPING
+                code = 0
+            if code == 0 and not self._signals.now.is_set() and (self._services.stop_failed or self._fleet.stop_failed):
+                code = NOT_STOPPED_WELL
             if self._upgrade.has_left:
                 await leave.outlast()
                 await self._upgrade.send_last()
         self._upgrade.close()
-        return await self._tether.stay()
+        if self._upgrade.has_left:
+            self._options.source.discard()
+        return await self._tether.stay() or code
 
     def _take_over(self) -> None:
         """This process is the one that serves."""
@@ -362,7 +364,8 @@ class Supervisor:
         self._sockets.listeners.close()
         if not self._signals.now.is_set():
             self._plane.stage = GRACEFUL_STOPPING
-            await self._workers.drain(self._changes.config.servers[0].graceful_timeout)
+            asked, usual = self._options.drain_time, self._changes.config.servers[0].graceful_timeout
+            await self._workers.drain(usual if asked is None else asked)
 
     async def _leave(self, leave: Leave) -> None:
         """Another process has taken over: leaves it all sockets and files, and lets connections finish."""
@@ -434,33 +437,3 @@ class Supervisor:
 
     def _on_health(self, cluster: str, hosts: dict[str, bool]) -> None:
         self._fleet.send(HostHealth(cluster, hosts))
-
-
-def run(options: RunOptions, on_ready: Callable[[], None], inheritance: Inheritance | None = None) -> int:
-    """Runs the proxy in the foreground: see `Supervisor.run`. `inheritance`: of the process that this one replaces."""
-    loop = uvloop.new_event_loop()
-    asyncio.set_event_loop(loop)
-    try:
-        tether = connect(loop, os.environ)
-    except ValueError as error:
-        raise StartError(lines=[str(error)]) from error
-    raise_open_file_limit()
-    try:
-        apply_umask(options.config)
-        privileges = Privileges(options)
-        paths = [*log_paths(options.config, options.base_dir), *event_logs(options.config)]
-        pid = [] if options.is_demo else [pid_path(options.config, options.base_dir)]
-        privileges.hand_over([*filter(is_file, paths), *pid], os.path.join(options.base_dir, "logs"))
-        admin = options.config.admin
-        if admin is not None and admin.token_file:
-            with contextlib.suppress(OSError):  # a read-only mount: the error is logged when the token is used
-                privileges.hand_over([token_path(admin, options.config_dir)], "")
-        with privileges.as_user():
-            logs = open_logs(options.config, options.base_dir, options.log_ceiling)
-        privileges.log = logs.process_log
-    except OSError as error:
-        raise StartError(lines=[f"the process log cannot be opened: {error}"]) from error
-    try:
-        return loop.run_until_complete(Supervisor(options, privileges, logs, loop, tether, inheritance).run(on_ready))
-    finally:
-        loop.close()

@@ -252,6 +252,7 @@ class Worker:
     async def _stop(self) -> None:
         """Closes everything in bounded time; a second call does no harm."""
         runtime = self._runtime
+        code = 0
         self._is_stopping = True
         if runtime is not None:
             if self._handover is not None:
@@ -261,14 +262,15 @@ class Worker:
                 listener.abort_all()
                 listener.stop_accepting()
             try:
-                await asyncio.wait_for(runtime.aclose(), CLOSE_TIME)
+                code = 0 if await asyncio.wait_for(runtime.aclose(), CLOSE_TIME) else messages.STOP_FAILED
             except BaseException as error:
                 raise_if_cancelled()
+                code = messages.STOP_FAILED
                 runtime.log.write(ERROR, f"closing failed: {describe(error)}")
             if self._report is not None:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._report.send(0), CLOSE_TIME)
-        await self._exit(0)
+        await self._exit(code)
 
     async def _exit(self, code: int) -> None:
         deadline = self._loop.time() + CLOSE_TIME

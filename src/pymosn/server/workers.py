@@ -28,11 +28,21 @@ class Workers(Service):
 
     name = "workers"
 
-    def __init__(self, fleet: Fleet, families: Families, signals: ShutdownSignals, options: RunOptions, log: Log) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        families: Families,
+        signals: ShutdownSignals,
+        options: RunOptions,
+        decided_by: str,
+        log: Log,
+    ) -> None:
+        """`decided_by`: what has decided the number of workers."""
         self._fleet = fleet
         self._families = families
         self._signals = signals
         self._options = options
+        self._decided_by = decided_by
         self._log = log
         self._hang_limit = self._start_limit = 0.0
         self._hang_watch: asyncio.Task[None] | None = None
@@ -41,7 +51,8 @@ class Workers(Service):
         """Returns when all workers serve. StartError if one fails, ShutdownRequested after a signal."""
         fleet, requested = self._fleet, self._signals.requested
         name = self._options.source.name
-        self._log.write(INFO, f"pymosn {VERSION} ({build()}) starts {fleet.size} workers for {name}")
+        text = f"pymosn {VERSION} ({build()}) starts {fleet.size} workers for {name}; decided by {self._decided_by}"
+        self._log.write(INFO, text)
         fleet.start()
         await _until(
             requested, fleet.wait_for(lambda: fleet.all_ready or bool(fleet.start_failure), self._start_limit or math.inf)

@@ -21,7 +21,7 @@ from pymosn.server.upgrade.request import UpgradeRequest
 from pymosn.server.upgrade.tether import Tether
 
 #: The options of `start` and `envoy` for the number of workers.
-_WORKER_OPTIONS: Final = ("--workers", "--concurrency")
+_WORKER_OPTIONS: Final = ("--workers", "--concurrency", "-workers", "-concurrency")
 
 
 class Successor:

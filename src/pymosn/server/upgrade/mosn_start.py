@@ -23,7 +23,7 @@ from pymosn.core.files import MAX_FILE, read_regular
 from pymosn.core.log import INFO, WARN, Log
 from pymosn.filters.loading import FILTERS, installed
 from pymosn.server.listeners import ListenerSockets
-from pymosn.server.run_options import ConfigSource, StartError, with_bootstrap, with_node
+from pymosn.server.run_options import NOT_TAKEN_OVER, ConfigSource, StartError, with_bootstrap, with_node
 from pymosn.server.socket_groups import Binding, GivenSockets, SocketGroup
 from pymosn.server.sockets import TRANSPARENT, BindError, resolve
 from pymosn.server.upgrade.mosn import OldMosn, TakeoverError, find, socket_folder
@@ -126,7 +126,7 @@ class MosnTakeover(Service):
         try:
             warning = await off_loop(_TIME, self._old.confirm)
         except (TakeoverError, TimeoutError) as error:
-            raise StartError(lines=[f"taking over from MOSN: {error}"]) from error
+            raise StartError(lines=[f"taking over from MOSN: {error}"], code=NOT_TAKEN_OVER) from error
         self._on_taken()
         self._keep_files()
         self._log.write(WARN if warning else INFO, warning or "MOSN is replaced, and ends when its connections are closed")

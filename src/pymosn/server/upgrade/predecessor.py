@@ -18,6 +18,7 @@ from typing import Final, Protocol
 from pymosn.control.threads import off_loop
 from pymosn.core.errors import describe
 from pymosn.core.log import ERROR, INFO, WARN, Log
+from pymosn.server.change_steps import TAKEN_OVER
 from pymosn.server.channel import CLOSED, MAX_DESCRIPTORS
 from pymosn.server.upgrade.carried import CarriedState, messages_of
 from pymosn.server.upgrade.kept_config import CONFIG
@@ -152,7 +153,7 @@ class Upgrade(SuccessorReceiver):
         try:
             async with self._changes.paused():
                 await self._attempt(request)
-                self._changes.reject_all("another process has taken over")
+                self._changes.reject_all(TAKEN_OVER)
         except _Ended as error:
             return self._failed(request, error)
         finally:

@@ -415,3 +415,7 @@ class Http1Server(StreamOwner):
 
     def is_idle(self) -> bool:
         return self._stream is None
+
+    def ends_clearly(self) -> bool:
+        stream = self._stream
+        return stream is None or not stream.head_sent  # else its body may last until the end

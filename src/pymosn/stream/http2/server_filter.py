@@ -42,3 +42,6 @@ class Http2Server(ServerStreams):
 
     def is_idle(self) -> bool:
         return not self._server.streams
+
+    def ends_clearly(self) -> bool:
+        return True  # frames mark the end of each message

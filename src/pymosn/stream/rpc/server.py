@@ -291,6 +291,9 @@ class RpcServer(ServerStreams):
     def is_idle(self) -> bool:
         return self._active == 0
 
+    def ends_clearly(self) -> bool:
+        return True  # frames have lengths
+
 
 @mypyc_attr(free_list_len=1)
 class RpcServerStream(ResponseSender):
