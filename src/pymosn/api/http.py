@@ -90,6 +90,8 @@ class HttpRequest(RequestHead):
         self.bypassed_proxies: bool = False
         self.connection_lines: bytes = b""
         self.expected_accept: bytes = b""
+        #: Bytes of the head as received; 0 if the protocol has no text for it.
+        self.head_size: i64 = 0
 
     def copy(self) -> RequestHead:
         head = HttpRequest(self.headers.copy())
@@ -118,6 +120,7 @@ class HttpRequest(RequestHead):
         head.timeout = self.timeout
         head.raw_tunnel = self.raw_tunnel
         head.expected_accept = self.expected_accept
+        head.head_size = self.head_size
 
     def accepts_tunnel(self, response: ResponseHead) -> bool:
         return len(self.expected_accept) == 0 or response.headers.get_raw(b"sec-websocket-accept") == self.expected_accept

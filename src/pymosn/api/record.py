@@ -13,6 +13,7 @@ from pymosn.api.upstream import Criteria
 from pymosn.core.failure import Failure
 from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead, ResponseHead
+from pymosn.core.stamps import Stamps
 
 #: Placeholder until the request has been received.
 NO_REQUEST: Final = RequestHead()
@@ -69,10 +70,16 @@ class ExchangeRecord:
         #: The client's IP address as reported by trusted proxies; empty: the address of the socket counts.
         self.forwarded_ip: str = ""
         self.upstream_connection_id: i64 = 0
+        #: The number that the client's protocol gives the request; -1 without one.
+        self.stream_number: i64 = -1
+        #: The worker's clock and ids; None where nothing serves the exchange, as in `explain`.
+        self.stamps: Stamps | None = None
         #: The TLS of the connection to the host; None without.
         self.upstream_tls: TlsInfo | None = None
         self.started: float = 0.0
         self.request_received: float = 0.0
+        #: When the last part of the request was sent to the upstream.
+        self.request_sent: float = 0.0
         self.response_received: float = 0.0
         self.finished: float = 0.0
         self.bytes_received: i64 = 0
@@ -92,7 +99,9 @@ class ExchangeRecord:
         self.received_status: i64 = -1
         #: The random number from 0 to below 100 by which routes take a share of the requests; -1 before it is drawn.
         self.draw: float = -1.0
-        # Last, so that it shares a word with small attributes of a subclass.
+        # Last, so that they share a word with small attributes of a subclass.
+        #: Whether the response is a local reply.
+        self.is_local = False
         self.attempts: i32 = 0
 
     def upstream_protocol(self) -> str:
@@ -131,5 +140,25 @@ class ExchangeRecord:
 
     @property
     def connection_id(self) -> int:
-        """The id of the client's connection, unique within its worker."""
+        """The id of the client's connection, unique among all workers of the process, and those that they replaced."""
         return int(self.connection.id)
+
+    def elapsed(self) -> float:
+        """Seconds from the start to the end, or until now: the clock is read, because an event may take its time."""
+        if self.finished > 0.0:
+            return self.finished - self.started
+        stamps = self.stamps
+        return 0.0 if stamps is None else stamps.now() - self.started
+
+    def processing_time(self) -> float:
+        """Seconds that the proxy took itself: all of them, but those between the end of the request and the response.
+
+        Without a response it ends with the request, or, if that was never sent to an upstream, with the exchange. 0.0 for
+        a connection whose bytes are forwarded.
+        """
+        if self.request_sent <= 0.0:
+            return 0.0 if self.request is NO_REQUEST else self.elapsed()
+        sent = self.request_sent - self.started
+        if self.response_received <= 0.0 or self.finished <= 0.0:
+            return sent
+        return max(0.0, sent) + self.finished - max(self.response_received, self.request_sent)

@@ -103,6 +103,10 @@ class ResponseSender(StreamSender):
         """The downstream connection."""
         raise NotImplementedError
 
+    def stream_number(self) -> i64:
+        """The number that the protocol gives the request, not unique among connections; -1 without one."""
+        return -1
+
     def send_informational(self, head: ResponseHead) -> None:
         """Sends a 1xx response, if the protocol and the client support them."""
 
@@ -147,6 +151,10 @@ class RequestSender(StreamSender):
 
     def may_be_refused(self) -> bool:
         """Whether the host may say that it has not processed the request, so that any request may be sent again."""
+        return False
+
+    def outlives_reset(self) -> bool:
+        """After a reset: whether only this request was reset, and its connection continues."""
         return False
 
     def instead(self) -> str:
@@ -283,6 +291,12 @@ class PoolTarget:
     def on_connection_end(self, opened: bool) -> None:
         """Returns a permit of `try_connection`. `opened`: whether the connection ever was open."""
         raise NotImplementedError
+
+    def note_close(self, is_remote: bool, has_request: bool) -> None:
+        """A connection that was open ends. `is_remote`: the host did it; `has_request`: before a response was complete."""
+
+    def note_farewell(self) -> None:
+        """The host has announced the end of a connection: by `Connection: close`, or a GOAWAY."""
 
     def on_unexpected_message(self) -> None:
         """A message that answers no pending request was received and discarded."""

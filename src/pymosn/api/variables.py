@@ -15,6 +15,7 @@ from urllib.parse import unquote_plus
 from mypy_extensions import i64
 
 from pymosn.api.envoy_variables import ENVOY
+from pymosn.api.http import HttpRequest
 from pymosn.api.record import ExchangeRecord
 from pymosn.api.tls import ClientCertificate, TlsInfo
 from pymosn.core.certificate_text import listed, safe_dn, safe_name, safe_uri
@@ -38,16 +39,39 @@ Values = Callable[[ExchangeRecord], list[str]]
 
 
 def request_received_duration(exchange: ExchangeRecord) -> str:
-    """From the request's head to its end; `0s` if it never ended."""
-    return go_duration(exchange.request_received - exchange.started)
+    """Until the whole request had been sent to an upstream; `0s` if it never was, as for a local reply."""
+    return go_duration(exchange.request_sent - exchange.started)
 
 
-def process_time_duration(exchange: ExchangeRecord) -> str:
-    """The whole duration without the wait for the upstream, from the request's end to the response's head."""
-    waited = 0.0
-    if exchange.request_received and exchange.response_received:
-        waited = max(0.0, exchange.response_received - exchange.request_received)
-    return go_duration(exchange.finished - exchange.started - waited)
+def request_finished_duration(exchange: ExchangeRecord) -> str:
+    """The whole exchange; `0s` before its end."""
+    return go_duration(exchange.finished - exchange.started)
+
+
+def stream_id(exchange: ExchangeRecord) -> str | None:
+    """The protocol's number of the request, or one that is unique among all workers."""
+    if exchange.stream_number >= 0:
+        return str(exchange.stream_number)
+    return _made_once(exchange, "stream_id")
+
+
+def trace_id(exchange: ExchangeRecord) -> str | None:
+    """The id of the trace, made when it is first asked for."""
+    return _made_once(exchange, "trace_id")
+
+
+def _made_once(exchange: ExchangeRecord, name: str) -> str | None:
+    """An id that the worker makes; None where no worker serves the exchange."""
+    stamps = exchange.stamps
+    if stamps is None:
+        return None
+    if exchange.own_variables is None:
+        exchange.own_variables = {}
+    found = exchange.own_variables.get(name)
+    if found is None:
+        found = stamps.trace_id() if name == "trace_id" else stamps.stream_id()
+        exchange.own_variables[name] = found
+    return found
 
 
 def response_code(exchange: ExchangeRecord) -> str:
@@ -97,12 +121,12 @@ def request_host(exchange: ExchangeRecord) -> str | None:
     return to_text(exchange.original_host or exchange.request.raw_host) or None
 
 
-def request_length(exchange: ExchangeRecord) -> str:
-    """Bytes of the forwarded head and of the body."""
+def request_length(exchange: ExchangeRecord) -> str | None:
+    """Bytes of the head as received, and of the content, without the framing of its chunks."""
     request = exchange.request
-    target = len(request.raw_path) + (0 if request.raw_query is None else len(request.raw_query) + 1)
-    line = len(request.raw_method) + target + len("  HTTP/1.1\r\n")
-    return str(line + request.headers.wire_size() + len("\r\n") + exchange.bytes_received)
+    if not isinstance(request, HttpRequest) or request.head_size == 0:
+        return None
+    return str(request.head_size + exchange.bytes_received)
 
 
 # ---- the client's TLS connection
@@ -219,13 +243,12 @@ def _only_values(protocol: str, values: Values) -> Values:
 
 #: Values that the proxy determines: numbers, durations, addresses. Always plain ASCII.
 OWN: Final[dict[str, Getter]] = {
-    "duration": lambda exchange: go_duration(exchange.finished - exchange.started),
+    "duration": lambda exchange: go_duration(exchange.elapsed()),
     "request_received_duration": request_received_duration,
-    # The request is forwarded while it arrives: it has been sent when it has been received.
-    "request_finished_duration": request_received_duration,
+    "request_finished_duration": request_finished_duration,
     # Until the response's head; `0s` if there was none.
     "response_received_duration": lambda exchange: go_duration(exchange.response_received - exchange.started),
-    "process_time_duration": process_time_duration,
+    "process_time_duration": lambda exchange: go_duration(exchange.processing_time()),
     "bytes_sent": lambda exchange: str(exchange.bytes_sent),
     "bytes_received": lambda exchange: str(exchange.bytes_received),
     "protocol": lambda exchange: exchange.protocol or None,
@@ -242,9 +265,12 @@ OWN: Final[dict[str, Getter]] = {
     "downstream_local_address": lambda exchange: exchange.local_address,
     "downstream_remote_address": lambda exchange: exchange.remote_address,
     "connection_id": lambda exchange: str(exchange.connection_id),
+    "stream_id": stream_id,
+    "trace_id": trace_id,
     "upstream_connection_id": lambda exchange: str(exchange.upstream_connection_id or "") or None,
     "listener_port": lambda exchange: str(exchange.connection.local_port),
     "x-mosn-status": response_code,
+    "proxy_direct_response": lambda exchange: "true" if exchange.is_local else None,
     "Http1_request_length": only("Http1", request_length),
     # pymosn's own; the reason is a word of `pymosn.core.failure`
     "reason": lambda exchange: None if exchange.failure is None else exchange.failure.reason,
@@ -279,7 +305,7 @@ FOREIGN: Final[dict[str, Getter]] = {
     "route_label": lambda exchange: None if exchange.route is None else exchange.route.label or None,
     "x-mosn-method": request_method,
     "x-mosn-path": lambda exchange: to_text(exchange.request.raw_path),
-    "x-mosn-path-original": lambda exchange: to_text(exchange.original_path) or None,
+    "x-mosn-path-original": request_path,
     "x-mosn-querystring": request_query,
     "x-mosn-scheme": _REQUEST["request_scheme"],
     "x-mosn-host": request_host,

@@ -144,9 +144,9 @@ class BuiltListener(msgspec.Struct, eq=False):
 class WorkerNetwork:
     """Objects that the listeners of one worker share."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, incarnation: int = 0) -> None:
         self.admission = admission
-        self.ids = ConnectionIds()
+        self.ids = ConnectionIds(incarnation)
         self.directory = ListenerDirectory()
         self.own_addresses = OwnAddresses()
         self.gate = HandshakeGate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Final, NamedTuple
@@ -10,6 +11,7 @@ from typing import Final, NamedTuple
 from pymosn.assembly.drain_order import drain_order
 from pymosn.assembly.filters import BuiltFilter, FilterBuilder, stop_filters
 from pymosn.assembly.listeners import BuiltListener, ListenerBuilder, WorkerNetwork
+from pymosn.assembly.machine import machine_digits
 from pymosn.assembly.packed_config import (
     PackedCluster,
     PackedConfig,
@@ -29,6 +31,7 @@ from pymosn.assembly.worker_clusters import WorkerClusters
 from pymosn.config.schema import Overload, WorkerLimits
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Labels, Metrics
+from pymosn.core.stamps import Stamps
 from pymosn.filters.modules import ModuleDraft, ModuleStore, is_in_class, is_in_file, source_file
 from pymosn.network.admission import Admission
 from pymosn.network.dialer import TcpDialer
@@ -66,8 +69,13 @@ class WorkerRuntime:
     they are still in use.
     """
 
-    def __init__(self, workers: int, worker: int, loop: asyncio.AbstractEventLoop, logs: LogSet) -> None:
-        """`workers`: their number, which share the limits. `worker`: the index of this one; -1 if it does not know it."""
+    def __init__(
+        self, workers: int, worker: int, loop: asyncio.AbstractEventLoop, logs: LogSet, incarnation: int = 0
+    ) -> None:
+        """`workers`: their number, which share the limits. `worker`: the index of this one; -1 if it does not know it.
+
+        `incarnation`: how many workers were started before this one.
+        """
         self.share = WorkerShare(workers, worker)
         self.clock = Clock()
         self.wheel = WheelTimer(loop, self.clock).wheel
@@ -79,10 +87,13 @@ class WorkerRuntime:
         self.retired = Retired()
         #: The filters built last, which may not be active yet.
         self._newest: list[BuiltFilter] = []
-        self._network = WorkerNetwork(self.admission)
+        self.runtime.stamps = Stamps(self.clock, incarnation, machine_digits(), str(os.getpid()))
+        self._network = WorkerNetwork(self.admission, incarnation)
         self._network.gate.log = self.log
         dialer = TcpDialer(self._network.ids, self.clock, self.wheel, self.admission, self.log)
         maker = PoolMaker(self.runtime.protocols, dialer, self.wheel, self._network.own_addresses, self.log)
+        maker.is_first_worker = worker <= 0
+        maker.pools_changed = self.metrics.group("mosn_tls", ("tls", "global")).counter("connpool_changed")
         self._clusters = WorkerClusters(self.runtime.clusters, maker, self.metrics, self.share)
         self._modules = ModuleStore()
         #: The TLS contexts of listeners.

@@ -18,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 from pymosn.control.access import Door
 from pymosn.control.handlers import Call
 from pymosn.core.errors import describe
-from pymosn.core.log import ERROR, Log
+from pymosn.core.log import ALERT_ADMIN, ERROR, Log
 
 #: Maximum size of a request body in bytes.
 MAX_BODY: Final = 64 * 1024
@@ -81,7 +81,7 @@ class Guard:
             return
         except Exception as error:
             text = f"{scope['method']} {scope['path']} failed: {describe(error)}"
-            self._log.write(ERROR, text, "mosn.admin.admin_failed")
+            self._log.write(ERROR, text, ALERT_ADMIN)
             if exchange.has_started:
                 raise
             response = PlainTextResponse("internal error; see the process log\n", 500)

@@ -302,6 +302,8 @@ class DownstreamStats:
         self.request_reset = group.counter("request_reset")
         self.request_failed = group.counter("request_failed")
         self.request_time = group.histogram("request_time")
+        #: What the proxy took itself, without the wait for the upstream.
+        self.process_time = group.histogram("process_time")
         #: Exchanges that became tunnels (WebSocket, CONNECT); their `request_time` ends with the response head.
         self.tunnel_total = group.counter("tunnel_total")
         self.tunnel_active = group.gauge("tunnel_active")
@@ -357,6 +359,13 @@ class UpstreamStats:
         self.connection_close = group.counter("connection_close")
         self.connection_active = group.gauge("connection_active")
         self.connection_failed = group.counter("connection_con_fail")
+        self.connection_local_close = group.counter("connection_local_close")
+        self.connection_remote_close = group.counter("connection_remote_close")
+        #: Those of both that ended before a response was complete.
+        self.connection_local_cut = group.counter("connection_local_close_with_active_request")
+        self.connection_remote_cut = group.counter("connection_remote_close_with_active_request")
+        #: The host announced the end: `Connection: close`, or a GOAWAY.
+        self.connection_close_notify = group.counter("connection_close_notify")
         self.bytes_read = group.counter("connection_bytes_read_total")
         self.bytes_written = group.counter("connection_bytes_write")
         self.request_total = group.counter("request_total")
@@ -364,6 +373,8 @@ class UpstreamStats:
         self.request_local_reset = group.counter("request_local_reset")
         self.request_remote_reset = group.counter("request_remote_reset")
         self.request_timeout = group.counter("request_timeout")
+        #: Requests that were lost with their connection.
+        self.request_failure_eject = group.counter("request_failure_eject")
         self.request_pending_overflow = group.counter("request_pending_overflow")
         self.request_retry = group.counter("request_retry")
         self.request_retry_overflow = group.counter("request_retry_overflow")
@@ -375,3 +386,15 @@ class UpstreamStats:
         self.failed_active_check = group.gauge("failed_active_check")
         #: Messages on multiplexed connections that match no pending request. Specific to pymosn.
         self.response_stray = group.counter("response_stray")
+
+
+class ClusterStats(UpstreamStats):
+    """The metrics of a cluster: also what concerns no single host."""
+
+    def __init__(self, group: MetricGroup) -> None:
+        super().__init__(group)
+        #: Further connections of `tcp_proxy` after one that could not be opened.
+        self.connection_retry = group.counter("connection_retry")
+        #: Requests whose criteria match no subset; and subsets, of which the first worker reports the number.
+        self.subset_fallback = group.counter("lb_subsets_fallback")
+        self.subsets_created = group.gauge("lb_subsets_created")

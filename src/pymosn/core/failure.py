@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from pymosn.core.log import ALERT_CLUSTER, ALERT_CODEC, ALERT_PANIC, ALERT_ROUTE, ALERT_UPSTREAM
+
 # MOSN's response flags (key reference section 7.2).
 FLAG_NO_HEALTHY_UPSTREAM: Final = 0x2
 FLAG_UPSTREAM_TIMEOUT: Final = 0x4
@@ -30,7 +32,7 @@ class Failure:
     it to their own. `flag`: MOSN's response flag bits. `may_retry`: whether another host may be tried by default.
     `retry_after`: seconds for the Retry-After header, 0 for none. Failures with it are frequent, and are therefore
     not in the process log, only in the access log and the counters. `by_host`: whether the upstream's host caused it.
-    `is_attack`: the operator should know of it, whatever the status.
+    `is_attack`: the operator should know of it, whatever the status. `alert`: MOSN's key for its line in the process log.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Failure:
         retry_after: int = 0,
         by_host: bool = False,
         is_attack: bool = False,
+        alert: str = "",
     ) -> None:
         self.reason = reason
         self.status = status
@@ -50,6 +53,7 @@ class Failure:
         self.retry_after = retry_after
         self.by_host = by_host
         self.is_attack = is_attack
+        self.alert = alert
 
     def __repr__(self) -> str:
         return f"<Failure {self.reason} {self.status}>"
@@ -113,8 +117,8 @@ UNKNOWN_TRANSFER_CODING: Final = Failure("unknown_transfer_coding", 501)
 #: The `:protocol` of an extended CONNECT (RFC 8441) is not one of the `upgrades` of the listener.
 UNKNOWN_PROTOCOL: Final = Failure("unknown_protocol", 501)
 BAD_VERSION: Final = Failure("bad_version", 505)
-BAD_FRAME: Final = Failure("bad_frame", 400)
-FRAME_TOO_LARGE: Final = Failure("frame_too_large", 413, FLAG_TOO_LARGE)
+BAD_FRAME: Final = Failure("bad_frame", 400, alert=ALERT_CODEC)
+FRAME_TOO_LARGE: Final = Failure("frame_too_large", 413, FLAG_TOO_LARGE, alert=ALERT_CODEC)
 TRUNCATED_FRAME: Final = Failure("truncated_frame", 400, FLAG_DOWNSTREAM_TERMINATE)
 ID_REUSED: Final = Failure("id_reused", 400)
 UNASKED_REPLY: Final = Failure("unasked_reply", 400)
@@ -128,15 +132,15 @@ MALFORMED: Final = Failure("malformed", 400)
 MISDIRECTED: Final = Failure("misdirected", 421)
 
 # ---- no upstream
-NO_ROUTER: Final = Failure("no_router", 404, FLAG_NO_ROUTE)
+NO_ROUTER: Final = Failure("no_router", 404, FLAG_NO_ROUTE, alert=ALERT_ROUTE)
 NO_VIRTUAL_HOST: Final = Failure("no_virtual_host", 404, FLAG_NO_ROUTE)
 NO_ROUTE: Final = Failure("no_route", 404, FLAG_NO_ROUTE)
-CLUSTER_UNKNOWN: Final = Failure("cluster_unknown", 404, FLAG_NO_ROUTE)
+CLUSTER_UNKNOWN: Final = Failure("cluster_unknown", 404, FLAG_NO_ROUTE, alert=ALERT_CLUSTER)
 #: The same for routes that choose another status.
-CLUSTER_UNKNOWN_500: Final = Failure("cluster_unknown", 500, FLAG_NO_ROUTE)
-CLUSTER_UNKNOWN_503: Final = Failure("cluster_unknown", 503, FLAG_NO_ROUTE)
-NO_HOSTS: Final = Failure("no_hosts", 502, FLAG_NO_HEALTHY_UPSTREAM)
-ALL_UNHEALTHY: Final = Failure("all_unhealthy", 502, FLAG_NO_HEALTHY_UPSTREAM)
+CLUSTER_UNKNOWN_500: Final = Failure("cluster_unknown", 500, FLAG_NO_ROUTE, alert=ALERT_CLUSTER)
+CLUSTER_UNKNOWN_503: Final = Failure("cluster_unknown", 503, FLAG_NO_ROUTE, alert=ALERT_CLUSTER)
+NO_HOSTS: Final = Failure("no_hosts", 502, FLAG_NO_HEALTHY_UPSTREAM, alert=ALERT_UPSTREAM)
+ALL_UNHEALTHY: Final = Failure("all_unhealthy", 502, FLAG_NO_HEALTHY_UPSTREAM, alert=ALERT_UPSTREAM)
 
 # ---- upstream failures
 # A share of the requests that is refused to protect the hosts.
@@ -148,7 +152,7 @@ CONNECT_FAILED: Final = Failure("connect_failed", 502, FLAG_UPSTREAM_CONNECTION_
 NO_DESCRIPTORS: Final = Failure("no_descriptors", 503, FLAG_UPSTREAM_CONNECTION_FAILURE)
 RESET_BEFORE_RESPONSE: Final = Failure("reset_before_response", 502, FLAG_UPSTREAM_REMOTE_RESET, by_host=True)
 RESET_AFTER_RESPONSE: Final = Failure("reset_after_response", 502, FLAG_UPSTREAM_CONNECTION_TERMINATION, by_host=True)
-BAD_RESPONSE: Final = Failure("bad_response", 502, FLAG_UPSTREAM_REMOTE_RESET, by_host=True)
+BAD_RESPONSE: Final = Failure("bad_response", 502, FLAG_UPSTREAM_REMOTE_RESET, by_host=True, alert=ALERT_CODEC)
 UPSTREAM_TIMEOUT: Final = Failure("timeout", 504, FLAG_UPSTREAM_TIMEOUT, by_host=True)
 # The time that the request itself allows, a gRPC deadline, is over.
 DEADLINE_EXCEEDED: Final = Failure("deadline_exceeded", 504, FLAG_UPSTREAM_TIMEOUT)
@@ -186,7 +190,7 @@ FILTER_TIMEOUT: Final = Failure("filter_timeout", 504)
 RESPONSE_TOO_LARGE: Final = Failure("response_too_large", 502, FLAG_TOO_LARGE)
 # The headers that filters and routes have made of an RPC request do not fit its protocol.
 UNENCODABLE_REQUEST: Final = Failure("unencodable_request", 500)
-INTERNAL_ERROR: Final = Failure("internal_error", 500)
+INTERNAL_ERROR: Final = Failure("internal_error", 500, alert=ALERT_PANIC)
 PROTOCOL_MISMATCH: Final = Failure("protocol_mismatch", 502)
 UNTRANSLATABLE_REQUEST: Final = Failure("untranslatable_request", 400)
 UNTRANSLATABLE_REPLY: Final = Failure("untranslatable_reply", 502)
@@ -264,6 +268,11 @@ CLOSED_BY_PEER: Final = Failure("closed_by_peer", 0)
 CLOSED_LOCALLY: Final = Failure("closed_locally", 0)
 
 
+def is_remote_end(failure: Failure) -> bool:
+    """Whether a connection that ends with `failure` was ended by the peer, and not by this process."""
+    return failure is not CLOSED_LOCALLY and failure is not IDLE_TIMEOUT and failure is not CLIENT_WRITE_TIMEOUT
+
+
 def reset_of(failure: Failure, response_began: bool) -> Failure:
     """What a request has failed with when the connection to its host was lost because of `failure`."""
     if response_began:
@@ -291,4 +300,12 @@ def as_envoy(failure: Failure) -> Failure:
     is_other = failure.status != 502 or failure.flag & _UNREACHED == 0
     if is_other or failure is BAD_RESPONSE or failure is LOOP:
         return failure
-    return Failure(failure.reason, _ENVOYS_STATUS, failure.flag, failure.may_retry, failure.retry_after, failure.by_host)
+    return Failure(
+        failure.reason,
+        _ENVOYS_STATUS,
+        failure.flag,
+        failure.may_retry,
+        failure.retry_after,
+        failure.by_host,
+        alert=failure.alert,
+    )

@@ -25,7 +25,7 @@ from pymosn.core.failure import (
     UPSTREAM_TLS_TIMEOUT,
     Failure,
 )
-from pymosn.core.log import WARN, Log
+from pymosn.core.log import ALERT_FALL_BACK, ERROR, Log
 from pymosn.core.timers import TimerWheel
 from pymosn.network.admission import SHORTAGES, Admission
 from pymosn.network.connection import ConnectionOwner, TcpConnection
@@ -115,10 +115,10 @@ class TcpDialer(Dialer):
         return HostConnection(self._ids.next(), [network_filter], self._owner, self._clock, self._wheel)
 
     def _note_fall_back(self, peer: Peer, detail: str) -> None:
-        if self._log is not None and self._log.level <= WARN and self._clock.now >= self._next_line:
+        if self._log is not None and self._log.level <= ERROR and self._clock.now >= self._next_line:
             self._next_line = self._clock.now + LOG_PERIOD
             text = f"{peer.address}: the TLS handshake failed ({detail}): connecting without TLS"
-            self._log.write(WARN, text, "mosn.tls.fall_back")
+            self._log.write(ERROR, text, ALERT_FALL_BACK)
 
     async def _try(self, dialing: Dialing, timeout: float) -> tuple[Failure | None, str]:
         """Opens the connection. Returns None, or the failure, and its details."""

@@ -16,6 +16,7 @@ from pymosn.core.counters import DownstreamStats
 from pymosn.core.failure import DRAINING, INTERNAL_ERROR, LISTENER_FULL, WORKER_FULL, Failure
 from pymosn.core.foreign import report
 from pymosn.core.log import Log
+from pymosn.core.stamps import IDS_PER_WORKER
 from pymosn.core.timers import TimerWheel
 from pymosn.network.admission import Acceptor, Admission
 from pymosn.network.arrived import ArrivedConnection
@@ -44,8 +45,9 @@ def listens(sock: socket.socket) -> bool:
 class ConnectionIds:
     """Connection ids of one worker, shared by downstream and upstream connections; for logs."""
 
-    def __init__(self) -> None:
-        self._last: i64 = 0
+    def __init__(self, incarnation: i64 = 0) -> None:
+        """`incarnation`: how many workers were started before this one (`IDS_PER_WORKER`)."""
+        self._last: i64 = incarnation * IDS_PER_WORKER
 
     def next(self) -> i64:
         """The next id."""

@@ -14,7 +14,7 @@ from pymosn.core.clock import Clock
 from pymosn.core.message import UnreadableHeaders
 from pymosn.observe.destination import Destination
 from pymosn.observe.text import TimeStamps, field
-from pymosn.observe.variables import BOUND, NOTHING, TRACE, UNAVAILABLE, VARIABLES, Getter, getter
+from pymosn.observe.variables import BOUND, NOTHING, UNAVAILABLE, VARIABLES, Getter, getter
 
 #: Exactly MOSN's: two spaces after the trace id, and the response code twice. Without a configured format, lines of failed
 #: exchanges end with the reason word, so that failures can be distinguished by default.
@@ -138,7 +138,7 @@ def _time(name: str, clock: Clock) -> Getter | None:
 
 
 def _warning(name: str) -> str:
-    if name in TRACE or name in BOUND or getter(name) is not None:
+    if name in BOUND or getter(name) is not None:
         return ""
     if name in UNAVAILABLE:
         return f"%{name}% is not available here; it is always logged as -"

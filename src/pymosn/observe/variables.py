@@ -19,13 +19,10 @@ NOTHING: Final = "-"
 #: Constant for a log: the clock and the listener.
 BOUND: Final = frozenset(("start_time", "start_time_utc", "start_time_seconds", "listener_name", "listener_type"))
 
-#: `-` until tracing is implemented, as in MOSN without tracing; part of MOSN's default format.
-TRACE: Final = frozenset(("trace_id",))
-
 #: MOSN's variables that are always `-` here.
 UNAVAILABLE: Final = frozenset(
     (
-        *("stream_id", "connection", "connection_pool_index", "conn_default_read_buffer_size"),
+        *("connection", "connection_pool_index", "conn_default_read_buffer_size"),
         *("network_filterchain_factories", "access_logs", "accept_chan", "accept_buffer", "connection_fd", "span_key"),
         *("trace_span", "proxy_general_config", "protocol_config", "connection_event_listeners", "ori_remote_addr"),
         *("downstream_req_headers", "downstream_resp_headers", "x-mosn-req-raw-data", "x-mosn-resp-raw-data"),

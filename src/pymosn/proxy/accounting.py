@@ -3,31 +3,44 @@
 from __future__ import annotations
 
 from pymosn.api.exchange import AccessLog, Exchange
+from pymosn.api.variables import trace_id
 from pymosn.core.counters import DownstreamStats
 from pymosn.core.failure import DEADLINE_EXCEEDED, Failure
 from pymosn.core.foreign import report
-from pymosn.core.log import DEBUG, WARN, Log
+from pymosn.core.log import ALERT_CODEC, DEBUG, ERROR, WARN, LineLimit, Log
 
 
-def log_failure(log: Log, exchange: Exchange, failure: Failure, detail: str) -> None:
-    """Logs a failure at WARN: attacks, and server errors but for those of overload (`retry_after`); others at DEBUG.
+def log_failure(log: Log, exchange: Exchange, failure: Failure, detail: str, limit: LineLimit) -> None:
+    """Logs a failure: at ERROR what has one of MOSN's alert keys; at WARN attacks, and server errors but for those of
+    overload (`retry_after`); others at DEBUG.
 
     A deadline that the client has chosen is logged at DEBUG too: some streams always end by it, and clients could fill the
-    log. The line about an attack has the address of the client.
+    log. Of the frames that cannot be decoded `limit` lets some pass. The line about an attack has the address of the client.
     """
     is_error = failure.status >= 500 and failure.retry_after == 0 and failure is not DEADLINE_EXCEEDED
     level = WARN if failure.is_attack or is_error else DEBUG
-    if log.level <= level:
-        upstream = exchange.upstream_connection_id or "-"
-        try:
-            request = exchange.request.describe(exchange.protocol)
-        except BaseException:  # of the head of an installed protocol
-            request = exchange.protocol
-        if failure.is_attack:
-            client = exchange.connection.remote_ip or "a unix socket"
-            detail = f"from {client}: {detail}" if detail else f"from {client}"
-        text = f"[{exchange.connection_id},{upstream},-] {failure.status} {failure.reason} ({detail}): {request}"
-        log.write(level, text)
+    alert = failure.alert
+    if alert:
+        level = ERROR
+    if log.level > level:
+        return
+    if alert == ALERT_CODEC and not is_error and not limit.passes(exchange.connection.now()):
+        return
+    try:
+        request = exchange.request.describe(exchange.protocol)
+    except BaseException:  # of the head of an installed protocol
+        request = exchange.protocol
+    if failure.is_attack:
+        client = exchange.connection.remote_ip or "a unix socket"
+        detail = f"from {client}: {detail}" if detail else f"from {client}"
+    if alert == ALERT_CODEC and not is_error:
+        request += limit.note()
+    log.write(level, f"{log_prefix(exchange)} {failure.status} {failure.reason} ({detail}): {request}", alert)
+
+
+def log_prefix(exchange: Exchange) -> str:
+    """What MOSN's lines about a request begin with: the ids of both connections and of the trace, or `-`."""
+    return f"[{exchange.connection_id},{exchange.upstream_connection_id or '-'},{trace_id(exchange) or '-'}]"
 
 
 def count(exchange: Exchange, stats: DownstreamStats, was_tunnel: bool) -> None:
@@ -37,8 +50,10 @@ def count(exchange: Exchange, stats: DownstreamStats, was_tunnel: bool) -> None:
     if was_tunnel:
         stats.tunnel_active.value -= 1
         stats.request_time.record(exchange.response_received - exchange.started)
+        stats.process_time.record(exchange.request_sent - exchange.started)
     else:
         stats.request_time.record(exchange.finished - exchange.started)
+        stats.process_time.record(exchange.processing_time())
     failure = exchange.failure
     if exchange.response is not None:
         stats.count_status(exchange.response.status)

@@ -15,6 +15,7 @@ from pymosn.core.counters import Counter, DownstreamStats, Metrics
 from pymosn.core.errors import type_name
 from pymosn.core.failure import CLOSED_BY_PEER, CLOSED_LOCALLY, Failure
 from pymosn.core.plain import plain_text
+from pymosn.core.stamps import Stamps
 from pymosn.proxy.filter_code import FilterClassError, FilterCode, check_names, check_signature, timeout_of, yields
 
 #: The methods, with the arguments of their calls.
@@ -115,6 +116,8 @@ class FilteredChain:
         self.stats = stats
         self.access_logs = access_logs
         self.idle_timeout = idle_timeout
+        #: The worker's, for its access logs.
+        self.stamps: Stamps | None = None
 
     def refuse(self, connection: Connection, failure: Failure) -> None:
         """Counts and logs a connection that ends before all filters know it."""
@@ -123,13 +126,13 @@ class FilteredChain:
         if self.inner is not None:
             self.inner.on_refused(connection, failure)
         else:
-            self._log(_session(connection), connection, failure)
+            self._log(self._session(connection), connection, failure)
 
     def begin(self, connection: Connection) -> Exchange:
         """Counts a connection without other filters. For the access log it is one exchange."""
         self.stats.tcp_total.value += 1
         self.stats.tcp_active.value += 1
-        return _session(connection)
+        return self._session(connection)
 
     def end(self, session: Exchange, connection: Connection, failure: Failure) -> None:
         """The connection has ended."""
@@ -141,15 +144,15 @@ class FilteredChain:
 
     def _log(self, session: Exchange, connection: Connection, failure: Failure | None) -> None:
         session.failure = failure
-        session.finished = connection.now()
+        session.finished = connection.now() if self.stamps is None else self.stamps.now()
         session.bytes_received = connection.bytes_read
         session.bytes_sent = connection.bytes_written
         for access_log in self.access_logs:
             access_log.log(session)
 
-
-def _session(connection: Connection) -> Exchange:
-    session = Exchange(connection)
-    session.protocol = "tcp"
-    session.started = connection.now()
-    return session
+    def _session(self, connection: Connection) -> Exchange:
+        session = Exchange(connection)
+        session.stamps = self.stamps
+        session.protocol = "tcp"
+        session.started = connection.now()
+        return session

@@ -80,6 +80,7 @@ class ExchangeDriver(DispatchOwner):
         exchange = self.exchange
         exchange.protocol = protocol
         exchange.started = runtime.clock.now
+        exchange.stream_number = sender.stream_number()
         options.stats.request_total.value += 1
         options.stats.request_active.value += 1
         options.filters.in_use += 1
@@ -420,6 +421,7 @@ class ExchangeDriver(DispatchOwner):
         self.cancel_attempt()
         self._is_tunnel = False
         self.exchange.response = head
+        self.exchange.is_local = True
         data = self._reply_body(head, body)
         if is_filtered:
             self._respond(head, data, stream is None, stream)
@@ -443,7 +445,7 @@ class ExchangeDriver(DispatchOwner):
         self.cancel_filter()
         if self._responder is not None:
             self._responder.cancel()
-        log_failure(self.runtime.log, exchange, told, detail)
+        log_failure(self.runtime.log, exchange, told, detail, self.runtime.codec_lines)
         if trailers is not None:
             self.sender.send_trailers(trailers)
             self.finish()
@@ -490,7 +492,8 @@ class ExchangeDriver(DispatchOwner):
         if self.wrapper is not None:
             self.wrapper.abandon()
         exchange = self.exchange
-        exchange.finished = runtime.clock.now
+        # Read again: a local reply would take no time otherwise, since it is sent by the event that the request came with.
+        exchange.finished = runtime.clock.tick()
         count(exchange, self.options.stats, was_tunnel)
         write_logs(exchange, self.options.access_logs)
         filters = self.options.filters

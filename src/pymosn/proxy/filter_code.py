@@ -41,8 +41,8 @@ class FilterCode:
         self.time: Histogram = group.histogram("time")
 
 
-def report_error(log: Log, code: FilterCode, connection_id: i64, error: BaseException | str, method: object = None) -> None:
-    """Counts and logs an error of a filter. `method`: the filter's method, for errors without a traceback."""
+def report_error(log: Log, code: FilterCode, where: str, error: BaseException | str, method: object = None) -> None:
+    """Counts and logs an error of a filter. `where`: as of `log_prefix`. `method`: the filter's, without a traceback."""
     code.errors.value += 1
     raised = None if type(error) is str else cast("BaseException", error)
     text = cast("str", error) if raised is None else describe(raised)
@@ -50,7 +50,7 @@ def report_error(log: Log, code: FilterCode, connection_id: i64, error: BaseExce
         place = _place_of(method) if raised is None else place_in(raised, lambda frame: _is_in(frame, code.module))
     except BaseException:  # of attributes of the method, or of the globals of a frame
         place = ""
-    log.write(ERROR, f"[{connection_id},-,-] filter {code.name!r} failed: {text}{place}", "pymosn.filter.error")
+    log.write(ERROR, f"{where} filter {code.name!r} failed: {text}{place}", "pymosn.filter.error")
 
 
 def _place_of(method: object) -> str:

@@ -228,7 +228,7 @@ class FilterPipe(StageOwner):
             error: BaseException | str = f"on_close returned {type_name(answer)}, not None"
         except BaseException as raised:
             error = raised
-        report_error(self.runtime.log, handle, self.real.id, error)
+        report_error(self.runtime.log, handle, f"[{self.real.id},-,-]", error)
 
     def on_stage_idle(self, stage: Stage) -> None:
         if stage.filter is not None:
@@ -363,7 +363,7 @@ class FilterPipe(StageOwner):
         """A filter has failed: resets the connection."""
         handle = stage.handle
         if handle is not None:
-            report_error(self.runtime.log, handle, self.real.id, error)
+            report_error(self.runtime.log, handle, f"[{self.real.id},-,-]", error)
         self.abort_all(failure)
 
     def _end(self, failure: Failure) -> None:

@@ -14,6 +14,7 @@ class FilteredChainFactory(FilterChainFactory):
 
     def __init__(self, runtime: Runtime, chain: FilteredChain) -> None:
         self.chain = chain
+        chain.stamps = runtime.stamps
         self._runtime = runtime
 
     def create(self) -> list[NetworkFilter]:

@@ -21,6 +21,7 @@ from pymosn.api.stream import RequestReceiver
 from pymosn.core.errors import reason, type_name
 from pymosn.core.failure import FILTER_ERROR, FILTER_TIMEOUT, Failure, failure_of
 from pymosn.core.plain import plain_bytes
+from pymosn.proxy.accounting import log_prefix
 from pymosn.proxy.contexts import ExchangeContext, WaitingFilter
 from pymosn.proxy.filter_code import TIMED_ONE_IN, report_error
 from pymosn.proxy.runtime import Runtime
@@ -48,6 +49,7 @@ class FilterOwner(RequestReceiver):
     def __init__(self, runtime: Runtime, connection: Connection) -> None:
         super().__init__()
         self.exchange = Exchange(connection)
+        self.exchange.stamps = runtime.stamps
         self.runtime = runtime
         #: The context of filter code; None until a filter has used it.
         self.context: ExchangeContext | None = None
@@ -224,7 +226,7 @@ def on_error(owner: FilterOwner, handle: FilterHandle, error: BaseException | st
         failure = failure_of(refused)
         if failure is not None:
             return Verdict(handle, None, failure, f"filter {handle.name}: {reason(refused)}")
-    report_error(owner.runtime.log, handle, owner.exchange.connection_id, error, method)
+    report_error(owner.runtime.log, handle, log_prefix(owner.exchange), error, method)
     if handle.skips_errors:
         handle.skipped.value += 1
         return None
@@ -250,11 +252,11 @@ def run_completion(owner: FilterOwner, chain: list[PhaseHandler]) -> None:
         try:
             answer = context.run(step.call, owner.exchange)
         except BaseException as error:
-            report_error(owner.runtime.log, step.handle, owner.exchange.connection_id, error)
+            report_error(owner.runtime.log, step.handle, log_prefix(owner.exchange), error)
             continue
         if answer is not None:
             wrong = f"it returned {type_name(answer)}, not None"
-            report_error(owner.runtime.log, step.handle, owner.exchange.connection_id, wrong, step.call)
+            report_error(owner.runtime.log, step.handle, log_prefix(owner.exchange), wrong, step.call)
     owner.leave(context)
 
 

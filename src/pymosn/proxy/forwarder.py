@@ -186,6 +186,8 @@ class Forwarder(HostAttempts):
         upstream.send_request(exchange.request, data, owner.request_ended and trailers is None)
         if trailers is not None:
             upstream.send_trailers(trailers)
+        if owner.request_ended:
+            self._note_sent()
 
     def send_data(self, upstream: RequestSender, data: bytes, end: bool) -> None:
         """Sends the next chunk of the request's body."""
@@ -206,6 +208,8 @@ class Forwarder(HostAttempts):
         if self._attempt is not None:
             self._attempt.note_sent(end)
         upstream.send_data(data, end)
+        if end:
+            self._note_sent()
         self._rearm()
 
     def send_trailers(self, upstream: RequestSender, trailers: Headers) -> None:
@@ -222,7 +226,14 @@ class Forwarder(HostAttempts):
         if self._attempt is not None:
             self._attempt.note_sent(True)
         upstream.send_trailers(trailers)
+        self._note_sent()
         self._rearm()
+
+    def _note_sent(self) -> None:
+        """The whole request has been sent, for the first time or again."""
+        exchange = self.owner.exchange
+        if exchange.request_sent == 0.0:
+            exchange.request_sent = self.owner.runtime.clock.tick()
 
     def _rearm(self) -> None:
         """Restarts the timeouts after a part of the request was sent."""

@@ -25,7 +25,7 @@ from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, St
 from pymosn.core.counters import DownstreamStats
 from pymosn.core.failure import INTERNAL_ERROR, Failure
 from pymosn.core.foreign import report
-from pymosn.core.log import WARN, Log
+from pymosn.core.log import ALERT_AUTO, ERROR, Log
 from pymosn.network.first_bytes import FirstBytesPlan, FirstBytesReader
 from pymosn.protocol.http1.spec import match_any_method
 from pymosn.proxy.exchange import ExchangeDriver
@@ -121,6 +121,7 @@ class ProxyFactory(FilterChainFactory):
 
     def on_refused(self, connection: Connection, failure: Failure) -> None:
         exchange = Exchange(connection)
+        exchange.stamps = self._runtime.stamps
         exchange.failure = failure
         exchange.started = exchange.finished = connection.now()
         exchange.bytes_received = connection.bytes_read
@@ -203,9 +204,9 @@ class ProtocolDetection(FirstBytes):
             is_undecided = answer == MORE
         if is_undecided and len(data) <= DETECTION_LIMIT:
             return MORE_BYTES
-        if self._fallback is None and self._log.level <= WARN:
+        if self._fallback is None and self._log.level <= ERROR:
             text = f"[{accepted.connection.id},-,-] unrecognised protocol; first bytes {data[:10]!r}"
-            self._log.write(WARN, text, "mosn.proxy.codec_error")
+            self._log.write(ERROR, text, ALERT_AUTO)
         return self.on_undecided(accepted)
 
     def _serve_negotiated(self, accepted: Accepted) -> bool:

@@ -16,6 +16,7 @@ from pymosn.core.failure import CLIENT_GONE, CLIENT_WRITE_TIMEOUT, FILTER_ERROR,
 from pymosn.core.foreign import report
 from pymosn.core.headers import Headers, headers_from
 from pymosn.core.message import UNKNOWN_LENGTH, ResponseHead
+from pymosn.proxy.accounting import log_prefix
 from pymosn.proxy.body_flow import BodyFlow
 from pymosn.proxy.filter_code import report_error
 from pymosn.proxy.filtering import Verdict, body_handlers, filter_chunk, filter_start
@@ -210,7 +211,7 @@ class Responder(ChunkReceiver):
 
     def on_stream_error(self, handle: FilterHandle, error: BaseException | str) -> None:
         owner = self._owner
-        report_error(owner.runtime.log, handle, owner.exchange.connection_id, error)
+        report_error(owner.runtime.log, handle, log_prefix(owner.exchange), error)
         if not owner.is_over():
             owner.fail(FILTER_ERROR, f"filter {handle.name}: streaming the reply failed")
 

@@ -7,10 +7,11 @@ from contextvars import Context
 from pymosn.api.stream import StreamProtocol
 from pymosn.core.clock import Clock, HttpDates
 from pymosn.core.counters import Metrics
-from pymosn.core.log import Log
+from pymosn.core.log import LineLimit, Log
 from pymosn.core.overload import OverloadState
 from pymosn.core.registry import Registry
 from pymosn.core.request_ids import RequestIds
+from pymosn.core.stamps import Stamps
 from pymosn.core.timers import TimerWheel
 from pymosn.core.turn_limit import TurnLimit
 from pymosn.proxy.contexts import ExchangeContext
@@ -39,6 +40,9 @@ class Runtime:
         self.overload = OverloadState()
         self.dates = HttpDates(clock)
         self.request_ids = RequestIds()
+        self.stamps = Stamps(clock)
+        #: Limits the lines about clients whose frames cannot be decoded.
+        self.codec_lines = LineLimit()
         self.tasks = TaskStarter()
         #: An empty context for calls of filters, if it `is_spare`.
         self.spare_context = ExchangeContext(Context())

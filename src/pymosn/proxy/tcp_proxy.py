@@ -37,9 +37,11 @@ from pymosn.core.failure import (
     TLS_BROKEN,
     TLS_TRUNCATED,
     Failure,
+    is_remote_end,
 )
-from pymosn.core.log import WARN
+from pymosn.core.log import ERROR, WARN
 from pymosn.core.overload import SHED
+from pymosn.proxy.accounting import log_prefix
 from pymosn.proxy.attempts import UNASKED_ATTEMPTS
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.tcp_age import AgeLimit
@@ -66,9 +68,9 @@ class TcpProxyFactory(FilterChainFactory):
         return [TcpProxy(self._runtime, self._options)]
 
     def on_refused(self, connection: Connection, failure: Failure) -> None:
-        exchange = _exchange(connection)
+        exchange = _exchange(self._runtime, connection)
         exchange.failure = failure
-        exchange.finished = connection.now()
+        exchange.finished = self._runtime.clock.tick()
         self._options.note_end(exchange)
 
 
@@ -87,8 +89,9 @@ class TcpFallback(NetworkFilterFactory):
 _NO_EXCHANGE: Final = Exchange(NO_CONNECTION)
 
 
-def _exchange(connection: Connection) -> Exchange:
+def _exchange(runtime: Runtime, connection: Connection) -> Exchange:
     exchange = Exchange(connection)
+    exchange.stamps = runtime.stamps
     exchange.protocol = PROTOCOL
     exchange.started = connection.now()
     return exchange
@@ -115,7 +118,7 @@ class TcpProxy(NetworkFilter):
 
     def on_connection(self, connection: Connection) -> None:
         self._connection = connection
-        self._exchange = _exchange(connection)
+        self._exchange = _exchange(self._runtime, connection)
         stats = self._options.stats
         stats.tcp_total.value += 1
         stats.tcp_active.value += 1
@@ -188,6 +191,7 @@ class TcpProxy(NetworkFilter):
             self.fail(failure, f"{upstream.host.address}: {detail}")
             return
         cluster.stats.request_retry.value += 1
+        cluster.stats.connection_retry.value += 1
         self._selection.add_tried(upstream.host)
         self._connect(cluster)
 
@@ -323,10 +327,11 @@ class TcpProxy(NetworkFilter):
         exchange.failure = failure
         exchange.failure_detail = detail
         log = self._runtime.log
-        if failure.retry_after == 0 and log.level <= WARN:
-            upstream = exchange.upstream_connection_id or "-"
+        level = ERROR if failure.alert else WARN
+        if failure.retry_after == 0 and log.level <= level:
             where = f"{self._options.listener_name} to {exchange.cluster_name or '-'}"
-            log.write(WARN, f"[{self._connection.id},{upstream},-] tcp_proxy {where}: {failure.reason} ({detail})")
+            text = f"{log_prefix(exchange)} tcp_proxy {where}: {failure.reason} ({detail})"
+            log.write(level, text, failure.alert)
         self._finish()
         self._connection.abort(failure)
 
@@ -341,7 +346,7 @@ class TcpProxy(NetworkFilter):
     def _finish(self) -> None:
         self._is_over = True
         exchange = self._exchange
-        exchange.finished = self._connection.now()
+        exchange.finished = self._runtime.clock.tick()
         self._held = []
         self._upstream = None
         if self._age is not None:
@@ -364,6 +369,8 @@ class TcpUpstream(NetworkFilter):
         self._clock = clock
         self._started = clock.now
         self._is_open = False
+        # Whether the host has ended its direction.
+        self._has_ended = False
         host.active_requests += 1
 
     def dial(self, client: Connection) -> None:
@@ -379,7 +386,7 @@ class TcpUpstream(NetworkFilter):
         if owner is None:
             connection.abort(CLIENT_GONE)
         if connection.is_closed:
-            self._forget()
+            self._forget(True)
             if owner is not None:
                 owner.on_upstream_lost(CLOSED_BY_PEER)
         elif owner is not None:
@@ -403,13 +410,14 @@ class TcpUpstream(NetworkFilter):
         if self._is_open:
             self.connection.abort(failure)
 
-    def _forget(self) -> None:
-        """Returns the connection's permit, unless that was done already."""
+    def _forget(self, is_remote: bool) -> None:
+        """Returns the connection's permit, unless that was done already. `is_remote`: the host has ended it."""
         if self._is_open:
             self._is_open = False
             self.host.count_bytes(self.connection)
             self.host.active_requests -= 1
             self.host.on_connection_end(True)
+            self.host.note_close(is_remote, False)
 
     # ---- called by the connection
 
@@ -423,6 +431,7 @@ class TcpUpstream(NetworkFilter):
         return STOP
 
     def on_eof(self) -> None:
+        self._has_ended = True
         if self._owner is not None:
             self._owner.on_upstream_eof()
 
@@ -435,7 +444,7 @@ class TcpUpstream(NetworkFilter):
         if not self._is_open:
             return  # `on_dialed` handles it
         self._owner = None
-        self._forget()
+        self._forget(self._has_ended or is_remote_end(failure))
         if owner is not None:
             owner.on_upstream_lost(failure)
 

@@ -29,12 +29,13 @@ from pymosn.core.failure import (
     OVERFLOW,
     Failure,
 )
-from pymosn.core.log import WARN
+from pymosn.core.log import ERROR, WARN
 from pymosn.core.overload import SHED
 from pymosn.network.admission import SHORTAGES
 from pymosn.network.datagram_session import DatagramSession, SessionFactory, SessionState
 from pymosn.network.datagrams import DatagramPort, Source, connected_socket
 from pymosn.network.dialer import Refused, permitted
+from pymosn.proxy.accounting import log_prefix
 from pymosn.proxy.attempts import UNASKED_ATTEMPTS
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.tcp_options import TcpOptions
@@ -100,7 +101,8 @@ class UdpProxy(SessionFactory):
         if now >= self._next_line and log.level <= WARN:
             self._next_line = now + LOG_PERIOD
             where = f"{self.options.listener_name} to {exchange.cluster_name or '-'}"
-            log.write(WARN, f"[{exchange.connection_id},-,-] udp_proxy {where}: {failure.reason} ({detail})")
+            text = f"{log_prefix(exchange)} udp_proxy {where}: {failure.reason} ({detail})"
+            log.write(ERROR if failure.alert else WARN, text, failure.alert)
 
 
 class UdpSession(DatagramSession):
@@ -113,6 +115,7 @@ class UdpSession(DatagramSession):
         self.host: ClusterHost | None = None
         self._proxy = proxy
         self._exchange = Exchange(self)
+        self._exchange.stamps = proxy.runtime.stamps
         self._exchange.protocol = PROTOCOL
         self._exchange.started = self.now()
         self._selection = Selection()
@@ -236,6 +239,8 @@ class UdpSession(DatagramSession):
             self.host = None
             host.active_requests -= 1
             host.on_connection_end(self._is_open)
+            if self._is_open:
+                host.note_close(False, False)
 
     # ---- datagrams
 

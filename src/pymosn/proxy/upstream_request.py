@@ -129,9 +129,14 @@ class UpstreamRequest(ResponseReceiver):
         self.host.cluster_stats.request_timeout.value += 1
 
     def _count_reset(self, failure: Failure) -> i64:
-        """Counts a reset of the stream and returns the outcome for the host."""
-        self.host.stats.request_remote_reset.value += 1
-        self.host.cluster_stats.request_remote_reset.value += 1
+        """Counts a reset of the stream, or the loss of its connection, and returns the outcome for the host."""
+        sender = self.sender
+        if sender is not None and sender.outlives_reset():
+            self.host.stats.request_remote_reset.value += 1
+            self.host.cluster_stats.request_remote_reset.value += 1
+        else:
+            self.host.stats.request_failure_eject.value += 1
+            self.host.cluster_stats.request_failure_eject.value += 1
         return self._verdict(failure)
 
     def _count_end(self, status: i64) -> None:

@@ -14,7 +14,7 @@ from pymosn.config.diagnostics import Diagnostic, Places
 from pymosn.config.schema import MosnConfig
 from pymosn.control.plane import Candidate, ChangeResult
 from pymosn.control.xds.layer import Merged, Owner
-from pymosn.core.log import ERROR, INFO, WARN, Log
+from pymosn.core.log import ALERT_CONFIG, ERROR, INFO, WARN, Log
 from pymosn.filters.sources import Sources
 from pymosn.server.messages import Command, Part
 from pymosn.server.tls_files import TlsRead
@@ -100,7 +100,7 @@ def log_result(log: Log, result: ChangeResult, rejection: str) -> None:
         # Nothing is wrong: a signal reaches the new process, too, and a client learns which one to ask.
         log.write(INFO, f"{name}: an upgrade came first; it is left to the process that has taken over")
         return
-    log.write(INFO if result.applied else ERROR, f"{name}: {result.message}")
+    log.write(INFO if result.applied else ERROR, f"{name}: {result.message}", "" if result.applied else ALERT_CONFIG)
     for fault in result.faults:
         log.write(WARN if fault.severity == "warning" else ERROR, f"{name}: {fault.text()}")
 

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
@@ -134,6 +135,7 @@ class Changes(Service):
         self._tls_faults: list[Diagnostic] = []
         self._packer = Packer()
         self._packed = self._packer.pack(options.config)
+        self._incarnations = itertools.count()
         self._large = LargeConfiguration()
         #: The source of the active configuration's filters as it was last read from disk, whether it was activated or not.
         self.last_read = Sources()
@@ -180,8 +182,8 @@ class Changes(Service):
         """The commands that configure a new worker."""
         options = self._options
         size, index = self._fleet.size, worker_id - 1
-        folders = options.config_dir, options.base_dir
-        last = Configure(encode(self._packed), *folders, size, options.log_ceiling, index, self._services())
+        folders, tail = (options.config_dir, options.base_dir), (self._services(), next(self._incarnations))
+        last = Configure(encode(self._packed), *folders, size, options.log_ceiling, index, *tail)
         return [*part_commands(self._packed.parts, self._packed.parts), last]
 
     async def apply(

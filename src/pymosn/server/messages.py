@@ -64,7 +64,7 @@ class Configure(Message, frozen=True):
 
     `config_dir`, `base_dir`, `log_ceiling`: as in `RunOptions`. `workers`: how many share the limits. `worker_index`: this
     worker's index among them, from 0. `services`: IP address and port of each service of the supervisor, such as the admin
-    API, which must not be a client's destination.
+    API, which must not be a client's destination. `incarnation`: how many workers the supervisor has configured before.
     """
 
     config: bytes
@@ -74,6 +74,7 @@ class Configure(Message, frozen=True):
     log_ceiling: str | None = None
     worker_index: int = -1
     services: list[tuple[str, int]] = []
+    incarnation: int = 0
 
 
 class SetTicketSecret(Message, frozen=True):

@@ -30,6 +30,7 @@ from pymosn.control.plane import (
     UpgradeOptions,
     WorkerInfo,
 )
+from pymosn.control.xds.mosn_counters import no_updates
 from pymosn.core.counters import GroupData
 from pymosn.filters.settings import Block
 from pymosn.observe.logs import LogSet
@@ -232,7 +233,7 @@ class SupervisorPlane(ControlPlane):
         return self._fleet.handshakes.of(listener)
 
     async def stats(self) -> list[GroupData]:
-        xds = [] if self.xds_service is None else self.xds_service.metrics()
+        xds = [no_updates()] if self.xds_service is None else self.xds_service.metrics()
         certificates = metric_groups(await asyncio.to_thread(self._changes.certificates), time.time())
         own = [*self._health.metrics.snapshot(), *certificates, *xds]
         types = {group["type"] for group in own}

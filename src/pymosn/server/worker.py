@@ -23,7 +23,7 @@ from pymosn.assembly.steps import run_whole
 from pymosn.assembly.worker import WorkerRuntime
 from pymosn.core.errors import describe, with_traceback
 from pymosn.core.foreign import raise_if_cancelled
-from pymosn.core.log import ERROR
+from pymosn.core.log import ALERT_PANIC, ERROR
 from pymosn.core.redaction import redacted_text
 from pymosn.network.listener import Listener
 from pymosn.observe.destination import report_to_stderr
@@ -150,7 +150,8 @@ class Worker:
     def _configure(self, command: messages.Configure) -> None:
         packed = self._parts.configure(command.config)
         logs = open_logs(packed.rest, command.base_dir, command.log_ceiling)
-        self._runtime = WorkerRuntime(command.workers, command.worker_index, self._loop, logs)
+        share = command.workers, command.worker_index
+        self._runtime = WorkerRuntime(*share, self._loop, logs, command.incarnation)
         self._report = StatsReport(self._runtime.metrics, self._channel)
         self._runtime.note_addresses(command.services)
         self._folders = (command.config_dir, command.base_dir)
@@ -306,7 +307,7 @@ class Worker:
         text = "" if error is None else with_traceback(error)
         line = f"{context.get('message', 'error in the event loop')}\n{text}".rstrip()
         if self._runtime is not None:
-            self._runtime.log.write(ERROR, line, "mosn.proxy.panic")
+            self._runtime.log.write(ERROR, line, ALERT_PANIC)
         else:
             report_to_stderr(redacted_text(line))
 

@@ -297,6 +297,7 @@ class SharedPool(ConnectionPool):
         target.on_connection()
         if shared.connection.is_closed:
             target.on_connection_end(True)
+            target.note_close(True, False)
             self._fail_waiting(RESET_BEFORE_RESPONSE)
             return
         if target.buffer_limit > 0:
@@ -359,13 +360,21 @@ class SharedPool(ConnectionPool):
         """A message that answers no request was received and discarded."""
         self._target.on_unexpected_message()
 
-    def forget(self, shared: SharedConnection) -> None:
-        """Removes a connection from the pool, and releases its permit. May be called repeatedly."""
+    def note_farewell(self) -> None:
+        """The host has sent a GOAWAY."""
+        self._target.note_farewell()
+
+    def forget(self, shared: SharedConnection, is_remote: bool = False, has_request: bool = False) -> None:
+        """Removes a connection from the pool, and releases its permit. May be called repeatedly.
+
+        `is_remote`, `has_request`: see `PoolTarget.note_close`.
+        """
         if shared in self._open:
             self._open.remove(shared)
         if shared.is_counted:
             shared.is_counted = False
             self._target.on_connection_end(True)
+            self._target.note_close(is_remote, has_request)
         if not self._waiting or self._dials > 0:
             return
         if not self._open:

@@ -105,6 +105,7 @@ class AlpnPool(ConnectionPool):
             failure = RESET_BEFORE_RESPONSE if connection.is_closed else PROTOCOL_MISMATCH
             self._target.on_connection()
             self._target.on_connection_end(True)
+            self._target.note_close(connection.is_closed, False)
             connection.close(CLOSED_LOCALLY)
             self._fail(failure)
             return

@@ -17,7 +17,7 @@ from pymosn.api.network import (
     Transport,
 )
 from pymosn.api.upstream import Balancer, Criteria, Host, Selection
-from pymosn.core.counters import Metrics, TlsStats, UpstreamStats
+from pymosn.core.counters import ClusterStats, Metrics, TlsStats
 from pymosn.core.failure import ALL_UNHEALTHY, NO_HOSTS, OVERFLOW, Failure
 from pymosn.network.tls.settings import ClientSettings
 from pymosn.network.tls.upstream import ClientTls
@@ -54,7 +54,7 @@ class Cluster(HostSource):
         if before is not None:
             self.context: HostContext = before.context
         else:
-            stats = UpstreamStats(metrics.group("upstream", ("cluster", plan.name)))
+            stats = ClusterStats(metrics.group("upstream", ("cluster", plan.name)))
             self.context = HostContext(plan.name, Limits(plan.limits), stats, maker, metrics)
         self.stats = self.context.stats
         self.limits = self.context.limits
@@ -149,7 +149,7 @@ class Cluster(HostSource):
             self._options.has_levels = True
         subset = self.plan.balancing.subset
         if subset is not None:
-            return SubsetBalancer(subset, self._kind, choices, self._options)
+            return SubsetBalancer(subset, self._kind, choices, self._options, self.stats.subset_fallback)
         return unbuilt_balancer(self._kind, choices, self._options)
 
     def activate(self, before: Cluster | None) -> None:
@@ -175,6 +175,9 @@ class Cluster(HostSource):
             for host in self.hosts:
                 host.apply_cluster(plan, self.transport_of(host.plan))
         self.context.ejector.activate(plan.ejection, len(self.hosts))
+        if self.context.maker.is_first_worker:
+            balancer = self.balancer
+            self.stats.subsets_created.value = balancer.subset_count() if isinstance(balancer, SubsetBalancer) else 0
 
     def discard(self) -> Iterator[None]:
         """Frees the memory of a cluster that will not be activated, in steps."""

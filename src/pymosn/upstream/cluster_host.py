@@ -22,7 +22,7 @@ from pymosn.api.stream import ConnectionPool, StreamProtocol
 from pymosn.api.upstream import EJECTED, FAILED_ACTIVE_CHECK, NO_METADATA, REPORTED, Host
 from pymosn.core.addresses import UNIX, address_host, normal_ip
 from pymosn.core.clock import Clock
-from pymosn.core.counters import MetricGroup, Metrics, UpstreamStats
+from pymosn.core.counters import ClusterStats, Counter, MetricGroup, Metrics, UpstreamStats
 from pymosn.core.log import WARN, Log
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
@@ -63,6 +63,10 @@ class PoolMaker:
         self.clock: Clock = wheel.clock
         self.tls = ClientContexts()
         self.ejections = RecentEjections()
+        #: Whether this worker counts what all workers have alike.
+        self.is_first_worker = True
+        #: Pools that were replaced because the TLS of their connections has changed.
+        self.pools_changed = Counter()
 
     def rule_for(self, original: OriginalPlan) -> DialRule:
         """The rule for the destinations that clients choose."""
@@ -82,7 +86,7 @@ class PoolMaker:
 class HostContext:
     """What all hosts of a cluster share; it outlives the cluster's snapshots."""
 
-    def __init__(self, cluster: str, limits: Limits, stats: UpstreamStats, maker: PoolMaker, metrics: Metrics) -> None:
+    def __init__(self, cluster: str, limits: Limits, stats: ClusterStats, maker: PoolMaker, metrics: Metrics) -> None:
         self.cluster = cluster
         self.limits = limits
         self.stats = stats
@@ -206,6 +210,7 @@ class ClusterHost(Host):
         pools = self._pools
         if pools is not None:
             self._pools = None
+            self._maker.pools_changed.value += len(pools)
             for pool in list(pools.values()):
                 pool.close()
 
@@ -372,6 +377,20 @@ class ClusterHost(Host):
                 stats.connection_active.value -= 1
             else:
                 stats.connection_failed.value += 1
+
+    def note_close(self, is_remote: bool, has_request: bool) -> None:
+        for stats in (self.stats, self.cluster_stats):
+            if is_remote:
+                stats.connection_remote_close.value += 1
+            else:
+                stats.connection_local_close.value += 1
+            if has_request:
+                cut = stats.connection_remote_cut if is_remote else stats.connection_local_cut
+                cut.value += 1
+
+    def note_farewell(self) -> None:
+        self.stats.connection_close_notify.value += 1
+        self.cluster_stats.connection_close_notify.value += 1
 
     def on_unexpected_message(self) -> None:
         self.stats.response_stray.value += 1

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from pymosn.api.upstream import Balancer, Criteria, Host, Selection
+from pymosn.core.counters import Counter
 from pymosn.upstream.balancers import BalancerMaker, make_balancer, unbuilt_balancer
 from pymosn.upstream.plan import SubsetPlan
 from pymosn.upstream.selection import HOSTS_PER_STEP, BalancerOptions
@@ -20,8 +21,17 @@ MANY: Final = 1000
 class SubsetBalancer(Balancer):
     """Uses the balancer of the subset that matches the request's criteria; without criteria, that of the whole cluster."""
 
-    def __init__(self, plan: SubsetPlan, maker: BalancerMaker, hosts: list[Host], options: BalancerOptions) -> None:
+    def __init__(
+        self,
+        plan: SubsetPlan,
+        maker: BalancerMaker,
+        hosts: list[Host],
+        options: BalancerOptions,
+        fallen_back: Counter | None = None,
+    ) -> None:
+        """`fallen_back`: counts the requests whose criteria match no subset."""
         super().__init__(hosts)
+        self._fallen_back = Counter() if fallen_back is None else fallen_back
         self._maker = maker
         self._options = options
         self._plan = plan
@@ -75,7 +85,12 @@ class SubsetBalancer(Balancer):
             self._balancers[criteria] = balancer
         return balancer.choose(selection)
 
+    def subset_count(self) -> int:
+        """The number of subsets."""
+        return len(self._groups)
+
     def _fall_back(self, selection: Selection) -> Host | None:
+        self._fallen_back.value += 1
         if self._policy == ANY_HOST:
             return self._whole.choose(selection)
         if self._policy != DEFAULT_SUBSET:

@@ -13,7 +13,7 @@ from pymosn.core.failure import CONNECT_REFUSED, FILTER_ERROR, NO_ROUTE
 from pymosn.core.headers import HttpHeaders
 from pymosn.observe.access_log import DEFAULT_FORMAT, AccessLogFile, compile_format
 from pymosn.observe.destination import Destination
-from pymosn.observe.variables import BOUND, TRACE, UNAVAILABLE, VARIABLES
+from pymosn.observe.variables import BOUND, UNAVAILABLE, VARIABLES
 
 STARTED = 1000.0
 WALL = time.mktime((2026, 3, 4, 12, 0, 0, 0, 0, -1)) + 0.5
@@ -36,6 +36,7 @@ def exchange(request_lines: bytes = b"", response_lines: bytes = b"", query: byt
     made = Exchange(connection)
     request = made.request = HttpRequest()
     request.raw_method, request.raw_path, request.raw_query, request.raw_host = b"GET", b"/p", query, b"example.com"
+    request.head_size = 31
     request.headers = HttpHeaders(request_lines)
     made.response = HttpResponse(200, b"OK", HttpHeaders(response_lines))
     made.protocol = "Http1"
@@ -44,7 +45,7 @@ def exchange(request_lines: bytes = b"", response_lines: bytes = b"", query: byt
     made.upstream_connection_id = 9
     made.route = Route("table/host/0", RouteMatcher(), RouteAction())
     made.started = STARTED
-    made.request_received = STARTED + 0.25
+    made.request_received = made.request_sent = STARTED + 0.25
     made.response_received = STARTED + 0.375
     made.finished = STARTED + 0.5
     made.bytes_received = 10
@@ -77,7 +78,7 @@ def test_where_no_format_is_given_a_failure_has_its_reason_at_the_end() -> None:
         ("plain", "plain"),
         ("%start_time%", "2026/03/04 12:00:00.000"),
         ("%duration% %request_received_duration% %response_received_duration%", "500ms 250ms 375ms"),
-        ("%request_finished_duration% %process_time_duration%", "250ms 375ms"),
+        ("%request_finished_duration% %process_time_duration%", "500ms 375ms"),
         ("%upstream_cluster% %upstream_address% %upstream_protocol% %attempts%", "backend 10.1.1.1:8080 Http1 1"),
         ("%route_name% %reason% %upstream_transport_failure_reason%", "table/host/0 - 0x0"),
         ("%listener_name% %listener_type% %listener_port%", "clientListener egress 2045"),
@@ -114,9 +115,9 @@ def test_faults_name_the_position(text: str, message: str) -> None:
 
 
 def test_variables_that_are_always_empty_are_warned_of_once() -> None:
-    assert compile_format("%durration% %durration% %stream_id% %protocol% %request_header_%").warnings == [
+    assert compile_format("%durration% %durration% %span_key% %protocol% %request_header_%").warnings == [
         "%durration% is not a known variable; it is always logged as -; did you mean %duration%?",
-        "%stream_id% is not available here; it is always logged as -",
+        "%span_key% is not available here; it is always logged as -",
         "%request_header_% lacks the name at its end; it is always logged as -",
     ]
 
@@ -135,7 +136,7 @@ def test_failures_show_mosns_flags_and_our_word() -> None:
 
 def test_an_exchange_that_hardly_began_has_a_line() -> None:
     made = Exchange(Connection())
-    names = [*VARIABLES, *BOUND, *TRACE, *UNAVAILABLE, *(prefix + "x" for prefix in PREFIXES)]
+    names = [*VARIABLES, *BOUND, *UNAVAILABLE, *(prefix + "x" for prefix in PREFIXES)]
     text = line(" ".join(f"%{name}%" for name in names), made)
     assert "\n" not in text
     assert line("%duration% %upstream_connection_id% %route_name% %request_uri%", made) == "0s - - -"

@@ -30,6 +30,11 @@ _MANAGERS: Final = {"cds": "cluster_manager.cds", "lds": "listener_manager.lds"}
 _UPSTREAM: Final = {
     "connection_total": "upstream_cx_total",
     "connection_close": "upstream_cx_destroy",
+    "connection_local_close": "upstream_cx_destroy_local",
+    "connection_remote_close": "upstream_cx_destroy_remote",
+    "connection_local_close_with_active_request": "upstream_cx_destroy_local_with_active_rq",
+    "connection_remote_close_with_active_request": "upstream_cx_destroy_remote_with_active_rq",
+    "connection_close_notify": "upstream_cx_close_notify",
     "connection_active": "upstream_cx_active",
     "connection_con_fail": "upstream_cx_connect_fail",
     "connection_bytes_read_total": "upstream_cx_rx_bytes_total",

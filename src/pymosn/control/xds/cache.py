@@ -16,7 +16,7 @@ from pymosn.config.schema import MosnConfig
 from pymosn.control.xds.types import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, Resource
 from pymosn.control.xds.warming import Store
 from pymosn.core.errors import reason
-from pymosn.core.log import WARN, Log
+from pymosn.core.log import ALERT_DUMP, ERROR, WARN, Log
 
 #: The types in the order in which they are restored.
 KEPT: Final = (CLUSTER, ENDPOINTS, LISTENER, ROUTES, EXTENSION)
@@ -91,7 +91,7 @@ class Cache:
         except OSError as error:
             fault = reason(error) or str(error)
             if fault != self.fault:
-                self._log.write(WARN, f"xDS: the cache {self.path} cannot be written: {fault}")
+                self._log.write(ERROR, f"xDS: the cache {self.path} cannot be written: {fault}", ALERT_DUMP)
             self.fault = fault
             return
         self.fault = ""

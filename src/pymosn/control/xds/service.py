@@ -19,6 +19,7 @@ from pymosn.control.xds.client import Options, XdsClient
 from pymosn.control.xds.convert.kinds import KINDS
 from pymosn.control.xds.files import FileClient
 from pymosn.control.xds.layer import Merged
+from pymosn.control.xds.mosn_counters import CLUSTERS, LISTENERS, xds_group
 from pymosn.control.xds.origins import CACHE, resources_named, used_by
 from pymosn.control.xds.state import State, Target, Wants
 from pymosn.control.xds.static import NO_CLUSTER
@@ -29,10 +30,7 @@ from pymosn.core.log import INFO, WARN, Log
 
 #: Seconds from a change to its storage in the cache.
 CACHE_PAUSE = 1.0
-_MOSN_COUNTERS = (
-    (CLUSTER, "cds_update_success", "cds_update_reject"),
-    (LISTENER, "ls_update_success", "lds_update_reject"),
-)
+_MOSN_COUNTERS = ((CLUSTER, *CLUSTERS), (LISTENER, *LISTENERS))
 
 
 class _Inbox:
@@ -248,7 +246,6 @@ class XdsService(Service):
         """Counters and gauges, with MOSN's type and label."""
         state = self.state
         counters = {"changes": state.applied, "rejected": state.rejected}
-        # MOSN's names, one of them with a spelling of its own.
         for kind, success, reject in _MOSN_COUNTERS:
             counters[success], counters[reject] = state.accepted.get(kind, 0), state.rejections.get(kind, 0)
         gauges = {f"{short}_resources": len(state.store[kind]) for kind, short in SHORT.items()}
@@ -256,14 +253,7 @@ class XdsService(Service):
         gauges["waiting"] = len(state.plan.waits)
         gauges["missing_secrets"] = len(self._target.merged.missing)
         gauges["connected"] = sum(client.status().state == "connected" for client in self._clients.values())
-        group: GroupData = {
-            "type": "xds",
-            "labels": [("xds", "info")],
-            "counters": counters,
-            "gauges": gauges,
-            "histograms": {},
-        }
-        return [group]
+        return [xds_group(counters, gauges)]
 
 
 def _missing(merged: Merged) -> dict[str, list[str]]:

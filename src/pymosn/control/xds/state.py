@@ -35,7 +35,7 @@ from pymosn.control.xds.types import (
     Update,
 )
 from pymosn.control.xds.warming import Entry, Plan, Planner
-from pymosn.core.log import INFO, WARN, Log
+from pymosn.core.log import ALERT_SECRET, ERROR, INFO, WARN, Log
 from pymosn.observe.text import one_line
 
 #: Seconds until a change that could not be activated at all is tried again.
@@ -212,7 +212,8 @@ class State:
             self.versions[kind] = update.version
         self._absent.update((kind, name) for name in update.absent if name not in entries)
         for name, why in news.items():
-            self._log.write(WARN, one_line(f"xDS: {SHORT.get(kind, kind)} {name} is rejected: {why}"))
+            text = one_line(f"xDS: {SHORT.get(kind, kind)} {name} is rejected: {why}")
+            self._log.write(ERROR if kind == SECRET else WARN, text, ALERT_SECRET if kind == SECRET else "")
         if accepted.entries or removed or update.absent:
             self._due.set()
         self._tell_wants()

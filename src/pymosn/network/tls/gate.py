@@ -12,8 +12,8 @@ from mypy_extensions import i64
 
 from pymosn.api.network import Connection, join_address
 from pymosn.core.counters import Counter
-from pymosn.core.failure import Failure
-from pymosn.core.log import INFO, Log
+from pymosn.core.failure import TLS_CLOSED_IN_HANDSHAKE, TLS_HANDSHAKE_TIMEOUT, Failure
+from pymosn.core.log import ALERT_TLS, ERROR, INFO, Log
 
 #: Seconds between two log lines about failed handshakes.
 LOG_PERIOD: Final = 1.0
@@ -77,9 +77,14 @@ class HandshakeGate:
         self.pending -= 1
 
     def note_failure(self, connection: Connection, failure: Failure, detail: str) -> None:
-        """Logs a failed handshake: at most one line in LOG_PERIOD, since a flood of them costs a client little."""
+        """Logs a failed handshake: at most one line in LOG_PERIOD, since a flood of them costs a client little.
+
+        Without an alert if the client only left or was silent, as what checks ports does.
+        """
         log = self.log
-        if log is None or log.level > INFO:
+        is_silent = failure is TLS_CLOSED_IN_HANDSHAKE or failure is TLS_HANDSHAKE_TIMEOUT
+        level = INFO if is_silent else ERROR
+        if log is None or log.level > level:
             return
         now = connection.now()
         if now < self._next_line:
@@ -89,7 +94,8 @@ class HandshakeGate:
         more = f", and {self._unlogged} others that are not in this log" if self._unlogged > 0 else ""
         self._unlogged = 0
         client = join_address(connection.remote_ip, connection.remote_port)
-        log.write(INFO, f"the TLS handshake with {client} failed: {failure.reason}: {detail}{more}", "mosn.tls.handshake")
+        text = f"the TLS handshake with {client} failed: {failure.reason}: {detail}{more}"
+        log.write(level, text, "" if is_silent else ALERT_TLS)
 
     def keep_failure(self, listener: str, connection: Connection, failure: Failure, detail: str) -> None:
         """Keeps a failed handshake until `take_failures`, if it is one of the last ones of its listener."""

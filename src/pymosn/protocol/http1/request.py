@@ -105,6 +105,7 @@ class RequestDecoder(Http1Decoder):
             self._scanned = size
             return self._check_head_size(size - start)
         self._check_head_size(after - start)
+        self.head.head_size = after - start
         self._at = after
         self._scanned = 0
         self._skipped_line = False

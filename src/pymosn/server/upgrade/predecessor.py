@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from pymosn.control.threads import off_loop
 from pymosn.core.errors import describe
-from pymosn.core.log import ERROR, INFO, WARN, Log
+from pymosn.core.log import ALERT_UPGRADE, ERROR, INFO, WARN, Log
 from pymosn.server.change_steps import TAKEN_OVER
 from pymosn.server.channel import CLOSED, MAX_DESCRIPTORS
 from pymosn.server.upgrade.carried import CarriedState, messages_of
@@ -142,7 +142,7 @@ class Upgrade(SuccessorReceiver):
         """Makes another process take over; returns when it has, or when nothing is left of it. `tell`: progress."""
         refusal = self._why_not()
         if refusal:
-            self._log.write(ERROR, f"upgrade from {request.source}: refused: {refusal}")
+            self._log.write(ERROR, f"upgrade from {request.source}: refused: {refusal}", ALERT_UPGRADE)
             return UpgradeResult(False, [refusal])
         self.state = WAITING
         self._cancelled = ""
@@ -209,7 +209,7 @@ class Upgrade(SuccessorReceiver):
     def _failed(self, request: UpgradeRequest, error: _Ended) -> UpgradeResult:
         self.last_failure = error.lines
         for line in error.lines:
-            self._log.write(ERROR, f"upgrade from {request.source}: {line}")
+            self._log.write(ERROR, f"upgrade from {request.source}: {line}", ALERT_UPGRADE)
         self._log.write(WARN, f"upgrade from {request.source}: failed; this process serves as before")
         return UpgradeResult(False, error.lines, is_config_fault=error.is_config_fault)
 

@@ -34,6 +34,7 @@ from pymosn.core.failure import (
     OVERFLOW,
     RESET_BEFORE_RESPONSE,
     Failure,
+    is_remote_end,
     reset_of,
 )
 from pymosn.core.headers import Headers
@@ -146,6 +147,8 @@ class Http1Client(NetworkFilter):
         """The response is complete: returns the connection to the pool if it is reusable."""
         self._stream = None
         stream.detach()
+        if not stream.keeps_alive:
+            self._pool.note_farewell()
         is_usable = stream.keeps_alive and stream.request_ended and not self._is_full
         if is_usable and not self.decoder.has_buffered():
             self._pool.put_back(self)
@@ -158,7 +161,7 @@ class Http1Client(NetworkFilter):
         if stream is not None:
             stream.broken_rule = rule
         self._stream = None
-        self._pool.forget(self)
+        self._pool.forget(self, False, stream is not None)
         self.connection.abort(BAD_RESPONSE)
         if stream is not None:
             stream.detach().on_reset(BAD_RESPONSE)
@@ -167,8 +170,9 @@ class Http1Client(NetworkFilter):
         """The exchange of `stream` ended before the response was complete, or its tunnel has ended."""
         if self._stream is stream:
             self._stream = None
-            self._pool.forget(self)
-            if stream.is_tunnel and stream.request_ended:
+            is_done = stream.is_tunnel and stream.request_ended
+            self._pool.forget(self, False, not is_done)
+            if is_done:
                 self.connection.close(CLOSED_LOCALLY)
             else:
                 self.connection.abort(CLOSED_LOCALLY)
@@ -185,8 +189,8 @@ class Http1Client(NetworkFilter):
         self._on_end(False, failure)
 
     def _on_end(self, completes_response: bool, failure: Failure) -> None:
-        self._pool.forget(self)
         stream = self._stream
+        self._pool.forget(self, is_remote_end(failure), stream is not None and not completes_response)
         if stream is None:
             return
         self._stream = None
@@ -439,13 +443,21 @@ class Http1Pool(ConnectionPool):
                 timeout = ONE_CLIENT_IDLE
             client.connection.set_idle(timeout)
 
-    def forget(self, client: Http1Client) -> None:
-        """Removes the connection from the pool; its permit is free at once, before the socket closes."""
+    def note_farewell(self) -> None:
+        """The host closes a connection after its response."""
+        self._target.note_farewell()
+
+    def forget(self, client: Http1Client, is_remote: bool = False, has_request: bool = False) -> None:
+        """Removes the connection from the pool; its permit is free at once, before the socket closes.
+
+        `is_remote`, `has_request`: see `PoolTarget.note_close`.
+        """
         if client in self._idle:
             self._idle.remove(client)
         if client.is_counted:
             client.is_counted = False
             self._target.on_connection_end(True)
+            self._target.note_close(is_remote, has_request)
 
     def drop(self, client: Http1Client) -> None:
         """Forgets a connection without a stream, and closes it."""

@@ -74,6 +74,8 @@ class ClientConnection(Http2Connection):
         #: Whether the host accepts no more streams; and whether its SETTINGS have arrived.
         self.has_goaway = False
         self.has_settings = False
+        #: Whether the connection is gone.
+        self.is_lost = False
         #: Streams that the host is expected to allow, until its SETTINGS arrive.
         self.expected_streams: i64 = INITIAL_STREAMS
         #: Whether the host may not have got the last bytes of a tunnel yet.
@@ -136,6 +138,7 @@ class ClientConnection(Http2Connection):
 
     def on_lost(self, failure: Failure) -> None:
         """The connection is gone."""
+        self.is_lost = True
         self.has_goaway = True
         held = self._held_tunnels
         self._held_tunnels = {}
@@ -412,6 +415,9 @@ class Http2ClientStream(RequestSender):
 
     def may_be_refused(self) -> bool:
         return True
+
+    def outlives_reset(self) -> bool:
+        return not self._client.is_lost
 
     def instead(self) -> str:
         return FALL_BACK if self._stream.needs_http1 else ""

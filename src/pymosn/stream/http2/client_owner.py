@@ -15,7 +15,7 @@ class ClientOwner:
         """The connection may take more streams than before."""
 
     def on_end(self) -> None:
-        """The connection takes no more streams; those that are open may finish."""
+        """A GOAWAY: the connection takes no more streams; those that are open may finish."""
 
     def on_worn(self) -> None:
         """So many streams were cancelled that another connection should replace it."""

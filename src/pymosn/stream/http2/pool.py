@@ -17,7 +17,15 @@ from pymosn.api.alpn import plain_name
 from pymosn.api.network import STOP, Connection, Dialer
 from pymosn.api.stream import PoolTarget, RequestSender, ResponseReceiver
 from pymosn.core.clock import Clock
-from pymosn.core.failure import CLOSED_BY_PEER, CLOSED_LOCALLY, HTTP1_HOST, IDLE_TIMEOUT, RESET_BEFORE_RESPONSE, Failure
+from pymosn.core.failure import (
+    CLOSED_BY_PEER,
+    CLOSED_LOCALLY,
+    HTTP1_HOST,
+    IDLE_TIMEOUT,
+    RESET_BEFORE_RESPONSE,
+    Failure,
+    is_remote_end,
+)
 from pymosn.protocol.http.limits import RESPONSE_LIMITS
 from pymosn.stream.http2.client import FALL_BACK, INITIAL_STREAMS, PROTOCOL, ClientConnection
 from pymosn.stream.http2.client_owner import ClientOwner
@@ -111,13 +119,14 @@ class _Owner(ClientOwner):
         self._client.on_free_stream()
 
     def on_end(self) -> None:
+        self._client.pool.note_farewell()
         self._client.retire()
 
     def on_worn(self) -> None:
         self._client.grow_old()
 
     def on_lost(self) -> None:
-        self._client.forget()
+        self._client.forget(False, self._client.http2.active > 0)
 
     def on_idle_too_long(self) -> None:
         self._client.on_idle_too_long()
@@ -154,13 +163,13 @@ class Http2Client(SharedConnection):
         self.http2.on_lost(failure)
 
     def break_off(self, failure: Failure) -> None:
-        self.forget()
+        self.forget(False, self.http2.active > 0)
         self.http2.on_lost(failure)
         self.connection.abort(failure)
 
-    def forget(self) -> None:
-        """Leaves the pool."""
-        self._pool.forget(self)
+    def forget(self, is_remote: bool = False, has_request: bool = False) -> None:
+        """Leaves the pool. `is_remote`, `has_request`: see `PoolTarget.note_close`."""
+        self._pool.forget(self, is_remote, has_request)
 
     def close_if_done(self) -> None:
         if self.is_retired and self.http2.active == 0 and not self.connection.is_closed:
@@ -226,10 +235,10 @@ class Http2Client(SharedConnection):
         self.http2.set_full(not writable)
 
     def on_eof(self) -> None:
-        self.forget()
+        self.forget(True, self.http2.active > 0)
         self.http2.on_lost(CLOSED_BY_PEER)
         self.connection.close(CLOSED_LOCALLY)
 
     def on_close(self, failure: Failure) -> None:
-        self.forget()
+        self.forget(is_remote_end(failure), self.http2.active > 0)
         self.http2.on_lost(failure if failure is not CLOSED_LOCALLY else RESET_BEFORE_RESPONSE)

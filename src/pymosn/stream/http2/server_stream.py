@@ -35,6 +35,9 @@ class Http2ServerStream(Http2Stream):
     def connection(self) -> Connection:
         return self._owner.connection
 
+    def stream_number(self) -> i64:
+        return i64(self.id)
+
     def send_informational(self, head: ResponseHead) -> None:
         if not self.is_answered and not self.local_ended and not self.is_malformed and head.status != 101:
             self._owner.send_head(self, self._owner.encoder.response(head), False)

@@ -25,6 +25,7 @@ from pymosn.core.failure import (
     RESET_BEFORE_RESPONSE,
     UNENCODABLE_REQUEST,
     Failure,
+    is_remote_end,
     reset_of,
 )
 from pymosn.core.foreign import report
@@ -148,6 +149,7 @@ class RpcClient(SharedConnection):
                 if not self.is_full:  # a peer that does not read must not fill the buffer
                     self.connection.batch_writer().write(decoder.answer)
             elif found == GOAWAY:
+                self._pool.note_farewell()
                 self.retire()
             elif found in (REQUEST, ONE_WAY):
                 self._reject(found == ONE_WAY)
@@ -161,18 +163,20 @@ class RpcClient(SharedConnection):
             response.encode(request.request_id, response.payload, self.connection.batch_writer())
 
     def on_eof(self) -> None:
-        self._reset_streams(RESET_BEFORE_RESPONSE)
+        self._reset_streams(RESET_BEFORE_RESPONSE, True)
         self.connection.close(CLOSED_LOCALLY)
 
     def on_close(self, failure: Failure) -> None:
-        self._reset_streams(reset_of(failure, False))
+        self._reset_streams(reset_of(failure, False), is_remote_end(failure))
 
     def break_off(self, failure: Failure) -> None:
+        # First: the connection reports its end, which is a local one.
+        self._pool.forget(self, False, len(self._streams) > 0)
         self.connection.abort(failure)
-        self._reset_streams(failure)
+        self._reset_streams(failure, False)
 
-    def _reset_streams(self, failure: Failure) -> None:
-        self._pool.forget(self)
+    def _reset_streams(self, failure: Failure, is_remote: bool) -> None:
+        self._pool.forget(self, is_remote, len(self._streams) > 0)
         lost = self._streams
         self._streams = {}
         for stream in lost.values():

@@ -319,6 +319,9 @@ class RpcServerStream(ResponseSender):
     def connection(self) -> Connection:
         return self._connection
 
+    def stream_number(self) -> i64:
+        return self.request.request_id
+
     def send_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
         if self._is_done or self._head is not None:
             return
