@@ -14,7 +14,7 @@ import msgspec
 from msgspec import inspect
 
 from pymosn.config.duration import format_duration
-from pymosn.config.schema import cluster, network_filters, observability, router, server, tls, top
+from pymosn.config.schema import absent, cluster, network_filters, observability, router, server, tls, top
 from pymosn.config.schema.extensions import EXTENDS
 from pymosn.config.schema.observability import METRICS_SINKS, TRACE_DRIVERS
 from pymosn.config.schema.stream_filters import LISTENER_FILTERS, PLANNED
@@ -24,6 +24,8 @@ from pymosn.filters.stream.shipped import SHIPPED, spec_of
 PAGE: Final = Path("docs/compatibility.md")
 # What is written by hand: everything but the keys and the rows of shipped filters.
 _TEMPLATE: Final = Path(__file__).with_name("compatibility.md")
+#: The states of MOSN's samples, which tests/system/test_mosn_samples.py confirms by running them.
+SAMPLES: Final = Path(__file__).with_name("compatibility_samples.json")
 _TITLES: Final = {State.WORKS: "works", State.PLANNED: "planned", State.IGNORED: "no effect"}
 
 # Blocks with their own heading; all others are shown inside the block that contains them.
@@ -50,16 +52,42 @@ _SECTIONS: Final[dict[type, str]] = {
 }
 
 
+def sample_states() -> dict[str, list[str]]:
+    """State and note of each of MOSN's samples, by its path in MOSN's repository."""
+    found: dict[str, list[str]] = msgspec.json.decode(SAMPLES.read_bytes())
+    return found
+
+
 def page() -> str:
     """The whole page as Markdown."""
     shipped = [spec_of(name) for name in SHIPPED]
     differences = [(f"`{spec.name}`: {row[0]}", *row[1:]) for spec in shipped for row in spec.differences]
     return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         shipped_filters=_rows((f"`{spec.name}`", "works", spec.note) for spec in shipped),
-        planned_filters=_rows((f"`{name}`", "planned", "a file that uses it is rejected") for name in PLANNED),
+        planned_filters=_rows((f"`{name}`", "planned", _rejected(absent.STREAM_FILTERS.get(name, ""))) for name in PLANNED),
+        planned_network_filters=_rows(
+            (f"`{name}`", "planned", _rejected(text)) for name, text in absent.NETWORK_FILTERS.items()
+        ),
+        absent=_rows((f"{kind} `{name}`", text) for kind, name, text in _absent()),
+        samples=_rows((f"`{path}`", *found) for path, found in sample_states().items()),
         filter_differences=_rows(differences),
         keys="\n".join([*_sections(), *_sections_by_name()]),
     )
+
+
+def _rejected(instead: str) -> str:
+    return f"a file that uses it is rejected: {instead}" if instead else "a file that uses it is rejected"
+
+
+def _absent() -> Iterator[tuple[str, str, str]]:
+    """What is neither a filter nor built: its kind, name, and what to use instead."""
+    for kind, sentences in (
+        ("`extends` of the type", absent.EXTENSIONS),
+        ("trace driver", absent.TRACE_DRIVERS),
+        ("codec of the type", absent.CODECS),
+    ):
+        for name, text in sentences.items():
+            yield kind, name, text
 
 
 def _sections() -> Iterator[str]:

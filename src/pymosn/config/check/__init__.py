@@ -8,10 +8,12 @@ udp        UDP listeners
 accounts   users, groups, modes of files            paths      names of files, and which of them changes may name
 tls        TLS contexts                            protocols  protocols, and which are spoken to hosts
 connections  TCP connections                   extensions  extensions of the process
+absent  what MOSN has and pymosn has not
 """
 
 from collections.abc import Collection
 
+from pymosn.config.check.absent import check_absent
 from pymosn.config.check.accounts import check_identity
 from pymosn.config.check.admin import check_admin
 from pymosn.config.check.clusters import check_clusters
@@ -33,6 +35,7 @@ def check(config: MosnConfig, report: Diagnostics, stream_filters: Collection[st
     _check_server_count(config, report)
     if config.admin is not None:
         check_admin(config.admin, report)
+    check_absent(config, report)
     check_identity(config, report)
     check_extensions(config, report)
     check_path_names(config, report)

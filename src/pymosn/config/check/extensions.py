@@ -1,7 +1,7 @@
 """Extensions of the process: `extends`."""
 
 from pymosn.config.diagnostics import Diagnostics
-from pymosn.config.schema import MosnConfig
+from pymosn.config.schema import MosnConfig, absent
 from pymosn.config.schema.extensions import PYTHON, PythonExtension
 from pymosn.config.typed import typed
 from pymosn.filters.loading import EXTENSIONS, installed
@@ -19,7 +19,8 @@ def check_extensions(config: MosnConfig, report: Diagnostics) -> None:
                 report.error(path, "another extension has the same name", settings.known_name())
             seen.add(settings.known_name())
         else:
-            report.warning(f"{path}.type", "compiled into MOSN; has no effect here", extend.type)
+            instead = absent.EXTENSIONS.get(extend.type, "compiled into MOSN; has no effect here")
+            report.warning(f"{path}.type", instead, extend.type, (PYTHON, *absent.EXTENSIONS))
 
 
 def _check_python(config: PythonExtension, path: str, report: Diagnostics) -> None:

@@ -16,6 +16,7 @@ from pymosn.config.schema import (
     ProxyConfig,
     ProxyFilter,
     StreamFilter,
+    absent,
 )
 from pymosn.config.schema.network_filters import (
     GrpcFilter,
@@ -47,7 +48,7 @@ _GO_SERVER: Final = (
 )
 _TCP_FATE: Final = "close the connection"
 _TAKES_ALL: Final = "the filter before it takes all bytes"
-_NOT_BUILT: Final = "MOSN filter that is not implemented yet; rejected, because traffic must not pass without it"
+_NOT_BUILT: Final = "MOSN filter that is not built; rejected, because traffic must not pass without it"
 
 
 def check_chain(
@@ -79,8 +80,9 @@ def check_chain(
             report.error(f"{inner}.type", "udp_proxy needs a listener with `network` udp", "udp_proxy")
         elif not isinstance(filter, ConnectionManagerFilter):
             has_bad = True
-            message = _GO_SERVER if isinstance(filter, GrpcFilter) else _NOT_BUILT
-            report.error(f"{inner}.type", message, filter.__struct_config__.tag)
+            name = str(filter.__struct_config__.tag)
+            message = _GO_SERVER if isinstance(filter, GrpcFilter) else f"{_NOT_BUILT}: {absent.NETWORK_FILTERS[name]}"
+            report.error(f"{inner}.type", message, name)
     if not before and not has_bad and not has_python:
         report.warning(path, "no network filter: connections are closed immediately")
     if before and isinstance(before[0], ProxyFilter) and before[0].config.fallback_for_unknown_protocol:
@@ -231,7 +233,7 @@ def _check_stream_filters(filters: list[StreamFilter], path: str, report: Diagno
         if filter.on_error not in ("", *ON_ERROR):
             report.error(f"{inner}.on_error", "must be fail or skip", filter.on_error, ON_ERROR)
         if filter.go_plugin_config is not None:
-            report.error(f"{inner}.go_plugin_config", "Go shared objects cannot be loaded into pymosn")
+            report.error(f"{inner}.go_plugin_config", absent.GO_FILTER)
         elif is_from_file(name, filter.config):
             _check_file(filter, inner, report)
         elif name in SHIPPED:
@@ -249,9 +251,10 @@ def _check_stream_filters(filters: list[StreamFilter], path: str, report: Diagno
         elif not name:
             report.error(f"{inner}.type", 'a stream filter needs a "type"')
         elif name in PLANNED:
-            report.error(f"{inner}.type", _NOT_BUILT, name)
+            message = f"{_NOT_BUILT}: {absent.STREAM_FILTERS[name]}" if name in absent.STREAM_FILTERS else _NOT_BUILT
+            report.error(f"{inner}.type", message, name)
         else:
-            message = "unknown stream filter; rejected, because traffic must not pass without it"
+            message = f"unknown stream filter; rejected, because traffic must not pass without it; {absent.GO_FILTERS}"
             report.error(f"{inner}.type", message, name, known)
 
 

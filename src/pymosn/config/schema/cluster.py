@@ -2,6 +2,7 @@
 
 from typing import Annotated, Literal
 
+from pymosn.config.schema import absent
 from pymosn.config.schema.connections import TcpKeepalive
 from pymosn.config.schema.router import Metadata
 from pymosn.config.schema.tls import TlsContext
@@ -374,7 +375,7 @@ class Cluster(Block, kw_only=True):
     ] = ""
     circuit_breakers: Annotated[list[CircuitBreaker], works("the first entry of priority DEFAULT counts, as in MOSN")] = []
     health_check: Annotated[HealthCheck | None, works("see docs/operations.md for when it runs")] = None
-    spec: Annotated[ClusterSpec | None, planned("dubbo registry")] = None
+    spec: Annotated[ClusterSpec | None, planned(absent.REGISTRY)] = None
     lb_subset_config: Annotated[SubsetConfig | None, works("subsets of any load balancer")] = None
     original_dst_lb_config: Annotated[OriginalDstConfig | None, works(_ORIGINAL)] = None
     cluster_manager_tls: Annotated[bool, works("use the `tls_context` of `cluster_manager`")] = False

@@ -75,4 +75,6 @@ class StreamFilter(Block, kw_only=True):
     timeout: Annotated[Duration | None, own("for each call of an `async` filter; default: the filter's own, else none")] = (
         None
     )
-    go_plugin_config: Annotated[GoPlugin | None, planned_checked("Go shared objects cannot be loaded; rejected")] = None
+    go_plugin_config: Annotated[
+        GoPlugin | None, planned_checked("Go shared objects cannot be loaded: a filter with it is rejected")
+    ] = None

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from pymosn.config.schema import absent
 from pymosn.config.schema.cluster import ClusterManager
 from pymosn.config.schema.extensions import Extend, ThirdPartCodecs, WasmPlugin
 from pymosn.config.schema.observability import Metrics, Tracing
@@ -105,12 +106,10 @@ class MosnConfig(Block, kw_only=True):
     sighup: Annotated[
         Literal["reload", "upgrade"], own("what SIGHUP does; `upgrade`: as in MOSN, another process takes over")
     ] = "reload"
-    plugin: Annotated[Plugin | None, planned("sub-process plugins")] = None
-    third_part_codec: Annotated[ThirdPartCodecs | None, planned("external codecs")] = None
-    wasm_global_plugins: Annotated[list[WasmPlugin], planned("proxy-wasm")] = []
-    extends: Annotated[
-        list[Extend], planned_checked("only those of type `python`, which is pymosn's own, have an effect")
-    ] = []
+    plugin: Annotated[Plugin | None, planned(absent.PROCESS_PLUGINS)] = None
+    third_part_codec: Annotated[ThirdPartCodecs | None, planned_checked(absent.EXTERNAL_CODECS)] = None
+    wasm_global_plugins: Annotated[list[WasmPlugin], planned(absent.WASM_PLUGINS)] = []
+    extends: Annotated[list[Extend], works(absent.EXTENDS)] = []
     stream_filters: Annotated[list[Any], ignored("used by MOSN-on-Envoy only")] = []
 
     def uses_xds(self) -> bool:

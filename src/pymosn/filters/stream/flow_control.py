@@ -41,6 +41,11 @@ class Settings(Block, kw_only=True):
     callback_name: Annotated[str, planned_checked("callbacks are compiled into MOSN: rejected")] = ""
 
 
+_NO_NACOS: Final = (
+    "rules from Nacos are not supported: write them in `rules`, and change them by a reload or by POST /api/v1/update_config"
+)
+
+
 class FlowControlFilter(StreamFilter):
     """Passes a request when all rules of its resource allow it, immediately or after a wait.
 
@@ -55,7 +60,7 @@ class FlowControlFilter(StreamFilter):
         text = "MOSN's compiled-in callbacks are not available; write a Python filter instead"
         problems.require(not settings.callback_name, ".callback_name", text)
         nacos = settings.dynamic_data_resources
-        problems.require(not nacos, ".dynamic_data_resources", "rules from Nacos are not supported")
+        problems.require(not nacos, ".dynamic_data_resources", _NO_NACOS)
         self._action = settings.action or FlowAction()
         problems.status(".action.status", self._action.status)
         for i, rule in enumerate(settings.rules):
