@@ -191,7 +191,10 @@ REPLIES = [
     *(ReplyCase("E7", f"field hidden behind {end!r}", OK + b"X: a" + end + b"Set-Cookie: evil\r\n" + TWO, lacks=(b"evil",)) for end in LINE_ENDS),
     *(ReplyCase("E7", f"no end of a line: {end!r}", OK + b"X: a" + end + b"Set-Cookie: x\r\n" + TWO, refused=False, body=b"ok", reusable=True) for end in UNICODE_ENDS),
     *(ReplyCase("E6", f"interim {lines!r} with {what!r}", b"HTTP/1.1 103 X\r\n" + what + b"\r\n\r\n" + OK + TWO)
-      for lines, what in ((b"a length", b"Content-Length: 1"), (b"a coding", b"Transfer-Encoding: chunked"), (b"a bad line", b"x"), (b"a fold", b"x: 1\r\n 2"), (b"a NUL", b"x: \x00"))),
+      for lines, what in ((b"a bad line", b"x"), (b"a fold", b"x: 1\r\n 2"), (b"a NUL", b"x: \x00"))),
+    *(ReplyCase("E6", f"interim {status} that declares {what!r}", b"HTTP/1.1 " + status + b" X\r\n" + what + b"\r\n\r\n" + OK + TWO, refused=False, body=b"ok")
+      for status in (b"100", b"102", b"103")
+      for what in (b"Content-Length: 1", b"Transfer-Encoding: chunked", b"Content-Length: 1\r\nTransfer-Encoding: chunked")),
     *(ReplyCase("E6", f"{count} interim replies", b"HTTP/1.1 103 X\r\nLink: a\r\n\r\n" * count + OK + TWO, refused=False, body=b"ok", reusable=True) for count in (1, 2, 99, 100)),
     *(ReplyCase("E6", f"{count} interim replies", b"HTTP/1.1 103 X\r\nLink: a\r\n\r\n" * count + OK + TWO) for count in (101, 102, 5000)),
     *(ReplyCase("E4", f"cut off: {cut[-24:]!r}", cut, then_eof=True, refused=False, complete=False) for cut in

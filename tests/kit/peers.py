@@ -13,7 +13,7 @@ from pymosn.core.clock import Clock
 from pymosn.core.failure import Failure
 from pymosn.core.timers import TimerWheel
 from pymosn.network.connection import ConnectionOwner, TcpConnection
-from pymosn.network.dialer import Refused, permitted
+from pymosn.network.happy_eyeballs import Refused, permitted
 from pymosn.network.listener import ConnectionIds
 from pymosn.network.tls.upstream import ClientTls
 

@@ -374,6 +374,12 @@ class DialRule:
         raise NotImplementedError
 
 
+#: Seconds before the next address of a name is tried as well, and the bounds of a configured value (RFC 8305 section 8).
+ATTEMPT_DELAY: Final = 0.25
+SHORTEST_ATTEMPT_DELAY: Final = 0.01
+LONGEST_ATTEMPT_DELAY: Final = 2.0
+
+
 class TcpKeepalive(NamedTuple):
     """Probes of TCP on a silent connection: seconds before the first and between them, and how many end it unanswered."""
 
@@ -396,13 +402,16 @@ class Peer:
         rule: DialRule | None = None,
         mark: i64 = 0,
         keepalive: TcpKeepalive | None = None,
+        attempt_delay: float = ATTEMPT_DELAY,
     ) -> None:
         """`address`: "ip:port", "[v6]:port", "name:port" or "unix:/path".
 
         `server_name`: sent and verified by a TLS handshake. `bind`: the local IP address; empty for the system's choice.
         `rule`: asked about each resolved IP address before it is dialed. `mark`: SO_MARK of the socket, for the kernel's
-        routing and firewall; 0 for none. `keepalive`: of TCP; None: no probes.
+        routing and firewall; 0 for none. `keepalive`: of TCP; None: no probes. `attempt_delay`: seconds before the next
+        address of a name is tried while the last one has not answered.
         """
+        self.attempt_delay = attempt_delay
         self.keepalive = keepalive
         self.rule = rule
         self.mark: i64 = mark

@@ -62,6 +62,7 @@ def plan_cluster(config: ClusterConfig, share: WorkerShare, parts: Mapping[bytes
         keeps_alpn=config.keep_alpn,
         is_strict=config.upstream_profile == "strict",
         drops=tuple((drop.category, drop.per_million) for drop in config.drop_overload),
+        attempt_delay=config.connect_attempt_delay,
         service=None if config.istio is None else ServiceFacts(*msgspec.structs.astuple(config.istio)),
     )
 

@@ -20,7 +20,7 @@ from pymosn.config.exchanged import Watched
 from pymosn.config.schema import Cluster, Host, MosnConfig
 from pymosn.config.schema.cluster import ClusterManager, HealthCheck
 from pymosn.config.tls_contexts import cluster_tls
-from pymosn.control.probe import Probe, Prober, TlsProbe, UnexpectedAnswer, http_settings
+from pymosn.control.probe import DIRECT, Probe, Prober, TlsProbe, UnexpectedAnswer, Way, http_settings
 from pymosn.control.service import Service
 from pymosn.core.clock import Clock
 from pymosn.core.counters import MetricGroup, Metrics
@@ -111,8 +111,8 @@ class HealthChecks(Service):
         self._checks: dict[str, dict[str, HealthCheck]] = {}
         self._tls: dict[str, dict[str, TlsProbe]] = {}
         self._services: dict[str, str] = {}
-        # The PROXY protocol header of checks, by cluster.
-        self._prefaces: dict[str, bytes] = {}
+        # How connections are opened, by cluster.
+        self._ways: dict[str, Way] = {}
         self._states: dict[Key, HostState] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._event_logs: dict[str, Destination | None] = {}
@@ -160,11 +160,10 @@ class HealthChecks(Service):
         """Checks the hosts of a cluster as it is now; None: it has no checks any more."""
         wanted: dict[str, HealthCheck] = {}
         tls: dict[str, TlsProbe] = {}
-        self._prefaces.pop(name, None)
+        self._ways.pop(name, None)
         check = None if cluster is None else active_check(cluster)
         if cluster is not None and check is not None:
-            if cluster.proxy_protocol:
-                self._prefaces[name] = local_header(cluster.proxy_protocol)
+            self._ways[name] = _way_to(cluster)
             context = cluster_tls(cluster, manager)
             found = [client_settings(one, self._find) for one in (context, *(m.tls_context for m in cluster.tls_matches))]
             default = ClientSettings(TlsSettings()) if is_https(check) else None
@@ -259,7 +258,7 @@ class HealthChecks(Service):
         try:
             async with self._slots:
                 tls = self._tls.get(cluster, _NO_TLS).get(address)
-                passed = await self._probe(address, check, tls, self._prefaces.get(cluster, b""))
+                passed = await self._probe(address, check, tls, self._ways.get(cluster, DIRECT))
             why = "" if passed else "unexpected response"
         except UnexpectedAnswer as error:
             passed, why = False, reason(error)
@@ -334,6 +333,12 @@ def is_https(check: HealthCheck) -> bool:
     """Whether a check asks by HTTPS, whatever the cluster speaks."""
     settings = http_settings(check)
     return settings is not None and settings.scheme.lower() == "https"
+
+
+def _way_to(cluster: Cluster) -> Way:
+    """How connections to the cluster's hosts are opened."""
+    preface = local_header(cluster.proxy_protocol) if cluster.proxy_protocol else b""
+    return Way(preface, cluster.bind_address, cluster.mark, cluster.connect_attempt_delay)
 
 
 def _service_name(cluster: Cluster) -> str:

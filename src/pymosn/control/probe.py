@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pymosn.api.http import HttpRequest
+from pymosn.api.network import ATTEMPT_DELAY, PLAIN, Peer, join_address
+from pymosn.api.protocol import NEED_MORE, ProtocolError
 from pymosn.config.schema.cluster import GrpcProbe, HealthCheck, HttpProbe
 from pymosn.control.grpc_health import fault_of, request_head, request_message
 from pymosn.control.http2_client import Http2Client
 from pymosn.core.addresses import UNIX, host_field, split_address
+from pymosn.core.clock import Clock
 from pymosn.core.failure import UPSTREAM_NAME_MISMATCH, UPSTREAM_TLS_CLOSED, UPSTREAM_TLS_TIMEOUT, Failure
 from pymosn.core.headers import HttpHeaders
 from pymosn.core.uri import Uri, parse_target
+from pymosn.network.happy_eyeballs import GoodAddresses, HostDial
 from pymosn.network.tls.facts import certificate_of
 from pymosn.network.tls.failures import upstream_failure
 from pymosn.network.tls.sans import PeerRules
 from pymosn.network.tls.settings import ClientSettings
 from pymosn.network.tls.upstream import ClientContexts
+from pymosn.protocol.http.limits import RESPONSE_LIMITS
+from pymosn.protocol.http1.encoder import encode_request
+from pymosn.protocol.http1.response import ResponseDecoder
 
-#: Maximum length of a response's status line in bytes.
-LONGEST_LINE: Final = 8192
+#: Bytes that are read at once.
+PIECE: Final = 8192
 #: Maximum number of bytes that a check by TCP receives before the expected ones.
 LONGEST_PAYLOAD: Final = 1024 * 1024
 #: What a check by HTTP offers by ALPN, whatever the cluster speaks.
@@ -43,10 +51,23 @@ class TlsProbe(NamedTuple):
     server_name: str
 
 
-#: Whether the host at an address passes; without TLS if that is None. The last argument, such as a PROXY protocol header, is
-#: sent before everything else. OSError, TimeoutError and ValueError: it could not be reached or is not trusted, and so does
-#: not pass.
-Probe = Callable[[str, HealthCheck, TlsProbe | None, bytes], Awaitable[bool]]
+class Way(NamedTuple):
+    """How connections to the hosts of a cluster are opened, for its checks as for its requests; see `Peer`.
+
+    `preface`: sent before everything else, such as a PROXY protocol header.
+    """
+
+    preface: bytes = b""
+    bind: str = ""
+    mark: int = 0
+    attempt_delay: float = ATTEMPT_DELAY
+
+
+DIRECT: Final = Way()
+
+#: Whether the host at an address passes; without TLS if that is None. OSError, TimeoutError and ValueError: it could not be
+#: reached or is not trusted, and so does not pass.
+Probe = Callable[[str, HealthCheck, TlsProbe | None, Way], Awaitable[bool]]
 
 
 class UnexpectedAnswer(Exception):
@@ -91,23 +112,34 @@ class Prober:
 
     def __init__(self) -> None:
         self._contexts = ClientContexts()
+        self._clock = Clock()
+        self._good = GoodAddresses()
 
     def forget(self) -> None:
         """Forgets the contexts, because the settings may have changed."""
         self._contexts.keep(set())
 
-    async def probe(self, address: str, check: HealthCheck, tls: TlsProbe | None, preface: bytes = b"") -> bool:
+    async def probe(self, address: str, check: HealthCheck, tls: TlsProbe | None, way: Way = DIRECT) -> bool:
         """Checks the host at `address` (`host:port` or `unix:/path`) once; see `Probe`."""
         http = http_settings(check)
-        attempt = _Attempt(address, check, self._secured(tls, check), preface)
+        attempt = _Attempt(address, check, self._secured(tls, check), way, self._good, self._clock)
         limit = check.timeout if http is None else min(check.timeout, http.timeout) or check.timeout
         try:
             async with asyncio.timeout(limit):
-                return await attempt.passes()
+                passed = await attempt.passes()
         except TimeoutError:
+            attempt.note(False)
             if attempt.is_handshaking:
                 raise HandshakeError(UPSTREAM_TLS_TIMEOUT) from None
+            account = attempt.account()
+            if account:
+                raise TimeoutError(f"no connection within {limit:g} s: {account}") from None
             raise
+        except BaseException:
+            attempt.note(False)
+            raise
+        attempt.note(passed)
+        return passed
 
     def _secured(self, tls: TlsProbe | None, check: HealthCheck) -> _Secured | None:
         """TLS of a check, None for plain text: a request to another port is sent by its `scheme`."""
@@ -132,17 +164,38 @@ class _Secured(NamedTuple):
 class _Attempt:
     """One check."""
 
-    def __init__(self, address: str, check: HealthCheck, secured: _Secured | None, preface: bytes) -> None:
+    def __init__(
+        self, address: str, check: HealthCheck, secured: _Secured | None, way: Way, good: GoodAddresses, clock: Clock
+    ) -> None:
         self.is_handshaking = False
+        self._way = way
+        self._good = good
+        self._clock = clock
+        # The dial to a host with a port, and whether it has no result yet.
+        self._dial: HostDial | None = None
+        self._is_dialing = False
         self._address = address
         self._check = check
         self._kind = kind_of(check)
         http = self._http = http_settings(check)
         self._secured = secured
         # Another port of the host is not the one that the cluster's settings are for.
-        self._preface = b"" if http is not None and http.port else preface
+        self._preface = b"" if http is not None and http.port else way.preface
+
+    def note(self, is_usable: bool) -> None:
+        """Remembers which of several addresses is of use, or forgets it."""
+        if self._dial is not None:
+            if is_usable:
+                self._dial.remember()
+            else:
+                self._dial.on_unusable()
+
+    def account(self) -> str:
+        """What has become of the host's addresses while none of them has been reached; empty afterwards."""
+        return self._dial.account() if self._dial is not None and self._is_dialing else ""
 
     async def passes(self) -> bool:
+        """Makes the check. Raises OSError, TimeoutError, ValueError and UnexpectedAnswer."""
         reader, writer = await self._connect()
         try:
             if self._kind == BY_GRPC:
@@ -161,71 +214,113 @@ class _Attempt:
         return any(codes.Start <= status <= codes.End for codes in self._http.codes)
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, writer = await self._connect_plainly()
-        if self._secured is None:
-            return reader, writer
+        secured = self._secured
+        if secured is None:
+            return await self._stream(None)
         try:
-            await self._secure(writer, self._secured)
+            return await self._secure(secured)
         except HandshakeError:
-            _close(writer)
-            if self._secured.settings.falls_back:
-                return await self._connect_plainly()
+            if secured.settings.falls_back:
+                return await self._stream(None)
             raise
+
+    async def _stream(self, secured: _Secured | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A new connection, after the handshake of `secured`."""
+        sock = await self._open()
+        options: dict[str, Any] = {"sock": sock, "limit": PIECE}
+        if secured is not None:
+            self.is_handshaking = True
+            options.update(ssl=secured.context, server_hostname=secured.server_name)
+        try:
+            if self._preface:
+                await asyncio.get_running_loop().sock_sendall(sock, self._preface)
+            if sock.family == socket.AF_UNIX:
+                return await asyncio.open_unix_connection(**options)
+            return await asyncio.open_connection(**options)
         except BaseException:
-            _close(writer)
+            sock.close()
             raise
-        return reader, writer
 
-    async def _connect_plainly(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, writer = await self._open()
-        if self._preface:
-            writer.write(self._preface)
-        return reader, writer
-
-    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connects to the address, or to the `port` of a request instead, unless the address is a unix socket."""
+    async def _open(self) -> socket.socket:
+        """A socket that is connected to the address, or to the `port` of a request instead, unless that is a unix socket."""
+        self.is_handshaking = False
         if self._address.startswith(UNIX):
-            return await asyncio.open_unix_connection(self._address.removeprefix(UNIX), limit=LONGEST_LINE)
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            try:
+                await asyncio.get_running_loop().sock_connect(sock, self._address.removeprefix(UNIX))
+            except BaseException:
+                sock.close()
+                raise
+            return sock
         host, own_port = split_address(self._address)
         port = self._http.port if self._http is not None else 0
-        return await asyncio.open_connection(host, port or own_port, limit=LONGEST_LINE)
+        way = self._way
+        peer = Peer(
+            join_address(host, port or own_port),
+            transport=PLAIN,
+            server_name="",
+            bind=way.bind,
+            mark=way.mark,
+            attempt_delay=way.attempt_delay,
+        )
+        self._clock.tick()
+        dial = self._dial = HostDial(peer, self._good, self._clock)
+        self._is_dialing = True
+        sock = await dial.open(await dial.find())
+        self._is_dialing = False
+        return sock
 
-    async def _secure(self, writer: asyncio.StreamWriter, secured: _Secured) -> None:
-        """Makes the handshake. Raises HandshakeError."""
-        self.is_handshaking = True
+    async def _secure(self, secured: _Secured) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection with TLS. Raises HandshakeError, and OSError if the host is not reached."""
         try:
-            await writer.start_tls(secured.context, server_hostname=secured.server_name)
+            reader, writer = await self._stream(secured)
         except ssl.SSLError as error:
             raise HandshakeError(*upstream_failure(error, b"")) from None
         except OSError:
+            if not self.is_handshaking:
+                raise
             raise HandshakeError(UPSTREAM_TLS_CLOSED) from None
         self.is_handshaking = False
         settings = secured.settings
         if settings.is_verified and settings.has_rules():
             found = certificate_of(writer.get_extra_info("ssl_object"), is_verified=True)
             if found is None or not PeerRules(settings.uris, settings.names, settings.hashes).accepts(found):
+                _close(writer)
                 raise HandshakeError(UPSTREAM_NAME_MISMATCH, "the certificate has none of the accepted names")
+        return reader, writer
+
+    def _head(self, http: HttpProbe, *, is_http2: bool) -> HttpRequest:
+        """The request of a check."""
+        head = HttpRequest(HttpHeaders())
+        target = self._target(http)
+        head.raw_method, head.raw_path, head.raw_query = (http.method or "GET").encode(), target.path, target.query
+        head.raw_host = (http.domain or host_field(self._address)).encode()
+        if not is_http2:
+            head.headers.add_raw(b"host", head.raw_host)
+            head.headers.add_raw(b"connection", b"close")
+        head.headers.add_raw(b"user-agent", b"pymosn-health-check")
+        head.headers.add_raw(b"accept", b"*/*")
+        for name, value in http.headers.items():
+            head.headers.add_raw(name.lower().encode(), value.encode())
+        return head
 
     async def _status(self, http: HttpProbe, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
-        """The status of the response; 0 if it is not HTTP."""
-        target = self._target(http).target().decode()
-        lines = (
-            f"{http.method or 'GET'} {target} HTTP/1.1",
-            f"Host: {http.domain or host_field(self._address)}",
-            "User-Agent: pymosn-health-check",
-            "Accept: */*",
-            "Connection: close",
-            *(f"{name}: {value}" for name, value in http.headers.items()),
-        )
-        writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+        """The status of the final response. Raises UnexpectedAnswer if there is none."""
+        head = self._head(http, is_http2=False)
+        writer.write(b"".join(encode_request(head)))
+        decoder = ResponseDecoder(RESPONSE_LIMITS)
+        decoder.expect(head.raw_method)
         try:
-            line = await reader.readline()
-        except ssl.SSLError:
-            raise
-        except ValueError:
-            return 0
-        parts = line.split()
-        return int(parts[1]) if len(parts) > 1 and parts[0].startswith(b"HTTP/1.") and parts[1].isdigit() else 0
+            while True:
+                if decoder.decode() == NEED_MORE:
+                    data = await reader.read(PIECE)
+                    if not data:
+                        raise UnexpectedAnswer("the connection has ended without a response")
+                    decoder.feed(data)
+                elif decoder.head.status >= 200:
+                    return int(decoder.head.status)
+        except ProtocolError as error:
+            raise UnexpectedAnswer(f"not a valid response: {error.detail}") from None
 
     def _target(self, http: HttpProbe) -> Uri:
         """The target of the request, with what a request line cannot have percent-encoded."""
@@ -239,15 +334,7 @@ class _Attempt:
 
     async def _status_of_http2(self, http: HttpProbe, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
         """The status of the response to the same request over HTTP/2. Raises Http2Error."""
-        head = HttpRequest(HttpHeaders())
-        target = self._target(http)
-        head.raw_method, head.raw_path, head.raw_query = (http.method or "GET").encode(), target.path, target.query
-        head.raw_host = (http.domain or host_field(self._address)).encode()
-        head.headers.add_raw(b"user-agent", b"pymosn-health-check")
-        head.headers.add_raw(b"accept", b"*/*")
-        for name, value in http.headers.items():
-            head.headers.add_raw(name.lower().encode(), value.encode())
-        answer = await self._client(reader, writer).ask(head, b"", whole=False)
+        answer = await self._client(reader, writer).ask(self._head(http, is_http2=True), b"", whole=False)
         return 0 if answer.head is None else int(answer.head.status)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -264,7 +351,7 @@ class _Attempt:
             while wanted not in received:
                 if len(received) > LONGEST_PAYLOAD:
                     raise UnexpectedAnswer(f"{LONGEST_PAYLOAD} bytes without the expected ones")
-                chunk = await reader.read(LONGEST_LINE)
+                chunk = await reader.read(PIECE)
                 if not chunk:
                     raise UnexpectedAnswer("the connection has ended without the expected bytes")
                 received += chunk

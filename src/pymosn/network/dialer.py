@@ -4,6 +4,9 @@ The task makes the `TcpConnection` with the caller's filter, so that `on_connect
 `on_dialed`. A dial cannot be cancelled; a caller that has lost interest closes the connection, or keeps it for another
 request. `Peer.transport` counts only here: with TLS the handshake is a part of the dial, and `on_connection` comes after
 it. So does `Peer.rule`: the name is resolved here, and the addresses that the rule accepts are dialed as numbers.
+
+A host with one address, which nearly all have, is left to the event loop. Several are raced (`happy_eyeballs.py`) within
+the time of the one dial, which counts as one connection or one failure.
 """
 
 from __future__ import annotations
@@ -13,58 +16,33 @@ import socket
 from contextvars import Context
 from typing import Any, Final
 
-from pymosn.api.network import Dialer, DialReceiver, DialRule, NetworkFilter, Peer, PlainTransport
-from pymosn.core.addresses import UNIX, split_address
+from pymosn.api.network import Dialer, DialReceiver, NetworkFilter, Peer, PlainTransport
+from pymosn.core.addresses import UNIX, normal_ip, split_address
 from pymosn.core.clock import Clock
 from pymosn.core.failure import (
     CONNECT_FAILED,
     CONNECT_REFUSED,
     CONNECT_TIMEOUT,
-    LOOP,
     NO_DESCRIPTORS,
     UPSTREAM_TLS_TIMEOUT,
     Failure,
 )
-from pymosn.core.log import ALERT_FALL_BACK, ERROR, Log
+from pymosn.core.log import ALERT_FALL_BACK, ERROR, INFO, WARN, Log
 from pymosn.core.timers import TimerWheel
 from pymosn.network.admission import SHORTAGES, Admission
 from pymosn.network.connection import ConnectionOwner, TcpConnection
+from pymosn.network.happy_eyeballs import GoodAddresses, HostDial, Refused
 from pymosn.network.host_connection import HostConnection
 from pymosn.network.keepalive import set_keepalive
 from pymosn.network.listener import ConnectionIds
-from pymosn.network.marks import open_marked
 from pymosn.network.tls.dialing import HandshakeFailed, UpstreamHandshake
 from pymosn.network.tls.transport import TlsTransport
 from pymosn.network.tls.upstream import ClientTls
 
 #: Seconds that the plain connection after a failed handshake has at least, even if the handshake took all of the time.
 SECOND_TRY: Final = 1.0
-#: Seconds between two log lines about connections that fall back to plain text.
+#: Seconds between two log lines about connections that fall back to plain text, or about hosts with several addresses.
 LOG_PERIOD: Final = 1.0
-
-
-class Refused(Exception):
-    """Raised when the peer's rule accepts none of its addresses."""
-
-    def __init__(self, failure: Failure, detail: str) -> None:
-        super().__init__(detail)
-        self.failure = failure
-
-
-def permitted(rule: DialRule, ips: list[str], port: int) -> list[str]:
-    """Those of the resolved addresses that `rule` accepts. Raises Refused if there are none."""
-    refusal: Refused | None = None
-    accepted: list[str] = []
-    for ip in ips:
-        fault = rule.fault(ip, port)
-        if fault is None:
-            accepted.append(ip)
-        elif refusal is None:
-            why = "an address of this process" if fault is LOOP else "not an allowed destination"
-            refusal = Refused(fault, f"{ip} port {port} is {why}")
-    if not accepted and refusal is not None:
-        raise refusal
-    return accepted
 
 
 class TcpDialer(Dialer):
@@ -77,6 +55,8 @@ class TcpDialer(Dialer):
         self._admission = admission
         self._log = log
         self._next_line = 0.0
+        self._next_account = 0.0
+        self._good = GoodAddresses()
         self._ids = ids
         self._clock = clock
         self._wheel = wheel
@@ -99,12 +79,12 @@ class TcpDialer(Dialer):
     ) -> None:
         end = self._clock.now + timeout
         tls = peer.transport if isinstance(peer.transport, ClientTls) else None
-        dialing = Dialing(peer, tls, self._connection(network_filter), preface)
+        dialing = Dialing(peer, tls, self._connection(network_filter), preface, self._good, self._clock)
         failure, detail = await self._try(dialing, timeout)
         if tls is not None and tls.settings.falls_back and dialing.has_failed_handshake:
             tls.stats.plain.value += 1
             self._note_fall_back(peer, detail)
-            dialing = Dialing(peer, None, self._connection(network_filter), preface)
+            dialing = Dialing(peer, None, self._connection(network_filter), preface, self._good, self._clock)
             failure, detail = await self._try(dialing, max(end - self._clock.now, SECOND_TRY))
         if failure is None:
             receiver.on_dialed(dialing.connection)
@@ -120,15 +100,22 @@ class TcpDialer(Dialer):
             text = f"{peer.address}: the TLS handshake failed ({detail}): connecting without TLS"
             self._log.write(ERROR, text, ALERT_FALL_BACK)
 
+    def _note_addresses(self, peer: Peer, level: int, text: str) -> None:
+        """Writes to the log what has become of a host's addresses, but not for each of many dials."""
+        if self._log is not None and self._log.level <= level and self._clock.now >= self._next_account:
+            self._next_account = self._clock.now + LOG_PERIOD
+            self._log.write(level, f"{peer.address}: {text}", "mosn.upstream.addresses")
+
     async def _try(self, dialing: Dialing, timeout: float) -> tuple[Failure | None, str]:
         """Opens the connection. Returns None, or the failure, and its details."""
         failure: Failure | None = None
         detail = ""
+        limit = asyncio.timeout(timeout)
         try:
-            async with asyncio.timeout(timeout):
+            async with limit:
                 await dialing.connect()
-        except TimeoutError:
-            failure, detail = dialing.give_up(timeout)
+        except TimeoutError as late:  # also one of the kernel's
+            failure, detail = dialing.give_up(timeout) if limit.expired() else (CONNECT_TIMEOUT, str(late))
         except Refused as refused:
             failure, detail = refused.failure, str(refused)
         except HandshakeFailed as failed:
@@ -142,15 +129,38 @@ class TcpDialer(Dialer):
                 if self._admission is not None:
                     self._admission.on_shortage(error.errno or 0)
         self._clock.tick()
+        way = dialing.way
+        if way is not None and way.is_race:
+            self._note_race(dialing, way, failure, detail)
         return failure, detail
+
+    def _note_race(self, dialing: Dialing, way: HostDial, failure: Failure | None, detail: str) -> None:
+        """Several addresses were tried."""
+        if failure is not None:
+            way.on_unusable()
+            self._note_addresses(dialing.peer, WARN, f"{failure.reason} ({detail})")
+        elif way.remember():
+            self._note_addresses(dialing.peer, INFO, f"connected to {way.reached} ({way.account()})")
 
 
 class Dialing:
     """One attempt to connect to a peer."""
 
-    def __init__(self, peer: Peer, tls: ClientTls | None, connection: TcpConnection, preface: bytes) -> None:
+    def __init__(
+        self,
+        peer: Peer,
+        tls: ClientTls | None,
+        connection: TcpConnection,
+        preface: bytes,
+        good: GoodAddresses,
+        clock: Clock,
+    ) -> None:
         """`tls`: None for a plain connection. `preface`: sent before everything else."""
-        self._peer = peer
+        self.peer = peer
+        self._good = good
+        self._clock = clock
+        #: The dial to a host that has a name, a rule or a mark; None for others.
+        self.way: HostDial | None = None
         self._tls = tls
         self.connection = connection
         self._preface = preface
@@ -158,7 +168,7 @@ class Dialing:
 
     async def connect(self) -> None:
         """Opens the connection. Raises OSError, ValueError, Refused and HandshakeFailed."""
-        peer, tls = self._peer, self._tls
+        peer, tls = self.peer, self._tls
         if tls is not None:
             protocol: Any = self._start(tls)
         elif isinstance(peer.transport, (PlainTransport, ClientTls)):
@@ -173,11 +183,11 @@ class Dialing:
 
     def _start(self, tls: ClientTls) -> TlsTransport:
         """The event loop's protocol for one more address."""
-        handshake = self._handshake = UpstreamHandshake(self._peer, tls, self.connection, self._preface)
+        handshake = self._handshake = UpstreamHandshake(self.peer, tls, self.connection, self._preface)
         return handshake.transport
 
     async def _connect(self, protocol: Any) -> None:
-        peer = self._peer
+        peer = self.peer
         loop = asyncio.get_running_loop()
         if peer.address.startswith(UNIX):
             path = peer.address.removeprefix(UNIX)
@@ -189,24 +199,26 @@ class Dialing:
 
     async def _connect_ip(self, protocol: Any) -> Any:
         """Connects over TCP; returns the transport."""
-        peer = self._peer
-        loop = asyncio.get_running_loop()
+        peer = self.peer
         host, port = split_address(peer.address)
         if not host or port == 0:
             raise ValueError(f"invalid address: {peer.address!r}")
+        if peer.rule is not None or peer.mark != 0 or not normal_ip(host):
+            way = self.way = HostDial(peer, self._good, self._clock)
+            ips = await way.find()
+            if len(ips) > 1 or peer.mark != 0:
+                return await self._adopt(protocol, await way.open(ips))
+            host = ips[0]
         local = (peer.bind, 0) if peer.bind else None
-        hosts = [host] if peer.rule is None else permitted(peer.rule, await _resolve(host, port), port)
-        for left in range(len(hosts) - 1, -1, -1):
-            host = hosts[-1 - left]
-            try:
-                if peer.mark != 0:
-                    sock = await open_marked(host, port, peer.bind, int(peer.mark))
-                    return (await loop.create_connection(lambda: protocol, sock=sock))[0]
-                return (await loop.create_connection(lambda: protocol, host, port, local_addr=local))[0]
-            except OSError:
-                if left == 0:
-                    raise
-        raise ValueError(f"no address for {peer.address!r}")
+        return (await asyncio.get_running_loop().create_connection(lambda: protocol, host, port, local_addr=local))[0]
+
+    async def _adopt(self, protocol: Any, sock: socket.socket) -> Any:
+        """The transport of a connected socket."""
+        try:
+            return (await asyncio.get_running_loop().create_connection(lambda: protocol, sock=sock))[0]
+        except BaseException:
+            sock.close()
+            raise
 
     @property
     def has_failed_handshake(self) -> bool:
@@ -217,12 +229,7 @@ class Dialing:
         """The time is over: closes what is open, and returns the failure."""
         handshake = self._handshake
         if handshake is None or not handshake.has_begun:
-            return CONNECT_TIMEOUT, f"no connection within {timeout:g} s"
+            account = "" if self.way is None else self.way.account()
+            return CONNECT_TIMEOUT, f"no connection within {timeout:g} s" + (f": {account}" if account else "")
         handshake.abort()
         return UPSTREAM_TLS_TIMEOUT, f"no TLS handshake within {timeout:g} s"
-
-
-async def _resolve(host: str, port: int) -> list[str]:
-    """The IP addresses of a name or of a number in any notation, in the order in which they are to be tried."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(entry[4][0]) for entry in found]

@@ -34,7 +34,7 @@ from pymosn.core.overload import SHED
 from pymosn.network.admission import SHORTAGES
 from pymosn.network.datagram_session import DatagramSession, SessionFactory, SessionState
 from pymosn.network.datagrams import DatagramPort, Source, connected_socket
-from pymosn.network.dialer import Refused, permitted
+from pymosn.network.happy_eyeballs import Refused, permitted, text_of
 from pymosn.proxy.accounting import log_prefix
 from pymosn.proxy.attempts import UNASKED_ATTEMPTS
 from pymosn.proxy.runtime import Runtime
@@ -170,7 +170,7 @@ class UdpSession(DatagramSession):
         name, port = split_address(host.address)
         ip = normal_ip(name)
         if ip:
-            return self._use(host, ip, port)
+            return self._use(host, [ip], port)
         if len(self._proxy.tasks) >= RESOLVING:
             return self._refuse(host, OVERFLOW, "too many sessions wait for a name")
         task = self.port.loop.create_task(self._resolve(host, name, port), context=Context())
@@ -197,31 +197,35 @@ class UdpSession(DatagramSession):
         if self.is_closed:
             return
         self.port.clock.tick()
-        failure = self._use(host, ips[0], port) if failure is None else self._failed(failure, detail)
+        failure = self._use(host, ips, port) if failure is None else self._failed(failure, detail)
         if failure is not None:
             self.end(failure)
 
-    def _use(self, host: ClusterHost, ip: str, port: int) -> Failure | None:
-        """Connects a socket to an address of the host, which takes no time."""
-        if self.port.is_at(ip, port):
-            return self._refuse(host, LOOP, "the host is this listener")
-        if self.source.ip == ip and self.source.port == port:
-            return self._refuse(host, LOOP, "the client has the address of the host")
-        try:
-            sock = connected_socket(ip, port, host.peer.bind, host.peer.mark)
-        except OSError as error:
-            number = error.errno or 0
-            if number in SHORTAGES:
-                self.port.admission.on_shortage(number)
-                return self._refuse(host, NO_DESCRIPTORS, str(error))
-            host.record_outcome(-1.0, BROKEN)
-            self._selection.add_tried(host)
-            return self._refuse(host, CONNECT_FAILED, str(error))
-        self._is_open = True
-        host.on_connection()
-        self.port.admission.on_descriptor(sock.fileno())
-        self.use_socket(sock)
-        return None
+    def _use(self, host: ClusterHost, ips: list[str], port: int) -> Failure | None:
+        """Connects a socket to the first of the host's addresses to which there is a way, which takes no time."""
+        faults: list[str] = []
+        for ip in ips:
+            if self.port.is_at(ip, port):
+                return self._refuse(host, LOOP, "the host is this listener")
+            if self.source.ip == ip and self.source.port == port:
+                return self._refuse(host, LOOP, "the client has the address of the host")
+            try:
+                sock = connected_socket(ip, port, host.peer.bind, host.peer.mark)
+            except OSError as error:
+                number = error.errno or 0
+                if number in SHORTAGES:
+                    self.port.admission.on_shortage(number)
+                    return self._refuse(host, NO_DESCRIPTORS, str(error))
+                faults.append(f"{ip}: {text_of(error)}")
+                continue
+            self._is_open = True
+            host.on_connection()
+            self.port.admission.on_descriptor(sock.fileno())
+            self.use_socket(sock)
+            return None
+        host.record_outcome(-1.0, BROKEN)
+        self._selection.add_tried(host)
+        return self._refuse(host, CONNECT_FAILED, "; ".join(faults))
 
     def _refuse(self, host: ClusterHost, failure: Failure, detail: str) -> Failure:
         self._leave_host()

@@ -5,7 +5,6 @@ answers on the socket is the one that is meant, and the kernel tells its pid and
 """
 
 import errno
-import http.client
 import json
 import os
 import select
@@ -22,6 +21,7 @@ import msgspec
 from pymosn.control.peer import peer_of
 from pymosn.control.plane import ChangeResult
 from pymosn.server.admin_socket import open_folder, short_address
+from pymosn.server.admin_wire import AdminWire, WireError
 
 #: Limit of the processes above the one that serves.
 MAX_ANCESTORS: Final = 100
@@ -183,7 +183,7 @@ class _Call:
 
     def get(self, target: str) -> bytes:
         """Gets a resource."""
-        return self._exchange("GET", target, None, (200,))
+        return self._exchange("GET", target, "", (200,))
 
     def post(self, target: str, value: dict[str, Any], expected: tuple[int, ...]) -> bytes:
         """Sends a request; returns the body of the response. CallError if its status is not `expected`."""
@@ -191,38 +191,32 @@ class _Call:
 
     def lines(self, target: str, value: dict[str, Any]) -> Iterator[bytes]:
         """Sends a request; yields the lines of the response while they arrive. CallError as for `post`."""
-        with self._connected() as connection:
-            connection.request("POST", target, json.dumps(value), {"content-type": "application/json"})
-            response = connection.getresponse()
-            if response.status != 200:
-                raise self._refusal(response.status, response.read())
-            while line := response.readline(64 * 1024):
-                yield line
+        with self._connected() as wire:
+            status = wire.ask("POST", target, json.dumps(value).encode())
+            if status != 200:
+                raise self._refusal(status, wire.body())
+            yield from wire.lines()
 
-    def _exchange(self, method: str, target: str, content: str | None, expected: tuple[int, ...]) -> bytes:
-        with self._connected() as connection:
-            with suppress(BrokenPipeError):  # closed early; the response may still have arrived
-                connection.request(method, target, content, {"content-type": "application/json"})
-            response = connection.getresponse()
-            body = response.read()
+    def _exchange(self, method: str, target: str, content: str, expected: tuple[int, ...]) -> bytes:
+        with self._connected() as wire:
+            status = wire.ask(method, target, content.encode())
+            body = wire.body()
             if self._is_expired:
                 raise TimeoutError
-        if response.status not in expected:
-            raise self._refusal(response.status, body)
+        if status not in expected:
+            raise self._refusal(status, body)
         return body
 
     @contextmanager
-    def _connected(self) -> Iterator[http.client.HTTPConnection]:
+    def _connected(self) -> Iterator[AdminWire]:
         """The connection for one request, whose failures become CallErrors."""
-        connection = http.client.HTTPConnection("localhost", timeout=self._timeout)
-        connection.sock = self._socket
         # The timeout of the socket is for each of its bytes; this one is for all of them.
         end = threading.Timer(max(0.0, self.deadline - time.monotonic()), self._expire)
         end.daemon = True
         end.start()
         try:
-            yield connection
-        except (OSError, http.client.HTTPException) as error:
+            yield AdminWire(self._socket)
+        except (OSError, WireError) as error:
             if self._is_expired or isinstance(error, TimeoutError):
                 text = f"process {self.pid} at {self._path} has not answered within {self._timeout:g} s"
                 raise CallError(text) from None

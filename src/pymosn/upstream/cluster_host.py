@@ -15,7 +15,6 @@ from pymosn.api.network import (
     DialRule,
     NetworkFilter,
     Peer,
-    TcpKeepalive,
     Transport,
 )
 from pymosn.api.stream import ConnectionPool, StreamProtocol
@@ -29,16 +28,15 @@ from pymosn.core.timers import TimerWheel
 from pymosn.network.destinations import LOCALHOST, AllowedRange, ClientDestinations, NamedHost, OwnAddresses
 from pymosn.network.proxy_protocol import client_preface
 from pymosn.network.tls.settings import ClientSettings
-from pymosn.network.tls.upstream import ClientContexts, ClientTls, server_name_of
+from pymosn.network.tls.upstream import ClientContexts, ClientTls
 from pymosn.upstream.alpn_pool import AlpnPool
 from pymosn.upstream.ejection import Ejector, Outcomes, RecentEjections
+from pymosn.upstream.host_peer import Sockets, offered, peer_of, sockets_for, sockets_of
 from pymosn.upstream.limits import Limits
 from pymosn.upstream.plan import REPORTED_DEGRADED, REPORTED_UNHEALTHY, ClusterPlan, HostPlan, OriginalPlan
 from pymosn.upstream.selection import HealthVersion
 from pymosn.upstream.way_out import AUTO
 
-#: The ALPN names of HTTP.
-HTTP_ALPN: Final = ("h2", "http/1.1")
 #: Variants of TLS that a cluster remembers.
 MAX_OFFERS: Final = 64
 
@@ -128,7 +126,7 @@ class ClusterHost(Host):
         transport: Transport = PLAIN,
     ) -> None:
         """`rule`: for a host that is not the operator's choice alone. `transport`: of the cluster's connections."""
-        super().__init__(_peer(plan, transport, rule, cluster.mark, cluster.keepalive, cluster.bind), "", 1, 0.0, 0.0, 0)
+        super().__init__(peer_of(plan, transport, rule, sockets_for(cluster)), "", 1, 0.0, 0.0, 0)
         self.cluster_stats = context.stats
         self.limits = context.limits
         self._context = context
@@ -193,14 +191,14 @@ class ClusterHost(Host):
         self.weight = plan.weight
         self.hash_weight = plan.hash_weight
         self.metadata = dict(plan.metadata) if plan.metadata else NO_METADATA
-        self._renew_peer(self.peer.mark, self.peer.keepalive, self.peer.bind)
+        self._renew_peer(sockets_of(self.peer))
 
-    def _renew_peer(self, mark: i64, keepalive: TcpKeepalive | None, bind: str) -> None:
+    def _renew_peer(self, sockets: Sockets) -> None:
         """Applies how its connections are made. If their security has changed, no further request is sent on open ones."""
         before = self.peer
-        peer = _peer(self.plan, self._transport, before.rule, mark, keepalive, bind)
+        peer = peer_of(self.plan, self._transport, before.rule, sockets)
         if peer.transport is before.transport and peer.server_name == before.server_name:
-            if mark != before.mark or keepalive != before.keepalive or bind != before.bind:
+            if sockets != sockets_of(before):
                 self.peer = peer
                 self._peers = None
             return
@@ -217,7 +215,7 @@ class ClusterHost(Host):
     def apply_cluster(self, cluster: ClusterPlan, transport: Transport) -> None:
         """Applies the settings of the cluster; `transport`: of this host. Open connections keep theirs."""
         self._transport = transport
-        self._renew_peer(cluster.mark, cluster.keepalive, cluster.bind)
+        self._renew_peer(sockets_for(cluster))
         self.connect_timeout = cluster.connect_timeout
         self.idle_timeout = cluster.idle_timeout
         self.max_connections = cluster.limits.connections
@@ -246,16 +244,16 @@ class ClusterHost(Host):
         if not isinstance(transport, ClientTls):
             return peer
         configured = transport.settings.tls.alpn
-        offered = offer or _offered(configured, alpn, needs_alpn)
-        if offered == configured:
+        names = offer or offered(configured, alpn, needs_alpn)
+        if names == configured:
             return peer
         if self._peers is None:
             self._peers = {}
-        found = self._peers.get(offered)
+        found = self._peers.get(names)
         if found is None:
-            offering = self._context.offering(transport, offered)
-            found = _peer(self.plan, offering, peer.rule, peer.mark, peer.keepalive, peer.bind)
-            self._peers[offered] = found
+            offering = self._context.offering(transport, names)
+            found = peer_of(self.plan, offering, peer.rule, sockets_of(peer))
+            self._peers[names] = found
         return found
 
     def speak_instead(self, refused: str, spoken: str) -> None:
@@ -439,28 +437,3 @@ class ClusterHost(Host):
     def _count_overflow(self) -> None:
         self.stats.request_pending_overflow.value += 1
         self.cluster_stats.request_pending_overflow.value += 1
-
-
-def _offered(configured: tuple[str, ...], alpn: str, needs_alpn: bool) -> tuple[str, ...]:
-    """What is offered for a protocol with the identifier `alpn` by a cluster that offers `configured`; see `peer_for`."""
-    if alpn in configured if needs_alpn else not configured:
-        return configured
-    # Names of other protocols, such as Istio's, are agreements with the host, and are offered in any case.
-    others = [name for name in configured if name == alpn or name not in HTTP_ALPN]
-    if not others or (needs_alpn and alpn not in others):
-        others.append(alpn)
-    return tuple(others)
-
-
-def _peer(
-    host: HostPlan, transport: Transport, rule: DialRule | None, mark: i64, keepalive: TcpKeepalive | None, bind: str
-) -> Peer:
-    """How a host of a cluster is dialed. `transport`: of its connections."""
-    server_name = ""
-    if host.tls_disable or not isinstance(transport, ClientTls):
-        transport = PLAIN
-    else:
-        server_name = server_name_of(transport.settings, host.hostname, host.address)
-    return Peer(
-        host.address, transport=transport, server_name=server_name, bind=bind, rule=rule, mark=mark, keepalive=keepalive
-    )

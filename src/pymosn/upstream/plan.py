@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from mypy_extensions import i64, mypyc_attr
 
-from pymosn.api.network import TcpKeepalive
+from pymosn.api.network import ATTEMPT_DELAY, TcpKeepalive
 from pymosn.api.upstream import Criteria, ServiceFacts
 from pymosn.network.tls.settings import ClientSettings
 
@@ -243,6 +243,8 @@ class ClusterPlan(NamedTuple):
     is_strict: bool = True
     #: The service that it represents; None if unknown.
     service: ServiceFacts | None = None
+    #: Seconds before the next address of a host's name is tried as well.
+    attempt_delay: float = ATTEMPT_DELAY
 
 
 def all_tls(plan: ClusterPlan) -> tuple[ClientSettings | None, ...]:

@@ -91,3 +91,11 @@ def test_the_plan_of_a_cluster() -> None:
     bare = loaded({}, {}, {}).config
     assert bare is not None
     assert plan_cluster(bare.cluster_manager.clusters[0], WorkerShare(1, 0)).heartbeats.pings == 0.0
+
+
+@pytest.mark.parametrize(
+    ("delay", "is_valid"), [("10ms", True), ("250ms", True), ("2s", True), ("9ms", False), ("2001ms", False)]
+)
+def test_the_delay_between_attempts_has_the_bounds_of_the_rfc(delay: str, is_valid: bool) -> None:
+    expected = [] if is_valid else [("error", f"{CLUSTER}.connect_attempt_delay")]
+    assert faults({"connect_attempt_delay": delay}) == expected

@@ -18,7 +18,7 @@ from pymosn.config.schema.cluster import GrpcProbe, HealthCheck, HttpProbe, Prob
 from pymosn.control.grpc_health import BadMessage, request_message, serving_status
 from pymosn.control.health import HealthChecks
 from pymosn.control.http2_client import Http2Error
-from pymosn.control.probe import Prober, TlsProbe, UnexpectedAnswer
+from pymosn.control.probe import Prober, TlsProbe, UnexpectedAnswer, Way
 from pymosn.core.clock import Clock
 from pymosn.core.headers import headers_from
 from pymosn.network.tls.settings import ClientSettings, TlsSettings
@@ -225,7 +225,7 @@ def test_the_log_names_the_reason_and_the_network_is_not_blamed() -> None:
     async def scenario() -> tuple[list[str], dict[str, int]]:
         log = Lines()
 
-        async def probe(address: str, asked: HealthCheck, tls: TlsProbe | None, preface: bytes) -> bool:
+        async def probe(address: str, asked: HealthCheck, tls: TlsProbe | None, way: Way) -> bool:
             raise UnexpectedAnswer("NOT_SERVING")
 
         pauses = 0

@@ -8,7 +8,7 @@ from tests.kit import FakeClock
 from pymosn.config.schema import Cluster, MosnConfig
 from pymosn.config.schema.cluster import ClusterManager, HealthCheck, Host, HttpProbe, ProbeConfig, StatusRange, TcpProbe
 from pymosn.control.health import ADOPTION_TIME, MAX_PROBES, MAX_REPORTED, HealthChecks, HostState, active_check
-from pymosn.control.probe import Prober, TlsProbe, UnexpectedAnswer, http_settings
+from pymosn.control.probe import Prober, TlsProbe, UnexpectedAnswer, Way, http_settings
 from pymosn.core.clock import Clock
 from pymosn.core.log import Log
 
@@ -35,7 +35,7 @@ class Stage:
     def _on_change(self, cluster: str, hosts: dict[str, bool]) -> None:
         self.changes += [(cluster, address, healthy) for address, healthy in hosts.items()]
 
-    async def _probe(self, address: str, check: HealthCheck, tls: TlsProbe | None, preface: bytes) -> bool:
+    async def _probe(self, address: str, check: HealthCheck, tls: TlsProbe | None, way: Way) -> bool:
         self.asked[address] = self.asked.get(address, 0) + 1
         return self._answers(address, self.asked[address])
 
@@ -122,31 +122,55 @@ def test_which_checks_ask_by_http(protocol: str, has_config: bool, is_http: bool
         (b"HTTP/1.0 204 No Content\r\n\r\n", [], False),
         (b"HTTP/1.1 204 No Content\r\n\r\n", [StatusRange(Start=200, End=299)], True),
         (b"HTTP/1.1 503 x\r\n\r\n", [StatusRange(Start=200, End=299)], False),
-        (b"nonsense\r\n", [], False),
-        (b"", [], False),
+        # Interim responses are not the answer (RFC 9110 section 15.2), whatever they declare.
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", [], True),
+        (b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 503 x\r\n\r\n", [], False),
+        (b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 x\r\ncontent-length: 3\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", [], True),
+        (b"HTTP/1.1 103 x\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", [StatusRange(Start=100, End=199)], False),
     ],
 )
 def test_http_probes_over_a_real_socket(reply: bytes, codes: list[StatusRange], passes: bool) -> None:
-    async def scenario() -> tuple[bool, bytes]:
-        asked = b""
-
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            nonlocal asked
-            asked = await reader.readuntil(b"\r\n\r\n")
-            writer.write(reply)
-            writer.close()
-
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        settings = ProbeConfig(http_check_config=HttpProbe(path="/up", domain="a.test", codes=codes))
-        check = HealthCheck(protocol="Http1", check_config=settings)
-        result = await Prober().probe(f"127.0.0.1:{port}", check, None)
-        server.close()
-        return result, asked
-
-    result, asked = asyncio.run(scenario())
+    result, asked = asyncio.run(probe_host(reply, codes))
     assert result is passes
-    assert asked.startswith(b"GET /up HTTP/1.1\r\nHost: a.test\r\n")
+    assert asked.startswith(b"GET /up HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n")
+
+
+async def probe_host(reply: bytes, codes: list[StatusRange]) -> tuple[bool, bytes]:
+    """The result of a check of a host that answers `reply`, and the request."""
+    asked = b""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked = await reader.readuntil(b"\r\n\r\n")
+        writer.write(reply)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    settings = ProbeConfig(http_check_config=HttpProbe(path="/up", domain="a.test", codes=codes))
+    check = HealthCheck(protocol="Http1", check_config=settings)
+    try:
+        result = await Prober().probe(f"127.0.0.1:{port}", check, None)
+    finally:
+        server.close()
+    return result, asked
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        (b"nonsense\r\n", "not a status line"),
+        (b"", "without a response"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", "without a response"),
+        (b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n", "was not requested"),
+        (b"HTTP/1.1 103 x\r\n\r\n" * 101, "too many interim responses"),
+        (b"HTTP/1.1 200 OK\r\nx\r\n\r\n", "not a header field name"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", "more than one content-length"),
+    ],
+)
+def test_a_host_without_a_valid_response_fails_with_the_reason(reply: bytes, why: str) -> None:
+    with pytest.raises(UnexpectedAnswer, match=why):
+        asyncio.run(probe_host(reply, []))
 
 
 def test_an_http_probe_sends_its_own_headers() -> None:
@@ -215,7 +239,7 @@ def test_many_changes_are_reported_together_and_not_all_probes_run_at_once() -> 
         reports: list[dict[str, bool]] = []
         running, most = 0, 0
 
-        async def fail(address: str, check: HealthCheck, tls: TlsProbe | None, preface: bytes) -> bool:
+        async def fail(address: str, check: HealthCheck, tls: TlsProbe | None, way: Way) -> bool:
             nonlocal running, most
             running += 1
             most = max(most, running)

@@ -15,7 +15,7 @@ from tests.kit import certificates as made
 from pymosn.config.schema import Cluster, ClusterManager, Host, MosnConfig, TlsContext
 from pymosn.config.schema.cluster import HealthCheck, HttpProbe, ProbeConfig
 from pymosn.control.health import HealthChecks
-from pymosn.control.probe import Prober, TlsProbe
+from pymosn.control.probe import Prober, TlsProbe, Way
 from pymosn.core.clock import Clock
 from pymosn.network.tls.settings import ClientSettings, TlsSettings
 
@@ -179,7 +179,7 @@ class Checked:
 
         self.checks = HealthChecks(lambda cluster, hosts: None, Clock(), Lines(), self._probe, self._sleep, find=find)
 
-    async def _probe(self, address: str, check: HealthCheck, tls: TlsProbe | None, preface: bytes) -> bool:
+    async def _probe(self, address: str, check: HealthCheck, tls: TlsProbe | None, way: Way) -> bool:
         self.seen[address] = tls
         return True
 

@@ -154,9 +154,80 @@ def test_interim_replies_are_counted_for_each_request() -> None:
     assert outcome.reason == "bad_response"
 
 
-@pytest.mark.parametrize("fields", [b"Content-Length: 1\r\n", b"Transfer-Encoding: chunked\r\n"])
-def test_an_interim_reply_has_no_body(fields: bytes) -> None:
-    assert replies([b"HTTP/1.1 103 \r\n" + fields + b"\r\n"]).reason == "bad_response"
+LENGTH, CHUNKED = b"Content-Length: 7\r\n", b"Transfer-Encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize("status", [100, 102, 103, 199])
+@pytest.mark.parametrize("fields", [LENGTH, CHUNKED, LENGTH + CHUNKED])
+@pytest.mark.parametrize("minor", [0, 1])
+def test_an_interim_reply_ends_at_its_empty_line_whatever_it_declares(status: int, fields: bytes, minor: int) -> None:
+    interim = b"HTTP/1.%d %d X\r\nLink: a\r\n" % (minor, status) + fields + b"\r\n"
+    outcome = replies([interim + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"])
+    first, final = outcome.messages
+    assert (first.start[0], first.fields, first.ended) == (status, [(b"link", b"a")], False)
+    assert (final.start[0], final.body, final.ended) == (200, b"ok", True)
+    assert not final.keep_alive, "an upstream that announces such a body might send it late"
+    assert outcome.reason == ""
+
+
+def test_the_next_request_of_a_connection_is_not_suspect() -> None:
+    decoder = ResponseDecoder(http_limits())
+    for interim in (b"HTTP/1.1 103 \r\n" + LENGTH + b"\r\n", b""):
+        decoder.expect(b"GET")
+        decoder.feed(interim + b"HTTP/1.1 204 X\r\n\r\n")
+        for _ in range(2 if interim else 1):
+            decoder.decode()
+        assert decoder.keep_alive is (interim == b"")
+
+
+@pytest.mark.parametrize("body", [b"poison!", b"7\r\npoison!\r\n0\r\n\r\n"])
+@pytest.mark.parametrize("status", [100, 103])
+def test_a_body_after_an_interim_reply_is_no_response(status: int, body: bytes) -> None:
+    for fields in (LENGTH, CHUNKED):
+        head = b"HTTP/1.1 %d X\r\n" % status + fields + b"\r\n"
+        outcome = replies([head + body + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"])
+        assert [message.start[0] for message in outcome.messages] == [status]
+        assert outcome.reason == "bad_response"
+
+
+@pytest.mark.parametrize(
+    "fields", [b"Content-Length: x\r\n", LENGTH + b"Content-Length: 8\r\n", b"Transfer-Encoding: gzip\r\n"]
+)
+@pytest.mark.parametrize("status", [103, 204, 304])
+def test_invalid_framing_is_refused_even_where_it_says_nothing(status: int, fields: bytes) -> None:
+    assert replies([b"HTTP/1.1 %d X\r\n" % status + fields + b"\r\n"]).failure is not None
+
+
+@pytest.mark.parametrize("fields", [b"", LENGTH, CHUNKED, LENGTH + CHUNKED])
+def test_a_switch_of_protocols_ends_at_its_empty_line(fields: bytes) -> None:
+    decoder = ResponseDecoder(http_limits())
+    decoder.expect(b"GET", b"websocket")
+    decoder.feed(b"HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: websocket\r\n" + fields + b"X: 1\r\n\r\ndata")
+    decoder.decode()
+    assert decoder.head.raw_tunnel == b"websocket"
+    assert decoder.head.headers.items_raw() == [(b"x", b"1")]
+    assert decoder.data + decoder.unread() == b"data"
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+@pytest.mark.parametrize(
+    ("status", "fields", "length", "kept", "keep_alive"),
+    [
+        (204, LENGTH, 0, [], False),
+        (204, CHUNKED, 0, [], False),
+        (204, LENGTH + CHUNKED, 0, [], False),
+        (204, b"Content-Length: 0\r\n", 0, [], True),
+        (304, LENGTH, 7, [(b"content-length", b"7")], True),
+        (304, CHUNKED, -1, [], True),
+        (304, LENGTH + CHUNKED, -1, [], False),
+    ],
+)
+def test_replies_without_a_body_end_at_their_empty_line(
+    method: bytes, status: int, fields: bytes, length: int, kept: list[tuple[bytes, bytes]], keep_alive: bool
+) -> None:
+    message = replies([b"HTTP/1.1 %d X\r\n" % status + fields + b"\r\n"], method=method).messages[0]
+    assert message.ended
+    assert (head_of(message).content_length, message.fields, message.keep_alive) == (length, kept, keep_alive)
 
 
 def test_a_101_without_an_upgrade_request() -> None:

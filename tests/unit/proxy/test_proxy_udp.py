@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import socket
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from tests.kit.udp_world import UdpWorld as World
@@ -116,6 +118,29 @@ def test_names_are_resolved_and_what_arrives_meanwhile_is_sent_then() -> None:
         world.client.send(b"three")
         await world.until(lambda: world.counter("udp_dropped_connect_failed") == 1)
         assert world.listener.connection_count == 0
+
+    run(act)
+
+
+def test_the_first_address_to_which_there_is_a_way_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def act(world: World) -> None:
+        # No socket may connect to the broadcast address unless it asks for that.
+        ips = ["255.255.255.255", "127.0.0.1"]
+
+        async def getaddrinfo(host: str, *_: Any, **__: Any) -> Any:
+            return [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", (ip, 0)) for ip in (ips if host == "two.test" else ips[:1])]
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+        port = world.hosts[0].getsockname()[1]
+        world.use(f"two.test:{port}")
+        world.client.send(b"one")
+        assert await world.at(0) == b"one"
+        world.use(f"none.test:{port}")
+        with udp_socket() as other:
+            other.connect(world.sock.getsockname())
+            other.send(b"x")
+            await world.until(lambda: world.counter("udp_dropped_connect_failed") == 1)
+        assert "255.255.255.255: Permission denied" in world.log.lines[0]
 
     run(act)
 

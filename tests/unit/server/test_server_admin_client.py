@@ -65,8 +65,24 @@ def test_a_result_is_returned(answering: Callable[[bytes | None], str]) -> None:
 
 
 @pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n" + response(b"200 OK", RESULT),
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 2 + response(b"400 Bad Request", RESULT),
+        b"HTTP/1.1 200 OK\r\n\r\n" + RESULT,
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n%x\r\n" % (len(RESULT) - 1)
+        + RESULT[1:]
+        + b"\r\n0\r\n\r\n",
+    ],
+)
+def test_a_result_is_found_however_it_is_framed(answering: Callable[[bytes | None], str], data: bytes) -> None:
+    assert reload_running(answering(data), "c.json", 10).version == 2
+
+
+@pytest.mark.parametrize(
     ("data", "said"),
     [
+        (b"HTTP/1.1 100 Continue\r\n\r\n", "does not answer as pymosn does"),
         (b"", "does not answer as pymosn does"),
         (b"SSH-2.0-x\r\n", "does not answer as pymosn does"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{", "does not answer as pymosn does"),

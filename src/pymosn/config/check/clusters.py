@@ -5,6 +5,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Final
 
+from pymosn.api.network import LONGEST_ATTEMPT_DELAY, SHORTEST_ATTEMPT_DELAY
 from pymosn.config.check.addresses import host_fault, is_ip
 from pymosn.config.check.connections import check_tcp_keepalive
 from pymosn.config.check.protocols import check_protocol
@@ -63,6 +64,8 @@ def _check_cluster(cluster: Cluster, path: str, report: Diagnostics, redirects: 
             if not least <= size <= MAX_WINDOW:
                 report.error(f"{path}.http2.{key}", f"must be from {least} to {MAX_WINDOW}", size)
     check_tcp_keepalive(cluster.tcp_keepalive, f"{path}.tcp_keepalive", report)
+    if not SHORTEST_ATTEMPT_DELAY <= cluster.connect_attempt_delay <= LONGEST_ATTEMPT_DELAY:
+        report.error(f"{path}.connect_attempt_delay", "must be from 10ms to 2s", cluster.connect_attempt_delay)
     if cluster.mark > MAX_MARK:
         report.error(f"{path}.mark", f"must be at most {MAX_MARK}", cluster.mark)
     _check_breakers(cluster, path, report)

@@ -386,7 +386,11 @@ class Cluster(Block, kw_only=True):
     ] = []
     hosts: list[Host] = []
     bind_address: Annotated[str, own("the local IP address of connections to the hosts")] = ""
-    connect_timeout: Duration = 10.0
+    connect_timeout: Annotated[Duration, works("for all addresses of a name together, and a TLS handshake")] = 10.0
+    connect_attempt_delay: Annotated[
+        Duration,
+        own("the next address of a name is tried after this time without an answer (RFC 8305); 10 ms to 2 s"),
+    ] = 0.25
     idle_timeout: Annotated[Duration, works("exact, not MOSN's 15 s steps; 0 means none")] = 0.0
     keepalive: Annotated[Keepalive | None, works("multiplexed protocols: RPC with heartbeats, HTTP/2")] = None
     lbconfig: Annotated[BalancerConfig | None, works("load-aware balancers")] = None

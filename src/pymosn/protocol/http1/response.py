@@ -42,6 +42,8 @@ class ResponseDecoder(Http1Decoder):
         self._tunnel: bytes = b""
         self._interim: i64 = 0
         self._interim_size: i64 = 0
+        # Whether an interim response to the present request has declared a body.
+        self._is_suspect: bool = False
 
     def expect(self, method: bytes, tunnel: bytes = b"") -> None:
         """Prepares for the response to a request with `method` and `tunnel` (`RequestHead.raw_tunnel`)."""
@@ -49,6 +51,7 @@ class ResponseDecoder(Http1Decoder):
         self._tunnel = tunnel
         self._interim = 0
         self._interim_size = 0
+        self._is_suspect = False
 
     def begin_tunnel(self) -> None:
         """Treats all input as tunnelled data, without a request and response."""
@@ -157,19 +160,24 @@ class ResponseDecoder(Http1Decoder):
         self._finish_fields(head.headers)
         if self._tunnel == CONNECT and 200 <= head.status < 300:
             return self._begin_tunnel(head)
-        if self._codings > 0 and (self._length >= 0 or self.minor_version == 0):
-            raise ProtocolError(BAD_RESPONSE, "transfer-encoding with content-length or in HTTP/1.0")
         if head.status < 200:
             return self._finish_interim(head)
+        if self._is_suspect:
+            self.keep_alive = False
+        has_body = not self._to_head and head.status != 204 and head.status != 304
+        if has_body and self._codings > 0 and (self._length >= 0 or self.minor_version == 0):
+            raise ProtocolError(BAD_RESPONSE, "transfer-encoding with content-length or in HTTP/1.0")
         return self._begin_body(self._framing(head), self._length)
 
     def _finish_interim(self, head: HttpResponse) -> i64:
         self._interim += 1
         if self._interim > MAX_INTERIM or self._interim_size > MAX_INTERIM_SIZE:
             raise ProtocolError(BAD_RESPONSE, "too many interim responses")
+        # It ends at its empty line, whatever it declares (RFC 9112 section 6.3). An upstream that sends a body nevertheless
+        # is found out by the next status line, or loses the connection after this response.
         if self._codings > 0 or self._length > 0:
-            raise ProtocolError(BAD_RESPONSE, "interim response with a body")
-        if self._length == 0:
+            self._is_suspect = True
+        if self._length >= 0:
             head.headers.remove_raw(b"content-length")
         if head.status == 101:
             agreed = upgrade_protocol(self._upgrade, self._options)
@@ -196,6 +204,11 @@ class ResponseDecoder(Http1Decoder):
             head.content_length = 0
             return NO_BODY
         if self._to_head or head.status == 304:
+            if self._codings > 0 and self._length >= 0:
+                # One of the two is wrong, and no body will tell which.
+                head.headers.remove_raw(b"content-length")
+                self._length = -1
+                self.keep_alive = False
             head.content_length = self._length
             return NO_BODY
         if self._codings > 0:

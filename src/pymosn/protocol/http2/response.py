@@ -148,7 +148,7 @@ class ResponseHeads(HeadDecoder):
                 return self._fault("interim response that ends the stream")
             if status == _SWITCHING:
                 return self._fault("status 101")
-            return length <= 0 or self._fault("interim response with a length")
+            return True  # whatever its length: no content belongs to it
         if end and length > 0 and not to_head and status != _NO_CONTENT and status != _NOT_MODIFIED:
             return self._fault("content-length without content")
         return True
