@@ -207,7 +207,6 @@ LIMITS = http_options(limits=http_limits(300, 10, 50))
             "unknown_transfer_coding",
         ),
         (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", b"505 HTTP Version Not Supported", "bad_version"),
-        (b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", b"405 Method Not Allowed", "connect_not_allowed"),
     ],
 )
 def test_refusal(start: Start, request_bytes: bytes, status: bytes, reason: str) -> None:

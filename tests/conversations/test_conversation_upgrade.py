@@ -366,8 +366,6 @@ def test_frames_after_a_refused_upgrade_are_not_forwarded(start: Start) -> None:
         AGREE.replace(b": websocket", b": websocket, h2c"),
         AGREE.replace(b"Upgrade: websocket\r\n", b"Upgrade: websocket\r\nUpgrade: x\r\n"),
         AGREE.replace(b"HTTP/1.1", b"HTTP/1.0"),
-        AGREE.replace(b"Sec-Accept: a", b"Content-Length: 4"),
-        AGREE.replace(b"Sec-Accept: a", b"Transfer-Encoding: chunked"),
     ],
 )
 def test_agreement_to_something_else(start: Start, reply: bytes) -> None:
@@ -378,6 +376,23 @@ def test_agreement_to_something_else(start: Start, reply: bytes) -> None:
     assert upstream.is_reset()
     assert client.is_open()
     assert talk.reasons() == ["bad_response"]
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [b"Content-Length: 4", b"Transfer-Encoding: chunked", b"Content-Length: 4\r\nTransfer-Encoding: chunked"],
+)
+def test_an_agreement_ends_at_its_empty_line_whatever_it_declares(start: Start, framing: bytes) -> None:
+    """RFC 9112 section 6.3: the tunnel's bytes follow."""
+    client, upstream = asked(start())
+    upstream.sends(AGREE.replace(b"Sec-Accept: a", framing) + b"\x81\x01a")
+    found = client.takes()
+    assert found.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+    assert found.endswith(b"\r\n\r\n\x81\x01a")
+    assert b"content-length" not in found.lower()
+    assert b"transfer-encoding" not in found.lower()
+    client.sends(b"\x81\x81\0\0\0\0b")
+    upstream.receives(b"\x81\x81\0\0\0\0b")
 
 
 @pytest.mark.parametrize("agreement", [AGREE, b"HTTP/1.1 101 Switching Protocols\r\n\r\n"])

@@ -24,6 +24,9 @@ from pymosn.core.uri import STRICT_PATHS, PathPolicy, is_plain_path, rewritten_p
 #: `content_length` of a message whose length is only known at its end (chunked, HTTP/2 without content-length).
 UNKNOWN_LENGTH: Final[i64] = -1
 
+#: A response with this status has an Upgrade field, although that belongs to one hop (RFC 9110 section 15.5.22).
+UPGRADE_REQUIRED: Final[i64] = 426
+
 #: `raw_tunnel` of a CONNECT that is forwarded to another proxy, and of one that ends here: its bytes go to the host as such.
 #: Names of protocols to upgrade to are in lower case, so they never equal one of these.
 CONNECT: Final = b"CONNECT"

@@ -12,7 +12,7 @@ from mypy_extensions import i64
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.stream import RequestSender
-from pymosn.core.failure import CLIENT_GONE, CLIENT_WRITE_TIMEOUT, FILTER_ERROR, FILTER_TIMEOUT, Failure
+from pymosn.core.failure import CLIENT_GONE, CLIENT_WRITE_TIMEOUT, CONNECT_NOT_ALLOWED, FILTER_ERROR, FILTER_TIMEOUT, Failure
 from pymosn.core.foreign import report
 from pymosn.core.headers import Headers, headers_from
 from pymosn.core.message import UNKNOWN_LENGTH, ResponseHead
@@ -230,6 +230,9 @@ def failure_headers(failure: Failure, has_reason: bool) -> Headers:
     headers = headers_from(None)
     if failure.retry_after > 0:
         headers.set("retry-after", str(failure.retry_after))
+    if failure is CONNECT_NOT_ALLOWED:
+        # Required with a 405 (RFC 9110 section 15.5.6). The target is a host, for which there is no other method.
+        headers.add_raw(b"allow", b"")
     if has_reason:
         headers.set("x-pymosn-reason", failure.reason)
     return headers

@@ -264,7 +264,9 @@ def test_requests_without_a_rule(target: str) -> None:
 
 
 def test_another_method_is_refused_if_wanted() -> None:
-    assert error(ask("POST", "/v1/watch", b"{}", reject_unknown_method=True))[:2] == (405, 12)
+    rejected = ask("POST", "/v1/watch", b"{}", reject_unknown_method=True)
+    assert error(rejected)[:2] == (405, 12)
+    assert rejected.headers["allow"] == "GET"
 
 
 def test_methods_without_a_rule_may_be_mapped() -> None:

@@ -91,13 +91,24 @@ def test_chunks_can_be_read_as_they_arrive() -> None:
         (Response(200, PAGE, {**HTML, "content-type": "image/png"}), None),
         (Response(200, PAGE, {}), None),
         (Response(200, PAGE, {**HTML, "content-encoding": "br"}), None),
-        (Response(206, PAGE, HTML), None),
+        (Response(206, PAGE, HTML), "Accept-Encoding"),
         (Response(204, b"", HTML), None),
-        (Response(304, b"", HTML), None),
+        (Response(304, b"", {**HTML, "content-type": "image/png"}), None),
+        (Response(304, b"", {**HTML, "cache-control": "no-transform"}), None),
         (Response(200, b"", HTML), None),
         (Response(200, PAGE, {**HTML, "cache-control": "public, No-Transform"}), None),
     ],
-    ids=["type", "no type", "compressed", "range", "no content", "not modified", "empty", "no-transform"],
+    ids=[
+        "type",
+        "no type",
+        "compressed",
+        "range",
+        "no content",
+        "not modified",
+        "not modified, no-transform",
+        "empty",
+        "no-transform",
+    ],
 )
 def test_responses_that_are_not_compressed(response: Response, vary: str | None) -> None:
     before = response.headers.items()
@@ -105,7 +116,7 @@ def test_responses_that_are_not_compressed(response: Response, vary: str | None)
     assert result.body == response.chunks[0] if response.chunks else result.body == b""
     assert result.headers.get("vary") == vary
     assert [item for item in before if item[0] != "content-length"] == [
-        item for item in result.headers.items() if item[0] not in ("date", "content-length")
+        item for item in result.headers.items() if item[0] not in ("date", "content-length", "vary")
     ]
 
 
@@ -126,10 +137,40 @@ def test_vary_is_not_repeated() -> None:
     assert ask("gzip", Response(200, PAGE, {**HTML, "vary": "*"})).headers["vary"] == "*"
 
 
-def test_head_has_no_coding() -> None:
+def test_head_has_the_fields_of_the_compressed_response() -> None:
     result = ask("gzip", Response(200, PAGE, HTML), method="HEAD")
-    assert "content-encoding" not in result.headers
+    whole = ask("gzip", Response(200, PAGE, HTML))
+    of_whole = [item for item in whole.headers.items() if item[0] != "content-length"]
+    assert sorted(result.headers.items()) == sorted(of_whole)
     assert result.body == b""
+
+
+@pytest.mark.parametrize(
+    ("none_match", "accept", "etag"),
+    [
+        ('W/"1"', "gzip", 'W/"1"'),
+        ('W/"1"', None, 'W/"1"'),  # it has the compressed one, whatever it accepts now
+        ('"a,b", W/"1"', "gzip", 'W/"1"'),
+        ('"1"', "gzip", '"1"'),
+        ('"1"', None, '"1"'),
+        ("*", "gzip", 'W/"1"'),
+        ("*", "identity", '"1"'),
+        ("*", None, '"1"'),
+        ("", "gzip", 'W/"1"'),
+    ],
+)
+def test_a_304_is_about_the_variant_that_the_client_has(none_match: str, accept: str | None, etag: str) -> None:
+    asked = {"if-none-match": none_match} if none_match else {"if-modified-since": "yesterday"}
+    asked |= {} if accept is None else {"accept-encoding": accept}
+    fields = {"etag": '"1"', "accept-ranges": "bytes", "content-digest": "x", "content-length": "9"}
+    answer = Response(304, b"", {name: value for name, value in fields.items() if name != "content-length"})
+    result = run(shipped("gzip", {}), Request("GET", "/", asked), upstream=answer)
+    is_weak = etag.startswith("W/")
+    assert (result.status, result.body, result.headers["etag"]) == (304, b"", etag)
+    # A client that accepts a coding, and has the other variant, has it because the type is not compressed.
+    assert ("vary" in result.headers) == ((none_match, accept) != ('"1"', "gzip"))
+    assert ("accept-ranges" in result.headers, "content-digest" in result.headers) == (not is_weak, not is_weak)
+    assert "content-encoding" not in result.headers
 
 
 def test_settings() -> None:
@@ -186,3 +227,10 @@ def test_replies_of_the_proxy_itself_are_compressed_too() -> None:
 
     result = run([shipped("gzip", {}), Answers({})], Request("GET", "/", {"accept-encoding": "gzip"}))
     assert decoded(result) == PAGE
+
+
+@pytest.mark.parametrize("accept", ["gzip", "identity"])
+def test_a_weak_tag_is_that_of_both_variants(accept: str) -> None:
+    asked = {"if-none-match": 'W/"1"', "accept-encoding": accept}
+    result = run(shipped("gzip", {}), Request("GET", "/", asked), upstream=Response(304, b"", {"etag": 'W/"1"'}))
+    assert (result.headers["etag"], result.headers["vary"]) == ('W/"1"', "Accept-Encoding")

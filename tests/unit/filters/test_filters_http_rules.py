@@ -89,8 +89,8 @@ def test_a_rule_for_any_method_comes_after_the_others() -> None:
     rules.add("GET", Template("/{id}"), "get")
     rules.prepare()
     assert [found.target for method in ("GET", "PURGE") if (found := rules.find(method, b"/a"))] == ["get", "any"]
-    assert rules.has_path(b"/a")
-    assert not rules.has_path(b"/a/b")
+    assert rules.methods_of(b"/a") == ["*", "GET"]
+    assert rules.methods_of(b"/a/b") == []
 
 
 @pytest.mark.parametrize(

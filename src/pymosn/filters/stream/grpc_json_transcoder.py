@@ -198,8 +198,11 @@ class GrpcJsonFilter(StreamFilter):
         return await self._convert(exchange, match)  # type: ignore[arg-type]
 
     def _unknown(self, path: bytes) -> Reply:
-        if self._schema.rules.has_path(path):
-            return _error_reply(405, "no method of the service has this HTTP method and path")
+        methods = self._schema.rules.methods_of(path)
+        if methods:
+            reply = _error_reply(405, "no method of the service has this HTTP method and path")
+            reply.headers.set("Allow", ", ".join(methods))
+            return reply
         return _error_reply(404, "no method of the service has this path")
 
     async def _convert(self, exchange: Exchange, match: Match[Binding]) -> Reply | None:

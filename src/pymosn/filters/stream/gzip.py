@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, ClassVar, Final, NamedTuple
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.grpc import is_grpc
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.headers import Headers
-from pymosn.core.message import ResponseHead
+from pymosn.core.message import UNKNOWN_LENGTH, ResponseHead
 from pymosn.filters.settings import Block, Unsigned, own, works
 from pymosn.filters.spec import FilterSpec
 from pymosn.filters.stream.compressors import CODINGS, Compressor, best_coding, is_available
@@ -17,6 +18,10 @@ from pymosn.filters.stream.problems import Problems
 from pymosn.filters.stream.vary import add_vary
 
 SWITCH: Final = "proxy_gzip_switch"
+NO_CONTENT: Final = 204
+PARTIAL: Final = 206
+NOT_MODIFIED: Final = 304
+_ETAG: Final = re.compile(r'(?:W/)?"[^"]*"')
 #: Headers that describe the uncompressed bytes.
 _OF_ORIGINAL_BYTES: Final = ("accept-ranges", "content-md5", "digest", "content-digest", "repr-digest")
 
@@ -71,17 +76,49 @@ class GzipFilter(StreamFilter):
         head = exchange.response
         assert head is not None
         coding = ""
-        if self._is_suitable(head) and exchange.variable(SWITCH) != "off":
-            add_vary(head.headers, "Accept-Encoding")
-            accepted = exchange.received_headers.get_all("accept-encoding")
-            if accepted and exchange.request.raw_method != b"HEAD":
-                coding = best_coding(accepted, self._offered)
+        if exchange.variable(SWITCH) != "off":
+            if head.status == NOT_MODIFIED:
+                self._describe_unmodified(exchange, head)
+            elif self._is_suitable(head):
+                add_vary(head.headers, "Accept-Encoding")
+                # Parts are those of the uncompressed bytes.
+                coding = "" if head.status == PARTIAL else self._coding_for(exchange)
         if not coding:
             exchange.skip_body(self)
             return
-        _declare(head.headers, coding)
+        head.headers.set("Content-Encoding", coding)
+        _weaken(head.headers)
+        if not exchange.request.has_response_body(head):
+            head.set_length(UNKNOWN_LENGTH)  # a HEAD: only compressing would tell the length of the compressed body
+            exchange.skip_body(self)
+            return
         # A body of unknown length may be a live stream.
         exchange.state[self._key] = _Body(head, Compressor(coding, self._level), head.content_length < 0)
+
+    def _coding_for(self, exchange: Exchange) -> str:
+        """The coding for the client; empty for none."""
+        accepted = exchange.received_headers.get_all("accept-encoding")
+        return best_coding(accepted, self._offered) if accepted else ""
+
+    def _describe_unmodified(self, exchange: Exchange, head: ResponseHead) -> None:
+        """Gives a 304 the fields of the 200, of the variant that the client has (RFC 9110 section 15.4.5).
+
+        A 304 rarely has a type, by which the 200 was judged; then it may have been compressed.
+        """
+        headers = head.headers
+        if ("content-type" in headers and not self._is_type_suitable(headers)) or _is_left_alone(headers):
+            return
+        etag = headers.get("etag") or ""
+        known = _ETAG.findall(exchange.received_headers.joined("if-none-match") or "")
+        has_plain = not etag.startswith("W/") and etag in known
+        has_compressed = f"W/{etag}" in known
+        coding = self._coding_for(exchange)
+        if has_plain and not has_compressed and coding:
+            return  # it was not compressed, although the client accepts that
+        add_vary(headers, "Accept-Encoding")
+        if has_compressed or (coding and not has_plain):
+            _weaken(headers)
+            head.set_length(UNKNOWN_LENGTH)
 
     def on_response_body(self, exchange: Exchange, data: bytes, last: bool) -> bytes | None:
         body = exchange.state.get(self._key)
@@ -91,29 +128,31 @@ class GzipFilter(StreamFilter):
         return out + body.compressor.end() if last else out
 
     def _is_suitable(self, head: ResponseHead) -> bool:
-        if head.status < 200 or head.status in (204, 206, 304):
+        if head.status < 200 or head.status == NO_CONTENT:
             return False
         length = head.content_length if head.new_body is None else len(head.new_body)
         if length == 0 or 0 <= length < self._minimum:
             return False
-        headers = head.headers
+        return self._is_type_suitable(head.headers) and not _is_left_alone(head.headers)
+
+    def _is_type_suitable(self, headers: Headers) -> bool:
         kind = _spaceless(headers.joined("content-type") or "")
         if is_grpc(kind.encode()):
             return False  # gRPC compresses its messages itself, and its clients know no content codings
-        if kind not in self._types and kind.partition(";")[0] not in self._types:
-            return False
-        if is_coded(headers):
-            return False
-        return not any("no-transform" in value.lower() for value in headers.get_all("cache-control"))
+        return kind in self._types or kind.partition(";")[0] in self._types
+
+
+def _is_left_alone(headers: Headers) -> bool:
+    """Whether the response is compressed already, or must not be changed."""
+    return is_coded(headers) or any("no-transform" in value.lower() for value in headers.get_all("cache-control"))
 
 
 def _spaceless(text: str) -> str:
     return text.replace(" ", "").lower()
 
 
-def _declare(headers: Headers, coding: str) -> None:
-    """Adapts the head to a body in a content coding (RFC 9110 sections 8.4 and 8.8.3.3)."""
-    headers.set("Content-Encoding", coding)
+def _weaken(headers: Headers) -> None:
+    """Removes what describes the uncompressed bytes exactly (RFC 9110 section 8.8.3.3)."""
     etag = headers.get("etag")
     if etag is not None and not etag.startswith("W/"):
         headers.set("ETag", f"W/{etag}")
@@ -126,5 +165,6 @@ DIFFERENCES: Final = (
     ("Vary, ETag, Accept-Ranges", "unchanged", "Vary is added, ETag weakened, Accept-Ranges removed"),
     ("`content_types`", "compared exactly, with parameters", "parameters are ignored unless they are in the list"),
     ("206, `no-transform`", "compressed", "never compressed"),
+    ("304, HEAD", "the uncompressed variant's fields", "the fields of the 200"),
 )
 SPEC: Final = FilterSpec("gzip", Settings, GzipFilter, "also br and zstd", DIFFERENCES)

@@ -169,6 +169,9 @@ class HttpRules(Generic[T]):
                     return Match(target, template, values)
         return None
 
-    def has_path(self, path: bytes) -> bool:
-        """Whether a rule matches the path with any method."""
-        return any(template.match(path) is not None for rules in self._rules.values() for template, _ in rules)
+    def methods_of(self, path: bytes) -> list[str]:
+        """The methods, sorted, for which a rule matches the path."""
+        found = [
+            kind for kind, rules in self._rules.items() if any(template.match(path) is not None for template, _ in rules)
+        ]
+        return sorted(set(found))

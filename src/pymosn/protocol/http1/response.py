@@ -11,7 +11,7 @@ from pymosn.api.protocol import HEAD, NEED_MORE, ProtocolError
 from pymosn.core.chars import FIELD_VALUE
 from pymosn.core.failure import BAD_RESPONSE
 from pymosn.core.headers import NO_HEADERS
-from pymosn.core.message import CONNECT
+from pymosn.core.message import CONNECT, UPGRADE_REQUIRED
 from pymosn.protocol.http import fields
 from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http.policy import STRICT, HttpPolicy
@@ -167,6 +167,9 @@ class ResponseDecoder(Http1Decoder):
         has_body = not self._to_head and head.status != 204 and head.status != 304
         if has_body and self._codings > 0 and (self._length >= 0 or self.minor_version == 0):
             raise ProtocolError(BAD_RESPONSE, "transfer-encoding with content-length or in HTTP/1.0")
+        if head.status == UPGRADE_REQUIRED and len(self._upgrade) > 0:
+            # Of this hop like the others, but such a response must have it (RFC 9110 section 15.5.22).
+            head.headers.add_raw(b"upgrade", self._upgrade.strip(b" \t"))
         return self._begin_body(self._framing(head), self._length)
 
     def _finish_interim(self, head: HttpResponse) -> i64:

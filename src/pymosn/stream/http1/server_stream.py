@@ -10,7 +10,7 @@ from pymosn.api.network import Connection
 from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams
 from pymosn.core.failure import Failure
 from pymosn.core.headers import Headers
-from pymosn.core.message import ResponseHead
+from pymosn.core.message import UPGRADE_REQUIRED, ResponseHead
 from pymosn.protocol.http1.encoder import LAST_CHUNK, encode_agreement, encode_chunk, encode_response, encode_trailers
 
 #: The receiver before the exchange exists and after it has ended; it ignores all events.
@@ -107,6 +107,8 @@ class Http1ServerStream(ResponseSender):
             else:
                 self._server.is_last = True
         self._has_framing = is_sized or self._is_chunked
+        if head.status == UPGRADE_REQUIRED and head.headers.has_raw(b"upgrade"):
+            options = options + b"connection: upgrade\r\n"
         if self._server.is_last or not self.request_ended:
             self._server.is_last = True
             self.announced_close = True
