@@ -17,8 +17,6 @@ import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from mypy_extensions import i64
-
 from pymosn.api.network import DialRule, Peer
 from pymosn.core.addresses import normal_ip, split_address
 from pymosn.core.clock import Clock
@@ -197,7 +195,7 @@ async def resolve(host: str, port: int) -> list[str]:
     return [str(entry[4][0]) for entry in found]
 
 
-async def open_socket(ip: str, port: int, bind: str, mark: i64) -> socket.socket:
+async def open_socket(ip: str, port: int, bind: str, mark: int) -> socket.socket:
     """A socket that is connected to an IP address.
 
     `bind`: the local IP address; empty for the system's choice. `mark`: SO_MARK; 0 for none. Raises OSError.
@@ -207,7 +205,7 @@ async def open_socket(ip: str, port: int, bind: str, mark: i64) -> socket.socket
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if mark != 0:
-            set_mark(sock, int(mark))
+            set_mark(sock, mark)
         if bind:
             sock.bind((bind, 0))
         await _connect(sock, ip, port)
@@ -267,7 +265,7 @@ class HostDial:
         return sock
 
     async def _open(self, ip: str) -> socket.socket:
-        return await open_socket(ip, self.port, self._peer.bind, self._peer.mark)
+        return await open_socket(ip, self.port, self._peer.bind, int(self._peer.mark))
 
     @property
     def is_race(self) -> bool:

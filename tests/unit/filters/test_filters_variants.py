@@ -6,6 +6,7 @@ The table has a row for each filter. The same upstream answers all requests as a
 from __future__ import annotations
 
 import asyncio
+import base64
 import runpy
 import zlib
 from collections.abc import Callable
@@ -15,9 +16,11 @@ from typing import Any, Final, NamedTuple
 import brotli
 import pytest
 import zstandard
+from grpc_shop import descriptor_set
 from shipped_kit import shipped
 
-from pymosn.api import StreamFilter
+from pymosn.api import Exchange, Reply, StreamFilter
+from pymosn.api.grpc import framed
 from pymosn.testing import Request, Response, Result, World
 
 EXAMPLES: Final = Path(__file__).parents[3] / "examples" / "filters"
@@ -251,3 +254,62 @@ def check_parts(row: Row, answers: Answers) -> None:
 def fields_of(result: Result, name: str) -> list[str]:
     """The members of a field."""
     return sorted(part.strip().lower() for value in result.headers.get_all(name) for part in value.split(","))
+
+
+@pytest.mark.parametrize("client", ["Http1", "Http2"])
+@pytest.mark.parametrize("status", [200, 204, 206, 304, 416, 503])
+@pytest.mark.parametrize("name", ["grpc_web", "grpc_json_transcoder"])
+def test_a_call_keeps_nothing_of_a_response_that_is_not_grpc(name: str, status: int, client: str) -> None:
+    """Neither its status nor what describes its body: a client would take the reply for a part, or for unmodified."""
+
+    def answer(_: Request) -> Response:
+        fields = {**FIELDS, "content-type": "text/html", "content-encoding": "br", "content-range": "bytes 0-9/20"}
+        return Response(status, b"" if status in (204, 304) else HTML, fields)
+
+    async def ask() -> Result:
+        if name == "grpc_web":
+            request = Request("POST", "/shop.Shop/GetBook", {"content-type": "application/grpc-web+proto"}, framed(b""))
+            made = shipped(name, {})
+        else:
+            request = Request("GET", "/v1/shelves/1/books/2")
+            descriptors = base64.b64encode(descriptor_set().SerializeToString()).decode()
+            made = shipped(name, {"proto_descriptor_bin": descriptors, "services": ["shop.Shop"]})
+        async with World(made, answer, client_protocol=client) as world:
+            return await world.send(request)
+
+    result = asyncio.run(ask())
+    assert len(result.upstream) == 1
+    if name == "grpc_web":
+        assert (result.status, result.headers["content-type"]) == (200, "application/grpc-web+proto")
+        assert int(result.headers["grpc-status"]) != 0
+    else:
+        assert (result.status, result.headers["content-type"]) == (status if status >= 400 else 502, "application/json")
+        assert result.json()["message"]
+    left = {field for field, _ in result.headers.items()}
+    assert not left & {*OF_BYTES, "etag", "last-modified", "content-encoding", "content-range"}
+    assert result.headers.get("content-length") in (None, str(len(result.body)))
+
+
+class Demands(StreamFilter):
+    """Answers with a status that demands a field, for methods or with a body that may have none."""
+
+    def on_request(self, exchange: Exchange) -> Reply:
+        status = int(exchange.request.path[1:])
+        return Reply(status, b"body", {"allow": "GET", "etag": '"v1"', "content-range": "bytes */9"})
+
+
+@pytest.mark.parametrize("client", ["Http1", "Http2"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("status", [200, 204, 205, 304, 405, 416])
+def test_replies_of_filters_have_what_they_declare(client: str, method: str, status: int) -> None:
+    async def ask() -> Result:
+        async with World(Demands({}), client_protocol=client) as world:
+            return await world.send(Request(method, f"/{status}"))
+
+    result = asyncio.run(ask())
+    has_body = method == "GET" and status not in (204, 205, 304)
+    assert (result.status, result.body) == (status, b"body" if has_body else b"")
+    fields = [result.headers[name] for name in ("allow", "etag", "content-range")]
+    assert fields == ["GET", '"v1"', "bytes */9"]
+    length = {204: None, 205: "0", 304: None}.get(status, "4")
+    assert result.headers.get("content-length") == length

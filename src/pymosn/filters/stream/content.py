@@ -7,6 +7,16 @@ from typing import Final
 
 from pymosn.core.headers import Headers
 
+#: Header fields that describe the exact bytes of a body: they do not go with others.
+OF_BYTES: Final = frozenset(
+    (b"accept-ranges", b"content-digest", b"content-md5", b"digest", b"repr-digest", b"signature", b"signature-input")
+)
+#: Fields that describe the content of a response: they do not go with another content.
+OF_CONTENT: Final = OF_BYTES | {
+    *(b"content-disposition", b"content-encoding", b"content-language", b"content-location", b"content-range"),
+    *(b"etag", b"last-modified"),
+}
+
 _TYPE: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+/[!#$%&'*+.^_`|~0-9a-z-]+")
 
 

@@ -33,7 +33,7 @@ from pymosn.core.json_text import write_json
 from pymosn.core.message import ResponseHead
 from pymosn.filters.settings import Block, Positive, own
 from pymosn.filters.spec import DataFile, FilterSpec
-from pymosn.filters.stream.content import is_coded
+from pymosn.filters.stream.content import OF_BYTES, is_coded
 from pymosn.filters.stream.grpc_messages import MessageReader, begin_call
 from pymosn.filters.stream.problems import Problems
 
@@ -55,6 +55,8 @@ _PER_VALUE: Final = 40
 _PER_BYTE: Final = 16
 #: Fields of a gRPC response that mean nothing to a client of JSON.
 _OF_GRPC: Final = ("grpc-status", "grpc-message", "grpc-status-details-bin", "grpc-encoding", "grpc-accept-encoding")
+#: Fields that describe the messages, and not what they become. Others, such as Content-Disposition, are for clients.
+_OF_MESSAGES: Final = OF_BYTES | {b"content-encoding", b"content-range", b"etag", b"last-modified"}
 #: Fields of requests that would be taken for the proxy's own.
 _OF_CALL: Final = ("grpc-encoding", "grpc-accept-encoding", "content-type")
 
@@ -369,8 +371,7 @@ def _clear(headers: Headers, content_type: str) -> None:
 def _replace(head: ResponseHead, status: int, body: bytes, content_type: str) -> None:
     """Makes a response a complete one with another body."""
     _clear(head.headers, content_type)
-    for name in ("content-encoding", "etag", "last-modified"):
-        head.headers.remove(name)
+    head.headers.remove_named(_OF_MESSAGES)
     head.status = status
     head.set_body(body)
 

@@ -26,14 +26,13 @@ from pymosn.core.headers import Headers, headers_from
 from pymosn.core.message import ResponseHead
 from pymosn.filters.settings import Block
 from pymosn.filters.spec import FilterSpec
+from pymosn.filters.stream.content import OF_CONTENT
 from pymosn.filters.stream.grpc_messages import begin_call
 
 WEB: Final = b"application/grpc-web"
 TEXT: Final = b"application/grpc-web-text"
 #: The flag of the frame with the trailers.
 TRAILERS: Final = 0x80
-#: Fields about the body of an upstream that does not speak gRPC: the body is dropped.
-_OF_BODY: Final = ("content-encoding", "content-language", "content-disposition", "etag", "last-modified", "accept-ranges")
 
 
 class Settings(Block, kw_only=True):
@@ -172,10 +171,12 @@ def trailer_frame(trailers: Headers) -> bytes:
 
 
 def _make_status(head: ResponseHead) -> None:
-    """Replaces a response of another kind by one without messages, whose status follows from that of HTTP."""
+    """Replaces a response of another kind by one without messages, whose status follows from that of HTTP.
+
+    The body of an upstream that does not speak gRPC is dropped, with the fields about it.
+    """
     headers = head.headers
-    for name in (*_OF_BODY, STATUS.decode(), MESSAGE.decode()):
-        headers.remove(name)
+    headers.remove_named(OF_CONTENT | {STATUS, MESSAGE})
     status = UNKNOWN if head.status == 200 else of_http_status(head.status)
     headers.add_raw(STATUS, b"%d" % status)
     headers.add_raw(MESSAGE, percent_encoded(f"the upstream's response is not gRPC: HTTP status {head.status}"))

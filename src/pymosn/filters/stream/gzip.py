@@ -13,7 +13,7 @@ from pymosn.core.message import UNKNOWN_LENGTH, ResponseHead
 from pymosn.filters.settings import Block, Unsigned, own, works
 from pymosn.filters.spec import FilterSpec
 from pymosn.filters.stream.compressors import CODINGS, Compressor, best_coding, is_available
-from pymosn.filters.stream.content import is_coded
+from pymosn.filters.stream.content import OF_BYTES, is_coded
 from pymosn.filters.stream.problems import Problems
 from pymosn.filters.stream.vary import add_vary
 
@@ -22,8 +22,6 @@ NO_CONTENT: Final = 204
 PARTIAL: Final = 206
 NOT_MODIFIED: Final = 304
 _ETAG: Final = re.compile(r'(?:W/)?"[^"]*"')
-#: Headers that describe the uncompressed bytes.
-_OF_ORIGINAL_BYTES: Final = ("accept-ranges", "content-md5", "digest", "content-digest", "repr-digest")
 
 
 class Settings(Block, kw_only=True):
@@ -156,8 +154,7 @@ def _weaken(headers: Headers) -> None:
     etag = headers.get("etag")
     if etag is not None and not etag.startswith("W/"):
         headers.set("ETag", f"W/{etag}")
-    for name in _OF_ORIGINAL_BYTES:
-        headers.remove(name)
+    headers.remove_named(OF_BYTES)
 
 
 DIFFERENCES: Final = (

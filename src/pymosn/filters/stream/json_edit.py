@@ -13,16 +13,12 @@ from pymosn.core.headers import Headers
 from pymosn.core.message import UNKNOWN_LENGTH, RequestHead, ResponseHead
 from pymosn.filters.settings import AnyMap, Positive, StrictBlock, own
 from pymosn.filters.spec import FilterSpec, RouteSpec
-from pymosn.filters.stream.content import content_type, is_coded, is_json
+from pymosn.filters.stream.content import OF_BYTES, content_type, is_coded, is_json
 from pymosn.filters.stream.json_document import Document, Edits, InvalidDocument, split_pointer
 from pymosn.filters.stream.problems import Problems
 
 NAME: Final = "json_edit"
 _PLACES: Final = "names (at any depth) and JSON Pointers, in which `*` is every member or element"
-#: Headers that describe the original bytes.
-OF_ORIGINAL: Final = frozenset(
-    (b"accept-ranges", b"content-digest", b"content-md5", b"digest", b"repr-digest", b"signature", b"signature-input")
-)
 #: Headers with which a client asks for a part of a body, for another coding, or for a difference.
 OF_PARTS: Final = frozenset((b"range", b"if-range", b"a-im", b"request-range"))
 
@@ -111,7 +107,7 @@ class JsonEditFilter(StreamFilter):
             raise Refused(BAD_BODY, f"json_edit: {error}") from error
         if not document.is_complete():
             raise Refused(BAD_BODY, "json_edit: there is no object to set a value in")
-        headers.remove_named(OF_ORIGINAL)
+        headers.remove_named(OF_BYTES)
         request.set_body(edited)
         self.context.counter("requests_edited").value += 1
         return None
@@ -174,7 +170,7 @@ def is_plain(headers: Headers) -> bool:
 
 def _weaken(headers: Headers) -> None:
     """Adapts the head: the body is no longer byte for byte the upstream's (RFC 9110 section 8.8.1)."""
-    headers.remove_named(OF_ORIGINAL)
+    headers.remove_named(OF_BYTES)
     etags = headers.get_all("etag")
     if etags:
         headers.remove("etag")
