@@ -116,10 +116,11 @@ BAD_AGREEMENTS = [
     AGREE.replace(b": websocket", b": h2c"), AGREE.replace(b": websocket", b": websocket, h2c"), AGREE.replace(b": websocket", b":"),
     AGREE.replace(b": websocket", b": websocket/1"), AGREE.replace(b": websocket", b": websocket\r\nUpgrade: websocket"),
     AGREE.replace(b"Connection: Upgrade", b"Connection: close"), AGREE.replace(b"HTTP/1.1", b"HTTP/1.0"),
-    AGREE.replace(b"Sec-Accept: a", b"Content-Length: 4"), AGREE.replace(b"Sec-Accept: a", b"Transfer-Encoding: chunked"),
     AGREE.replace(b"Sec-Accept: a", b"Sec-Accept: a\x00"), AGREE.replace(b"Sec-Accept: a", b"Sec-Accept : a"),
     AGREE.replace(b"\r\n", b"\n"), b"HTTP/1.1 103 X\r\n\r\n" + AGREE.replace(b": websocket", b": x"),
 ]  # fmt: skip
+#: Agreements that declare a body: they end at their empty line (RFC 9112 section 6.3).
+FRAMED_AGREEMENTS = [b"Content-Length: 4", b"Transfer-Encoding: chunked", b"Content-Length: 4\r\nTransfer-Encoding: chunked"]
 REFUSALS = [
     ok(b"200 OK"), ok(b"200 OK", b"Transfer-Encoding: chunked\r\n", b"2\r\nno\r\n0\r\n\r\n"), ok(b"204 No", b"", b""),
     ok(b"304 Not", b"", b""), ok(b"400 Bad"), ok(b"401 No"), ok(b"403 No"), ok(b"404 No"), ok(b"426 Up"), ok(b"500 No"), ok(b"503 No"),
@@ -176,6 +177,8 @@ TABLE = [
     *(TunnelCase("D6", f"no agreement {reply[:80]!r}", ASK, reply + FRAME, (ASKED,), statuses=(502,)) for reply in BAD_AGREEMENTS),
     *(TunnelCase("D6", f"no agreement, a request behind, {reply[:80]!r}", ASK + NEXT, reply + FRAME, (ASKED, NEXT), statuses=(502, 200))
       for reply in BAD_AGREEMENTS),
+    *(TunnelCase("D7", f"agreement with {lines!r}", ASK, AGREE.replace(b"\r\n\r\n", b"\r\n" + lines + b"\r\n\r\n"), (ASKED,), AGREED, up=FRAME, down=FRAME)
+      for lines in FRAMED_AGREEMENTS),
     *(opened(payload, ends, where) for payload in PAYLOADS for where in ("early", "late") for ends in ENDS),
     *spelled(GOOD_SPELLINGS, "D7", "asked by", reply=AGREE, heads=(), agreed=AGREED, up=FRAME, down=FRAME),
     *(connected(status, fields, payload, ends) for status in (b"200 Established", b"201 C", b"204 N", b"299 X") for fields in CONNECT_REPLIES

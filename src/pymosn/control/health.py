@@ -338,7 +338,8 @@ def is_https(check: HealthCheck) -> bool:
 def _way_to(cluster: Cluster) -> Way:
     """How connections to the cluster's hosts are opened."""
     preface = local_header(cluster.proxy_protocol) if cluster.proxy_protocol else b""
-    return Way(preface, cluster.bind_address, cluster.mark, cluster.connect_attempt_delay)
+    is_strict = cluster.upstream_profile == "strict"
+    return Way(preface, cluster.bind_address, cluster.mark, cluster.connect_attempt_delay, is_strict)
 
 
 def _service_name(cluster: Cluster) -> str:

@@ -27,6 +27,7 @@ from pymosn.network.tls.sans import PeerRules
 from pymosn.network.tls.settings import ClientSettings
 from pymosn.network.tls.upstream import ClientContexts
 from pymosn.protocol.http.limits import RESPONSE_LIMITS
+from pymosn.protocol.http.policy import COMPATIBLE, STRICT
 from pymosn.protocol.http1.encoder import encode_request
 from pymosn.protocol.http1.response import ResponseDecoder
 
@@ -54,13 +55,15 @@ class TlsProbe(NamedTuple):
 class Way(NamedTuple):
     """How connections to the hosts of a cluster are opened, for its checks as for its requests; see `Peer`.
 
-    `preface`: sent before everything else, such as a PROXY protocol header.
+    `preface`: sent before everything else, such as a PROXY protocol header. `is_strict`: harmless faults of responses are
+    not tolerated.
     """
 
     preface: bytes = b""
     bind: str = ""
     mark: int = 0
     attempt_delay: float = ATTEMPT_DELAY
+    is_strict: bool = True
 
 
 DIRECT: Final = Way()
@@ -308,7 +311,7 @@ class _Attempt:
         """The status of the final response. Raises UnexpectedAnswer if there is none."""
         head = self._head(http, is_http2=False)
         writer.write(b"".join(encode_request(head)))
-        decoder = ResponseDecoder(RESPONSE_LIMITS)
+        decoder = ResponseDecoder(RESPONSE_LIMITS, STRICT if self._way.is_strict else COMPATIBLE)
         decoder.expect(head.raw_method)
         try:
             while True:

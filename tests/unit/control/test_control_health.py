@@ -8,7 +8,7 @@ from tests.kit import FakeClock
 from pymosn.config.schema import Cluster, MosnConfig
 from pymosn.config.schema.cluster import ClusterManager, HealthCheck, Host, HttpProbe, ProbeConfig, StatusRange, TcpProbe
 from pymosn.control.health import ADOPTION_TIME, MAX_PROBES, MAX_REPORTED, HealthChecks, HostState, active_check
-from pymosn.control.probe import Prober, TlsProbe, UnexpectedAnswer, Way, http_settings
+from pymosn.control.probe import DIRECT, Prober, TlsProbe, UnexpectedAnswer, Way, http_settings
 from pymosn.core.clock import Clock
 from pymosn.core.log import Log
 
@@ -135,7 +135,7 @@ def test_http_probes_over_a_real_socket(reply: bytes, codes: list[StatusRange], 
     assert asked.startswith(b"GET /up HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n")
 
 
-async def probe_host(reply: bytes, codes: list[StatusRange]) -> tuple[bool, bytes]:
+async def probe_host(reply: bytes, codes: list[StatusRange], way: Way = DIRECT) -> tuple[bool, bytes]:
     """The result of a check of a host that answers `reply`, and the request."""
     asked = b""
 
@@ -150,10 +150,17 @@ async def probe_host(reply: bytes, codes: list[StatusRange]) -> tuple[bool, byte
     settings = ProbeConfig(http_check_config=HttpProbe(path="/up", domain="a.test", codes=codes))
     check = HealthCheck(protocol="Http1", check_config=settings)
     try:
-        result = await Prober().probe(f"127.0.0.1:{port}", check, None)
+        result = await Prober().probe(f"127.0.0.1:{port}", check, None, way)
     finally:
         server.close()
     return result, asked
+
+
+def test_a_check_tolerates_what_the_requests_of_the_cluster_do() -> None:
+    reply = b"HTTP/1.1 200 OK\nContent-Length : 0\n\n"
+    assert asyncio.run(probe_host(reply, [], Way(is_strict=False)))[0]
+    with pytest.raises(UnexpectedAnswer):
+        asyncio.run(probe_host(reply, []))
 
 
 @pytest.mark.parametrize(
