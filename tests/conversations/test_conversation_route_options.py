@@ -108,14 +108,18 @@ def test_a_weighted_cluster_has_settings_of_its_own(start: Start) -> None:
     assert b"x-from: s\r\n" in client.takes()
 
 
-def test_the_host_of_a_copy_is_marked(start: Start) -> None:
+@pytest.mark.parametrize(
+    ("host", "marked"),
+    [(b"a:81", b"a-shadow:81"), (b"A:", b"a-shadow"), (b"127.0.0.1", b"127.0.0.1-shadow"), (b"[::1]:81", b"[::1]:81")],
+)
+def test_the_host_of_a_copy_is_marked(start: Start, host: bytes, marked: bytes) -> None:
     mirror = {"cluster": "other", "percent": 100, "shadow_host_suffix": True}
     talk = start(table=table({**to_service(), "request_mirror_policies": mirror}))
     client = talk.connect()
-    client.sends(b"GET / HTTP/1.1\r\nHost: a:81\r\n\r\n")
+    client.sends(b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
     upstream, other = talk.expect_dial(), talk.expect_dial("10.0.1.1:80")
-    upstream.receives(b"GET / HTTP/1.1\r\nHost: a:81\r\n\r\n")
-    other.receives(b"GET / HTTP/1.1\r\nHost: a-shadow:81\r\n\r\n")
+    upstream.receives(b"GET / HTTP/1.1\r\nHost: " + host.replace(b"A:", b"a") + b"\r\n\r\n")
+    other.receives(b"GET / HTTP/1.1\r\nHost: " + marked + b"\r\n\r\n")
     upstream.sends(OK)
     client.receives(OK)
     other.sends(OK)

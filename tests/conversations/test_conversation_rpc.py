@@ -159,6 +159,19 @@ def test_a_client_that_shuts_gets_its_replies_within_a_moment(start: Start) -> N
     assert talk.upstream_counters()["response_stray"] == 1
 
 
+@pytest.mark.parametrize(("timeout", "late", "is_open"), [(5.0, 4.5, True), (0.0, 12.0, True), (0.5, 0.6, False)])
+def test_a_client_that_shuts_waits_as_long_as_configured(start: Start, timeout: float, late: float, is_open: bool) -> None:
+    talk, client, upstream = begin(start, rpc=rpc_options(half_close_timeout=timeout))
+    client.sends(bolt.request(2))
+    upstream.receives(bolt.request(2))
+    client.shuts()
+    talk.advance(late)
+    upstream.sends(bolt.response(2))
+    if is_open:
+        client.receives(bolt.response(2))
+    assert talk.reasons() == ["ok", "ok" if is_open else "client_gone"]
+
+
 def test_an_upstream_that_shuts_will_not_answer_any_more(start: Start) -> None:
     _talk, client, upstream = begin(start)
     client.sends(bolt.request(2))

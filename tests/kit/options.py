@@ -97,9 +97,16 @@ def rpc_options(
     idle_timeout: float = 90.0,
     frame_timeout: float = FRAME_TIMEOUT,
     goaway: bool = False,
+    half_close_timeout: float = 1.0,
 ) -> RpcOptions:
     """Options of an RPC protocol on a listener."""
-    return RpcOptions(max_frame=max_frame, idle_timeout=idle_timeout, frame_timeout=frame_timeout, goaway=goaway)
+    return RpcOptions(
+        max_frame=max_frame,
+        idle_timeout=idle_timeout,
+        frame_timeout=frame_timeout,
+        goaway=goaway,
+        half_close_timeout=half_close_timeout,
+    )
 
 
 def proxy_options(

@@ -16,10 +16,11 @@ from pymosn.config.schema.cluster import GrpcProbe, HealthCheck, HttpProbe
 from pymosn.control.grpc_health import fault_of, request_head, request_message
 from pymosn.control.http2_client import Http2Client
 from pymosn.core.addresses import UNIX, host_field, split_address
+from pymosn.core.chars import PATH_TEXT, QUERY_TEXT
 from pymosn.core.clock import Clock
 from pymosn.core.failure import UPSTREAM_NAME_MISMATCH, UPSTREAM_TLS_CLOSED, UPSTREAM_TLS_TIMEOUT, Failure
 from pymosn.core.headers import HttpHeaders
-from pymosn.core.uri import Uri, parse_target
+from pymosn.core.uri import Uri, escape_part, parse_target
 from pymosn.network.happy_eyeballs import GoodAddresses, HostDial
 from pymosn.network.tls.facts import certificate_of
 from pymosn.network.tls.failures import upstream_failure
@@ -327,10 +328,10 @@ class _Attempt:
 
     def _target(self, http: HttpProbe) -> Uri:
         """The target of the request, with what a request line cannot have percent-encoded."""
-        written = parse_target(http.path.encode()).write()
-        target = parse_target(written if written.startswith(b"/") else b"/" + written)
-        target.fragment = None
-        return target
+        target = parse_target(http.path.encode())
+        path = target.path if target.path.startswith(b"/") else b"/" + target.path
+        query = None if target.query is None else escape_part(target.query, QUERY_TEXT)
+        return Uri(escape_part(path, PATH_TEXT), query)
 
     def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Http2Client:
         return Http2Client(reader, writer, "http" if self._secured is None else "https")

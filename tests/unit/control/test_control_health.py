@@ -180,6 +180,36 @@ def test_a_host_without_a_valid_response_fails_with_the_reason(reply: bytes, why
         asyncio.run(probe_host(reply, []))
 
 
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("/up", b"GET /up HTTP/1.1"),
+        ("up?x=1?y", b"GET /up?x=1?y HTTP/1.1"),
+        ("/\u00fc p?\u00fc#part", b"GET /%C3%BC%20p?%C3%BC HTTP/1.1"),
+        ("//a", b"GET //a HTTP/1.1"),
+        ("?x", b"GET /?x HTTP/1.1"),
+    ],
+)
+def test_the_target_of_a_probe(path: str, line: bytes) -> None:
+    async def scenario() -> bytes:
+        asked = b""
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal asked
+            asked = await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        check = HealthCheck(protocol="Http1", check_config=ProbeConfig(http_check_config=HttpProbe(path=path)))
+        assert await Prober().probe(f"127.0.0.1:{port}", check, None)
+        server.close()
+        return asked
+
+    assert asyncio.run(scenario()).startswith(line + b"\r\nHost: 127.0.0.1:")
+
+
 def test_an_http_probe_sends_its_own_headers() -> None:
     async def scenario() -> bytes:
         asked = b""

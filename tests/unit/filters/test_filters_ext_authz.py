@@ -41,6 +41,14 @@ def test_a_request_that_may_pass() -> None:
     assert "x_user" not in sent.headers
 
 
+@pytest.mark.parametrize("target", ["/a", "/a?", "/a?b=c?d", "/a?b\\c"])
+def test_the_service_gets_the_target_as_it_is(target: str) -> None:
+    result = run(shipped("ext_authz", CONFIG), Request("GET", target), clusters={"auth": Response(200, b"")})
+    asked, sent = result.upstream
+    assert asked.headers.get_all("x-forwarded-uri") == [target]
+    assert sent.target == target
+
+
 @pytest.mark.parametrize("names", [[], ["X-Forwarded-Client-Cert"]])
 def test_the_service_gets_the_clients_certificate(names: list[str]) -> None:
     answer = Response(200, b"")

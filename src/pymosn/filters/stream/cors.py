@@ -8,7 +8,9 @@ import msgspec
 
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import StreamFilter
+from pymosn.core.authority import is_host
 from pymosn.core.headers import Headers, headers_from, is_token, to_bytes
+from pymosn.core.uri import parse_uri
 from pymosn.filters.errors import FilterConfigError
 from pymosn.filters.settings import Block, Duration, own
 from pymosn.filters.spec import FilterSpec, RouteSpec
@@ -60,7 +62,7 @@ class Policy:
         self._any = "*" in settings.allow_origins
         self._origins = frozenset(origin.lower() for origin in settings.allow_origins)
         for i, origin in enumerate(settings.allow_origins):
-            if origin != "*" and ("://" not in origin or origin.endswith("/") or "*" in origin):
+            if origin != "*" and not _is_origin(origin):
                 problems.add(f".allow_origins[{i}]", f"an origin is scheme://host or scheme://host:port, not {origin!r}")
         compiled = [problems.regex(f".allow_origin_regexes[{i}]", p) for i, p in enumerate(settings.allow_origin_regexes)]
         self._regexes = [regex for regex in compiled if regex is not None]
@@ -119,6 +121,13 @@ class Policy:
             add_vary(headers, "Origin")
         if self._credentials:
             headers.set("access-control-allow-credentials", "true")
+
+
+def _is_origin(text: str) -> bool:
+    """Whether a text is an origin as browsers send it (RFC 6454 section 6.2)."""
+    uri = parse_uri(to_bytes(text))
+    is_whole = not uri.path and uri.query is None and uri.fragment is None
+    return bool(uri.scheme) and is_whole and uri.authority is not None and is_host(uri.authority)
 
 
 class CorsFilter(StreamFilter):

@@ -135,7 +135,8 @@ class Http1Decoder(BodyDecoder):
         if i >= size:
             return -1
         if buffer[i] != COLON or i == start:
-            is_blank = buffer[i] in (SP, TAB)
+            byte: i64 = buffer[i]
+            is_blank = byte in (SP, TAB)
             detail = "white space before a colon" if is_blank and i > start else "folded line" if is_blank else ""
             raise ProtocolError(BAD_REQUEST, detail or "not a header field name")
         return i

@@ -98,11 +98,13 @@ class ResponseDecoder(Http1Decoder):
         if not b"HTTP/1.".startswith(buffer[start : start + 7]):
             raise ProtocolError(BAD_RESPONSE, "not a status line")
         # The LF before the empty line may be followed by a CR, which arrived alone.
-        end: i64 = head_end(buffer, max(start, self._scanned - 2))
-        if (end if end >= 0 else len(buffer)) - start > self.limits.head:
+        sought: i64 = self._scanned - 2
+        end: i64 = head_end(buffer, sought if sought > start else start)
+        size: i64 = end if end >= 0 else len(buffer)
+        if size - start > self.limits.head:
             raise ProtocolError(BAD_RESPONSE, "response head is too large")
         if end < 0:
-            self._scanned = len(buffer)
+            self._scanned = size
             return False
         head = buffer[start:end]
         good = repaired(head)
