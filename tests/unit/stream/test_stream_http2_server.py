@@ -867,6 +867,21 @@ def test_a_response_that_is_late_for_a_client_that_closed_its_side() -> None:
     assert rig.connection.is_closed
 
 
+@pytest.mark.parametrize(
+    ("timeout", "late", "is_kept"), [(5.0, 4.9, True), (5.0, 5.1, False), (0.0, 60.0, True), (0.2, 0.3, False)]
+)
+def test_the_time_of_a_client_that_closed_its_side(timeout: float, late: float, is_kept: bool) -> None:
+    rig = ServerRig(half_close_timeout=timeout)
+    stream = rig.open(get())
+    rig.server.on_eof()
+    rig.advance(late)
+    assert (rig.request.reset, rig.connection.is_closed) == ("" if is_kept else "client_gone", not is_kept)
+    if is_kept:
+        rig.request.respond()
+        rig.settle()
+        assert stream.status == 200
+
+
 @pytest.mark.parametrize("is_complete", [False, True])
 def test_a_client_that_closed_its_side_opens_no_more_windows(is_complete: bool) -> None:
     """What waits for them is dropped, and what does not is still sent."""
