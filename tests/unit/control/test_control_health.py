@@ -207,7 +207,7 @@ def test_the_target_of_a_probe(path: str, line: bytes) -> None:
         server.close()
         return asked
 
-    assert asyncio.run(scenario()).startswith(line + b"\r\nHost: 127.0.0.1:")
+    assert asyncio.run(scenario()).startswith(line + b"\r\nhost: 127.0.0.1:")
 
 
 def test_an_http_probe_sends_its_own_headers() -> None:
