@@ -220,7 +220,7 @@ def test_a_lost_connection_fails_all_that_wait_on_it(start: Start) -> None:
     client.sends(bolt.request(2) + bolt.request(3))
     upstream.receives(bolt.request(2) + bolt.request(3))
     upstream.resets()
-    client.receives(bolt.failure(2, 6) + bolt.failure(3, 6))
+    client.receives(bolt.failure(2, 16) + bolt.failure(3, 16))
     assert talk.reasons()[1:] == ["reset_before_response", "reset_before_response"]
     talk.expect_no_dial()  # they may have been processed, and the route does not allow sending them twice
 
@@ -231,7 +231,7 @@ def test_an_upstream_that_breaks_the_protocol(start: Start) -> None:
     upstream.receives(bolt.request(2))
     upstream.sends_whole(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     assert upstream.is_reset()
-    client.receives(bolt.failure(2, 6))
+    client.receives(bolt.failure(2, 16))
     assert talk.reasons()[1:] == ["bad_response"]
 
 

@@ -202,7 +202,7 @@ def test_dubbo_thrift(start: Start) -> None:
     client.sends(THRIFT["call"])
     upstream.takes()
     upstream.resets()
-    client.receives(thrift_frame(exception("502|no health upstream", 0)))
+    client.receives(thrift_frame(exception("502|reset_before_response", 6)))
 
 
 def _numbered(raw: bytes, number: int) -> bytes:

@@ -27,6 +27,11 @@ HEARTBEAT_ACK: Final[i64] = 7
 GOAWAY: Final[i64] = 8
 #: A valid message that a proxy can ignore.
 IGNORE: Final[i64] = 9
+#: A request, possibly a one-way request, or a response, that is too large to be taken: what is known from its beginning.
+LARGE_REQUEST: Final[i64] = 10
+LARGE_RESPONSE: Final[i64] = 11
+#: The result of `RpcDecoder.read_head` for a frame that cannot be skipped.
+UNSKIPPABLE: Final[i64] = 12
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -11,8 +11,20 @@ from typing import Final
 
 from mypy_extensions import i64, mypyc_attr
 
-from pymosn.api.protocol import IGNORE, NEED_MORE, Decoder, ProtocolError, ProtocolSpec
-from pymosn.core.failure import FRAME_TOO_LARGE, UNREADABLE_HEADERS, Failure
+from pymosn.api.protocol import (
+    IGNORE,
+    LARGE_REQUEST,
+    LARGE_RESPONSE,
+    NEED_MORE,
+    ONE_WAY,
+    REQUEST,
+    RESPONSE,
+    UNSKIPPABLE,
+    Decoder,
+    ProtocolError,
+    ProtocolSpec,
+)
+from pymosn.core.failure import FLAG_TOO_LARGE, FRAME_TOO_LARGE, UNREADABLE_HEADERS, Failure, is_lost
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import HeaderError, Headers
 from pymosn.core.message import UNLIMITED, RequestHead, ResponseHead
@@ -23,9 +35,14 @@ _UNREADABLE: Final = b"400|headers or attachments cannot be read, are ambiguous,
 
 #: Default limit in bytes for a frame.
 MAX_FRAME: Final[i64] = 16 * 1024 * 1024
+#: A frame that exceeds the limit by more than this is not skipped: its length is hardly one, and the connection is closed.
+MAX_SKIPPED: Final[i64] = 256 * 1024 * 1024
+#: Bytes of a frame above the limit in which `read_head` must find everything.
+MAX_HEAD: Final[i64] = 128 * 1024
 
 __all__ = [
     "MAX_FRAME",
+    "MAX_SKIPPED",
     "Field",
     "RpcDecoder",
     "RpcHeaders",
@@ -76,6 +93,10 @@ class RpcRequest(RequestHead):
         """
         raise NotImplementedError
 
+    def failure_reply(self, failure: Failure, headers: Headers, body: bytes) -> RpcResponse:
+        """The local reply about a failure; `body` is the `failure_body`. Some protocols have own statuses for them."""
+        return self.local_reply(failure.status, headers, body)
+
     def copy(self) -> RequestHead:
         """Returns self: a sent request is never modified, and each connection encodes its own frame."""
         return self
@@ -100,7 +121,12 @@ class RpcRequest(RequestHead):
         return UNLIMITED
 
     def failure_body(self, failure: Failure) -> bytes:
-        return _UNREADABLE if failure is UNREADABLE_HEADERS else b""
+        """The reason, where the usual text for the status would be wrong: a host that broke off was there."""
+        if failure is UNREADABLE_HEADERS:
+            return _UNREADABLE
+        if is_lost(failure) or failure.flag & FLAG_TOO_LARGE:
+            return b"%d|%s" % (failure.status, failure.reason.encode())
+        return b""
 
     def reply_body(self, head: ResponseHead, body: bytes) -> bytes:
         return head.payload if isinstance(head, RpcResponse) else body
@@ -141,7 +167,8 @@ class RpcResponse(ResponseHead):
 class RpcDecoder(Decoder):
     """Cuts frames out of a stream of bytes, in linear time however these are split, and limits their size.
 
-    A protocol supplies `frame_size` and `read`. `decode` returns one of the kinds in `api.protocol`.
+    A protocol supplies `frame_size` and `read`. `decode` returns one of the kinds in `api.protocol`. If a protocol also
+    supplies `read_head`, frames above the limit are skipped and reported as LARGE_REQUEST or LARGE_RESPONSE.
     """
 
     def __init__(self, max_frame: i64) -> None:
@@ -159,6 +186,8 @@ class RpcDecoder(Decoder):
         # An incomplete frame. Bytes are appended to it, so that a finely split frame costs no copies.
         self._partial: bytearray | None = None
         self._wanted: i64 = 0
+        # How many bytes of a frame above the limit are still to come.
+        self._skipped: i64 = 0
 
     # ---- supplied by a protocol
 
@@ -176,9 +205,23 @@ class RpcDecoder(Decoder):
         """
         raise NotImplementedError
 
+    def read_head(self, data: bytes, start: i64, end: i64) -> i64:
+        """Reads the beginning of a frame above the limit, which starts at `start` and of which the bytes before `end` came.
+
+        Returns the kind of the frame, or NEED_MORE. Sets `request_id`, and `request` without a payload, whose local reply
+        the caller receives. UNSKIPPABLE: the protocol cannot do this, so the connection is closed. Raises ProtocolError.
+        """
+        return UNSKIPPABLE
+
     # ---- common to all
 
     def feed(self, data: bytes) -> None:
+        if self._skipped > 0:
+            skipped: i64 = min(self._skipped, len(data))
+            self._skipped -= skipped
+            if skipped == len(data):
+                return
+            data = data[skipped:]
         partial = self._partial
         if partial is not None:
             partial += data
@@ -203,18 +246,48 @@ class RpcDecoder(Decoder):
             if start == end:
                 return NEED_MORE
             size: i64 = self.frame_size(data, start, end)
+            found: i64 = IGNORE
             if size > self._max_frame or (size <= 0 and end - start >= self._max_frame):
-                raise ProtocolError(FRAME_TOO_LARGE, f"frame of {size or '?'} bytes exceeds the limit of {self._max_frame}")
-            if size <= 0 or end - start < size:
-                self._partial = bytearray(data[start:])
-                self._wanted = size if size > 0 else end - start + 1
-                self._buffer = b""
-                self._at = 0
-                return NEED_MORE
-            self._at = start + size
-            found: i64 = self.read(data, start, start + size)
+                found = self._read_large(data, start, end, size)
+            elif size <= 0 or end - start < size:
+                self._await(size if size > 0 else end - start + 1)
+                found = NEED_MORE
+            else:
+                self._at = start + size
+                found = self.read(data, start, start + size)
             if found != IGNORE:
                 return found
+
+    def _await(self, wanted: i64) -> None:
+        """Decodes nothing until that many undecoded bytes are there."""
+        self._partial = bytearray(self._buffer[self._at :])
+        self._wanted = wanted
+        self._buffer = b""
+        self._at = 0
+
+    def _read_large(self, data: bytes, start: i64, end: i64, size: i64) -> i64:
+        """Begins to skip a frame above the limit, once it is known what it is. `size`: 0 if unknown."""
+        came: i64 = end - start
+        found: i64 = UNSKIPPABLE
+        if 0 < size <= self._max_frame + MAX_SKIPPED:
+            found = self.read_head(data, start, end if came < size else start + size)
+        if found == NEED_MORE and came < min(size, MAX_HEAD):
+            self._await(min(2 * came, size))
+            return NEED_MORE
+        if found in (UNSKIPPABLE, NEED_MORE):
+            raise ProtocolError(FRAME_TOO_LARGE, f"frame of {size or '?'} bytes exceeds the limit of {self._max_frame}")
+        if came < size:
+            self._skipped = size - came
+            self._at = end
+        else:
+            self._at = start + size
+        if found in (REQUEST, ONE_WAY):
+            return LARGE_REQUEST
+        return LARGE_RESPONSE if found == RESPONSE else IGNORE
+
+    def is_skipping(self) -> bool:
+        """Whether the next bytes belong to a frame above the limit, which has been reported."""
+        return self._skipped > 0
 
     def has_buffered(self) -> bool:
         """Whether there are bytes that have not been decoded."""

@@ -256,6 +256,8 @@ class PoolTarget:
         self.connection_window: i64 = 0
         #: Whether harmless faults of responses are not tolerated (HTTP/1).
         self.is_strict: bool = True
+        #: Bytes of a frame of a multiplexed RPC protocol that the host may send; 0 for the default.
+        self.max_frame_size: i64 = 0
 
     def peer_for(self, alpn: str, needs_alpn: bool, offer: tuple[str, ...] = ()) -> Peer:
         """How to dial for a protocol with this ALPN identifier.

@@ -10,13 +10,20 @@ from mypy_extensions import i64, mypyc_attr
 from pymosn.api.network import Peer
 from pymosn.api.stream import PoolTarget
 
-#: Reasons why a host is not used: bits of `Host.health_flags`, with MOSN's values. REPORTED: by the control plane.
+#: Reasons why a host is not used: bits of `Host.health_flags`, with MOSN's values. REPORTED: by the control plane. FAULTY:
+#: ejected by `fault_tolerance`, which MOSN does not distinguish from EJECTED.
 FAILED_ACTIVE_CHECK: Final = 1
 EJECTED: Final = 2
 REPORTED: Final = 4
+FAULTY: Final = 8
 
 #: Their names in the admin API and `explain`.
-HEALTH_WORDS: Final = ((FAILED_ACTIVE_CHECK, "failed_active_check"), (EJECTED, "ejected"), (REPORTED, "reported_unhealthy"))
+HEALTH_WORDS: Final = (
+    (FAILED_ACTIVE_CHECK, "failed_active_check"),
+    (EJECTED, "ejected"),
+    (REPORTED, "reported_unhealthy"),
+    (FAULTY, "fault_tolerance"),
+)
 
 #: `Host.healthy_since` of a host that has existed since the start.
 LONG_AGO: Final[float] = -1e18
@@ -73,6 +80,21 @@ class ServiceFacts(NamedTuple):
     namespace: str = ""
     is_external: bool = False
     hides_metadata: bool = False
+
+
+class FaultRule(NamedTuple):
+    """When MOSN's `fault_tolerance` ejects a host. Times in seconds.
+
+    `exceptions`: the statuses that count as such. `least_calls`: requests of a host in a `window`. `multiple`: of the
+    average share of exceptions. `most_ejected`: hosts of a cluster at a time. `recovery`: the length of an ejection.
+    """
+
+    exceptions: frozenset[int]
+    window: float
+    least_calls: int
+    multiple: float
+    most_ejected: int
+    recovery: float
 
 
 #: The metadata of hosts without any; never changed.

@@ -57,6 +57,7 @@ def plan_cluster(config: ClusterConfig, share: WorkerShare, parts: Mapping[bytes
         keepalive=tcp_keepalive(config.tcp_keepalive),
         stream_window=http2.initial_stream_window_size,
         connection_window=http2.initial_connection_window_size,
+        max_frame_size=config.max_frame_size,
         host_tls=tuple(client_settings(match.tls_context, find) for match in config.tls_matches),
         bind=config.bind_address,
         keeps_alpn=config.keep_alpn,

@@ -119,8 +119,9 @@ UNKNOWN_PROTOCOL: Final = Failure("unknown_protocol", 501)
 BAD_VERSION: Final = Failure("bad_version", 505)
 BAD_FRAME: Final = Failure("bad_frame", 400, alert=ALERT_CODEC)
 FRAME_TOO_LARGE: Final = Failure("frame_too_large", 413, FLAG_TOO_LARGE, alert=ALERT_CODEC)
+#: The same for the response of a host.
+FRAME_TOO_LARGE_502: Final = Failure("frame_too_large", 502, FLAG_TOO_LARGE)
 TRUNCATED_FRAME: Final = Failure("truncated_frame", 400, FLAG_DOWNSTREAM_TERMINATE)
-ID_REUSED: Final = Failure("id_reused", 400)
 UNASKED_REPLY: Final = Failure("unasked_reply", 400)
 # A rule must judge or change RPC headers that cannot be read, or that contain one name with different values.
 UNREADABLE_HEADERS: Final = Failure("unreadable_headers", 400)
@@ -271,6 +272,15 @@ CLOSED_LOCALLY: Final = Failure("closed_locally", 0)
 def is_remote_end(failure: Failure) -> bool:
     """Whether a connection that ends with `failure` was ended by the peer, and not by this process."""
     return failure is not CLOSED_LOCALLY and failure is not IDLE_TIMEOUT and failure is not CLIENT_WRITE_TIMEOUT
+
+
+#: Flags of failures of a request that a host has got.
+_AFTER_SENDING: Final = FLAG_UPSTREAM_REMOTE_RESET | FLAG_UPSTREAM_CONNECTION_TERMINATION
+
+
+def is_lost(failure: Failure) -> bool:
+    """Whether the request was sent, and its connection broke, or brought no valid response: it may have been processed."""
+    return failure.flag & _AFTER_SENDING != 0
 
 
 def reset_of(failure: Failure, response_began: bool) -> Failure:

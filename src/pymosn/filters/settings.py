@@ -114,6 +114,8 @@ DurationOrDefault = Annotated[float, msgspec.Meta(extra={DURATION: True, ZERO_IS
 Unsigned = Annotated[int, msgspec.Meta(ge=0)]
 UnsignedOrDefault = Annotated[int, msgspec.Meta(ge=0, extra={ZERO_IS_DEFAULT: True})]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+#: The limit of a frame of an RPC protocol, in bytes.
+FrameSize = Annotated[int, msgspec.Meta(ge=64, le=0x7FFFFFFF)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=100)]
 Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]

@@ -112,6 +112,7 @@ class HostAttempts(AttemptOwner):
         runtime = self.owner.runtime
         attempt = Attempt(self, host, runtime.wheel)
         attempt.offers = self.owner.options.offers
+        attempt.fault_rule = self.owner.options.filters.fault_rule
         if self.owner.exchange.request.raw_tunnel == CONNECT_HERE:
             attempt.needs_fresh = True  # this connection will carry no HTTP
         self._attempt = attempt

@@ -11,6 +11,7 @@ from mypy_extensions import i64
 from pymosn.api.exchange import Exchange, Reply
 from pymosn.api.stream_filter import FAIL, SKIP, StreamFilter
 from pymosn.api.transcoder import Transcoder
+from pymosn.api.upstream import FaultRule
 from pymosn.core.counters import Counter, Metrics
 from pymosn.core.errors import shown
 from pymosn.core.plain import plain_text
@@ -28,6 +29,8 @@ _PLAIN: Final = ("on_request_body", "on_response_body", "on_complete")
 _TRANSCODING: Final = ("request", "response")
 #: A method of the life cycle that begins like a phase.
 _REOPEN: Final = "on_reopen"
+#: An attribute of the filter `fault_tolerance`.
+_RULE: Final = "host_rule"
 
 PhaseCall = Callable[[Exchange], Reply | Awaitable[Reply | None] | None]
 #: Declared to return an object, since the exchange checks at run time what a filter returns.
@@ -65,6 +68,9 @@ class FilterHandle(FilterCode):
         self.protocols: tuple[str, ...] = served
         self.changes_length: bool = bool(stream_filter.changes_length)
         self.skipped: Counter = self.group.counter("skipped")
+        rule = getattr(stream_filter, _RULE, None)
+        #: The rule for hosts that is all of the filter `fault_tolerance`.
+        self.fault_rule: FaultRule | None = rule if isinstance(rule, FaultRule) else None
         #: The upstream protocol that it transcodes to; empty for other filters.
         self.transcodes_to = ""
         plain: tuple[str, ...] = _PLAIN
@@ -148,6 +154,11 @@ class StreamFilters:
         self.sees_responses: bool = bool(self.on_response or self.response_body or self.may_read)
         #: Whether no filter may change requests or responses.
         self.is_passive: bool = not (self.sees_requests or self.sees_responses)
+        #: The rule by which requests judge hosts, in addition to those of clusters; None without one.
+        self.fault_rule: FaultRule | None = None
+        for handle in backwards:
+            if handle.fault_rule is not None:
+                self.fault_rule = handle.fault_rule
         #: Number of exchanges that use the chain now.
         self.in_use: i64 = 0
         self._parts: dict[str, StreamFilters] = {}

@@ -13,6 +13,7 @@ from mypy_extensions import i16, i64
 
 from pymosn.api.alpn import AlpnOffers
 from pymosn.api.stream import ConnectionPool, RequestSender, ResponseReceiver
+from pymosn.api.upstream import FaultRule
 from pymosn.core.failure import CONNECT_FAILED, OVERFLOW, RESET_BEFORE_RESPONSE, Failure
 from pymosn.core.foreign import report
 from pymosn.core.message import ResponseHead
@@ -56,8 +57,12 @@ class UpstreamRequest(ResponseReceiver):
         self.is_one_way = False
         #: Whether the response ends with the status of a call, which counts instead of its own.
         self.is_call = False
+        #: The rule of the client's listener by which its requests judge hosts; None without one.
+        self.fault_rule: FaultRule | None = None
         #: Whether the host found fault with the request.
         self._was_rejected = False
+        # The HTTP status of the failure that was the host's.
+        self._failed_with: i16 = NO_STATUS
         # A status that fits shares a word with the flags.
         self._status: i16 = NO_STATUS
         host.stats.request_total.value += 1
@@ -121,6 +126,7 @@ class UpstreamRequest(ResponseReceiver):
         """
         if not failure.by_host or not self.is_whole or self.was_client_slow or self._tunnel_after >= 0.0:
             return NO_VERDICT
+        self._failed_with = i16(failure.status)
         is_stale = failure is RESET_BEFORE_RESPONSE and self.sender is not None and self.sender.is_reused()
         return NO_VERDICT if is_stale else BROKEN
 
@@ -148,6 +154,8 @@ class UpstreamRequest(ResponseReceiver):
             if status != NO_VERDICT and self._says_something(status):
                 waited = self._latency if status > 0 or self._latency >= 0.0 else self._wheel.clock.now - self._sent_at
                 self.host.record_outcome(waited, status)
+                if self.fault_rule is not None:
+                    self.host.record_fault(self.fault_rule, status if status > 0 else i64(self._failed_with))
         stats = self.host.stats
         stats.request_active.value -= 1
         stats.request_duration.record(seconds)

@@ -18,7 +18,7 @@ from pymosn.api.network import (
     Transport,
 )
 from pymosn.api.stream import ConnectionPool, StreamProtocol
-from pymosn.api.upstream import EJECTED, FAILED_ACTIVE_CHECK, NO_METADATA, REPORTED, Host
+from pymosn.api.upstream import EJECTED, FAILED_ACTIVE_CHECK, FAULTY, NO_METADATA, REPORTED, FaultRule, Host
 from pymosn.core.addresses import UNIX, address_host, normal_ip
 from pymosn.core.clock import Clock
 from pymosn.core.counters import ClusterStats, Counter, MetricGroup, Metrics, UpstreamStats
@@ -31,12 +31,15 @@ from pymosn.network.tls.settings import ClientSettings
 from pymosn.network.tls.upstream import ClientContexts, ClientTls
 from pymosn.upstream.alpn_pool import AlpnPool
 from pymosn.upstream.ejection import Ejector, Outcomes, RecentEjections
+from pymosn.upstream.fault_tolerance import Faults
 from pymosn.upstream.host_peer import Sockets, offered, peer_of, sockets_for, sockets_of
 from pymosn.upstream.limits import Limits
 from pymosn.upstream.plan import REPORTED_DEGRADED, REPORTED_UNHEALTHY, ClusterPlan, HostPlan, OriginalPlan
 from pymosn.upstream.selection import HealthVersion
 from pymosn.upstream.way_out import AUTO
 
+#: The flags of ejections, by the rules of the cluster and of listeners.
+OUT: Final[i64] = EJECTED | FAULTY
 #: Variants of TLS that a cluster remembers.
 MAX_OFFERS: Final = 64
 
@@ -91,6 +94,7 @@ class HostContext:
         self.maker = maker
         self.metrics = metrics
         self.ejector = Ejector(maker.wheel, cluster, maker.ejections)
+        self.faults = Faults(maker.wheel)
         self.health = HealthVersion()
         # Variants of the hosts' transports, by their settings and the protocols that they offer.
         self._offered: dict[tuple[ClientSettings, tuple[str, ...]], ClientTls] = {}
@@ -165,16 +169,17 @@ class ClusterHost(Host):
         return self._is_closed
 
     def set_health_flag(self, flag: i64, on: bool, now: float) -> None:
-        was_on = self.health_flags & flag != 0
+        before: i64 = self.health_flags
         super().set_health_flag(flag, on, now)
-        if was_on != on:
+        if before != self.health_flags:
             self._context.health.value += 1
             change = 1 if on else -1
             cluster = self.cluster_stats
             # Without `stats`, which are large: all hosts may fail their checks before they are ever used.
-            if flag == EJECTED:
-                self._group().gauge("ejected").value += change
-                cluster.ejected.value += change
+            if flag & OUT != 0:
+                if (before & OUT == 0) != (self.health_flags & OUT == 0):
+                    self._group().gauge("ejected").value += change
+                    cluster.ejected.value += change
             elif flag == FAILED_ACTIVE_CHECK:
                 self._group().gauge("failed_active_check").value += change
                 cluster.failed_active_check.value += change
@@ -231,6 +236,7 @@ class ClusterHost(Host):
         self.stream_window = cluster.stream_window
         self.connection_window = cluster.connection_window
         self.is_strict = cluster.is_strict
+        self.max_frame_size = cluster.max_frame_size
 
     def set_active_health(self, healthy: bool) -> None:
         """Records the result of the active health check."""
@@ -331,6 +337,7 @@ class ClusterHost(Host):
         if outcomes is not None:
             self._outcomes = None
             outcomes.close()
+        self._context.faults.forget(self)
         self.set_active_health(True)
         if self._pools is not None:
             for pool in list(self._pools.values()):
@@ -421,6 +428,11 @@ class ClusterHost(Host):
         ejector = self._context.ejector
         if ejector.is_on and not self._is_closed:
             self._recent_outcomes(ejector).record(status)
+
+    def record_fault(self, rule: FaultRule, status: i64) -> None:
+        """Records the same for the rule of a listener. `status`: of the response, or of the failure."""
+        if not self._is_closed:
+            self._context.faults.record(rule, self, status)
 
     def restore_ejection(self, seconds: float, times: i64, since: float) -> None:
         """Continues an ejection by another worker, see `Outcomes.restore`; not if the cluster has no rules for ejection."""

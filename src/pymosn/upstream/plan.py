@@ -210,6 +210,7 @@ class ClusterPlan(NamedTuple):
     """A complete cluster. `tls`: None for plain connections. `upstream_protocol`: empty for no choice of its own.
 
     `max_connection_age`: seconds, 0 for no limit. `keepalive`: of TCP, None: no probes. Windows: of HTTP/2, bytes.
+    `max_frame_size`: of RPC responses, bytes.
     """
 
     name: str
@@ -231,6 +232,7 @@ class ClusterPlan(NamedTuple):
     keepalive: TcpKeepalive | None = None
     stream_window: int = 256 * 1024
     connection_window: int = 1024 * 1024
+    max_frame_size: int = 16 * 1024 * 1024
     #: TLS of hosts whose plan refers to it; None: no TLS.
     host_tls: tuple[ClientSettings | None, ...] = ()
     #: Local address of connections; empty for the system's choice.

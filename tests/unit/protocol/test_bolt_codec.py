@@ -13,6 +13,7 @@ from pymosn.api.protocol import (
     GOAWAY,
     HEARTBEAT,
     HEARTBEAT_ACK,
+    LARGE_REQUEST,
     MORE,
     NEED_MORE,
     NO,
@@ -20,7 +21,6 @@ from pymosn.api.protocol import (
     REQUEST,
     RESPONSE,
     YES,
-    ProtocolError,
 )
 from pymosn.api.rpc import MAX_FRAME
 from pymosn.api.variables import Variable
@@ -217,5 +217,10 @@ def test_a_frame_at_the_limit_and_one_beyond() -> None:
             assert decoder.decode() == NEED_MORE
             assert decoder.has_buffered()
         else:
-            with pytest.raises(ProtocolError, match="frame_too_large"):
-                decoder.decode()
+            assert decoder.decode() == LARGE_REQUEST
+            assert decoder.request_id == 1
+            assert decoder.is_skipping()
+            assert decoder.decode() == NEED_MORE
+            decoder.feed(data[30:] + b"\x01")
+            assert not decoder.is_skipping()
+            assert decoder.peek() == b"\x01"

@@ -9,7 +9,7 @@ from tests.kit import bolt_frames as bolt
 from tests.kit.options import rpc_options
 
 from pymosn.api.network import Connection, NetworkFilter
-from pymosn.api.rpc import RpcRequest, RpcResponse
+from pymosn.api.rpc import MAX_FRAME, RpcRequest, RpcResponse
 from pymosn.api.stream import RequestReceiver, ResponseReceiver, ResponseSender, StreamHandler
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import HeaderError, HttpHeaders
@@ -79,7 +79,7 @@ def test_a_peer_that_sends_much_at_once_lets_others_have_their_turn(much: bool) 
     calls, strays, downstream, upstream = Calls(), Strays(), Peer(), Peer()
     halves: list[tuple[NetworkFilter, Peer, bytes, Calls | Strays]] = [
         (RpcServer(BoltSpec(1), calls, rpc_options()), downstream, ONE_WAY, calls),
-        (RpcClient(strays, BoltSpec(1)), upstream, REPLY, strays),
+        (RpcClient(strays, BoltSpec(1), MAX_FRAME), upstream, REPLY, strays),
     ]
     for half, peer, frame, counted in halves:
         half.on_connection(peer)
@@ -111,7 +111,7 @@ class HalfReply(RpcResponse):
 @pytest.mark.parametrize("error", [KeyError("x"), HeaderError("x")])
 def test_half_a_request_is_not_sent(error: Exception) -> None:
     upstream = Peer()
-    client = RpcClient(Strays(), BoltSpec(1))
+    client = RpcClient(Strays(), BoltSpec(1), MAX_FRAME)
     client.on_connection(upstream)
     client.probe()
     size = upstream.out.size()

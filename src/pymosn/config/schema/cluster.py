@@ -10,6 +10,7 @@ from pymosn.filters.settings import (
     Block,
     Duration,
     DurationOrDefault,
+    FrameSize,
     Percent,
     Port,
     Unsigned,
@@ -364,6 +365,9 @@ class Cluster(Block, kw_only=True):
         own("no further requests on a connection that is older, give or take 10 %, and it closes; 0 means no limit"),
     ] = 0.0
     http2: Annotated[ClusterHttp2 | None, own("windows of HTTP/2")] = None
+    max_frame_size: Annotated[
+        FrameSize, own("bytes of a response of an RPC protocol; a call with a larger one fails with `frame_too_large`")
+    ] = 16 * 1024 * 1024
     tcp_keepalive: Annotated[TcpKeepalive | None, own("probes on silent connections; default: none")] = None
     max_request_per_conn: Annotated[Unsigned, works("enforced when given; MOSN does not enforce its default of 1024")] = 0
     conn_buffer_limit_bytes: Annotated[

@@ -8,7 +8,19 @@ from pymosn.config.schema.http_chain import AccessLog, StreamFilter
 from pymosn.config.schema.local_replies import LocalReplies
 from pymosn.config.schema.router import RouterConfiguration
 from pymosn.filters.istio.settings import StatsSettings
-from pymosn.filters.settings import AnyMap, Block, Duration, Percent, Positive, Unsigned, ignored, own, planned, works
+from pymosn.filters.settings import (
+    AnyMap,
+    Block,
+    Duration,
+    FrameSize,
+    Percent,
+    Positive,
+    Unsigned,
+    ignored,
+    own,
+    planned,
+    works,
+)
 
 #: MOSN's protocol names, implemented or not.
 PROTOCOLS: Final = ("Http1", "Http2", "bolt", "boltv2", "dubbo", "dubbo-thrift", "tars", "Auto", "X")
@@ -152,14 +164,13 @@ class Http2Settings(Block, kw_only=True):
     underscores_in_headers: Annotated[Literal["pass", "drop", "refuse"] | None, _AS_HTTP1] = None
 
 
-FrameSize = Annotated[int, msgspec.Meta(ge=64, le=0x7FFFFFFF)]
-
-
 class BoltSettings(Block, kw_only=True):
     """`proxy.extend_config.bolt` and `boltv2`."""
 
     enable_bolt_goaway: Annotated[bool, works("send a goaway frame to each client when the worker drains")] = False
-    max_frame_size: Annotated[FrameSize, own("bytes of one request; larger ones close the connection")] = 16 * 1024 * 1024
+    max_frame_size: Annotated[FrameSize, own("bytes of one request; a larger one fails with `frame_too_large`")] = (
+        16 * 1024 * 1024
+    )
     half_close_timeout: Annotated[Duration, own("time for responses after the client has closed its side; 0: no limit")] = (
         1.0
     )
@@ -168,7 +179,9 @@ class BoltSettings(Block, kw_only=True):
 class FrameSettings(Block, kw_only=True):
     """`proxy.extend_config.dubbo`, `dubbo-thrift` and `tars`."""
 
-    max_frame_size: Annotated[FrameSize, own("bytes of one request; larger ones close the connection")] = 16 * 1024 * 1024
+    max_frame_size: Annotated[FrameSize, own("bytes of one request; a larger one fails with `frame_too_large`")] = (
+        16 * 1024 * 1024
+    )
     half_close_timeout: Annotated[Duration, own("time for responses after the client has closed its side; 0: no limit")] = (
         1.0
     )

@@ -3,8 +3,6 @@
 
 from typing import Annotated, Any, ClassVar, Final
 
-import msgspec
-
 from pymosn.config.schema.extensions import WasmVm
 from pymosn.filters.settings import AnyMap, Block, Unsigned, ignored, works
 from pymosn.filters.stream.shipped import SHIPPED, spec_of
@@ -17,20 +15,6 @@ class Dsl(Block, kw_only=True):
     send_filter_by_dsl: str = ""
     log_filter_by_dsl: str = ""
     debug: Annotated[Any, ignored("MOSN does not use it either")] = None
-
-
-class FaultTolerance(Block, kw_only=True):
-    """`fault_tolerance`: ejection of hosts by their error rate; times in milliseconds."""
-
-    enabled: bool = False
-    exceptionTypes: list[int] = msgspec.field(default_factory=lambda: [502, 503, 504])
-    timeWindow: int = 10000
-    leastWindowCount: int = 10
-    exceptionRateMultiple: float = 5.0
-    maxIpCount: Unsigned = 1
-    maxIpRatio: Annotated[float, ignored("MOSN does not use it either")] = 0.0
-    recoverTime: int = 900000
-    taskSize: int = 20
 
 
 class Seata(Block, kw_only=True):
@@ -69,7 +53,6 @@ class OriginalDst(Block, kw_only=True):
 #: Filters of MOSN that are not implemented yet; a file that uses one is rejected.
 PLANNED: Final[dict[str, type[Block]]] = {
     "dsl": Dsl,
-    "fault_tolerance": FaultTolerance,
     "seata": Seata,
     "proxywasm": ProxyWasm,
     "mixer": OpenConfig,

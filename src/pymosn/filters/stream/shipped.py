@@ -13,6 +13,7 @@ _MODULES: Final = (
     *("transcoder", "dubbo_stream", "jwt_authn", "rbac", "cors", "ext_authz", "local_rate_limit"),
     *("api_key_auth", "redis_rate_limit", "token_budget", "response_cache", "json_edit", "grpc_metric"),
     *("grpc_web", "grpc_json_transcoder", "external_authz", "ratelimit", "health_check", "istio_stats", "peer_metadata"),
+    "fault_tolerance",
 )
 #: MOSN's names of filters whose modules are named otherwise.
 _NAMES: Final = {"flow_control": "flowControlFilter", "istio_stats": "istio.stats"}

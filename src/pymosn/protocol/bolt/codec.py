@@ -7,7 +7,19 @@ from typing import Final
 
 from mypy_extensions import i64
 
-from pymosn.api.protocol import GOAWAY, HEARTBEAT, HEARTBEAT_ACK, MORE, NO, ONE_WAY, REQUEST, RESPONSE, YES, ProtocolError
+from pymosn.api.protocol import (
+    GOAWAY,
+    HEARTBEAT,
+    HEARTBEAT_ACK,
+    IGNORE,
+    MORE,
+    NO,
+    ONE_WAY,
+    REQUEST,
+    RESPONSE,
+    YES,
+    ProtocolError,
+)
 from pymosn.api.rpc import RpcDecoder, RpcSpec
 from pymosn.core.failure import BAD_FRAME
 from pymosn.protocol.bolt.frames import (
@@ -34,6 +46,8 @@ from pymosn.protocol.bolt.frames import (
 
 #: The timeout of a request that specifies none.
 NO_TIMEOUT: Final = b"\xff\xff\xff\xff"
+#: The lengths of a frame without class, headers and content.
+NO_LENGTHS: Final = bytes(8)
 
 
 class BoltDecoder(RpcDecoder):
@@ -95,6 +109,21 @@ class BoltDecoder(RpcDecoder):
             request.has_timeout = True
             request.timeout = float(timeout) / 1000.0
         return ONE_WAY if kind == TYPE_ONE_WAY else REQUEST
+
+    def read_head(self, data: bytes, start: i64, end: i64) -> i64:
+        version: i64 = data[start]
+        kind: i64 = data[start + version]
+        command: i64 = u16(data, start + 1 + version)
+        self.request_id = u32(data, start + 4 + version)
+        if command in (COMMAND_HEARTBEAT, COMMAND_GOAWAY):
+            return IGNORE
+        if kind == TYPE_RESPONSE:
+            return RESPONSE
+        size: i64 = 2 * version + 12
+        front = data[start : start + size] + NO_LENGTHS
+        headers = BoltHeaders(front, len(front), len(front))
+        self.request = BoltRequest(headers, self.request_id, front, b"", kind == TYPE_ONE_WAY, version)
+        return REQUEST
 
     def _heartbeat_ack(self, front: bytes, version: i64) -> bytes:
         status = put16(STATUS_SUCCESS)

@@ -18,7 +18,7 @@ from mypy_extensions import i64
 
 from pymosn.api.rpc import Field, RpcHeaders, RpcRequest, RpcResponse, fields_of, is_name
 from pymosn.core.chars import has_lowered
-from pymosn.core.failure import Failure
+from pymosn.core.failure import FLAG_TOO_LARGE, Failure, is_lost
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import HeaderError, Headers
 
@@ -40,6 +40,9 @@ _FROM_HTTP: Final[dict[int, int]] = {403: 2, 404: 6, 502: 6, 503: 4, 504: 7}
 _UNKNOWN: Final = 3
 #: The reverse, for retries and metrics, where 16 is a closed connection; others are 500.
 TO_HTTP: Final[dict[int, int]] = {0: 200, 4: 503, 7: 504, 16: 502}
+#: Statuses for failures of calls that were sent: the connection was closed; the frame is too large (codec exception).
+_CONNECTION_CLOSED: Final = 16
+_CODEC_EXCEPTION: Final = 9
 #: Those of a host that finds fault with the request: no such service, codec error, deserialisation error.
 OF_REQUEST: Final = (6, 9, 18)
 
@@ -326,14 +329,25 @@ class BoltRequest(RpcRequest):
         """None: the content must be an object of the client's language."""
         return b""
 
+    def failure_reply(self, failure: Failure, headers: Headers, body: bytes) -> BoltResponse:
+        if is_lost(failure):
+            return self._reply(failure.status, put16(_CONNECTION_CLOSED), headers, body)
+        if failure.flag & FLAG_TOO_LARGE:
+            return self._reply(failure.status, put16(_CODEC_EXCEPTION), headers, body)
+        return self.local_reply(failure.status, headers, body)
+
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> BoltResponse:
         """Uses the request's version and codec. A failure has a status and no content, which every client understands."""
+        return self._reply(status, put_status(status), headers, body)
+
+    def _reply(self, status: i64, own_status: bytes, headers: Headers, body: bytes) -> BoltResponse:
+        """`own_status`: Bolt's, encoded."""
         front = self.frame
         if self.version == V1:
             start = b"\x01\x00\x00\x02\x01\x00\x00\x00\x00" + front[9:10]
         else:
             start = front[:2] + b"\x00\x00\x02\x01\x00\x00\x00\x00" + front[10:12]
-        return BoltResponse(headers, status, b"", body, self.version, start + put_status(status))
+        return BoltResponse(headers, status, b"", body, self.version, start + own_status)
 
 
 def class_name(front: bytes, size: i64) -> bytes:

@@ -98,6 +98,18 @@ class DubboDecoder(RpcDecoder):
         self.request = request
         return ONE_WAY if request.is_one_way else REQUEST
 
+    def read_head(self, data: bytes, start: i64, end: i64) -> i64:
+        header = data[start : start + HEADER_SIZE]
+        flags: i64 = header[2]
+        self.request_id = read_i64_be(data, start + ID_AT)
+        if flags & EVENT_FLAG != 0:
+            return IGNORE
+        if flags & REQUEST_FLAG == 0:
+            return RESPONSE
+        headers = UnknownHeaders(b"", "the frame is too large")
+        self.request = DubboRequest(headers, self.request_id, header, b"", flags)
+        return REQUEST
+
     def _read_event(self, flags: i64, body: bytes) -> i64:
         if flags & REQUEST_FLAG == 0:
             return HEARTBEAT_ACK

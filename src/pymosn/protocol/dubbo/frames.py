@@ -10,6 +10,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.rpc import Field, RpcRequest, RpcResponse, fields_of, is_changed
+from pymosn.core.failure import BAD_RESPONSE, FRAME_TOO_LARGE_502, Failure, is_lost
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import Headers
 from pymosn.core.rpc_headers import first
@@ -31,12 +32,16 @@ EVENT_FLAG: Final[i64] = 0x20
 SERIALIZATION: Final[i64] = 0x1F
 
 OK: Final[i64] = 20
+#: With this status Dubbo ends the calls on a connection that is lost.
+CHANNEL_INACTIVE: Final[i64] = 35
 BAD_REQUEST: Final[i64] = 40
+INVALID_RESPONSE: Final[i64] = 50
 SERVICE_NOT_FOUND: Final[i64] = 60
 SERVICE_ERROR: Final[i64] = 70
 
-#: Dubbo's statuses as HTTP statuses: timeouts, bad request, bad response, service not found, exhausted; others are 500.
-_TO_HTTP: Final[dict[int, int]] = {30: 504, 31: 504, 40: 400, 50: 502, 60: 404, 100: 503}
+#: Dubbo's statuses as HTTP statuses: timeouts, inactive channel, bad request, bad response, service not found, exhausted;
+#: others are 500.
+_TO_HTTP: Final[dict[int, int]] = {30: 504, 31: 504, 35: 502, 40: 400, 50: 502, 60: 404, 100: 503}
 #: The reverse; 80 is a server error. Consumers treat 31 as a timeout and other failures as retryable errors.
 _FROM_HTTP: Final[dict[int, int]] = {504: 31, 408: 31, 404: 60, 502: 60, 503: 100, 429: 100, 401: 80, 403: 80}
 
@@ -119,6 +124,14 @@ class DubboRequest(RpcRequest):
         """Always in hessian 2: each frame specifies its serialization, and all consumers read this one."""
         return LocalReply(headers, status, body, self._dubbo_version() == _RESPONSE_ATTACHMENTS)
 
+    def failure_reply(self, failure: Failure, headers: Headers, body: bytes) -> RpcResponse:
+        reply = LocalReply(headers, failure.status, body, self._dubbo_version() == _RESPONSE_ATTACHMENTS)
+        if failure is FRAME_TOO_LARGE_502 or failure is BAD_RESPONSE:
+            reply.own_status = INVALID_RESPONSE
+        elif is_lost(failure):
+            reply.own_status = CHANNEL_INACTIVE
+        return reply
+
     def _dubbo_version(self) -> bytes | None:
         """The protocol version; None if it cannot be read."""
         headers = self.headers
@@ -184,10 +197,13 @@ class LocalReply(RpcResponse):
         """`takes_attachments`: whether the consumer accepts attachments in responses; `headers` are sent only then."""
         fields = fields_of(headers) if takes_attachments else []
         super().__init__(headers, status, b"", _local_body(status, fields, text))
+        #: Dubbo's status; 0 for that of the HTTP status. It goes with `frame_status`.
+        self.own_status: i64 = 0
         self._text = text
         self._takes_attachments = takes_attachments
 
     def build(self, request_id: i64, payload: bytes, out: FrameWriter) -> None:
         if payload is self.payload:  # a filter may have changed status and headers since
             payload = _local_body(self.status, fields_of(self.headers) if self._takes_attachments else [], self._text)
-        write_frame(HESSIAN2, dubbo_status(self.status), request_id, [payload], out)
+        has_own = self.own_status != 0 and self.status == self.frame_status
+        write_frame(HESSIAN2, self.own_status if has_own else dubbo_status(self.status), request_id, [payload], out)

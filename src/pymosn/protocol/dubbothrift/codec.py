@@ -7,7 +7,7 @@ from typing import Final
 from librt.strings import read_i32_be, read_i64_be
 from mypy_extensions import i64
 
-from pymosn.api.protocol import MORE, NO, ONE_WAY, REQUEST, RESPONSE, YES, ProtocolError
+from pymosn.api.protocol import MORE, NEED_MORE, NO, ONE_WAY, REQUEST, RESPONSE, YES, ProtocolError
 from pymosn.api.rpc import RpcDecoder, RpcSpec
 from pymosn.core.failure import BAD_FRAME
 from pymosn.protocol.dubbothrift import frames
@@ -32,6 +32,19 @@ class ThriftDecoder(RpcDecoder):
         if (end - start > 4 and data[start + 4] != 0xDA) or (end - start > 5 and data[start + 5] != 0xBC):
             raise ProtocolError(BAD_FRAME, "not a dubbo-thrift frame (bad magic)")
         return 4 + size if end - start > 5 else 0
+
+    def read_head(self, data: bytes, start: i64, end: i64) -> i64:
+        # Up to the end of the beginning of the message, whose name has no limit of its own.
+        if end - start < 12:
+            return NEED_MORE
+        at: i64 = start + 4 + data[start + 10] * 0x100 + data[start + 11]
+        if at + 8 > end:
+            return NEED_MORE
+        is_strict = data[at] == 0x80 and data[at + 1] == 0x01
+        name_at: i64 = at + 4 if is_strict else at
+        size: i64 = i64(read_i32_be(data, name_at)) & 0xFFFFFFFF
+        stop: i64 = name_at + 4 + size + (4 if is_strict else 5)
+        return NEED_MORE if stop > end else self.read(data, start, stop)
 
     def read(self, data: bytes, start: i64, end: i64) -> i64:
         frame = data[start:end]

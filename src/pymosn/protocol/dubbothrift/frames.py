@@ -12,6 +12,7 @@ from typing import Final
 from mypy_extensions import i64
 
 from pymosn.api.rpc import Field, RpcHeaders, RpcRequest, RpcResponse, fields_of
+from pymosn.core.failure import BAD_RESPONSE, FLAG_TOO_LARGE, Failure, is_lost
 from pymosn.core.frame_writer import FrameWriter
 from pymosn.core.headers import HeaderError, Headers, lower_name, to_bytes
 from pymosn.core.rpc_headers import first
@@ -32,6 +33,8 @@ ONE_WAY: Final[i64] = 4
 #: HTTP statuses as types of Thrift's TApplicationException, as in MOSN: unknown method, protocol error, internal error.
 _EXCEPTIONS: Final[dict[int, int]] = {404: 1, 400: 7, 403: 6, 500: 6, 504: 6}
 _UNKNOWN: Final = 0
+_INTERNAL_ERROR: Final = 6
+_PROTOCOL_ERROR: Final = 7
 
 
 def string(value: bytes) -> bytes:
@@ -161,9 +164,20 @@ class ThriftRequest(RpcRequest):
 
         `headers` cannot be sent. The header is that of the call, so that it has a path only if the client knows paths.
         """
+        return self._reply(status, _EXCEPTIONS.get(int(status), _UNKNOWN), body)
+
+    def failure_reply(self, failure: Failure, headers: Headers, body: bytes) -> RpcResponse:
+        if failure.flag & FLAG_TOO_LARGE or failure is BAD_RESPONSE:
+            return self._reply(failure.status, _PROTOCOL_ERROR, body)
+        if is_lost(failure):
+            return self._reply(failure.status, _INTERNAL_ERROR, body)
+        return self.local_reply(failure.status, headers, body)
+
+    def _reply(self, status: i64, exception: int, body: bytes) -> RpcResponse:
+        """`exception`: the type of the TApplicationException, if it is one."""
         strings = self.frame[STRINGS_AT : self.id_at]
         message = Message(self._message.name, _reply_kind(status), self._message.sequence)
-        payload = _answer(message, status, body)
+        payload = _answer(message, status, exception, body)
         return ThriftResponse(ThriftHeaders(b"", None, message, False), status, b"", 0, strings, payload)
 
 
@@ -171,15 +185,15 @@ def _reply_kind(status: i64) -> i64:
     return REPLY if 200 <= status < 300 else EXCEPTION
 
 
-def _answer(message: Message, status: i64, body: bytes) -> bytes:
-    """The answer with `status` to the call of `message`."""
+def _answer(message: Message, status: i64, exception: int, body: bytes) -> bytes:
+    """The answer with `status` to the call of `message`. `exception`: the type of the exception, unless it succeeded."""
     kind: i64 = _reply_kind(status)
     sequence = int(message.sequence).to_bytes(4, "big", signed=True)
     begin = b"\x80\x01\x00" + bytes((kind,)) + string(message.name) + sequence
     if kind == REPLY:
         return begin + (b"\x0b\x00\x00" + string(body) if body else b"") + b"\x00"
-    exception = _EXCEPTIONS.get(int(status), _UNKNOWN).to_bytes(4, "big")
-    return begin + b"\x0b\x00\x01" + string(body or failure_text(status)) + b"\x08\x00\x02" + exception + b"\x00"
+    text = string(body or failure_text(status))
+    return begin + b"\x0b\x00\x01" + text + b"\x08\x00\x02" + exception.to_bytes(4, "big") + b"\x00"
 
 
 class ThriftResponse(RpcResponse):
@@ -196,5 +210,6 @@ class ThriftResponse(RpcResponse):
 
     def build(self, request_id: i64, payload: bytes, out: FrameWriter) -> None:
         if self.status != self.frame_status and payload is self.payload:
-            payload = _answer(self._message, self.status, b"")
+            exception = _EXCEPTIONS.get(int(self.status), _UNKNOWN)
+            payload = _answer(self._message, self.status, exception, b"")
         write_frame(self._strings, request_id, payload, self.frame[STRINGS_AT - 1 : STRINGS_AT] or b"\x01", out)

@@ -7,8 +7,8 @@ from typing import Final
 from librt.strings import read_i32_be
 from mypy_extensions import i64
 
-from pymosn.api.protocol import MORE, NO, ONE_WAY, REQUEST, RESPONSE, YES, ProtocolError
-from pymosn.api.rpc import RpcDecoder, RpcSpec
+from pymosn.api.protocol import MORE, NEED_MORE, NO, ONE_WAY, REQUEST, RESPONSE, YES, ProtocolError
+from pymosn.api.rpc import MAX_HEAD, RpcDecoder, RpcSpec
 from pymosn.core.chars import decimal
 from pymosn.core.failure import BAD_FRAME
 from pymosn.protocol.tars.frames import Packet, TarsHeaders, TarsRequest, TarsResponse, http_status, is_tup
@@ -35,6 +35,19 @@ class TarsDecoder(RpcDecoder):
             raise ProtocolError(BAD_FRAME, "not a TARS packet")
         return size if end - start > 4 else 0
 
+    def read_head(self, data: bytes, start: i64, end: i64) -> i64:
+        frame = data[start : min(end, start + MAX_HEAD)]
+        packet = Packet()
+        try:
+            is_request = _read_front(JceReader(frame, 4), packet)
+        except JceError:
+            return NEED_MORE  # unless it is malformed, which is the same once MAX_HEAD is reached
+        self.request_id = packet.request_id
+        if is_request and not (self.is_client and is_tup(packet.version)):
+            self.request = TarsRequest(packet, frame)
+            return REQUEST
+        return RESPONSE
+
     def read(self, data: bytes, start: i64, end: i64) -> i64:
         frame = data[start:end]
         try:
@@ -55,6 +68,14 @@ class TarsDecoder(RpcDecoder):
 def _read(frame: bytes, packet: Packet) -> bool:
     """Reads all fields. Returns whether they are those of a request."""
     reader = JceReader(frame, 4)
+    is_request = _read_front(reader, packet)
+    _read_buffer(reader, packet, 7 if is_request else 6)
+    _read_rest(reader, packet, is_request)
+    return is_request
+
+
+def _read_front(reader: JceReader, packet: Packet) -> bool:
+    """Reads the fields before the buffer. Returns whether they are those of a request."""
     packet.version = _integer(reader, 1)
     if packet.version < 1 or packet.version > 3:
         raise JceError(f"invalid version {packet.version}")
@@ -72,13 +93,10 @@ def _read(frame: bytes, packet: Packet) -> bool:
         packet.servant = reader.text()
         _expect(reader, 6)
         packet.function = reader.text()
-        _read_buffer(reader, packet, 7)
     else:
         packet.message_type = fourth
         _set_id(packet, 3, third, third_start, fourth_start)
         packet.result = reader.integer()
-        _read_buffer(reader, packet, 6)
-    _read_rest(reader, packet, is_request)
     return is_request
 
 

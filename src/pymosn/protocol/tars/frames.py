@@ -28,7 +28,7 @@ SUCCESS: Final[i64] = 0
 UNKNOWN: Final = -99
 #: Others as HTTP statuses: decode error, no function, no servant, queue timeout, timeout, connect error, overload.
 _TO_HTTP: Final[dict[int, int]] = {-1: 400, -3: 404, -4: 404, -6: 504, -7: 504, -8: 502, -9: 503}
-_FROM_HTTP: Final[dict[int, int]] = {400: -1, 404: -4, 408: -7, 504: -7, 502: -8, 429: -9, 503: -9}
+_FROM_HTTP: Final[dict[int, int]] = {400: -1, 413: -1, 404: -4, 408: -7, 504: -7, 502: -8, 429: -9, 503: -9}
 
 
 def is_tup(version: i64) -> bool:

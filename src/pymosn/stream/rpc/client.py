@@ -11,7 +11,17 @@ from __future__ import annotations
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.network import STOP, Connection, Dialer
-from pymosn.api.protocol import GOAWAY, HEARTBEAT, NEED_MORE, ONE_WAY, REQUEST, RESPONSE, ProtocolError
+from pymosn.api.protocol import (
+    GOAWAY,
+    HEARTBEAT,
+    LARGE_REQUEST,
+    LARGE_RESPONSE,
+    NEED_MORE,
+    ONE_WAY,
+    REQUEST,
+    RESPONSE,
+    ProtocolError,
+)
 from pymosn.api.rpc import MAX_FRAME, RpcHeaders, RpcRequest, RpcResponse, RpcSpec
 from pymosn.api.stream import PoolTarget, RequestSender, ResponseReceiver
 from pymosn.core.clock import Clock
@@ -19,6 +29,7 @@ from pymosn.core.errors import is_a
 from pymosn.core.failure import (
     BAD_RESPONSE,
     CLOSED_LOCALLY,
+    FRAME_TOO_LARGE_502,
     INTERNAL_ERROR,
     NO_ROUTE,
     PROTOCOL_MISMATCH,
@@ -43,16 +54,17 @@ class RpcPool(SharedPool):
         self._spec = spec
 
     def new_connection(self) -> SharedConnection:
-        return RpcClient(self, self._spec)
+        return RpcClient(self, self._spec, self._target.max_frame_size or MAX_FRAME)
 
 
 class RpcClient(SharedConnection):
     """One upstream connection."""
 
-    def __init__(self, pool: SharedPool, spec: RpcSpec) -> None:
+    def __init__(self, pool: SharedPool, spec: RpcSpec, max_frame: i64) -> None:
+        """`max_frame`: bytes of a frame that the host may send."""
         super().__init__(pool)
         self._spec = spec
-        self._decoder = spec.decoder(MAX_FRAME)
+        self._decoder = spec.decoder(max_frame)
         self._decoder.is_client = True
         self._streams: dict[int, RpcClientStream] = {}
         self._last_id: i64 = 0
@@ -145,20 +157,30 @@ class RpcClient(SharedConnection):
                 else:
                     del self._streams[request_id]
                     stream.complete(response)
+            elif found == LARGE_RESPONSE:
+                self._refuse_response()
             elif found == HEARTBEAT:
                 if not self.is_full:  # a peer that does not read must not fill the buffer
                     self.connection.batch_writer().write(decoder.answer)
             elif found == GOAWAY:
                 self._pool.note_farewell()
                 self.retire()
-            elif found in (REQUEST, ONE_WAY):
-                self._reject(found == ONE_WAY)
+            elif found in (REQUEST, ONE_WAY, LARGE_REQUEST):
+                self._reject()
 
-    def _reject(self, is_one_way: bool) -> None:
+    def _refuse_response(self) -> None:
+        """A response is too large: its own request fails, the others on the connection do not."""
+        stream = self._streams.pop(int(self._decoder.request_id), None)
+        if stream is None:
+            self._pool.on_unexpected_message()
+        else:
+            stream.break_off(FRAME_TOO_LARGE_502)
+
+    def _reject(self) -> None:
         """Rejects a server-initiated request: it cannot be routed to any client."""
         self._pool.on_unexpected_message()
         request = self._decoder.request
-        if request is not None and not is_one_way and not self.is_full:
+        if request is not None and not request.is_one_way and not self.is_full:
             response = request.local_reply(NO_ROUTE.status, headers_from(None), b"")
             response.encode(request.request_id, response.payload, self.connection.batch_writer())
 

@@ -15,8 +15,8 @@ from pymosn.stream.settings import flag, number, seconds
 #: exceeds them is not read until some of them are done.
 MAX_STREAMS: Final[i64] = 4096
 MAX_STREAM_BYTES: Final[i64] = 32 * 1024 * 1024
-#: Maximum bytes of responses buffered for a client that does not read; beyond them its connection is aborted. Pausing
-#: instead would stop the upstream connection, which other clients share.
+#: Maximum bytes of responses buffered for a client that does not read, or two of the last response; beyond them its
+#: connection is aborted. Pausing instead would stop the upstream connection, which other clients share.
 MAX_UNSENT: Final[i64] = 32 * 1024 * 1024
 #: Bytes of one read after which other connections get their turn. The event loop would keep reading from a busy
 #: connection, and this many bytes may be thousands of frames.

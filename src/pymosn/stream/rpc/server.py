@@ -23,7 +23,16 @@ from __future__ import annotations
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.api.network import DRAIN_GRACE, MAX_CARRIED, NO_CONNECTION, STOP, Connection, Passage, elapsed
-from pymosn.api.protocol import HEARTBEAT, NEED_MORE, ONE_WAY, REQUEST, RESPONSE, ProtocolError
+from pymosn.api.protocol import (
+    HEARTBEAT,
+    LARGE_REQUEST,
+    LARGE_RESPONSE,
+    NEED_MORE,
+    ONE_WAY,
+    REQUEST,
+    RESPONSE,
+    ProtocolError,
+)
 from pymosn.api.rpc import RpcHeaders, RpcRequest, RpcResponse, RpcSpec
 from pymosn.api.stream import RequestReceiver, ResponseSender, ServerStreams, StreamHandler
 from pymosn.core.errors import is_a
@@ -33,7 +42,7 @@ from pymosn.core.failure import (
     CLIENT_WRITE_TIMEOUT,
     CLOSED_BY_PEER,
     CLOSED_LOCALLY,
-    ID_REUSED,
+    FRAME_TOO_LARGE,
     IDLE_TIMEOUT,
     INTERNAL_ERROR,
     REQUEST_TIMEOUT,
@@ -57,8 +66,10 @@ class RpcServer(ServerStreams):
         self._options = options
         self._decoder = spec.decoder(options.max_frame)
         self._connection: Connection = NO_CONNECTION
-        # By the client's request id. One-way requests are only counted.
+        # By a number of their own: the client may use an id twice, and gets both responses. One-way requests are only
+        # counted.
         self._streams: dict[int, RpcServerStream] = {}
+        self._last: i64 = 0
         self._active: i64 = 0
         self._active_bytes: i64 = 0
         self._unsent: i64 = 0
@@ -104,7 +115,7 @@ class RpcServer(ServerStreams):
     def on_idle(self) -> None:
         if self._has_eof:
             self._connection.abort(CLIENT_GONE)
-        elif self._decoder.has_buffered() and not self._is_paused:
+        elif self._is_inside_frame() and not self._is_paused:
             self._reject(REQUEST_TIMEOUT)
         elif self._active == 0:
             self._connection.close(CLOSED_LOCALLY if self._is_draining else IDLE_TIMEOUT)
@@ -135,12 +146,15 @@ class RpcServer(ServerStreams):
     def _set_idle(self) -> None:
         if self._has_eof:
             return
-        if self._decoder.has_buffered() and not self._is_paused:
+        if self._is_inside_frame() and not self._is_paused:
             self._connection.set_idle(self._options.frame_timeout)
         elif self._is_draining:
             self._connection.set_idle(DRAIN_GRACE)
         else:
             self._connection.set_idle(self._options.idle_timeout)
+
+    def _is_inside_frame(self) -> bool:
+        return self._decoder.has_buffered() or self._decoder.is_skipping()
 
     # ---- frames
 
@@ -160,11 +174,11 @@ class RpcServer(ServerStreams):
                 found: i64 = decoder.decode()
                 if found == NEED_MORE:
                     break
-                if found in (REQUEST, ONE_WAY):
-                    self._start_request()
+                if found in (REQUEST, ONE_WAY, LARGE_REQUEST):
+                    self._start_request(found == LARGE_REQUEST)
                 elif found == HEARTBEAT:
                     self._connection.batch_writer().write(decoder.answer)
-                elif found == RESPONSE:
+                elif found in (RESPONSE, LARGE_RESPONSE):
                     self._handler.on_unexpected_message(UNASKED_REPLY)
         except ProtocolError as error:
             self._reject(error.failure if type(error) is ProtocolError else BAD_FRAME)
@@ -185,21 +199,22 @@ class RpcServer(ServerStreams):
             self._pull()
             self._check_truncation()
 
-    def _start_request(self) -> None:
+    def _start_request(self, is_too_large: bool) -> None:
         request = self._decoder.request
         assert request is not None
         stream = RpcServerStream(self, self._connection, request)
         if not request.is_one_way:
-            request_id = int(request.request_id)
-            if request_id in self._streams:
-                # The two responses could not be distinguished.
-                raise ProtocolError(ID_REUSED, f"request {request_id} is still in flight")
-            self._streams[request_id] = stream
+            self._last += 1
+            stream.number = self._last
+            self._streams[int(self._last)] = stream
         self._active += 1
         self._active_bytes += request.size
         receiver = self._handler.new_stream(stream)
         stream.receiver = receiver
-        receiver.on_request(request, request.payload, True)
+        if is_too_large:
+            receiver.on_refused(request, FRAME_TOO_LARGE)
+        else:
+            receiver.on_request(request, request.payload, True)
 
     def _check_truncation(self) -> None:
         """Records a frame that the client's half-close truncated. The requests before it are still answered."""
@@ -233,15 +248,16 @@ class RpcServer(ServerStreams):
             out.truncate(before)  # half a frame would garble the frames of others
             raise
         if self._is_full:
-            self._unsent += out.size() - before
-            if self._unsent > MAX_UNSENT:
+            size: i64 = out.size() - before
+            self._unsent += size
+            if self._unsent > max(MAX_UNSENT, 2 * size):
                 self._connection.abort(CLIENT_WRITE_TIMEOUT)
 
     def on_release(self, stream: RpcServerStream) -> None:
         """The exchange of `stream` is over."""
         request = stream.request
         if not request.is_one_way:
-            del self._streams[int(request.request_id)]
+            del self._streams[int(stream.number)]
         self._active -= 1
         self._active_bytes -= request.size
         if self._is_paused:
@@ -267,7 +283,7 @@ class RpcServer(ServerStreams):
             self.on_drain()
 
     def departure(self) -> Passage | None:
-        if self._active > 0 or self._is_full or self._pulling or not self.departs():
+        if self._active > 0 or self._is_full or self._pulling or self._decoder.is_skipping() or not self.departs():
             return None
         passage = Passage(self._spec.name, self._decoder.peek())
         options = self._options
@@ -275,8 +291,8 @@ class RpcServer(ServerStreams):
         return passage
 
     def hold(self, is_held: bool) -> bool:
-        # A frame that is too long to go along has to be complete first, and for that it must be read.
-        is_held = is_held and self._decoder.buffered_size() <= MAX_CARRIED
+        # A frame that is too long to go along, or that is being skipped, has to be complete first, and so must be read.
+        is_held = is_held and self._decoder.buffered_size() <= MAX_CARRIED and not self._decoder.is_skipping()
         if is_held != self._is_held:
             self._is_held = is_held
             if is_held:
@@ -301,6 +317,8 @@ class RpcServerStream(ResponseSender):
 
     def __init__(self, server: RpcServer, connection: Connection, request: RpcRequest) -> None:
         self.request = request
+        #: The number among those of the connection; 0 for a one-way request.
+        self.number: i64 = 0
         self.receiver: RequestReceiver | None = None
         self._server = server
         self._connection = connection
@@ -363,7 +381,8 @@ class RpcServerStream(ResponseSender):
         if not self._is_done:
             self._is_done = True
             try:
-                response = self.request.local_reply(failure.status, headers_from(None), b"")
+                request = self.request
+                response = request.failure_reply(failure, headers_from(None), request.failure_body(failure))
                 self._server.send(self.request, response, response.payload)
             except BaseException as error:  # of the codec of an installed package
                 report("an error response cannot be encoded", error)
