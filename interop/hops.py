@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.system.pymosn_process import READY, Pymosn, free_ports
+from tests.system.pymosn_process import READY, Pymosn, eventually, free_ports
 
 Config = dict[str, Any]
 
@@ -36,6 +36,21 @@ class Hops:
             "cluster_manager": {"clusters": [_cluster("clientCluster", [second]), _cluster("serverCluster", providers)]},
         }
         self.process: Pymosn | None = None
+
+    @property
+    def client_routes(self) -> list[Config]:
+        """The routes of the first listener."""
+        routes: list[Config] = self.config["servers"][0]["routers"][0]["virtual_hosts"][0]["routers"]
+        return routes
+
+    def limit_requests(self, size: int) -> None:
+        """Limits the frames of consumers, in bytes."""
+        proxy = self.config["servers"][0]["listeners"][0]["filter_chains"][0]["filters"][0]["config"]
+        proxy["extend_config"] = {proxy["downstream_protocol"]: {"max_frame_size": size}}
+
+    def limit_responses(self, size: int) -> None:
+        """Limits the frames of providers, in bytes."""
+        self.config["cluster_manager"]["clusters"][1]["max_frame_size"] = size
 
     @property
     def server_routes(self) -> list[Config]:
@@ -68,6 +83,15 @@ class Hops:
         assert self.process is not None
         status, answer = self.process.post(path, value)
         assert status == 200, answer
+
+    def wait_for_request(self) -> None:
+        """Returns when a request is in flight at a provider."""
+
+        def is_there() -> bool:
+            clusters = json.loads(self.stats())["upstream"]
+            return int(clusters["cluster.serverCluster"].get("request_active", 0)) > 0
+
+        assert eventually(is_there, 60.0)
 
     def stats(self) -> str:
         """All metrics as JSON."""

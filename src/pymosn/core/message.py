@@ -206,6 +206,13 @@ class RequestHead(MessageHead):
         """The method, for routes and logs; empty if unknown."""
         return to_text(self.raw_method)
 
+    def route_value(self, name: str) -> str | None:
+        """The header `name` (lower case) as routes see it: several values are joined.
+
+        A protocol may know it where the headers as a whole cannot be read.
+        """
+        return self.headers.joined(name)
+
     def service(self) -> str:
         """The service that an RPC request calls; empty for other requests, and if unknown."""
         return ""

@@ -157,7 +157,7 @@ def header_value(request: RequestHead, name: str) -> str | None:
     """The value of a request's header, where `service` of a gRPC call is the service in its path; several are joined."""
     if request.has_call_status and name == SERVICE:
         return request.service() or None
-    return request.headers.joined(name)
+    return request.route_value(name)
 
 
 class Header(RouteMatcher):
@@ -184,7 +184,7 @@ class Header(RouteMatcher):
 
 def service_of(request: RequestHead) -> str:
     """The service that a call names, by a header or, with gRPC, by its path; empty without one."""
-    return request.service() if request.has_call_status else request.headers.get(SERVICE) or ""
+    return request.service() if request.has_call_status else request.route_value(SERVICE) or ""
 
 
 class Service(RouteMatcher):

@@ -16,6 +16,11 @@ FASTJSON: Final[i64] = 6
 FASTJSON2: Final[i64] = 23
 
 
+def is_readable(serialization: i64) -> bool:
+    """Whether attachments can be read in this serialization."""
+    return serialization in (HESSIAN2, FASTJSON, FASTJSON2)
+
+
 def request_front(body: bytes, serialization: i64) -> RequestFront:
     """The beginning of a request. Raises Hessian2Error if it cannot be read."""
     if serialization == HESSIAN2:

@@ -25,7 +25,7 @@ from pymosn.core.chars import decimal
 from pymosn.core.failure import BAD_FRAME
 from pymosn.core.message import UnreadableHeaders
 from pymosn.protocol.dubbo.attachments import RequestBody
-from pymosn.protocol.dubbo.bodies import HESSIAN2, request_front
+from pymosn.protocol.dubbo.bodies import HESSIAN2, is_readable, request_front
 from pymosn.protocol.dubbo.frames import (
     EVENT_FLAG,
     HEADER_SIZE,
@@ -40,7 +40,15 @@ from pymosn.protocol.dubbo.frames import (
     http_status,
     make_frame,
 )
-from pymosn.protocol.dubbo.headers import DubboHeaders, DubboRequestHeaders, DubboResponseHeaders, NoHeaders, UnknownHeaders
+from pymosn.protocol.dubbo.fronts import read_front
+from pymosn.protocol.dubbo.headers import (
+    DubboHeaders,
+    DubboRequestHeaders,
+    DubboResponseHeaders,
+    FrontHeaders,
+    NoHeaders,
+    UnknownHeaders,
+)
 from pymosn.protocol.dubbo.hessian2 import Hessian2Error
 
 #: An attachment of Dubbo 3: the consumer's timeout in milliseconds.
@@ -124,7 +132,9 @@ class DubboDecoder(RpcDecoder):
 def _other(payload: bytes, serialization: i64) -> DubboHeaders:
     """The headers of a request that is not in hessian 2."""
     try:
-        return DubboRequestHeaders(request_front(payload, serialization), payload, serialization)
+        if is_readable(serialization):
+            return DubboRequestHeaders(request_front(payload, serialization), payload, serialization)
+        return FrontHeaders(payload, read_front(payload, serialization))
     except Hessian2Error as error:
         return UnknownHeaders(payload, str(error))
 

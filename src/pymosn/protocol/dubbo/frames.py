@@ -12,11 +12,18 @@ from mypy_extensions import i64
 from pymosn.api.rpc import Field, RpcRequest, RpcResponse, fields_of, is_changed
 from pymosn.core.failure import BAD_RESPONSE, FRAME_TOO_LARGE_502, Failure, is_lost
 from pymosn.core.frame_writer import FrameWriter
-from pymosn.core.headers import Headers
+from pymosn.core.headers import Headers, to_text
 from pymosn.core.rpc_headers import first
 from pymosn.protocol.dubbo.attachments import add_entry
 from pymosn.protocol.dubbo.bodies import HESSIAN2
-from pymosn.protocol.dubbo.headers import DubboHeaders, DubboRequestHeaders, UnknownHeaders, write_request, write_response
+from pymosn.protocol.dubbo.headers import (
+    DubboHeaders,
+    DubboRequestHeaders,
+    FrontHeaders,
+    UnknownHeaders,
+    write_request,
+    write_response,
+)
 from pymosn.protocol.dubbo.java_text import write_text
 from pymosn.protocol.failure_text import failure_text
 
@@ -119,6 +126,22 @@ class DubboRequest(RpcRequest):
         else:
             fields = fields_of(headers)
             write_frame(self.flags, status, request_id, write_request(payload, fields, self.flags & SERIALIZATION), out)
+
+    def route_value(self, name: str) -> str | None:
+        value = self._at_front(name)
+        return super().route_value(name) if value is None else to_text(value)
+
+    def service(self) -> str:
+        value = self._at_front("service")
+        return super().service() if value is None else to_text(value)
+
+    def method_name(self) -> str:
+        value = self._at_front("method")
+        return super().method_name() if value is None else to_text(value)
+
+    def _at_front(self, name: str) -> bytes | None:
+        headers = self.headers
+        return headers.at_front(name) if isinstance(headers, FrontHeaders) else None
 
     def local_reply(self, status: i64, headers: Headers, body: bytes) -> RpcResponse:
         """Always in hessian 2: each frame specifies its serialization, and all consumers read this one."""

@@ -20,6 +20,7 @@ from pymosn.protocol.dubbo.attachments import (
     response_map,
 )
 from pymosn.protocol.dubbo.bodies import HESSIAN2, request_front, response_attachments
+from pymosn.protocol.dubbo.fronts import Front
 from pymosn.protocol.dubbo.hessian2 import Hessian2Error, Hessian2Reader
 
 #: Fields of a request before its arguments, in wire order.
@@ -304,6 +305,25 @@ class UnknownHeaders(DubboHeaders):
 
     def find_attachments(self) -> Attachments | None:
         raise Hessian2Error(self._reason)
+
+
+class FrontHeaders(UnknownHeaders):
+    """Headers of a request of which only the strings before the arguments can be read.
+
+    Routes and logs use these. Everything else raises UnreadableHeaders, as providers put the attachments over them.
+    """
+
+    def __init__(self, body: bytes, front: Front) -> None:
+        super().__init__(body, "they follow arguments that cannot be read in this serialization")
+        self.front = front
+
+    def at_front(self, name: str) -> bytes | None:
+        """The string that routes know as `name`; None for any other name."""
+        if name == "service":
+            return self.front.service
+        if name == "method":
+            return self.front.method
+        return self.front.version if name == "version" else None
 
 
 def write_request(body: bytes, fields: list[Field], serialization: i64) -> list[bytes]:
