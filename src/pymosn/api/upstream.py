@@ -16,6 +16,8 @@ FAILED_ACTIVE_CHECK: Final = 1
 EJECTED: Final = 2
 REPORTED: Final = 4
 FAULTY: Final = 8
+#: Those of ejections, by the rules of the cluster and of listeners.
+OUT: Final = EJECTED | FAULTY
 
 #: Their names in the admin API and `explain`.
 HEALTH_WORDS: Final = (

@@ -18,7 +18,7 @@ from pymosn.api.network import (
     Transport,
 )
 from pymosn.api.stream import ConnectionPool, StreamProtocol
-from pymosn.api.upstream import EJECTED, FAILED_ACTIVE_CHECK, FAULTY, NO_METADATA, REPORTED, FaultRule, Host
+from pymosn.api.upstream import FAILED_ACTIVE_CHECK, NO_METADATA, OUT, REPORTED, FaultRule, Host
 from pymosn.core.addresses import UNIX, address_host, normal_ip
 from pymosn.core.clock import Clock
 from pymosn.core.counters import ClusterStats, Counter, MetricGroup, Metrics, UpstreamStats
@@ -38,8 +38,6 @@ from pymosn.upstream.plan import REPORTED_DEGRADED, REPORTED_UNHEALTHY, ClusterP
 from pymosn.upstream.selection import HealthVersion
 from pymosn.upstream.way_out import AUTO
 
-#: The flags of ejections, by the rules of the cluster and of listeners.
-OUT: Final[i64] = EJECTED | FAULTY
 #: Variants of TLS that a cluster remembers.
 MAX_OFFERS: Final = 64
 
