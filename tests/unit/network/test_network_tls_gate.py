@@ -4,7 +4,7 @@ import pytest
 from tests.kit import FakeClock, Lines
 
 from pymosn.api.network import Connection
-from pymosn.core.failure import TLS_ALERT
+from pymosn.core.failure import TLS_ALERT, TLS_CLOSED_IN_HANDSHAKE
 from pymosn.network.tls.gate import GatePass, HandshakeGate, source_of
 
 
@@ -73,6 +73,10 @@ def test_a_flood_of_failures_is_one_line_per_second() -> None:
     assert len(found) == 2
     assert text in found[0]
     assert f"{text}, and 999 others that are not in this log" in found[1]
+    assert lines.alerts == ["mosn.common.tls_read_error"] * 2
+    clock.now += 1.1
+    gate.note_failure(connection, TLS_CLOSED_IN_HANDSHAKE, "")
+    assert lines.alerts[2:] == [""], "what checks ports is no alert"
 
 
 def test_the_last_failures_of_each_listener_are_kept_until_they_are_taken() -> None:
