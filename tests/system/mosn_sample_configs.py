@@ -262,9 +262,9 @@ def xds(places: Places) -> Config:
     }
 
 
-def traced(name: str, driver: str, settings: Config) -> Hop:
-    top = {"tracing": {"enable": True, "driver": driver, "config": settings}}
-    return Hop(name, "http", "Http1", "Http1", top=top)
+def traced(name: str, driver: str, settings: Config) -> Callable[[Places], Config]:
+    hop = Hop(name, "http", "Http1", "Http1", top={"tracing": {"enable": True, "driver": driver, "config": settings}})
+    return lambda places: {**hop(places), "admin": admin(places)}
 
 
 _SKYWALKING: Config = {"reporter": "gRPC", "backend_service": "127.0.0.1:11800", "service_name": "MOSN"}
@@ -308,12 +308,14 @@ SAMPLES: dict[str, Callable[[Places], Config]] = {
     "configs/mosn_config_dev.json": development,
     "configs/mosn_config_mirror.json": mirror,
     "configs/mosn_rpc_config.json": lambda places: merged(
-        Hop("rpc server", "bolt", "Auto", "Auto", match=SERVICE, filters=_NO_FILTER)(places),
-        Hop("rpc client", "rpc server", "Auto", "Auto", match=SERVICE)(places),
+        {"admin": admin(places)},
+        Hop("rpc server", "bolt", "Auto", "Auto", match=SERVICE, filters=_NO_FILTER, top={})(places),
+        Hop("rpc client", "rpc server", "Auto", "Auto", match=SERVICE, top={})(places),
     ),
     "configs/mosn_rpc_config_bolt.json": lambda places: merged(
-        Hop("rpc bolt server", "bolt", "Auto", "Auto", match=SERVICE, filters=_NO_FILTER, more=_TO_BOLT)(places),
-        Hop("rpc bolt client", "rpc bolt server", "Auto", "Auto", match=SERVICE, more=_TO_BOLT)(places),
+        {"admin": admin(places)},
+        Hop("rpc bolt server", "bolt", "Auto", "Auto", match=SERVICE, filters=_NO_FILTER, more=_TO_BOLT, top={})(places),
+        Hop("rpc bolt client", "rpc bolt server", "Auto", "Auto", match=SERVICE, more=_TO_BOLT, top={})(places),
     ),
     f"{_CODES}envoy-go-extension/mosn.json": lambda places: {
         "servers": [{"default_log_path": "stdout", "listeners": [], "routers": []}],

@@ -109,12 +109,15 @@ class Hop:
         handler = proxy(f"{name} router", self._protocol, **settings, **given.get("more", {}))
         demands = {"tls_context": places.tls(**given["demands"])} if "demands" in given else {}
         hosts = cluster(f"{name} cluster", places.at(self._target), **demands)
-        return file(
+        made = file(
             [listener(f"{name} listener", places.at(name), handler, chain=chain, **more)],
             [table(f"{name} router", route(f"{name} cluster", given.get("match")))],
             [named(hosts) if is_old else hosts],
             **given.get("top", {"disable_upgrade": True, "admin": admin(places)}),
         )
+        if is_old:
+            made["servers"][0]["default_log_level"] = "DEBUG"
+        return made
 
 
 def merged(*configs: Config) -> Config:

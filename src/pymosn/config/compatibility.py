@@ -5,7 +5,7 @@ python -m pymosn.config.compatibility --write   writes docs/compatibility.md of 
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from string import Template
 from typing import Any, Final
@@ -18,7 +18,7 @@ from pymosn.config.schema import absent, cluster, network_filters, observability
 from pymosn.config.schema.extensions import EXTENDS
 from pymosn.config.schema.observability import METRICS_SINKS, TRACE_DRIVERS
 from pymosn.config.schema.stream_filters import LISTENER_FILTERS, PLANNED
-from pymosn.filters.settings import DURATION, NOTE, OWN, STATE, Block, State
+from pymosn.filters.settings import DURATION, NOTE, OWN, QUIET, STATE, Block, State
 from pymosn.filters.stream.shipped import SHIPPED, spec_of
 
 PAGE: Final = Path("docs/compatibility.md")
@@ -142,23 +142,38 @@ def _keys(cls: type, prefix: str, parent: State, found: list[tuple[type, State]]
                 found.append((block, state))
 
 
-def own_keys(cls: type, seen: tuple[type, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+def own_keys(cls: type) -> Iterator[tuple[str | int, ...]]:
     """The paths of pymosn's own keys in a block and in the blocks inside. The index of an item is 0.
 
     Blocks within themselves, in maps and of filters with a `type` are left out.
     """
+    return (path for path, _ in _marked(cls, lambda extra: bool(extra.get(OWN)), ()))
+
+
+def keys_without_effect(cls: type) -> Iterator[tuple[tuple[str | int, ...], inspect.Type]]:
+    """The same of planned keys and of those without effect, with their types; not those that have checks of their own."""
+
+    def is_idle(extra: dict[str, Any]) -> bool:
+        return extra.get(STATE, State.WORKS) is not State.WORKS and not extra.get(QUIET)
+
+    return _marked(cls, is_idle, ())
+
+
+def _marked(
+    cls: type, is_meant: Callable[[dict[str, Any]], bool], seen: tuple[type, ...]
+) -> Iterator[tuple[tuple[str | int, ...], inspect.Type]]:
     kind = inspect.type_info(cls)
     assert isinstance(kind, inspect.StructType)
     for field in kind.fields:
         extra, inner = _unwrap(field.type)
-        if extra.get(OWN):
-            yield (field.encode_name,)
+        if is_meant(extra):
+            yield (field.encode_name,), inner
         for path, block in _blocks(inner, field.encode_name):
             if block in seen or "*" in path or "(" in path:
                 continue
             steps = path.removesuffix(".").replace("[]", ".0").split(".")
-            for keys in own_keys(block, (*seen, cls)):
-                yield (*(0 if step == "0" else step for step in steps), *keys)
+            for keys, found in _marked(block, is_meant, (*seen, cls)):
+                yield (*(0 if step == "0" else step for step in steps), *keys), found
 
 
 def _table(keys: Iterable[tuple[str, ...]]) -> str:
