@@ -32,6 +32,13 @@ def dump(block: Block, *, defaults: bool = False, like_mosn: bool = False, marks
     return _Dump(defaults, like_mosn, marks).block(block)
 
 
+def whole(block: Block) -> dict[str, Any]:
+    """Like `dump`, with all secrets: only for files that are as secret."""
+    kind = inspect.type_info(type(block))
+    assert isinstance(kind, inspect.StructType)
+    return _Dump(False, False, _NO_MARKS, shows_secrets=True).struct(block, kind)
+
+
 def filter_id(entry: StreamFilter | PythonConfig | Extend) -> str:
     """The class of a filter or extension, as a text: those with the same text have the same fields."""
     if isinstance(entry, Extend):
@@ -45,8 +52,9 @@ def filter_id(entry: StreamFilter | PythonConfig | Extend) -> str:
 
 
 class _Dump:
-    def __init__(self, defaults: bool, like_mosn: bool, marks: Marks) -> None:
+    def __init__(self, defaults: bool, like_mosn: bool, marks: Marks, *, shows_secrets: bool = False) -> None:
         self._defaults = defaults
+        self._shows_secrets = shows_secrets
         self._like_mosn = like_mosn
         self._marks = marks
         # Settings of filters by route have no known class: a field that any filter marks is hidden wherever it is.
@@ -56,10 +64,11 @@ class _Dump:
         """The block without secrets."""
         kind = inspect.type_info(type(block))
         assert isinstance(kind, inspect.StructType)
-        found: dict[str, Any] = redacted(self._struct(block, kind))
+        found: dict[str, Any] = redacted(self.struct(block, kind))
         return found
 
-    def _struct(self, block: Any, kind: inspect.StructType) -> dict[str, Any]:
+    def struct(self, block: Any, kind: inspect.StructType) -> dict[str, Any]:
+        """A block of a known kind, with the secrets that only their names reveal."""
         values: dict[str, Any] = {}
         if kind.tag_field is not None:
             values[kind.tag_field] = kind.tag
@@ -69,6 +78,8 @@ class _Dump:
                 values[field.encode_name] = self._value(value, field.type)
         if self._like_mosn:
             completed(type(block), values)
+        if self._shows_secrets:
+            return values
         if values.get("config") and "config" in type(block).__struct_fields__:
             values["config"] = without_marked(values["config"], self._marked(block))
         if values.get("per_filter_config") and self._everywhere:
@@ -99,7 +110,7 @@ class _Dump:
             extra = kind.extra or {}
             if extra.get(DURATION):
                 return format_duration(value)
-            if extra.get(SECRET):
+            if extra.get(SECRET) and not self._shows_secrets:
                 return hidden(value)
             kind = kind.type
         if isinstance(kind, inspect.UnionType):
@@ -107,7 +118,7 @@ class _Dump:
             if isinstance(kind, inspect.Metadata):
                 return self._value(value, kind)
         if isinstance(kind, inspect.StructType):
-            return self._struct(value, kind)
+            return self.struct(value, kind)
         if isinstance(value, list) and isinstance(kind, inspect.ListType):
             return [self._value(item, kind.item_type) for item in value]
         return value

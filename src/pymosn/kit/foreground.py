@@ -83,10 +83,6 @@ def run_in_foreground(
         click.echo(f"pymosn: {source.name}: {summary(loaded.faults)}; not started", err=True)
         sys.exit(BAD_CONFIGURATION)
     config = loaded.config
-    if writes_back:
-        fail(
-            "the feature gate auto_config is not supported yet: changes would not be written to the file", BAD_CONFIGURATION
-        )
     old = None if inheritance is not None else _replaced_mosn(source, config)
     if old is not None and old.config:
         from pymosn.server.upgrade.mosn_start import with_inherited

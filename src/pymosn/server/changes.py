@@ -100,6 +100,8 @@ class Changes(Service):
     ) -> None:
         """`follow_all` is called with the effective configuration whenever it has changed. `services`: see `Configure`."""
         self.own = self.config = self.effective = options.config
+        #: The configuration that the file has, as far as this process knows.
+        self.file_config = options.config
         self.layer = Layer()
         self._merger = Merger()
         self.merged = self._merger.merge(self.own, self.layer)
@@ -225,6 +227,7 @@ class Changes(Service):
             if applied:
                 self.places = candidate.places
             if candidate.is_trusted:
+                self.file_config = self.own if applied else self.file_config
                 self._files.add_config_files(files_of(candidate.places))
             return self._note(source, applied, faults)
 

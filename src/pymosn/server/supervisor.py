@@ -79,6 +79,7 @@ from pymosn.server.upgrade.successor import Succession, Takeover, first_of
 from pymosn.server.upgrade.tether import Tether
 from pymosn.server.worker_process import WorkerProcess
 from pymosn.server.workers import ShutdownRequested, Workers
+from pymosn.server.write_back import WriteBack
 
 if TYPE_CHECKING:
     from pymosn.control.xds.service import XdsService
@@ -152,6 +153,7 @@ class Supervisor:
         stop = self._signals.request
         self._plane = SupervisorPlane(self._changes, self._fleet, self._health, self._logs, self._rolling.paths, stop)
         self._plane.draining = self._draining
+        self._plane.writes_back = options.writes_back
         self._extensions = Extensions(
             options.config_dir,
             self._plane,
@@ -233,6 +235,7 @@ class Supervisor:
                 self._reload_filters,
                 self._log,
             ),
+            *self._write_back(),
             self._ticket_keys,
             self._draining,
             self._workers,
@@ -259,6 +262,11 @@ class Supervisor:
             *([] if self._takeover is None else [Succession(self._takeover)]),
             self._notifier,
         ]
+
+    def _write_back(self) -> list[WriteBack]:
+        if not self._options.writes_back:
+            return []
+        return [WriteBack(self._options, self._changes, lambda: self._fleet.marks, self._tasks.begin, self._log)]
 
     def _xds(self) -> "list[XdsService]":
         """The service of xDS, if the configuration uses it. Its libraries are imported only then."""

@@ -10,6 +10,7 @@ from pymosn.api.stream_filter import FAIL
 from pymosn.assembly.filters import Entry, all_filters, file_of, filter_name, is_from_file
 from pymosn.config.check.clusters import is_original
 from pymosn.config.dump import dump
+from pymosn.config.feature_gates import AUTO_CONFIG, GATES
 from pymosn.config.mosn_form import without_parts
 from pymosn.config.schema import Cluster, Host, MosnConfig, StreamFilter
 from pymosn.control.certificates import CertificateView, metric_groups
@@ -94,6 +95,8 @@ class SupervisorPlane(ControlPlane):
         #: The service of xDS, if there is one.
         self.xds_service: XdsView | None = None
         self.upgrades: Upgrades | None = None
+        #: Whether changes are written to the file.
+        self.writes_back = False
 
     def state(self) -> int:
         return self.stage
@@ -285,8 +288,8 @@ class SupervisorPlane(ControlPlane):
         self._fleet.send(SwitchLog(path, enabled))
 
     def features(self) -> dict[str, bool]:
-        # MOSN's gates; none of these features is implemented.
-        return dict.fromkeys(("auto_config", "XdsMtlsEnable", "PayLoadLimitEnable", "MultiTenantMode"), False)
+        # The others have no effect here.
+        return {**dict.fromkeys(GATES, False), AUTO_CONFIG: self.writes_back}
 
     def workers(self) -> list[WorkerInfo]:
         return self._fleet.workers()

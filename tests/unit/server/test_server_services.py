@@ -100,3 +100,18 @@ def test_other_hosts_alone_are_for_services_that_follow_hosts() -> None:
         assert (some.count, every.count) == (1, 2)
 
     asyncio.run(scenario())
+
+
+def test_a_service_that_cannot_be_stopped_is_named_and_the_others_are_stopped() -> None:
+    async def scenario() -> tuple[list[str], list[str], bool]:
+        events: list[str] = []
+        log = Lines()
+        services = Services(log)
+        async with services.running([Noted("a", events), Noted("b", events, "stop"), Noted("c", events)]):
+            assert not services.stop_failed
+        return events, log.lines, services.stop_failed
+
+    events, lines, failed = asyncio.run(scenario())
+    assert events[-3:] == ["stop c", "stop b", "stop a"]
+    assert failed
+    assert "b cannot be stopped: OSError: b fails" in lines[0]

@@ -21,6 +21,7 @@ LOG_PERIOD = 10.0
 FOREGROUND: Final = frozenset(
     (
         "succession",
+        "auto_config",
         "extensions",
         "log rolling",
         "xDS",
