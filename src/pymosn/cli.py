@@ -75,7 +75,7 @@ def version() -> None:
 
 @main.command()
 @config_option(required=True, help="Configuration, JSON or YAML.")
-@click.option("--strict", is_flag=True, help="Treat unknown keys as errors.")
+@click.option("--strict", is_flag=True, help="Treat unknown keys, and mistakes that MOSN starts with, as errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on standard output.")
 def check(path: str, strict: bool, as_json: bool) -> None:
     """Check a configuration and report every fault.
@@ -105,7 +105,7 @@ def check(path: str, strict: bool, as_json: bool) -> None:
 @main.command()
 @config_option(envvar="MOSN_CONFIG", help=f"Configuration, JSON or YAML; default: {DEFAULT_FILE}, if it exists.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Worker processes; default: key `processor`.")
-@click.option("--strict", is_flag=True, help="Treat unknown keys as errors.")
+@click.option("--strict", is_flag=True, help="Treat unknown keys, and mistakes that MOSN starts with, as errors.")
 @click.option(
     "--log-level",
     "-l",

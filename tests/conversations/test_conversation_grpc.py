@@ -345,12 +345,18 @@ def test_a_filter_calls_a_service(start: Start, trailers: list[tuple[bytes, byte
     [
         ({"mappers": [{"status": 404, "body": "gone"}]}, (b"12", b"gone")),
         ({"format": {"text": "<%local_reply_body%>"}}, (b"14", b"<502 Bad Gateway: connect_refused>")),
+        ({"format": {"html": "<%local_reply_body%>"}}, (b"14", b"502 Bad Gateway: connect_refused")),
+        ({"formats": [{"text": "t"}, {"html": "h"}]}, (b"14", b"502 Bad Gateway: connect_refused")),
+        ({"mappers": [{"filter": {"reasons": ["connect_refused"]}, "body": "by reason"}]}, (b"14", b"by reason")),
     ],
 )
 def test_the_form_of_local_replies(start: Start, config: dict[str, Any], trailers: tuple[bytes, bytes]) -> None:
-    """The status of a mapped reply is that of HTTP, and the body is the message of the call."""
+    """The status of a mapped reply is that of HTTP, and the body is the message of the call, which never has a page.
+
+    `local_reply_body` does not concern it.
+    """
     form = local_replies(msgspec.convert(config, LocalReplies), FakeClock(), Listener(name="l"))
-    talk = start(protocols=("Http2",), local_replies=form)
+    talk = start(protocols=("Http2",), local_replies=form, empty_failures=True)
     client = h2_client(talk)
     stream = calls(client)
     talk.hold_dial().fails(CONNECT_REFUSED)

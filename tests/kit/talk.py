@@ -124,6 +124,7 @@ class Talk:
         tunnel_idle_timeout: float = 600.0,
         detection_timeout: float = 15.0,
         local_replies: LocalReplies | None = None,
+        empty_failures: bool = False,
         longest_exchange: float = 0.0,
         offers: AlpnOffers | None = None,
     ) -> None:
@@ -201,6 +202,7 @@ class Talk:
             forwarding=forwarding,
             detection_timeout=detection_timeout,
             local_replies=local_replies,
+            empty_failures=empty_failures,
             longest_exchange=longest_exchange,
             offers=offers,
             paths=STRICT_PATHS if http1 is None or http1.policy is STRICT else http1.policy,

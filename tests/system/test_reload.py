@@ -80,8 +80,8 @@ def test_a_broken_file_is_refused_and_the_old_one_stays(start: Start, two_hops: 
     proxy = start(two_hops.config)
     proxy.wait_for(READY)
     broken = copy.deepcopy(two_hops.config)
-    broken["servers"][0]["routers"][0]["virtual_hosts"][0]["routers"][0]["route"]["cluster_name"] = "nowhere"
-    broken["cluster_manager"]["clusters"][1]["hosts"][0]["address"] = "no port"
+    broken["servers"][0]["routers"][0]["virtual_hosts"][0]["routers"][0]["route"]["timeout"] = "soon"
+    broken["cluster_manager"]["clusters"][1]["hosts"][0]["weight"] = "heavy"
     outcome = reload(proxy, two_hops, tmp_path, broken)
     assert not outcome["applied"]
     assert outcome["version"] == 1

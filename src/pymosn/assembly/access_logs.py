@@ -43,6 +43,12 @@ def _conditions(filter: LogCondition, draw: Callable[[], float]) -> list[Conditi
     if filter.status is not None:
         status = _compared(filter.status)
         found.append(lambda exchange: status(0 if exchange.response is None else int(exchange.response.status)))
+    if filter.statuses:
+        codes = frozenset(filter.statuses)
+        found.append(lambda exchange: exchange.response is not None and int(exchange.response.status) in codes)
+    if filter.reasons:
+        reasons = frozenset(filter.reasons)
+        found.append(lambda exchange: exchange.failure is not None and exchange.failure.reason in reasons)
     if filter.duration_ms is not None:
         duration = _compared(filter.duration_ms)
         found.append(lambda exchange: duration(int((exchange.finished - exchange.started) * 1000.0)))

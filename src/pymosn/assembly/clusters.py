@@ -13,7 +13,14 @@ from pymosn.assembly.share import WorkerShare
 from pymosn.assembly.tls import client_settings, resolver
 from pymosn.config.schema import Cluster as ClusterConfig
 from pymosn.config.schema import Host
-from pymosn.config.schema.cluster import BalancerConfig, CircuitBreaker, ClusterHttp2, Enforcing, OriginalDstConfig
+from pymosn.config.schema.cluster import (
+    BalancerConfig,
+    CircuitBreaker,
+    ClusterHttp2,
+    Enforcing,
+    OriginalDstConfig,
+    SlowStart,
+)
 from pymosn.config.schema.connections import TcpKeepalive as TcpKeepaliveConfig
 from pymosn.config.schema.router import Metadata
 from pymosn.core.address_ranges import port_ranges
@@ -138,7 +145,7 @@ def _balancing(config: ClusterConfig) -> plan.BalancingPlan:
         client_error_bias=numbers.client_error_bias,
         server_error_bias=numbers.server_error_bias,
         panic_threshold=float(config.panic_threshold),
-        slow_start=plan.SlowStartPlan(slow.slow_start_duration, slow.aggression, slow.min_weight_percent)
+        slow_start=_slow_start(slow)
         if slow is not None and slow.mode == "duration" and slow.slow_start_duration > 0.0
         else None,
         subset=plan.SubsetPlan(
@@ -157,6 +164,16 @@ def _balancing(config: ClusterConfig) -> plan.BalancingPlan:
         table_size=numbers.table_size,
         hash_function=numbers.hash_function,
         hashes_hostnames=numbers.hashes_hostnames,
+    )
+
+
+def _slow_start(config: SlowStart) -> plan.SlowStartPlan:
+    """Its settings, with defaults instead of values that are not positive, as in MOSN."""
+    defaults = SlowStart()
+    return plan.SlowStartPlan(
+        config.slow_start_duration,
+        config.aggression if config.aggression > 0 else defaults.aggression,
+        config.min_weight_percent if config.min_weight_percent > 0 else defaults.min_weight_percent,
     )
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from pymosn.config.schema import RouterConfiguration
 from pymosn.config.schema.router import HeaderChanges, HeaderToAdd
+from pymosn.core.headers import is_token, to_bytes
 from pymosn.routing.changes import ChangeLevel, EnvoyLevel, HeaderAction, HeaderAddition, LevelChanges
 
 
@@ -25,8 +26,11 @@ class Changes(NamedTuple):
 
     def within(self, level: HeaderChanges) -> Changes:
         """With those of one more level inside."""
+        # The host of a request is not changed in this way; the check has reported it.
+        to_add = [item for item in level.request_headers_to_add if item.header.key.lower() != "host"]
+        to_remove = [name for name in level.request_headers_to_remove if name.lower() != "host"]
         return Changes(
-            self._with_level(level.request_headers_to_add, level.request_headers_to_remove, self.requests),
+            self._with_level(to_add, to_remove, self.requests),
             self._with_level(level.response_headers_to_add, level.response_headers_to_remove, self.responses),
             self.order,
         )
@@ -49,6 +53,7 @@ class Changes(NamedTuple):
         return LevelChanges(levels[::-1] if self.order.innermost_last else levels)
 
     def _with_level(self, to_add: list[HeaderToAdd], to_remove: list[str], outer: list[ChangeLevel]) -> list[ChangeLevel]:
+        to_remove = [name for name in to_remove if is_token(to_bytes(name))]  # no header has another name
         if not to_add and not to_remove:
             return outer
         make = EnvoyLevel if self.order.removes_first else ChangeLevel

@@ -353,6 +353,7 @@ class ListenerBuilder(msgspec.Struct, eq=False):
             paths=http1.paths,
             rules={"Http2": _rules(proxy, "Http2")} if speaks_http2 else None,
             longest_exchange=proxy.max_stream_duration,
+            empty_failures=proxy.local_reply_body == "none",
             local_replies=local_replies(proxy.local_replies, self.runtime.clock, config),
             envoy_statuses=http1.envoy_statuses,
             offers=alpn_offers(proxy.upstream_alpn),

@@ -10,12 +10,13 @@ from pymosn.config.schema import Listener
 from pymosn.config.schema.local_replies import LocalReplies as Config
 from pymosn.config.schema.local_replies import ReplyFormat, ReplyMapper
 from pymosn.core.clock import Clock
-from pymosn.observe.reply_body import JsonBody, TextBody
-from pymosn.proxy.local_replies import LocalReplies, ReplyBodyFormat, ReplyMapping
+from pymosn.observe.reply_body import body_of
+from pymosn.proxy.local_replies import LocalReplies, ReplyBodies, ReplyBodyFormat, ReplyMapping
 from pymosn.routing.changes import EnvoyLevel
 
 _TEXT: Final = "text/plain; charset=utf-8"
 _JSON: Final = "application/json"
+_HTML: Final = "text/html; charset=utf-8"
 
 
 def local_replies(config: Config | None, clock: Clock, listener: Listener) -> LocalReplies | None:
@@ -23,7 +24,8 @@ def local_replies(config: Config | None, clock: Clock, listener: Listener) -> Lo
     if config is None:
         return None
     return LocalReplies(
-        [_mapping(mapper, clock, listener) for mapper in config.mappers], _format(config.format, clock, listener)
+        [_mapping(mapper, clock, listener) for mapper in config.mappers],
+        _bodies(config.format, config.formats, clock, listener),
     )
 
 
@@ -32,14 +34,18 @@ def _mapping(mapper: ReplyMapper, clock: Clock, listener: Listener) -> ReplyMapp
         log_condition(mapper.filter),
         mapper.status,
         None if mapper.body is None else mapper.body.encode(),
-        _format(mapper.format, clock, listener),
+        _bodies(mapper.format, mapper.formats, clock, listener),
         EnvoyLevel([addition(item) for item in mapper.headers_to_add], []) if mapper.headers_to_add else None,
     )
 
 
-def _format(config: ReplyFormat | None, clock: Clock, listener: Listener) -> ReplyBodyFormat | None:
-    if config is None:
-        return None
-    body = JsonBody(config.json, config.omit_empty) if config.json else TextBody(config.text)
+def _bodies(single: ReplyFormat | None, several: list[ReplyFormat], clock: Clock, listener: Listener) -> ReplyBodies | None:
+    formats = several if single is None else [single]
+    return ReplyBodies([_format(config, clock, listener) for config in formats]) if formats else None
+
+
+def _format(config: ReplyFormat, clock: Clock, listener: Listener) -> ReplyBodyFormat:
+    body = body_of(config.text, config.json, config.html, config.omit_empty)
     body.bind(clock, listener.known_name(), listener.type)
-    return ReplyBodyFormat(body.make, (config.content_type or (_JSON if config.json else _TEXT)).encode())
+    default = _JSON if config.json else _HTML if config.html else _TEXT
+    return ReplyBodyFormat(body.make, (config.content_type or default).encode(), bool(config.html))

@@ -70,17 +70,17 @@ def build_route(parts: RouteParts, changes: Changes) -> Route:
     config = parts.config
     direct = config.direct_response
     if direct is not None:
-        return parts.route(actions.DirectResponse(direct.status, direct.body), changes, parts.filters)
+        return parts.route(
+            actions.DirectResponse(direct.status if direct.status > 0 else 200, direct.body), changes, parts.filters
+        )
     if config.redirect is not None:
         return parts.route(_redirect(config.match, config.redirect), changes, parts.filters)
-    target = config.route
-    assert target is not None, "checked: a route has an action"
-    return parts.route(_forward(parts, target, changes), changes, parts.filters)
+    return parts.route(_forward(parts, config.route or Action(), changes), changes, parts.filters)
 
 
 def _redirect(match: RouteMatch, redirect: RedirectConfig) -> actions.Redirect:
     return actions.Redirect(
-        redirect.response_code,
+        redirect.response_code or 301,
         redirect.scheme_redirect.lower(),
         redirect.host_redirect,
         redirect.path_redirect,
@@ -91,7 +91,8 @@ def _redirect(match: RouteMatch, redirect: RedirectConfig) -> actions.Redirect:
 
 
 def _forward(parts: RouteParts, target: Action, changes: Changes) -> actions.Forward:
-    timeout = actions.NO_TIMEOUT if target.no_timeout else target.timeout or actions.DEFAULT_TIMEOUT
+    has_none = target.no_timeout or target.timeout < 0
+    timeout = actions.NO_TIMEOUT if has_none else target.timeout or actions.DEFAULT_TIMEOUT
     options = _options(parts, target, changes, target.host_rewrite)
     if target.weighted_clusters:
         weights = [
@@ -103,7 +104,9 @@ def _forward(parts: RouteParts, target: Action, changes: Changes) -> actions.For
         return actions.Forward(target.cluster_name, timeout, options)
     if target.cluster_variable:
         return actions.ForwardByVariable(target.cluster_variable, timeout, options)
-    return actions.ForwardByHeader(target.cluster_header, timeout, options)
+    if target.cluster_header:
+        return actions.ForwardByHeader(target.cluster_header, timeout, options)
+    return actions.Forward("", timeout, options)  # unknown: 404
 
 
 def _target(parts: RouteParts, action: Action, cluster: WeightedTarget, changes: Changes, timeout: float) -> actions.Target:
@@ -124,7 +127,7 @@ def _options(parts: RouteParts, target: Action, changes: Changes, host: str) -> 
     return actions.ForwardOptions(
         labels_of(target.metadata_match) or None,
         _request_changes(parts, target, changes, host, host_header),
-        None if target.retry_policy is None else _retry_policy(target.retry_policy),
+        None if target.retry_policy is None else _retry_policy(target.retry_policy, target.timeout >= 0),
         _hash_policies(target),
         [
             actions.Mirror(mirror.cluster, mirror.percent, mirror.shadow_host_suffix)
@@ -159,7 +162,8 @@ def _request_changes(
     )
 
 
-def _retry_policy(config: RetryPolicyConfig) -> actions.RetryPolicy:
+def _retry_policy(config: RetryPolicyConfig, limits_attempts: bool) -> actions.RetryPolicy:
+    """`limits_attempts`: whether `retry_timeout` has an effect; in MOSN it has not with a negative timeout."""
     statuses = frozenset(config.status_codes)
     conditions = None
     retries_on = config.retry_on
@@ -172,7 +176,7 @@ def _retry_policy(config: RetryPolicyConfig) -> actions.RetryPolicy:
     return actions.RetryPolicy(
         retries_on,
         config.num_retries,
-        config.retry_timeout,
+        config.retry_timeout if limits_attempts else 0.0,
         statuses,
         config.retry_non_idempotent,
         conditions,

@@ -86,8 +86,12 @@ def error_at(path: str, message: str) -> Diagnostic:
 class Diagnostics:
     """Collects errors and warnings, and the location of every value. A path with an error is skipped by later checks."""
 
-    def __init__(self) -> None:
+    def __init__(self, strict: bool = False) -> None:
+        """`strict`: what MOSN starts with although it is a mistake is an error; see `odd`."""
+        self._odd: Severity = "error" if strict else "warning"
         self.items: list[Diagnostic] = []
+        #: Those of `items` that `odd` has added.
+        self.oddities: list[Diagnostic] = []
         self.places: dict[str, Place] = {}
         self._bad_paths: set[str] = set()
         # Values from which entries may quote, and the secrets in them, which are searched when the first entry is added.
@@ -109,6 +113,21 @@ class Diagnostics:
     ) -> None:
         """Report something that is accepted, but not with the expected effect."""
         self.add("warning", path, message, value, closest(str(value), known), at)
+
+    def odd(self, path: str, message: str, value: Any = ..., known: Iterable[str] = ()) -> None:
+        """Report a mistake that MOSN starts with, and that has MOSN's effect here; `message` names it.
+
+        Only for what lets no request pass that would be stopped without the mistake.
+        """
+        before = len(self.items)
+        self.add(self._odd, path, message, value, closest(str(value), known))
+        self.oddities += self.items[before:]
+
+    def refuse(self, oddity: Diagnostic) -> None:
+        """Makes an error of one of `oddities`."""
+        if oddity in self.items:
+            self.items[self.items.index(oddity)] = msgspec.structs.replace(oddity, severity="error")
+            self.mark_bad(oddity.path)
 
     def add(
         self,

@@ -3,20 +3,24 @@
 import os
 from collections.abc import Collection
 from functools import partial
+from typing import TypeVar
 
 import msgspec
 
 from pymosn.config.admin_files import admin_socket
 from pymosn.config.check import check
+from pymosn.config.check.addresses import host_fault, is_port_only
 from pymosn.config.check.admin import check_admin_files
 from pymosn.config.diagnostics import Diagnostic, Diagnostics, Place
 from pymosn.config.json_nodes import parse_json
-from pymosn.config.nodes import Node, ParseError, plain
+from pymosn.config.nodes import Node, ParseError, Repeated, plain
 from pymosn.config.read import Reader
 from pymosn.config.schema import Cluster, MosnConfig, Server, VirtualHost
 from pymosn.config.yaml_nodes import parse_yaml
 from pymosn.core.files import MAX_FILE, is_descriptor, read_regular
 from pymosn.filters.settings import Block
+
+B = TypeVar("B", bound=Block)
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,9 +50,9 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
 def load_file(path: str, *, strict: bool = False, stream_filters: Collection[str] = (), pipe: bool = False) -> Loaded:
     """Load and check a configuration file: YAML for .yaml and .yml, JSON for any other name.
 
-    `strict` makes unknown keys errors. `stream_filters`: names of stream filters of installed packages (entry-point group
-    `pymosn.stream_filters`). `pipe`: `path` may be an anonymous pipe, such as `/dev/stdin`; otherwise only a regular file is
-    read. Never raises; errors are in the result.
+    `strict` makes errors of unknown keys, and of mistakes that MOSN starts with. `stream_filters`: names of filters of
+    installed packages (entry-point group `pymosn.stream_filters`). `pipe`: `path` may be an anonymous pipe, such as
+    `/dev/stdin`; otherwise only a regular file is read. Never raises; errors are in the result.
     """
     loading = _Loading(strict, stream_filters, folder_of(path))
     text = loading.read_text(path, pipe)
@@ -95,7 +99,9 @@ class _Loading:
         self._strict = strict
         self._stream_filters = stream_filters
         self._config_dir = config_dir
-        self._faults = Diagnostics()
+        self._faults = Diagnostics(strict)
+        # The duplicate keys of the file that was parsed last.
+        self._repeated: list[Repeated] = []
         # Bytes that all files together may still have.
         self._left = MAX_FILE
 
@@ -103,7 +109,7 @@ class _Loading:
         node = self._parse(text, file, yaml) if text is not None else None
         config = None
         if node is not None:
-            config = Reader(file, self._faults, self._strict).block(node, MosnConfig, "")
+            config = self._read(node, file, MosnConfig, "")
             self._read_directories(config)
             self._make_up_server(config)
             self.check(config)
@@ -115,6 +121,8 @@ class _Loading:
         check(config, self._faults, self._stream_filters)
         if config.admin is not None:
             check_admin_files(config.admin, self._config_dir, self._faults)
+        if self._faults.oddities:
+            _leave_out_hosts(config)
 
     def result(self, config: MosnConfig | None, file: str) -> Loaded:
         """The configuration, unless it has errors, and all faults."""
@@ -152,10 +160,18 @@ class _Loading:
             self._faults.error("", error.message, at=Place(file, error.line, error.column))
             return None
         self._faults.quote_from(partial(plain, node))
-        for key in repeated:
-            message = f'duplicate key "{key.key}"; first defined on line {key.first_line}'
-            self._faults.error("", message, at=Place(file, key.line, key.column))
+        self._repeated = repeated
         return node
+
+    def _read(self, node: Node, file: str, cls: type[B], path: str) -> B:
+        """The block of a parsed file; keys that it has twice are reported."""
+        reader = Reader(file, self._faults, self._strict)
+        block = reader.block(node, cls, path)
+        for key in self._repeated:
+            if (key.line, key.column) not in reader.resolved:
+                message = f'duplicate key "{key.key}"; first defined on line {key.first_line}'
+                self._faults.error("", message, at=Place(file, key.line, key.column))
+        return block
 
     def _read_directories(self, config: MosnConfig) -> None:
         """Read `clusters_configs` and `router_configs` into the inline lists."""
@@ -198,4 +214,19 @@ class _Loading:
             # MOSN skips empty files.
             node = self._parse(text, file, yaml=False) if text and text.strip() else None
             if node is not None:
-                blocks.append(Reader(file, self._faults, self._strict).block(node, cls, f"{path}.{key}[{len(blocks)}]"))
+                blocks.append(self._read(node, file, cls, f"{path}.{key}[{len(blocks)}]"))
+
+
+def _leave_out_hosts(config: MosnConfig) -> None:
+    """Removes the hosts to which MOSN never gets a connection; a warning names them, or their cluster's timeout.
+
+    An address that is only a port is one of this machine.
+    """
+    for cluster in config.cluster_manager.clusters:
+        if cluster.connect_timeout < 0:
+            cluster.hosts = []
+            cluster.connect_timeout = Cluster().connect_timeout
+        for host in cluster.hosts:
+            if is_port_only(host.address):
+                host.address = f"127.0.0.1{host.address}"
+        cluster.hosts = [host for host in cluster.hosts if host_fault(host.address) is None]

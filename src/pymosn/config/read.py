@@ -18,7 +18,21 @@ from pymosn.config.schema.network_filters import ProtocolSettings, ProxyConfig, 
 from pymosn.config.schema.observability import METRICS_SINKS, TRACE_DRIVERS, MetricsSink, Tracing
 from pymosn.config.schema.server import ListenerFilter
 from pymosn.config.schema.stream_filters import LISTENER_FILTERS, stream_filter_settings
-from pymosn.filters.settings import DURATION, NOTE, QUIET, STATE, ZERO_IS_DEFAULT, Block, EnvoyBlock, State, StrictBlock
+from pymosn.config.schema.tls import TlsContext
+from pymosn.config.schema.top import Admin
+from pymosn.filters.settings import (
+    AT_MOST,
+    DURATION,
+    NEGATIVE,
+    NOTE,
+    QUIET,
+    STATE,
+    ZERO_IS_DEFAULT,
+    Block,
+    EnvoyBlock,
+    State,
+    StrictBlock,
+)
 
 B = TypeVar("B", bound=Block)
 
@@ -55,6 +69,8 @@ class Reader:
         self._faults = faults
         self._unknown_key: Severity = "error" if strict else "warning"
         self._fields: dict[type, dict[str, inspect.Field]] = {}
+        #: The lines and columns of repeated keys that need no further report.
+        self.resolved: set[tuple[int, int]] = set()
         # Depth inside keys without effect, where the inner keys need no further warnings.
         self._without_effect = 0
 
@@ -78,7 +94,9 @@ class Reader:
         if extra.get(ZERO_IS_DEFAULT) and is_zero(node):
             return _UNSET
         if extra.get(DURATION):
-            return self._duration(node, path)
+            return self._duration(node, path, extra)
+        if extra.get(AT_MOST):
+            return self._limited(node, kind, path, extra[AT_MOST])
         container = _CONTAINERS.get(type(kind))
         if container is not None and node.kind != container:
             return self._wrong_type(node, f"an {container}", path)
@@ -118,7 +136,16 @@ class Reader:
             return value
         return self._error(node, path, f"must be {low} or more" if value < low else f"must be {high} or less")
 
-    def _duration(self, node: Node, path: str) -> Any:
+    def _limited(self, node: Node, kind: inspect.Type, path: str, effect: str) -> Any:
+        """A number, or the largest one instead of a larger one."""
+        most = kind.le if isinstance(kind, inspect.FloatType) else None
+        if most is not None and node.kind == "number" and isinstance(node.value, (int, float)) and node.value > most:
+            self._faults.odd(path, f"more than {most:g}: {effect}", node.value)
+            return float(most)
+        return self._scalar(node, kind, path)
+
+    def _duration(self, node: Node, path: str, extra: dict[str, Any]) -> Any:
+        """Seconds. `extra`: the marks of the key in the schema."""
         if node.kind == "number":
             message = f'a duration needs a unit, such as "{node.value}s" or "{node.value}ms"'
             return self._error(node, path, message) if node.value else 0.0
@@ -128,7 +155,13 @@ class Reader:
             seconds = parse_duration(node.value.strip('"'))
         except ValueError as error:
             return self._error(node, path, str(error))
-        return seconds if seconds >= 0 else self._error(node, path, "must not be negative")
+        if seconds >= 0:
+            return seconds
+        if NEGATIVE not in extra:
+            return self._error(node, path, "must not be negative")
+        effect, substitute = extra[NEGATIVE]
+        self._faults.odd(path, f"negative: {effect}", node.value)
+        return substitute
 
     def _union(self, node: Node, kind: inspect.UnionType, path: str) -> Any:
         members = [member for member in kind.types if not isinstance(member, inspect.NoneType)]
@@ -234,6 +267,11 @@ class Reader:
                 continue
             key = field.encode_name
             other = matched[key][1] if key in matched else None
+            if other is not None and _last_holds(kind, other, entry):
+                self._faults.odd(_join(path, key), f"key given twice (line {other.line}): the last one holds, as in MOSN")
+                self.resolved.add((entry.line, entry.column))
+                matched[key] = field, other if entry.node.kind == "null" else entry
+                continue
             if other is not None and other.key != entry.key:
                 message = f'duplicate of key "{other.key}" on line {other.line}; keys match in any case'
                 self._faults.error(_join(path, entry.key), message, at=self.place(entry))
@@ -288,6 +326,16 @@ _READERS: Final[dict[type[inspect.Type], Callable[[Reader, Node, Any, str], Any]
 
 def _join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
+
+
+def _last_holds(kind: inspect.StructType, first: Entry, second: Entry) -> bool:
+    """Whether of two entries with one key the last one is used, as in MOSN: values that are neither objects nor arrays,
+
+    which Go merges. Not where a mistake could grant access.
+    """
+    guards = issubclass(kind.cls, (StrictBlock, TlsContext, Admin, StreamFilter)) or kind.tag_field is not None
+    containers = ("object", "array")
+    return not guards and first.node.kind not in containers and second.node.kind not in containers
 
 
 def _folded(key: str, kind: inspect.StructType) -> str:

@@ -99,7 +99,7 @@ class Update:
         if name in names and is_complete:
             self._require_contents(blocks[index])
         blocks = _with(blocks, index, self._read(kind.cls, path))
-        return self._finish(_with_blocks(before, kind.path, blocks), path)
+        return self._finish(before, _with_blocks(before, kind.path, blocks), path)
 
     def removal(self, before: MosnConfig) -> Outcome:
         """`remove_config`: removes the block of a name."""
@@ -111,7 +111,7 @@ class Update:
         after = _with_blocks(before, kind.path, kept)
         if after == before:
             self._error(f"there is no {self._word('type')} {name!r}")
-        return self._finish(after, "")
+        return self._finish(before, after, "")
 
     def hosts(self, before: MosnConfig) -> Outcome:
         """`update_hosts`: changes the hosts of a cluster."""
@@ -135,7 +135,7 @@ class Update:
         others = [] if action == "set" else [host for host in clusters[index].hosts if host.address not in addresses]
         hosts = others if action == "remove" else [*given, *others]
         changed = _with(clusters, index, replace(clusters[index], hosts=hosts))
-        return self._finish(_with_blocks(before, _CLUSTERS, changed), path)
+        return self._finish(before, _with_blocks(before, _CLUSTERS, changed), path)
 
     def mosn_route(self, before: MosnConfig) -> Outcome:
         """MOSN's `/debug/update_route`, where an omitted `domain` is `*`, and an omitted `route` of `remove` all routes."""
@@ -173,7 +173,7 @@ class Update:
         path = f"{_ROUTERS}[{i}].virtual_hosts[{j}]"
         routes = self._routes(action, node, hosts[j], path)
         table = replace(tables[i], virtual_hosts=_with(hosts, j, replace(hosts[j], routers=routes)))
-        return self._finish(_with_blocks(before, _ROUTERS, _with(tables, i, table)), path)
+        return self._finish(before, _with_blocks(before, _ROUTERS, _with(tables, i, table)), path)
 
     def _routes(self, action: str, config: Node, host: VirtualHost, path: str) -> list[Route]:
         entry = _given(config, "route")
@@ -279,9 +279,17 @@ class Update:
         self._error(message)
         return None, self.faults.in_order()
 
-    def _finish(self, after: MosnConfig, path: str) -> Outcome:
+    def _finish(self, before: MosnConfig, after: MosnConfig, path: str) -> Outcome:
+        """Checks the changed configuration. A file may have mistakes that MOSN starts with; a change must not add any."""
         if path or not self.faults.has_errors:
             check(after, self.faults, self._stream_filters)
+        if self.faults.oddities:
+            known = Diagnostics()
+            check(before, known, self._stream_filters)
+            old = {(fault.message, fault.value) for fault in known.oddities}
+            for fault in self.faults.oddities:
+                if (fault.message, fault.value) not in old:
+                    self.faults.refuse(fault)
         faults = self.faults.in_order()
         reported = [fault for fault in faults if fault.severity == "error" or (path and fault.path.startswith(path))]
         return (None if self.faults.has_errors else after), reported

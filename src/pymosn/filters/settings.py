@@ -14,6 +14,8 @@ STATE: Final = "state"
 NOTE: Final = "note"
 DURATION: Final = "duration"
 ZERO_IS_DEFAULT: Final = "zero_is_default"
+NEGATIVE: Final = "negative"
+AT_MOST: Final = "at most"
 OWN: Final = "own"
 QUIET: Final = "quiet"
 
@@ -66,6 +68,16 @@ def planned_checked(note: str) -> msgspec.Meta:
 def ignored(note: str) -> msgspec.Meta:
     """A key without effect in MOSN too, accepted so that existing files load."""
     return msgspec.Meta(extra={STATE: State.IGNORED, NOTE: note})
+
+
+def negative(effect: str, seconds: float = 0.0) -> msgspec.Meta:
+    """Of a duration that may be negative, as in MOSN, with a warning. `effect`: MOSN's. `seconds`: the value instead."""
+    return msgspec.Meta(extra={NEGATIVE: (effect, seconds)})
+
+
+def at_most(effect: str) -> msgspec.Meta:
+    """Of a number with a largest value, which is used instead of a larger one, with a warning. `effect`: MOSN's."""
+    return msgspec.Meta(extra={AT_MOST: effect})
 
 
 class StringMatch(StrictBlock, kw_only=True):

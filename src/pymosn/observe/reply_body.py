@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import escape
 from typing import Any, Final
 
 from pymosn.api.exchange import Exchange
@@ -14,6 +15,9 @@ from pymosn.observe.json_log import JsonFormat
 BODY_VARIABLE: Final = "local_reply_body"
 #: Where the text of a format is cut: the pieces between are lines of logs. A `%` after a backslash is literal text.
 _SEAM: Final = re.compile(rf"((?<!\\)%{BODY_VARIABLE}%|\r?\n)")
+
+#: A variable in a text.
+_VARIABLE: Final = re.compile(r"(?<!\\)(%[^%]*%)")
 
 
 class TextBody:
@@ -44,6 +48,33 @@ class TextBody:
         return b"".join(out)
 
 
+class HtmlBody:
+    """A body in HTML. Whatever a variable has is escaped, so that no client can put a script into the page."""
+
+    def __init__(self, text: str) -> None:
+        """Raises ValueError like TextBody. `warnings`: as of an access log's format."""
+        compile_format(" ".join(text.split()) or " ")  # for errors in the text as a whole
+        # Texts, and variables between them.
+        self._parts = [TextBody(part) if part else None for part in _VARIABLE.split(text)]
+        self.warnings = [text for part in self._parts if part is not None for text in part.warnings]
+
+    def bind(self, clock: Clock, listener_name: str, listener_type: str) -> HtmlBody:
+        """Makes it usable for exchanges on a listener."""
+        for part in self._parts:
+            if part is not None:
+                part.bind(clock, listener_name, listener_type)
+        return self
+
+    def make(self, exchange: Exchange, body: bytes) -> bytes:
+        """The body for an exchange."""
+        out: list[str] = []
+        for i, part in enumerate(self._parts):
+            if part is not None:
+                text = part.make(exchange, body).decode("utf-8", "replace")
+                out.append(escape(text) if i % 2 else text)
+        return "".join(out).encode()
+
+
 class JsonBody:
     """A body in a JSON format."""
 
@@ -65,3 +96,10 @@ class JsonBody:
         line = self._line(exchange)
         exchange.own_variables = own
         return line.encode() + b"\n"
+
+
+def body_of(text: str, members: dict[str, Any], page: str, omit_empty: bool) -> TextBody | HtmlBody | JsonBody:
+    """The body of the one format that is given. Raises ValueError with the error in it."""
+    if members:
+        return JsonBody(members, omit_empty)
+    return HtmlBody(page) if page else TextBody(text)

@@ -16,6 +16,19 @@ from typing import Final, NamedTuple
 HOUR: Final = 3600
 DAY: Final = 86400
 
+#: Hours of `time`, at most.
+MOST_HOURS: Final = 24
+#: Megabytes of a file: by default, and with `size=0`, as in MOSN.
+DEFAULT_SIZE: Final = 1000
+LEAST_SIZE: Final = 100
+
+_EFFECTS: Final = {
+    "time": "files are rotated by size, as in MOSN",
+    "size": f"files are rotated at {LEAST_SIZE} MB, as in MOSN with 0; with a negative size MOSN logs nothing",
+    "age": "old files are kept whatever their age is, as in MOSN",
+    "keep": "all old files are kept, as in MOSN",
+}
+
 _NAME_END: Final = r"\.\d{4}-\d\d-\d\d(_\d\d)?(\.\d+)?(\.gz)?"
 
 
@@ -39,39 +52,69 @@ class Policy(NamedTuple):
         return size > 0 and self.hours > 0 and period_start(begun, self.hours) < period_start(now, self.hours)
 
 
+class _Items:
+    """The items of a roller's text, read as MOSN reads them; `oddities`: what is probably a mistake, with its effect."""
+
+    def __init__(self, text: str) -> None:
+        """Raises ValueError for what MOSN refuses: an unknown item, and an invalid value in the last one."""
+        self.numbers: dict[str, int] = {}
+        self.compress = False
+        self.oddities: list[str] = []
+        words = text.split()
+        seen: set[str] = set()
+        for i, word in enumerate(words):
+            key, mark, value = word.partition("=")
+            if key not in ("time", "size", "age", "keep", "compress") or not mark:
+                raise ValueError(
+                    f"log roller: invalid item {word!r}; expected time=HOURS size=MB age=DAYS keep=FILES compress=on|off"
+                )
+            if key in seen:
+                self.oddities.append(f"duplicate {key}: the last one holds, as in MOSN")
+            seen.add(key)
+            try:
+                self._take(key, value)
+            except ValueError as error:
+                if i == len(words) - 1:
+                    raise ValueError(f"log roller: {error}") from None
+                self.oddities.append(f"{error}; ignored, as in MOSN")
+
+    def _take(self, key: str, value: str) -> None:
+        if key == "compress":
+            if value not in ("on", "off"):
+                raise ValueError(f"compress must be on or off, got {value!r}")
+            self.compress = value == "on"
+            return
+        digits = value[1:] if value[:1] in ("+", "-") else value
+        if not (digits.isascii() and digits.isdecimal()) or len(digits) > 9:
+            raise ValueError(f"{key} must be an integer, got {value!r}")
+        number = int(value)
+        if key == "time" and number > MOST_HOURS:
+            self.oddities.append(f"time is at most {MOST_HOURS} hours, got {number}; {MOST_HOURS} is used, as in MOSN")
+            number = MOST_HOURS
+        elif number <= 0:
+            self.oddities.append(f"{key} is not positive: {_EFFECTS[key]}")
+            number = 0
+        self.numbers[key] = number
+
+
 def parse_roller(text: str) -> Policy:
     """Parses `global_log_roller`; an empty text means a new file each day.
 
     MOSN's keys are `time` (hours), `size` (MB), `age` (days), `keep` (files), `compress`. Raises ValueError for others.
     """
-    given: dict[str, str] = {}
-    for word in text.split():
-        key, mark, value = word.partition("=")
-        if key not in ("time", "size", "age", "keep", "compress") or not mark:
-            raise ValueError(
-                f"log roller: invalid item {word!r}; expected time=HOURS size=MB age=DAYS keep=FILES compress=on|off"
-            )
-        if key in given:
-            raise ValueError(f"log roller: duplicate {key}")
-        given[key] = value
-    numbers = {key: _number(key, value) for key, value in given.items() if key != "compress"}
-    compress = given.get("compress", "off")
-    if compress not in ("on", "off"):
-        raise ValueError(f"log roller: compress must be on or off, got {compress!r}")
-    if "time" in numbers:
-        if numbers["time"] > 24:
-            raise ValueError(f"log roller: time must be at most 24 hours, got {numbers['time']}")
-        return Policy(hours=numbers["time"])
-    if not given:
+    if not text.split():
         return Policy(hours=24)
-    megabytes = numbers.get("size", 1000)
-    return Policy(0, megabytes * 1024 * 1024, numbers.get("age", 7), numbers.get("keep", 10), compress == "on")
+    items = _Items(text)
+    numbers = items.numbers
+    if numbers.get("time"):
+        return Policy(hours=numbers["time"])
+    megabytes = numbers.get("size", DEFAULT_SIZE) or LEAST_SIZE
+    return Policy(0, megabytes * 1024 * 1024, numbers.get("age", 7), numbers.get("keep", 10), items.compress)
 
 
-def _number(key: str, value: str) -> int:
-    if not value.isdecimal() or len(value) > 9 or int(value) == 0:
-        raise ValueError(f"log roller: {key} must be a positive integer, got {value!r}")
-    return int(value)
+def roller_oddities(text: str) -> list[str]:
+    """What in a valid text is probably a mistake, with its effect."""
+    return _Items(text).oddities if text.split() else []
 
 
 def period_start(moment: float, hours: int) -> float:

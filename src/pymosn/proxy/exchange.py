@@ -459,13 +459,19 @@ class ExchangeDriver(DispatchOwner):
             return
         headers = failure_headers(failure, self.options.reason_header)
         try:
-            body = exchange.request.failure_body(told)
+            body = self._failure_body(told)
             self._reply_whole(told.status, headers, body, told, not had_failed and failure not in FILTER_FAILURES)
         except BaseException as error:  # of the heads of an installed protocol
             report("a local reply cannot be sent", error)
             if not self.is_over():
                 self.sender.reset(failure)
                 self.finish()
+
+    def _failure_body(self, failure: Failure) -> bytes:
+        request = self.exchange.request
+        if self.options.empty_failures and isinstance(request, HttpRequest) and not request.has_call_status:
+            return b""
+        return request.failure_body(failure)
 
     def break_down(self, error: BaseException) -> None:
         report("an exchange failed", error)

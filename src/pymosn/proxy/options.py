@@ -58,6 +58,7 @@ class ProxyOptions:
         demands: HostDemands | None = None,
         rules: dict[str, HttpRules] | None = None,
         local_replies: LocalReplies | None = None,
+        empty_failures: bool = False,
         envoy_statuses: bool = False,
         offers: AlpnOffers | None = None,
         longest_exchange: float = 0.0,
@@ -76,7 +77,8 @@ class ProxyOptions:
 
         `rules`: by protocol name, those that replace the ones given here.
 
-        `local_replies`: changes to local replies; None for none.
+        `local_replies`: changes to local replies; None for none. `empty_failures`: those of failures have no body, which is
+        then also what `local_replies` gets.
 
         `envoy_statuses`: failures have Envoy's status, see `as_envoy` in `core/failure.py`.
 
@@ -101,6 +103,7 @@ class ProxyOptions:
         self.demands = demands
         self.rules: dict[str, HttpRules] = {} if rules is None else rules
         self.local_replies = local_replies
+        self.empty_failures = empty_failures
         self.envoy_statuses = envoy_statuses
         self.offers = offers
         self.longest_exchange = longest_exchange
@@ -142,6 +145,7 @@ class ProxyOptions:
             demands=self.demands,
             rules=self.rules,
             local_replies=self.local_replies,
+            empty_failures=self.empty_failures,
             envoy_statuses=self.envoy_statuses,
             offers=self.offers,
             longest_exchange=self.longest_exchange,

@@ -36,7 +36,7 @@ _MAX_LABELS: Final = 1024 * 1024
 
 
 class ConfigSource(msgspec.Struct, frozen=True):
-    """A configuration file, or the built-in example if `path` is None. `strict`: treat unknown keys as errors.
+    """A configuration file, or the built-in example if `path` is None. `strict`: as for `load_file`.
 
     `pipe`: the file may be an anonymous pipe, because it is read only once. `node`: MOSN's flags for the node of control
     planes, and what the environment says of it; None: only the configuration counts.

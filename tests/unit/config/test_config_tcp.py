@@ -95,11 +95,11 @@ def test_valid_settings(filters: list[dict[str, Any]]) -> None:
 @pytest.mark.parametrize(
     ("filters", "severity", "path", "text"),
     [
-        ([{"type": "tcp_proxy"}], "error", "[0].config.cluster", "needs a cluster"),
-        ([tcp(cluster="d")], "error", "[0].config.cluster", "unknown cluster"),
+        ([{"type": "tcp_proxy"}], "warning", "[0].config.cluster", "neither a cluster nor routes"),
+        ([tcp(cluster="d")], "warning", "[0].config.cluster", "unknown cluster"),
         (
             [tcp(routes=[{**ROUTE, "cluster": ""}])],
-            "error",
+            "warning",
             "[0].config.routes[0].cluster",
             "missing",
         ),
@@ -134,7 +134,7 @@ def test_valid_settings(filters: list[dict[str, Any]]) -> None:
         ),
         (
             [tcp(weighted_clusters=[{"name": "c"}, {"name": "d"}])],
-            "error",
+            "warning",
             "[0].config.weighted_clusters[1].name",
             "unknown",
         ),

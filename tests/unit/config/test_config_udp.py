@@ -60,16 +60,6 @@ def test_valid(listener: dict[str, Any]) -> None:
             ".filter_chains[0].match",
             "cannot be matched",
         ),
-        (
-            {"filter_chains": [{"filters": [{"type": "udp_proxy", "config": {"cluster": "d"}}]}]},
-            ".filter_chains[0].filters[0].config.cluster",
-            "unknown cluster",
-        ),
-        (
-            {"filter_chains": [{"filters": [{"type": "udp_proxy"}]}]},
-            ".filter_chains[0].filters[0].config.cluster",
-            "needs a cluster",
-        ),
         ({"stream_filters": [{"type": "gzip"}]}, ".stream_filters", "need requests"),
         ({"use_original_dst": "redirect"}, ".use_original_dst", "not supported for udp"),
         ({"inspector": True}, ".inspector", "not supported for udp"),
@@ -81,6 +71,14 @@ def test_valid(listener: dict[str, Any]) -> None:
 def test_what_needs_connections_is_rejected(listener: dict[str, Any], path: str, text: str) -> None:
     found = [(where, message) for severity, where, message in faults(**listener) if severity == "error"]
     assert any(where == PLACE + path and text in message for where, message in found), found
+
+
+@pytest.mark.parametrize(("config", "text"), [({"cluster": "d"}, "unknown cluster"), ({}, "neither a cluster nor routes")])
+def test_without_a_cluster(config: dict[str, Any], text: str) -> None:
+    """MOSN starts, and so does pymosn."""
+    [(severity, path, message)] = faults(filter_chains=[{"filters": [{"type": "udp_proxy", "config": config}]}])
+    assert (severity, path) == ("warning", "servers[0].listeners[0].filter_chains[0].filters[0].config.cluster")
+    assert message.startswith(text)
 
 
 @pytest.mark.parametrize(

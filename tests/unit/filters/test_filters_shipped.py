@@ -72,7 +72,7 @@ def test_each_is_registered_everywhere() -> None:
     [
         ("ip_access", "{ips: [{action: deny, addrs: [10.0.0.0/33]}]}", "9:45", "ips[0].addrs[0]: not an IP address"),
         ("fault", "{abort: {percentage: 10, status: 99}}", "9:48", "abort.status: must be a status code"),
-        ("fault", "{delay: {percentage: 101}}", "9:36", "delay.percentage: must be 100 or less"),
+        ("fault", "{delay: {percentage: -1}}", "9:36", "delay.percentage: must be 0 or more"),
         ("fault", "{headers: [{name: a, value: '(', regex: true}]}", "9:43", "headers[0].value: not a regular expression"),
         ("gzip", "{gzip_level: 10}", "9:28", "gzip_level: must be 1 to 9"),
         ("payload_limit", "{http_status: 1}", "9:29", "http_status: must be a status code"),

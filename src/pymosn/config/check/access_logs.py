@@ -1,13 +1,19 @@
 """Checks access logs: their formats and filters."""
 
+from typing import Final
+
 from pymosn.api.envoy_variables import LETTERS
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import AccessLog
 from pymosn.config.schema.http_chain import LogCondition, LogFilter
+from pymosn.core import failure
 from pymosn.core.headers import is_token
 from pymosn.core.regex import compiled
 from pymosn.observe.access_log import compile_format
 from pymosn.observe.json_log import JsonFormat
+
+#: The reason words of the table of failures.
+REASONS: Final = frozenset(value.reason for value in vars(failure).values() if isinstance(value, failure.Failure))
 
 
 def check_access_log(log: AccessLog, path: str, report: Diagnostics) -> None:
@@ -43,6 +49,9 @@ def _check_condition(filter: LogCondition, path: str, report: Diagnostics) -> No
     for i, flag in enumerate(filter.response_flags):
         if flag not in LETTERS:
             report.warning(f"{path}.response_flags[{i}]", "no exchange has this flag here", flag, sorted(LETTERS))
+    for i, word in enumerate(filter.reasons):
+        if word not in REASONS:
+            report.warning(f"{path}.reasons[{i}]", "not a reason word of pymosn; a filter may have it", word, REASONS)
     header = filter.header
     if header is not None and not is_token(header.name.encode()):
         report.error(f"{path}.header.name", "not the name of a header", header.name)

@@ -5,7 +5,7 @@ import os
 import re
 from typing import Final
 
-from pymosn.core.addresses import UNIX, split_address
+from pymosn.core.addresses import UNIX, port_number, split_address
 
 #: Bytes of `sun_path` without its closing NUL (unix(7)).
 LONGEST_PATH: Final = 107
@@ -56,6 +56,11 @@ def path_fault(path: str) -> str | None:
     if size > LONGEST_PATH:
         return f"the path of a unix socket can have at most {LONGEST_PATH} bytes; this one has {size}"
     return None
+
+
+def is_port_only(address: str) -> bool:
+    """Whether the address of a host is a port without a host, such as `:80`."""
+    return address.startswith(":") and port_number(address[1:]) > 0
 
 
 def host_fault(address: str) -> str | None:

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Final
 
 from pymosn.api.network import LONGEST_ATTEMPT_DELAY, SHORTEST_ATTEMPT_DELAY
-from pymosn.config.check.addresses import host_fault, is_ip
+from pymosn.config.check.addresses import host_fault, is_ip, is_port_only
 from pymosn.config.check.connections import check_tcp_keepalive
 from pymosn.config.check.protocols import check_protocol
 from pymosn.config.check.spread import check_spread
@@ -15,7 +15,7 @@ from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import Cluster, ClusterManager
 from pymosn.config.schema.cluster import HealthCheck
 from pymosn.core.address_ranges import parse_network, port_ranges
-from pymosn.core.addresses import port_number
+from pymosn.core.addresses import UNIX, port_number
 from pymosn.core.headers import is_token
 from pymosn.upstream.balancers import balancers
 
@@ -77,8 +77,12 @@ def _check_cluster(cluster: Cluster, path: str, report: Diagnostics, redirects: 
     seen: dict[str, str] = {}
     for i, host in enumerate(cluster.hosts):
         host_path = f"{path}.hosts[{i}].address"
-        if fault := host_fault(host.address):
+        if is_port_only(host.address):
+            report.odd(host_path, "the host is missing: that port of this machine, as in MOSN", host.address)
+        elif (fault := host_fault(host.address)) and host.address.startswith(UNIX):
             report.error(host_path, fault, host.address)
+        elif fault:
+            report.odd(host_path, f"{fault}; left out: MOSN never gets a connection to it", host.address)
         elif (earlier := seen.setdefault(host.address, host_path)) != host_path:
             message = f"duplicate address, already used in {report.line(earlier)}"
             report.warning(host_path, message, host.address)
@@ -219,6 +223,9 @@ def _check_balancing(cluster: Cluster, path: str, report: Diagnostics) -> None:
     slow = cluster.slow_start
     if slow is not None and slow.mode and slow.mode != "duration":
         report.add("warning", f"{path}.slow_start.mode", "unknown mode: no slow start", slow.mode, "duration")
+    for key in ("aggression", "min_weight_percent") if slow is not None else ():
+        if getattr(slow, key) <= 0:
+            report.odd(f"{path}.slow_start.{key}", "not positive: the default is used, as in MOSN", getattr(slow, key))
     ejection = cluster.outlier_detection
     count = len({host.address for host in cluster.hosts})
     if ejection is not None and count and ejection.max_ejection_percent * count < 100:
@@ -227,8 +234,8 @@ def _check_balancing(cluster: Cluster, path: str, report: Diagnostics) -> None:
 
 
 def check_cluster_name(name: str, path: str, report: Diagnostics, clusters: Collection[str], fate: str) -> None:
-    """Check that a cluster exists; `fate`: what MOSN would do otherwise."""
+    """Check that a cluster exists; `fate`: what happens otherwise, here and in MOSN."""
     if not name:
-        report.error(path, "missing cluster name")
+        report.odd(path, f"missing cluster name: {fate}, as in MOSN")
     elif name not in clusters:
-        report.error(path, f"unknown cluster (MOSN would {fate})", name, clusters)
+        report.odd(path, f"unknown cluster: {fate}, as in MOSN", name, clusters)

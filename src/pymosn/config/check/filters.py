@@ -46,7 +46,7 @@ _GO_SERVER: Final = (
     "a gRPC server in Go cannot run in pymosn: start it as a program of its own, and forward to it with a `proxy` filter "
     "whose downstream_protocol is Http2; see docs/grpc.md"
 )
-_TCP_FATE: Final = "close the connection"
+_TCP_FATE: Final = "connections are closed"
 _TAKES_ALL: Final = "the filter before it takes all bytes"
 _NOT_BUILT: Final = "MOSN filter that is not built; rejected, because traffic must not pass without it"
 
@@ -130,10 +130,10 @@ def _check_proxy(proxy: ProxyConfig, path: str, report: Diagnostics, tables: Col
         check_upstream_alpn(proxy.upstream_alpn, f"{path}.upstream_alpn", report)
     name = proxy.router_config_name
     if not name:
-        report.error(f"{path}.router_config_name", "missing router table (MOSN would answer 404)")
+        report.odd(f"{path}.router_config_name", "missing router table: requests are answered 404, as in MOSN")
     elif name not in tables:
-        message = "unknown router table (MOSN would answer 404)"
-        report.error(f"{path}.router_config_name", message, name, tables)
+        message = "unknown router table: requests are answered 404, as in MOSN"
+        report.odd(f"{path}.router_config_name", message, name, tables)
 
 
 def _check_http2(proxy: ProxyConfig, path: str, report: Diagnostics) -> None:
@@ -177,7 +177,7 @@ def check_stream_proxy(config: StreamProxyConfig, path: str, report: Diagnostics
         _check_target(config, path, report, clusters)
         return  # MOSN's own sample has routes too
     if not config.routes:
-        report.error(f"{path}.cluster", "needs a cluster or routes (MOSN would close every connection)")
+        report.odd(f"{path}.cluster", "neither a cluster nor routes: connections are closed, as in MOSN")
     for i, route in enumerate(config.routes):
         inner = f"{path}.routes[{i}]"
         _check_target(route, inner, report, clusters)

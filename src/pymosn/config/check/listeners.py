@@ -19,7 +19,7 @@ from pymosn.config.check.udp import check_udp_listener
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import Listener, Overload, Server
 from pymosn.config.schema.server import MOST_WORKERS
-from pymosn.observe.roller import parse_roller
+from pymosn.observe.roller import parse_roller, roller_oddities
 
 LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 #: Values of `use_original_dst`.
@@ -71,7 +71,9 @@ def _check_log(server: Server, path: str, report: Diagnostics) -> None:
     if level and level not in LEVELS:
         report.warning(f"{path}.default_log_level", "unknown level; using INFO, as MOSN does", level, LEVELS)
     roller = server.global_log_roller
-    report.attempt(f"{path}.global_log_roller", parse_roller, roller, value=roller)
+    if report.attempt(f"{path}.global_log_roller", parse_roller, roller, value=roller) is not None:
+        for oddity in roller_oddities(roller):
+            report.odd(f"{path}.global_log_roller", oddity, roller)
 
 
 def _check_processor(server: Server, path: str, report: Diagnostics) -> None:

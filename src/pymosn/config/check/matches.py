@@ -8,7 +8,7 @@ from pymosn.api.variables import FOREIGN, OWN, PREFIXES, SETTABLE, is_known
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import HeaderMatch, RouteMatch
 from pymosn.config.schema.router import VariableMatch
-from pymosn.filters.header_matches import header_matcher, query_matcher
+from pymosn.filters.header_matches import has_own_form, header_matcher, query_matcher
 from pymosn.filters.settings import Block
 from pymosn.routing.expressions import Expression
 from pymosn.routing.regex import PatternError, Regex
@@ -51,6 +51,9 @@ def _check_values(
     matches: list[HeaderMatch], path: str, what: str, make: Callable[[HeaderMatch], RouteMatcher], report: Diagnostics
 ) -> None:
     for i, match in enumerate(matches):
+        if not match.name and not has_own_form(match):
+            report.odd(f"{path}[{i}].name", f"{what} without a name never matches, as in MOSN")
+            continue
         if not match.name:
             report.error(f"{path}[{i}].name", f"{what} needs a name")
             continue

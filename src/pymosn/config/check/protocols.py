@@ -25,12 +25,15 @@ _OTHER_NAMES: Final = {
 NO_CHOICE: Final = WayOut("", (), _KNOWN)
 
 
-def check_protocol(name: str, path: str, report: Diagnostics) -> None:
-    """Check the name of a protocol."""
+def check_protocol(name: str, path: str, report: Diagnostics, fate: str = "") -> None:
+    """Check the name of a protocol. `fate`: what happens with an unknown one, in MOSN and here; empty: it is an error."""
     if name not in BUILT_PROTOCOLS and name != "Auto" and name not in installed(PROTOCOL_ENTRY_POINTS):
         known = _OTHER_NAMES.get(name.lower())
         message = f"unknown protocol; {known}" if known else "unknown protocol"
-        report.error(path, message, name, () if known else PROTOCOLS)
+        if fate:
+            report.odd(path, f"{message}: {fate}", name, () if known else PROTOCOLS)
+        else:
+            report.error(path, message, name, () if known else PROTOCOLS)
 
 
 def protocols_of(server: Server, table: str) -> set[str]:

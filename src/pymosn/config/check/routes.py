@@ -29,9 +29,10 @@ from pymosn.upstream.way_out import WayOut
 
 REDIRECT_CODES = (301, 302, 303, 307, 308)
 NOT_FOUND_CODES = (404, 500, 503)
+_HOST_STAYS = "has no effect on the host of a request, as in MOSN"
 _CONNECT = ("", "terminate", "forward")
 _NO_PREFIX = "has no effect on a route without prefix or path, as in MOSN; regex_rewrite works on any route"
-_FATE = "answer 404"
+_FATE = "requests are answered 404"
 _NOT_REDIRECT_HOST = "not a host; an international name is written in its ASCII form (xn--), an IPv6 address in brackets"
 _DOTS = "must not contain the segment `.` or `..`: a rewrite that climbs is answered with 400"
 #: The value of `Path=` in a cookie (RFC 6265 section 4.1.1).
@@ -49,7 +50,7 @@ def check_tables(
     for table_path, table in server.all_tables(path):
         name = table.router_config_name
         if not name:
-            report.error(f"{table_path}.router_config_name", "a router table needs a name")
+            report.odd(f"{table_path}.router_config_name", "a router table without a name is not used, as in MOSN")
         elif (earlier := seen.setdefault(name, table_path)) != table_path:
             message = f"replaces the router table of the same name in {report.line(earlier)}, as in MOSN"
             report.warning(f"{table_path}.router_config_name", message, name)
@@ -139,17 +140,26 @@ def _check_route(route: Route, path: str, report: Diagnostics, clusters: Collect
     # In the order of precedence in MOSN.
     actions = present(route, ("direct_response", "redirect", "route"), path, report, suffix="")
     if not actions and not report.has_bad_within(path):
-        report.error(path, "a route needs one of route, redirect and direct_response")
+        report.odd(path, "none of route, redirect and direct_response: requests are answered 404, as in MOSN")
     if route.redirect is not None:
         _check_redirect(route, route.redirect, f"{path}.redirect", report)
     check_additions(route.response_headers_to_add, f"{path}.response_headers_to_add", "response", report)
     _check_removals(route.response_headers_to_remove, f"{path}.response_headers_to_remove", "response", report)
-    if route.direct_response is not None and not 200 <= route.direct_response.status <= 599:
-        status = route.direct_response.status
-        report.error(f"{path}.direct_response.status", "must be a status code from 200 to 599", status)
+    if route.direct_response is not None:
+        _check_status(route.direct_response.status, f"{path}.direct_response.status", report)
     if route.route is not None and actions[0] == "route":
         _check_target(route, route.route, f"{path}.route", report, clusters)
         _check_mirrors(route, f"{path}.request_mirror_policies", report, clusters)
+
+
+def _check_status(status: int, path: str, report: Diagnostics) -> None:
+    """Check the status of a direct response."""
+    if status <= 0:
+        report.odd(path, "no status: the response has 200, as in MOSN", status)
+    elif 600 <= status <= 999:
+        report.odd(path, "not a status of HTTP; sent as it is, as in MOSN", status)
+    elif not 200 <= status <= 599:
+        report.error(path, "must be a status code from 200 to 599", status)
 
 
 def _check_mirrors(route: Route, path: str, report: Diagnostics, clusters: Collection[str]) -> None:
@@ -157,11 +167,13 @@ def _check_mirrors(route: Route, path: str, report: Diagnostics, clusters: Colle
     for i, policy in enumerate(route.mirror_policies()):
         inner = f"{path}[{i}]" if many else path
         if policy.cluster or policy.percent:
-            check_cluster_name(policy.cluster, f"{inner}.cluster", report, clusters, "log an error per request")
+            check_cluster_name(policy.cluster, f"{inner}.cluster", report, clusters, "nothing is mirrored")
 
 
 def _check_redirect(route: Route, redirect: Redirect, path: str, report: Diagnostics) -> None:
-    if redirect.response_code not in REDIRECT_CODES:
+    if redirect.response_code == 0:
+        report.odd(f"{path}.response_code", "no status: the response has 301, as in MOSN", 0)
+    elif redirect.response_code not in REDIRECT_CODES:
         codes = ", ".join(map(str, REDIRECT_CODES))
         report.error(f"{path}.response_code", f"must be one of {codes}", redirect.response_code)
     scheme = redirect.scheme_redirect
@@ -179,7 +191,8 @@ def _check_redirect(route: Route, redirect: Redirect, path: str, report: Diagnos
 
 def _check_target(route: Route, action: RouteAction, path: str, report: Diagnostics, clusters: Collection[str]) -> None:
     if action.upstream_protocol:
-        check_protocol(action.upstream_protocol, f"{path}.upstream_protocol", report)
+        fate = "requests are answered 502, as in MOSN"
+        check_protocol(action.upstream_protocol, f"{path}.upstream_protocol", report, fate)
     if action.connect not in _CONNECT:
         report.error(f"{path}.connect", "must be terminate or forward", action.connect, _CONNECT)
     if action.weighted_clusters:
@@ -189,7 +202,7 @@ def _check_target(route: Route, action: RouteAction, path: str, report: Diagnost
     elif action.cluster_variable:
         check_variable_name(action.cluster_variable, f"{path}.cluster_variable", report)
     elif not action.cluster_header:
-        report.error(f"{path}.cluster_name", "a route needs a cluster_name or weighted_clusters")
+        report.odd(f"{path}.cluster_name", "no cluster_name or weighted_clusters: requests are answered 404, as in MOSN")
     _check_retries(action.retry_policy, f"{path}.retry_policy", report)
     _check_rewrites(route.match, action, path, report)
     _check_header_changes(action, path, report)
@@ -281,7 +294,7 @@ def check_additions(entries: list[HeaderToAdd], path: str, side: str, report: Di
         inner = f"{path}[{i}].header"
         header = entry.header
         if side == "request" and header.key.lower() == "host":
-            report.error(f"{inner}.key", "use host_rewrite to change the host", header.key)
+            report.odd(f"{inner}.key", f"{_HOST_STAYS}; use host_rewrite", header.key)
         elif entry.append_action:
             report.attempt(inner, HeaderAction, header.key, header.value, entry.append_action, entry.keep_empty_value)
         else:
@@ -291,7 +304,9 @@ def check_additions(entries: list[HeaderToAdd], path: str, side: str, report: Di
 def _check_removals(names: list[str], path: str, side: str, report: Diagnostics) -> None:
     for i, name in enumerate(names):
         if side == "request" and name.lower() == "host":
-            report.error(f"{path}[{i}]", "the host of a request cannot be removed", name)
+            report.odd(f"{path}[{i}]", _HOST_STAYS, name)
+        elif not is_token(name.encode(errors="replace")):
+            report.odd(f"{path}[{i}]", "no header has this name: has no effect, as in MOSN", name)
         else:
             report.attempt(f"{path}[{i}]", ChangeLevel, [], [name])
 
@@ -303,15 +318,17 @@ def _check_hash_policies(action: RouteAction, path: str, report: Diagnostics) ->
         if entry.header is not None:
             _check_replacement(entry.header.regex_rewrite, f"{inner}.header.regex_rewrite", report)
         if not present(entry, ("header", "cookie", "source_ip", "query_parameter"), inner, report):
-            report.error(inner, "needs one of header, cookie, source_ip and query_parameter")
+            report.odd(inner, "has no effect without header, cookie, source_ip or query_parameter")
         if entry.query_parameter is not None and not entry.query_parameter.name:
             report.error(f"{inner}.query_parameter.name", "missing parameter name")
         if entry.header is not None and not entry.header.key:
-            report.error(f"{inner}.header.key", "missing header name")
+            report.odd(f"{inner}.header.key", "missing header name: no request has a value, as in MOSN")
         cookie = entry.cookie
         if cookie is not None:
             if not is_token(cookie.name.encode(errors="replace")):
-                report.error(f"{inner}.cookie.name", "not a cookie name", cookie.name)
+                # As a new cookie it could not be sent.
+                say = report.error if cookie.path or cookie.ttl or cookie.generate else report.odd
+                say(f"{inner}.cookie.name", "not a cookie name: no request has it", cookie.name)
             if not _COOKIE_PATH.fullmatch(cookie.path):
                 report.error(f"{inner}.cookie.path", "not a cookie path", cookie.path)
             for j, attribute in enumerate(cookie.attributes):

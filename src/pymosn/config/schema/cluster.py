@@ -16,6 +16,7 @@ from pymosn.filters.settings import (
     Unsigned,
     UnsignedOrDefault,
     ignored,
+    negative,
     own,
     planned,
     works,
@@ -78,7 +79,7 @@ class HttpProbe(Block, kw_only=True):
     """An HTTP health probe."""
 
     port: Port = 0
-    timeout: Duration = 30.0
+    timeout: Annotated[Duration, negative("only the `timeout` of the check, as in MOSN", 30.0)] = 30.0
     path: str = ""
     method: str = "GET"
     scheme: Annotated[
@@ -122,10 +123,10 @@ class HealthCheck(Block, kw_only=True):
             "others only connect, unknown names with a warning"
         ),
     ] = ""
-    timeout: DurationOrDefault = 1.0
-    interval: DurationOrDefault = 15.0
-    interval_jitter: DurationOrDefault = 0.005
-    initial_delay_seconds: DurationOrDefault = 1.0
+    timeout: Annotated[DurationOrDefault, negative("MOSN finds every host unhealthy; 1 second here", 1.0)] = 1.0
+    interval: Annotated[DurationOrDefault, negative("MOSN checks without any pause; 15 seconds here", 15.0)] = 15.0
+    interval_jitter: Annotated[DurationOrDefault, negative("none, as in MOSN")] = 0.005
+    initial_delay_seconds: Annotated[DurationOrDefault, negative("1 second, as in MOSN", 1.0)] = 1.0
     healthy_threshold: UnsignedOrDefault = 1
     unhealthy_threshold: UnsignedOrDefault = 1
     check_config: ProbeConfig | None = None
@@ -189,8 +190,10 @@ class Keepalive(Block, kw_only=True):
     connection on which nothing arrives for `interval` is asked by a PING, and left after `timeout` without a response.
     """
 
-    interval: Annotated[Duration, works("silence before a heartbeat; 0 means MOSN's 15 seconds")] = 0.0
-    timeout: Annotated[Duration, works("time limit for a response of any kind")] = 1.0
+    interval: Annotated[
+        Duration, works("silence before a heartbeat; 0 means MOSN's 15 seconds"), negative("15 seconds, as in MOSN")
+    ] = 0.0
+    timeout: Annotated[Duration, works("time limit for a response of any kind"), negative("1 second, as in MOSN", 1.0)] = 1.0
     failures: Annotated[
         Unsigned,
         own("consecutive heartbeats without a response that close the connection; 0 disables this. For HTTP/2 one suffices"),
@@ -232,7 +235,7 @@ class SlowStart(Block, kw_only=True):
     """Gradually increasing weight for hosts that just became healthy."""
 
     mode: Annotated[str, works("`duration`; any other value disables it")] = ""
-    slow_start_duration: Duration = 0.0
+    slow_start_duration: Annotated[Duration, negative("no slow start, as in MOSN")] = 0.0
     aggression: float = 1.0
     min_weight_percent: float = 0.1
 
@@ -390,12 +393,18 @@ class Cluster(Block, kw_only=True):
     ] = []
     hosts: list[Host] = []
     bind_address: Annotated[str, own("the local IP address of connections to the hosts")] = ""
-    connect_timeout: Annotated[Duration, works("for all addresses of a name together, and a TLS handshake")] = 10.0
+    connect_timeout: Annotated[
+        DurationOrDefault,
+        works("for all addresses of a name together, and a TLS handshake; 0 is the default"),
+        negative("no connection is ever established, as in MOSN: requests for this cluster are answered 502", -1.0),
+    ] = 10.0
     connect_attempt_delay: Annotated[
         Duration,
         own("the next address of a name is tried after this time without an answer (RFC 8305); 10 ms to 2 s"),
     ] = 0.25
-    idle_timeout: Annotated[Duration, works("exact, not MOSN's 15 s steps; 0 means none")] = 0.0
+    idle_timeout: Annotated[Duration, works("exact, not MOSN's 15 s steps; 0 means none"), negative("none, as in MOSN")] = (
+        0.0
+    )
     keepalive: Annotated[Keepalive | None, works("multiplexed protocols: RPC with heartbeats, HTTP/2")] = None
     lbconfig: Annotated[BalancerConfig | None, works("load-aware balancers")] = None
     slow_start: Annotated[
@@ -420,7 +429,9 @@ class Cluster(Block, kw_only=True):
     ] = []
     istio: Annotated[IstioFacts | None, own("the service that it is, for the labels of Istio's metrics")] = None
     drop_overload: Annotated[list[DropOverload], own("refused shares of the requests, one after the other")] = []
-    dns_refresh_rate: Annotated[Duration, works("STRICT_DNS only")] = 5.0
+    dns_refresh_rate: Annotated[
+        DurationOrDefault, works("STRICT_DNS only"), negative("MOSN asks without any pause; 5 seconds here", 5.0)
+    ] = 5.0
     respect_dns_ttl: Annotated[bool, works(f"the time to live plus one second, instead of `dns_refresh_rate`. {_DNS}")] = (
         False
     )

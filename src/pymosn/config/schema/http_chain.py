@@ -6,6 +6,8 @@ import msgspec
 
 from pymosn.filters.settings import AnyMap, Block, Duration, StringMatch, Unsigned, own, planned_checked
 
+Status = Annotated[int, msgspec.Meta(ge=200, le=599)]
+
 
 class Comparison(Block, kw_only=True):
     """Compares a number with `value`."""
@@ -26,6 +28,8 @@ class LogCondition(Block, kw_only=True):
     """A condition on an exchange; all of its keys that are given must hold."""
 
     status: Annotated[Comparison | None, own("status of the response; 0 without one")] = None
+    statuses: Annotated[list[Status], own("only responses with one of these statuses")] = []
+    reasons: Annotated[list[str], own("only failures with one of these reason words, as in `%reason%`")] = []
     duration_ms: Comparison | None = None
     failed: Annotated[bool, own("only exchanges with a response flag")] = False
     response_flags: Annotated[list[str], own("only those with one of these flags in Envoy's letters, such as NR, UF")] = []

@@ -266,6 +266,9 @@ class ProxyConfig(Block, kw_only=True):
     max_stream_duration: Annotated[
         Duration, own("limit of an exchange with a host, from the request's arrival, unless the route has one; 0: none")
     ] = 0.0
+    local_reply_body: Annotated[
+        Literal["", "none"], own("`none`: failures are answered without a body, as in MOSN; not those of gRPC and RPC calls")
+    ] = ""
     local_replies: Annotated[LocalReplies | None, own("status, headers and body of local replies; docs/operations.md")] = (
         None
     )

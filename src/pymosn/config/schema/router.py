@@ -14,7 +14,9 @@ from pymosn.filters.settings import (
     Share,
     StrictBlock,
     Unsigned,
+    at_most,
     ignored,
+    negative,
     own,
     works,
 )
@@ -166,7 +168,11 @@ class HashCookie(Block, kw_only=True):
 
     name: str = ""
     path: Annotated[str, works("with it or `ttl` a client without the cookie gets one; never in MOSN")] = ""
-    ttl: Annotated[Duration, works("lifetime of a new cookie; 0: the session")] = 0.0
+    ttl: Annotated[
+        Duration,
+        works("lifetime of a new cookie; 0: the session"),
+        negative("no lifetime, as in MOSN, which sets no cookie"),
+    ] = 0.0
     generate: Annotated[bool, own("a client without the cookie gets one also without `path` and `ttl`")] = False
     attributes: Annotated[list[CookieAttribute], own("further attributes of a new cookie")] = []
 
@@ -201,7 +207,11 @@ class RetryPolicy(Block, kw_only=True):
         bool | str | list[str],
         works("true: resets and `status_codes`. pymosn's own: conditions, as a list or with commas; see docs/grpc.md"),
     ] = False
-    retry_timeout: Annotated[Duration, works("timeout per attempt, from the request's end to the response's head")] = 0.0
+    retry_timeout: Annotated[
+        Duration,
+        works("timeout per attempt, from the request's end to the response's head"),
+        negative("no timeout of an attempt, as in MOSN"),
+    ] = 0.0
     num_retries: Annotated[Unsigned, works("0: 3; in MOSN at least 3")] = 0
     status_codes: Annotated[list[Unsigned], works("none: 500 and above, but only with `retry_on: true`")] = []
     retry_non_idempotent: Annotated[
@@ -237,7 +247,9 @@ class RouteAction(HeaderChanges, kw_only=True):
         own("the hash of `hash_policy` is Envoy's. Set for routes of control planes"),
     ] = ""
     timeout: Annotated[
-        DurationOrDefault, works("the request header `x-mosn-global-timeout` (milliseconds) takes precedence")
+        DurationOrDefault,
+        works("the request header `x-mosn-global-timeout` (milliseconds) takes precedence"),
+        negative("no timeout at all, nor of an attempt, as in MOSN; write no_timeout", -1.0),
     ] = 60.0
     no_timeout: Annotated[bool, own("no limit instead of `timeout`")] = False
     idle_timeout: Annotated[
@@ -293,7 +305,7 @@ class MirrorPolicy(Block, kw_only=True):
     """Copies of requests to another cluster."""
 
     cluster: str = ""
-    percent: Annotated[Share, works("with decimals; in MOSN only whole numbers")] = 0.0
+    percent: Annotated[Share, works("with decimals; in MOSN only whole numbers"), at_most("always, as in MOSN")] = 0.0
     shadow_host_suffix: Annotated[bool, own("append `-shadow` to the host of copies, as Envoy does")] = False
     trace_sampled: Annotated[Any, ignored("MOSN does not use it either")] = None
 
@@ -334,7 +346,7 @@ class VirtualHost(HeaderChanges, kw_only=True):
     domains: list[str] = []
     routers: list[Route] = []
     per_filter_config: Annotated[
-        AnyMap, works("for filters: `exchange.route_config(name)`; the route takes precedence over the virtual host")
+        AnyMap, works("for all of its routes; MOSN's filters read only that of a route, which takes precedence")
     ] = {}
     require_tls: Annotated[Any, ignored("MOSN does not use it either")] = None
     include_request_attempt_count: Annotated[

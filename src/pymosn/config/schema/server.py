@@ -22,7 +22,7 @@ from pymosn.config.schema.network_filters import (
 )
 from pymosn.config.schema.router import RouterConfiguration
 from pymosn.config.schema.tls import TlsContext
-from pymosn.filters.settings import AnyMap, Block, Duration, DurationOrDefault, Port, Unsigned, ignored, own, works
+from pymosn.filters.settings import AnyMap, Block, Duration, DurationOrDefault, Port, Unsigned, ignored, negative, own, works
 
 MemoryLimit = Annotated[int, msgspec.Meta(ge=-1)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
@@ -164,7 +164,8 @@ class Listener(Block, kw_only=True):
     ] = ""
     proxy_protocol: Annotated[ProxyProtocol | None, own("read the PROXY protocol, version 1 and 2")] = None
     connection_idle_timeout: Annotated[
-        Duration | None, works("exact, not MOSN's 15 s steps; 0 means never; default 90 s, for sessions of udp 5 s")
+        Annotated[Duration, negative("never, as in MOSN")] | None,
+        works("exact, not MOSN's 15 s steps; 0 means never; default 90 s, for sessions of udp 5 s"),
     ] = None
     tcp_keepalive: Annotated[TcpKeepalive | None, own("probes on silent connections; default: none")] = None
     max_connections: Annotated[
@@ -172,7 +173,7 @@ class Listener(Block, kw_only=True):
     ] = 0
     write_timeout: Annotated[Duration, own("time limit for a client to read some of the pending data; 0 means none")] = 60.0
     write_min_rate: Annotated[Unsigned, own("bytes per second that it must read, on average over `write_timeout`")] = 100
-    default_read_buffer_size: Annotated[Unsigned, ignored("tuning of Go's read buffers")] = 0
+    default_read_buffer_size: Annotated[int, ignored("tuning of Go's read buffers")] = 0
     access_logs: list[AccessLog] = []
     listener_filters: Annotated[list[ListenerFilter], works("see the table of listener filters")] = []
     filter_chains: Annotated[list[FilterChain], works("MOSN takes one; several must differ in `match`")] = []
@@ -273,7 +274,9 @@ class Server(Block, kw_only=True):
     default_log_level: Annotated[str, works("TRACE, DEBUG, INFO, WARN, ERROR or FATAL")] = "INFO"
     global_log_roller: Annotated[str, works("such as `size=100 keep=3` or `time=24`")] = ""
     use_netpoll_mode: Annotated[bool, ignored("pymosn always uses an event loop")] = False
-    graceful_timeout: Annotated[DurationOrDefault, works("0 means the default, as in MOSN")] = 30.0
+    graceful_timeout: Annotated[
+        DurationOrDefault, works("0 means the default, as in MOSN"), negative("nothing is waited for, as in MOSN")
+    ] = 30.0
     worker_hang_limit: Annotated[
         Duration, own("a worker that does not respond for this long is replaced; 0 disables this")
     ] = 10.0
@@ -314,8 +317,8 @@ class Server(Block, kw_only=True):
         return tables
 
     def router_tables(self) -> dict[str, RouterConfiguration]:
-        """All router tables by name; later ones replace earlier ones."""
-        return {table.router_config_name: table for _, table in self.all_tables("")}
+        """All router tables by name; later ones replace earlier ones. One without a name is not used."""
+        return {name: table for _, table in self.all_tables("") if (name := table.router_config_name)}
 
 
 def count_of(value: int | float | str | None) -> int:

@@ -125,7 +125,7 @@ def faults_of(item: Item) -> list[str]:
     if not isinstance(item.block, Cluster | Listener | RouterConfiguration):
         return []
     config = naming(item)
-    report = Diagnostics()
+    report = Diagnostics(strict=True)
     check(config, report)
     faults = [fault for fault in report.in_order() if fault.severity == "error"]
     if any(_is_complete(context) for _, context in tls_contexts(config)):

@@ -13,25 +13,26 @@ from pymosn.api.routing import RouteMatcher
 from pymosn.api.stream_filter import StreamFilter
 from pymosn.core.failure import FAULT_INJECTED
 from pymosn.filters.header_matches import header_matcher
-from pymosn.filters.settings import Block, Duration, HeaderMatch, Share, own, works
+from pymosn.filters.settings import Block, Duration, HeaderMatch, Share, at_most, negative, own, works
 from pymosn.filters.spec import FilterSpec, RouteSpec
 from pymosn.filters.stream.problems import Problems
 from pymosn.routing.regex import PatternError
 
 NAME: Final = "fault"
+_ALWAYS: Final = at_most("always, as in MOSN")
 
 
 class Delay(Block, kw_only=True):
     """A delay for some of the requests."""
 
-    percentage: Annotated[Share, works("with decimals; in MOSN only whole numbers")] = 0.0
-    fixed_delay: Duration = 0.0
+    percentage: Annotated[Share, works("with decimals; in MOSN only whole numbers"), _ALWAYS] = 0.0
+    fixed_delay: Annotated[Duration, negative("no delay, as in MOSN")] = 0.0
 
 
 class Abort(Block, kw_only=True):
     """An error for some of the requests."""
 
-    percentage: Annotated[Share, works("with decimals; in MOSN only whole numbers")] = 0.0
+    percentage: Annotated[Share, works("with decimals; in MOSN only whole numbers"), _ALWAYS] = 0.0
     status: int = 0
     grpc_status: Annotated[
         int | None, own("instead of `status`: other requests get the HTTP status that corresponds to it")

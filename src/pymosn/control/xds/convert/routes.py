@@ -76,7 +76,7 @@ def convert_routes(view: View, name: str, readers: Mapping[str, SettingsReader] 
 
 def _check(table: RouterConfiguration, view: View) -> None:
     """Finds what is wrong with the table as a whole, such as a domain that occurs twice."""
-    faults = Diagnostics()
+    faults = Diagnostics(strict=True)
     check_table(table, "", faults, clusters_in(table))
     for item in faults.items:
         if item.severity == "error":
