@@ -35,7 +35,7 @@ def test_all_generations_that_drain_are_shown_and_stop_waits_for_them(generation
     expected = [(1, "leaving", True), (2, "leaving", False), (3, "serving", False)]
     assert eventually(lambda: shown() == expected), generations.view()
 
-    command = [sys.executable, "-m", "pymosn", "stop", "-c", str(generations.config)]
+    command = [sys.executable, "-m", "pymosn", "stop", "--drain", "-c", str(generations.config)]
     stop = subprocess.Popen(command, env=worker_environment(os.environ), stdout=subprocess.PIPE, text=True)
     assert eventually(lambda: not is_alive(generations.pids[2]))
     assert (stop.poll(), main.poll()) == (None, None)

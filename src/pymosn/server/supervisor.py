@@ -318,7 +318,8 @@ class Supervisor:
                         self._tether.hurry()
                 self._plane.stage = STOPPING
                 code = 0
-            if code == 0 and not self._signals.now.is_set() and (self._services.stop_failed or self._fleet.stop_failed):
+            stop_failed = self._services.stop_failed or self._fleet.stop_failed
+            if code == 0 and stop_failed and not (self._signals.now.is_set() or self._upgrade.has_left):
                 code = NOT_STOPPED_WELL
             if self._upgrade.has_left:
                 await leave.outlast()

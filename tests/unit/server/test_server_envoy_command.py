@@ -123,6 +123,11 @@ def test_a_read_only_folder_is_replaced_by_a_temporary_one(tmp_path: Path, monke
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     folder = own_folder(str(tmp_path / "a.json"))
     assert os.stat(folder).st_mode & 0o777 == 0o700
+    EnvoySource(path="a.json", folder=folder).discard()  # when another process has taken over, which has a folder of its own
+    assert not os.path.exists(folder)
+    EnvoySource(path="a.json", folder=str(tmp_path)).discard()
+    assert tmp_path.exists()
+    os.mkdir(folder)
     discard_folder(folder)
     assert not os.path.exists(folder)
     discard_folder(str(tmp_path))
