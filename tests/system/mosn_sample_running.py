@@ -20,7 +20,7 @@ from mosn_sample_peers import Peers
 from plain_sockets import accepts
 from pymosn_process import Pymosn, eventually, free_ports
 from tests.kit.xds_server import XdsServer
-from xds_peers import eds, hosts, listens, routes
+from xds_peers import answered, eds, hosts, listens, routes
 
 from pymosn.kit.new_certs import write_certificates
 
@@ -105,7 +105,8 @@ class World:
         self.launch(name, config, is_yaml=name == "zipkin")
         self.wait(config)
         if name == "xds":
-            assert eventually(lambda: accepts(self.places.port("xds"))), self.output()
+            # MOSN's listener accepts before it has routes.
+            assert eventually(lambda: answered(self.places.port("xds")) == 200), self.output()
 
     def _begin_control(self) -> None:
         """The control plane of the sample with xDS."""
