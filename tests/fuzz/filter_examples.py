@@ -41,6 +41,17 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
             "headers": [{"name": "x-a", "value": "b.*", "regex": True}, {"name": "method", "value": "GET"}],
         }
     ],
+    "fault_tolerance": [
+        {
+            "enabled": True,
+            "exceptionTypes": [502, 504],
+            "timeWindow": 1000,
+            "leastWindowCount": 5,
+            "exceptionRateMultiple": 2.0,
+            "maxIpCount": 1,
+            "recoverTime": 3000,
+        }
+    ],
     "payload_limit": [{"max_entity_size ": 3, "http_status": 413}],
     "gzip": [{"gzip_level": 6, "content_length": 1, "content_types": ["text/plain"], "encodings": ["gzip"]}],
     "header_to_metadata": [

@@ -220,6 +220,7 @@ def test_requests(name: str, config: dict[str, Any]) -> None:
 
 #: Filters that decide on no access.
 UNGUARDED = (
+    "fault_tolerance",
     "fault",
     "gzip",
     "mirror",

@@ -154,7 +154,7 @@ def test_a_server_that_dies_and_comes_back(start: Start, server: BoltServer) -> 
     assert server.held.acquire(timeout=PATIENCE)
     server.connections[0].shutdown(socket.SHUT_RDWR)
     reply = client.receive()
-    assert (reply.request_id, reply.status) == (number, 6)
+    assert (reply.request_id, reply.status) == (number, 16)  # CONNECTION_CLOSED
     server.gate.set()
     assert client.call(b"two").content == b"two"
     assert len(server.connections) == 2
