@@ -17,6 +17,7 @@ OWN = {
     ("control/xds/files.py", "_watch"),
     ("routing/expressions.py", "__init__"),
     ("routing/expressions.py", "matches"),
+    ("server/services.py", "_stop"),
     ("server/services.py", "_follow"),
     ("server/source_watch.py", "run"),
     ("server/upgrade/predecessor.py", "_attempt"),

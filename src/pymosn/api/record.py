@@ -91,6 +91,8 @@ class ExchangeRecord:
         self.original_host: bytes = b""
         #: Variables set with `Exchange.set_variable`.
         self.own_variables: dict[str, str] | None = None
+        #: The ids of the stream and the trace, if they were made; not among the variables, on which cached responses depend.
+        self.made_ids: dict[str, str] | None = None
         #: The value of a Set-Cookie that the route's hash policy generates.
         self.set_cookie: bytes = b""
         #: Overrides set with `Exchange.choose`.

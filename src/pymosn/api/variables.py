@@ -65,12 +65,12 @@ def _made_once(exchange: ExchangeRecord, name: str) -> str | None:
     stamps = exchange.stamps
     if stamps is None:
         return None
-    if exchange.own_variables is None:
-        exchange.own_variables = {}
-    found = exchange.own_variables.get(name)
+    if exchange.made_ids is None:
+        exchange.made_ids = {}
+    found = exchange.made_ids.get(name)
     if found is None:
         found = stamps.trace_id() if name == "trace_id" else stamps.stream_id()
-        exchange.own_variables[name] = found
+        exchange.made_ids[name] = found
     return found
 
 

@@ -11,7 +11,13 @@ import pytest
 
 from pymosn.server.stop_by_pid import PidError, stop_by_pid
 
-READY = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); signal.pause()"
+# Jobs in the background of a shell, such as these tests may be, inherit that SIGINT is ignored.
+READY = """import signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+print("up", flush=True)
+signal.pause()
+"""
 
 
 class Process:

@@ -151,13 +151,14 @@ def test_a_copy_of_the_options_has_everything() -> None:
         idle_timeout=3.0,
         detection_timeout=4.0,
         trusts_peer=True,
+        empty_failures=True,
         trusted_hops=5,
         paths=PathPolicy(merges_slashes=False),
         rules={"Http2": RULES},
         offers={"Http1": AlpnOffer("Http1", ("istio",))},
     )
     assert attributes(options.copy()) == attributes(options)
-    assert len(attributes(options)) == 20
+    assert len(attributes(options)) == 21
 
 
 def test_options_for_a_protocol_differ_in_their_filters_alone() -> None:
