@@ -23,6 +23,10 @@ class FrameWriter:
         self._parts_size: i64 = 0
         #: The next one, while its owner keeps it for later.
         self.next_spare: FrameWriter | None = None
+        #: For its connection: the time of the last event, and the turns of the event loop since it began, and since that.
+        self.last_event = 0.0
+        self.turns: i64 = 0
+        self.quiet_turns: i64 = 0
 
     def size(self) -> i64:
         """Number of collected bytes."""

@@ -13,10 +13,13 @@ from pymosn.core.failure import CLOSED_LOCALLY, CONTINUATION_FLOOD, IDLE_TIMEOUT
 from pymosn.core.timers import TimerWheel
 from pymosn.network.connection import (
     BATCH_LIMIT,
+    BATCH_TURNS,
     DISCARDED,
     FLUSH_TIME,
     JOIN_LIMIT,
     LINGER_TIME,
+    PATIENCE,
+    QUIET_TURNS,
     YIELDING,
     ConnectionOwner,
     TcpConnection,
@@ -406,6 +409,37 @@ def test_a_connection_gives_way_for_one_turn_of_the_loop() -> None:
         connection.close(CLOSED_LOCALLY)
         connection.yield_reading()
         assert calls[3:] == ["close"]
+
+    asyncio.run(talk())
+
+
+def test_batches_wait_for_more_where_that_has_paid() -> None:
+    async def talk() -> None:
+        bench = Bench()
+        connection, calls = bench.connection, bench.transport.calls
+
+        async def turns_of(data: bytes, *, brings: bool = False) -> int:
+            """Turns of the loop until a batch is sent. `brings`: whether each of them brings something."""
+            sent, turns = len(calls), 0
+            connection.batch_writer().write(data)
+            while len(calls) == sent:
+                turns += 1
+                bench.clock.now += 0.001 * brings
+                await asyncio.sleep(0)
+            assert calls[-1] == data
+            return turns
+
+        assert await turns_of(b"alone") == 1
+        connection.batch_writer().write(b"a")
+        bench.clock.now += 0.001
+        connection.batch_writer().write(b"b")  # of another event
+        for _ in range(QUIET_TURNS):
+            assert calls == [b"alone"]
+            await asyncio.sleep(0)
+        assert calls == [b"alone", b"ab"]
+        assert await turns_of(b"busy", brings=True) == BATCH_TURNS
+        waited = [await turns_of(b"alone") for _ in range(PATIENCE)]
+        assert waited == [QUIET_TURNS] * (PATIENCE - 2) + [1] * 2
 
     asyncio.run(talk())
 
