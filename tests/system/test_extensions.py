@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from process_fixtures import Start
 from pymosn_process import Pymosn, Upstream, eventually, free_ports, get
+from tests.kit.unix_http import UnixHttp
 
 pytestmark = pytest.mark.once
 
@@ -193,3 +195,72 @@ def test_it_is_stopped_at_the_end(world: World, start: Start) -> None:
     proxy.send(signal.SIGTERM)
     assert proxy.exit_code() == 0
     assert "stopped: first" in proxy.output
+
+
+#: Changes the hosts of its own cluster without end, and has tasks that fail in every way. `block` is from `config()`.
+BUSY = """
+import asyncio
+import itertools
+import sys
+from pymosn.api import ChangeRejected, Extension, Put, SetHosts
+
+class Busy(Extension):
+    async def start(self, plane):
+        self.plane = plane
+        plane.create_task(self.work())
+        for code in (sys.exit, self.interrupt):
+            plane.create_task(self.fail(code))
+
+    async def fail(self, code):
+        code()
+
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    async def work(self):
+        for number in itertools.count():
+            port = 1 + number % 2
+            waiting = asyncio.create_task(self.plane.apply(SetHosts("busy", [f"127.0.0.1:{port}"])))
+            await asyncio.sleep(0.01)
+            if number % 3 == 0:
+                waiting.cancel()  # the change is made nevertheless
+            await asyncio.wait([waiting])
+            if waiting.cancelled() or waiting.exception() is not None:
+                continue
+            names = [cluster["name"] for cluster in self.plane.config()["cluster_manager"]["clusters"]]
+            if number == 4:
+                self.plane.write(f"clusters: {names}")
+"""
+
+
+def test_several_with_changes_reloads_and_an_upgrade_between(world: World, start: Start) -> None:
+    world.code.write_text(ONCE.replace("{text}", "first") + BUSY)
+    config = world.config("Once", {"host": world.host})
+    config["cluster_manager"]["clusters"].append({"name": "busy"})
+    config["inherit_old_mosnconfig"] = True
+    busy = {"type": "python", "config": {"path": "ext/code.py", "class": "Busy"}}
+    proxy = start({**config, "extends": [busy, *config["extends"]]})
+    proxy.wait_for("extension 'Busy': clusters: .'backend', 'busy'.")
+    for error in ("SystemExit", "KeyboardInterrupt"):
+        proxy.wait_for(f"extension 'Busy': background task failed: {error}")
+    assert world.status() == 200
+    # The admin API and the file change other things meanwhile.
+    status, _ = proxy.post("/api/v1/update_config", {"type": "cluster", "config": {"name": "another"}})
+    assert status == 200
+    proxy.send(signal.SIGHUP)
+    proxy.wait_for("change from SIGHUP: version")
+    assert world.status() == 200
+    # The next process inherits what the extensions have set. It is theirs nevertheless.
+    proxy.send(signal.SIGUSR2)
+    proxy.wait_for("stopped: first")
+    world.rewrite(config)
+    proxy.send(signal.SIGHUP)
+    assert eventually(lambda: sum("change from SIGHUP: version" in line for line in proxy.lines) == 2)
+    assert world.status() == 200
+    # Busy is gone, and so is all that it was about to change.
+    with closing(UnixHttp(proxy.admin_socket, 10)) as admin:
+        admin.request("GET", "/api/v1/config_dump")
+        answer = json.loads(admin.getresponse().read())
+    hosts = {each["name"]: len(each.get("hosts") or []) for each in answer["cluster"].values()}
+    assert hosts == {"backend": 1, "busy": 0}
+    assert sum("started: first" in line for line in proxy.lines) == 2

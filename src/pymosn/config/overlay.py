@@ -1,8 +1,8 @@
-"""What an extension of the process has changed, kept so that a reload of the file does not undo it."""
+"""What extensions of the process have changed, kept so that a reload of the file does not undo it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from pymosn.api.extension import KINDS, Change, Put, Remove, SetHosts
 from pymosn.config.diagnostics import Diagnostic
-from pymosn.config.schema import Cluster, Host, Listener, MosnConfig
+from pymosn.config.schema import Cluster, Listener, MosnConfig
 from pymosn.config.update import Outcome, Update
 
 _NAMES: Final[dict[str, Any]] = {
@@ -56,60 +56,96 @@ def _text(**body: Any) -> str:
     return msgspec.json.encode(body).decode()
 
 
+#: Which block a change concerns: its kind and name, and whether only its hosts were set.
+Key = tuple[str, str, bool]
+
+
+def keys_of(changes: Iterable[Change]) -> list[Key]:
+    """What valid changes concern."""
+    return [key for change in changes for key in _key_of(change)]
+
+
+def _key_of(change: Change) -> list[Key]:
+    if isinstance(change, Put):
+        return [(change.kind, Update(_text(type=change.kind, config=change.block)).name(), False)]
+    if isinstance(change, Remove):
+        return [(change.kind, change.name, False)]
+    return [("cluster", change.cluster, True)] if isinstance(change, SetHosts) else []
+
+
 class Overlay:
-    """The blocks that one extension has set or removed, and the hosts that it has given to clusters."""
+    """The blocks that extensions have set or removed, and the hosts that they have given to clusters."""
 
     def __init__(self) -> None:
-        # By kind and name; None for one that was removed.
-        self._blocks: dict[tuple[str, str], Any] = {}
-        self._hosts: dict[str, list[Host]] = {}
+        # By extension, kind and name, in the order in which they were set: the block, None for one that was removed, or
+        # the hosts alone.
+        self._entries: dict[tuple[str, str, str], Any] = {}
 
-    def note(self, before: MosnConfig, after: MosnConfig) -> None:
-        """Adds the difference of two configurations."""
-        for kind, blocks in _lists(after).items():
-            name_of = _NAMES[kind]
-            old = {name_of(block): block for block in _lists(before)[kind]}
-            for block in blocks:
-                name = name_of(block)
-                known = old.pop(name, None)
-                if known is not block and known != block:
-                    self._note(kind, name, known, block)
-            for name in old:
-                self._blocks[kind, name] = None
-                if kind == "cluster":
-                    self._hosts.pop(name, None)
+    def note(self, owner: str, keys: Iterable[Key], after: MosnConfig) -> None:
+        """Adds what an extension has changed, even to what it was: the file may change. `after`: with its changes."""
+        known = {kind: {_NAMES[kind](block): block for block in blocks} for kind, blocks in _lists(after).items()}
+        for kind, name, is_hosts in keys:
+            block = known[kind].get(name)
+            # Hosts of a block that the extension itself has set belong to that block.
+            is_own = isinstance(self._entries.pop((owner, kind, name), None), Cluster)
+            self._entries[owner, kind, name] = block.hosts if is_hosts and block is not None and not is_own else block
 
-    def _note(self, kind: str, name: str, before: Any, after: Any) -> None:
-        is_known = self._blocks.get((kind, name)) is not None
-        if (
-            isinstance(after, Cluster)
-            and before is not None
-            and not is_known
-            and replace(before, hosts=after.hosts) == after
-        ):
-            self._hosts[name] = after.hosts
-            return
-        self._blocks[kind, name] = after
-        if kind == "cluster":
-            self._hosts.pop(name, None)
+    def keep(self, owners: Collection[str]) -> None:
+        """Forgets what all other extensions have changed."""
+        self._entries = {key: value for key, value in self._entries.items() if key[0] in owners}
 
-    def joined(self, config: MosnConfig) -> tuple[MosnConfig, list[str]]:
-        """A configuration of the file with these changes, and the names of clusters whose hosts are no longer needed."""
-        lists = {kind: self._joined(kind, blocks) for kind, blocks in _lists(config).items()}
-        clusters = [
-            replace(cluster, hosts=self._hosts[cluster.name]) if cluster.name in self._hosts else cluster
-            for cluster in lists["cluster"]
-        ]
-        missing = sorted(self._hosts.keys() - {cluster.name for cluster in clusters})
-        server = replace(config.servers[0], listeners=lists["listener"], routers=lists["router"])
-        manager = replace(config.cluster_manager, clusters=clusters)
+    def joined(self, config: MosnConfig, owners: Collection[str]) -> tuple[MosnConfig, list[tuple[str, str]]]:
+        """A configuration of the file with the changes of these extensions, of which the last one counts.
+
+        Also the extensions that have set hosts of a cluster that is gone, and its name.
+        """
+        lists = {kind: _Blocks(blocks, _NAMES[kind]) for kind, blocks in _lists(config).items()}
+        missing: list[tuple[str, str]] = []
+        entries = [(key, value) for key, value in self._entries.items() if key[0] in owners]
+        if not entries:
+            return config, missing
+        for (owner, kind, name), value in entries:
+            blocks = lists[kind]
+            if not isinstance(value, list):
+                blocks.put(name, value)
+            elif (cluster := blocks.last(name)) is not None:
+                blocks.put(name, replace(cluster, hosts=value))
+            else:
+                missing.append((owner, name))
+        server = replace(config.servers[0], listeners=lists["listener"].left(), routers=lists["router"].left())
+        manager = replace(config.cluster_manager, clusters=lists["cluster"].left())
         return replace(config, servers=[server, *config.servers[1:]], cluster_manager=manager), missing
 
-    def _joined(self, kind: str, blocks: list[Any]) -> list[Any]:
-        name_of = _NAMES[kind]
-        own = {name: block for (of, name), block in self._blocks.items() if of == kind}
-        kept = [own.pop(name_of(block), block) for block in blocks]
-        return [block for block in [*kept, *own.values()] if block is not None]
+
+class _Blocks:
+    """The blocks of one kind. Of several with the same name the last one counts."""
+
+    def __init__(self, blocks: list[Any], name_of: Any) -> None:
+        self._blocks = [*blocks]
+        self._places: dict[str, list[int]] = {}
+        for i, block in enumerate(blocks):
+            self._places.setdefault(name_of(block), []).append(i)
+
+    def last(self, name: str) -> Any:
+        """None if there is none."""
+        places = self._places.get(name)
+        return self._blocks[places[-1]] if places else None
+
+    def put(self, name: str, block: Any) -> None:
+        """Replaces what has this name, or adds it; None removes it."""
+        places = self._places.setdefault(name, [])
+        if block is None:
+            for i in places:
+                self._blocks[i] = None
+            places.clear()
+        elif places:
+            self._blocks[places[-1]] = block
+        else:
+            places.append(len(self._blocks))
+            self._blocks.append(block)
+
+    def left(self) -> list[Any]:
+        return [block for block in self._blocks if block is not None]
 
 
 def _lists(config: MosnConfig) -> dict[str, list[Any]]:

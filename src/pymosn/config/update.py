@@ -87,6 +87,11 @@ class Update:
         """`config` for changes by code: what the block omits is removed."""
         return self._add(before, is_complete=False)
 
+    def name(self) -> str:
+        """The name of the block; empty if the body is invalid."""
+        kind = self._kind("config")
+        return "" if kind is None else str(kind.name(self._read(kind.cls)))
+
     def _add(self, before: MosnConfig, is_complete: bool) -> Outcome:
         kind = self._kind("config")
         if kind is None:

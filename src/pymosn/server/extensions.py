@@ -79,6 +79,8 @@ class Running:
             error = await outcome(lambda: self._made.stop(), STOP_TIME)
             if error is not None:
                 self.plane.log(ERROR, f"`stop` failed: {describe(error)}")
+            await self.plane.end_tasks()
+        self.plane.close("it has stopped")
 
 
 class _Prepared(NamedTuple):
@@ -117,34 +119,37 @@ class Extensions(Service):
         self._marks = marks
         self._log = log
         self._store = ModuleStore()
-        # By name: the objects of the active configuration, those that run, and what they have changed.
+        # By name: the objects of the active configuration, and those that run.
         self._wanted: dict[str, Running] = {}
         self._running: dict[str, Running] = {}
-        self._overlays: dict[str, Overlay] = {}
+        self._overlay = Overlay()
         self._prepared: _Prepared | None = None
         # Modules of objects that may still run.
         self._replaced: list[Replaced] = []
         self._switching = asyncio.Lock()
         self._retry: asyncio.TimerHandle | None = None
         self._delay = FIRST_RETRY
-        self._is_stopped = False
+        self._is_serving = False
 
     async def start(self) -> None:
         assert self.active is not None
-        faults = await self.prepare(self.active.config, self.active.sources)
-        if faults:
-            raise StartError(faults=faults)
-        if self._prepared is not None:
-            self._commit(self._prepared)
-        for running in self._wanted.values():
-            self._running[running.name] = running
-            error = await running.start()
-            if error:
-                raise StartError(lines=[f"extension {running.name!r}: {error}"])
-            self._log.write(INFO, f"extension {running.name!r} runs")
+        self._is_serving = True
+        # None of them may be started by a change of another one.
+        async with self._switching:
+            faults = await self.prepare(self.active.config, self.active.sources)
+            if faults:
+                raise StartError(faults=faults)
+            if self._prepared is not None:
+                self._commit(self._prepared)
+            for running in list(self._wanted.values()):
+                self._running[running.name] = running
+                error = await running.start()
+                if error:
+                    raise StartError(lines=[f"extension {running.name!r}: {error}"])
+                self._log.write(INFO, f"extension {running.name!r} runs")
 
     async def stop(self) -> None:
-        self._is_stopped = True
+        self._is_serving = False
         self._wanted = {}
         if self._retry is not None:
             self._retry.cancel()
@@ -154,17 +159,15 @@ class Extensions(Service):
 
     def joined(self, candidate: Candidate) -> Candidate:
         """What was read from the file with the changes of the extensions that it names."""
-        if candidate.config is None or not self._overlays:
+        if candidate.config is None:
             return candidate
-        config, faults = candidate.config, list(candidate.faults)
-        for entry in python_extensions(config):
-            name = entry.settings.known_name()
-            if name in self._overlays:
-                config, missing = self._overlays[name].joined(config)
-                faults += [
-                    Diagnostic(severity="warning", message=f"extension {name!r} has set hosts of {cluster!r}, which is gone")
-                    for cluster in missing
-                ]
+        faults = list(candidate.faults)
+        owners = [entry.settings.known_name() for entry in python_extensions(candidate.config)]
+        config, missing = self._overlay.joined(candidate.config, owners)
+        faults += [
+            Diagnostic(severity="warning", message=f"extension {name!r} has set hosts of {cluster!r}, which is gone")
+            for name, cluster in missing
+        ]
         if config is candidate.config:
             return candidate
         report = Diagnostics()
@@ -175,14 +178,23 @@ class Extensions(Service):
     async def prepare(self, config: MosnConfig, sources: Sources) -> list[Diagnostic]:
         """Creates the extensions that are new or differ; returns the errors."""
         entries = python_extensions(config)
-        if not entries and not self._wanted:
+        if not self._is_serving or not (entries or self._wanted):
             return []
+        late: list[bool] = []
         try:
-            return await off_loop(LOAD_TIME, self._prepare, config, entries, sources)
+            found = await off_loop(LOAD_TIME, self._prepare, config, entries, sources, late)
         except TimeoutError:
+            late.append(True)
             return [Diagnostic(message=f"the modules of extensions did not run within {LOAD_TIME:g} s")]
+        if isinstance(found, _Prepared):
+            self._prepared = found
+            return []
+        return found
 
-    def _prepare(self, config: MosnConfig, entries: list[Entry], sources: Sources) -> list[Diagnostic]:
+    def _prepare(
+        self, config: MosnConfig, entries: list[Entry], sources: Sources, late: list[bool]
+    ) -> _Prepared | list[Diagnostic]:
+        """`late`: not empty if the result is no longer needed."""
         folders = {folder_and_name(file)[0] for file in extension_files(config, self._config_dir).values()}
         draft = self._store.draft(sources.only(folders).folders, sources.faults)
         faults: list[Diagnostic] = []
@@ -198,24 +210,21 @@ class Extensions(Service):
                 # The key of a module that has just run is another.
                 known = self._new(entry, entry.key(self._config_dir, draft), made)
             found[name] = known
-        if faults:
+        if faults or late:
             draft.rollback()
-        else:
-            self._prepared = _Prepared(draft, found)
-        return faults
+            return faults
+        return _Prepared(draft, found)
 
     def _new(self, entry: Entry, key: bytes, made: Extension) -> Running:
         self._marks.update(marks_of(entry, made))
         secrets = secrets_of(entry, made)
         name = entry.settings.known_name()
-        overlay = self._overlays.setdefault(name, Overlay())
-        plane = ExtensionPlane(name, self._process, overlay, self._log, secrets, self._stream_filters)
+        plane = ExtensionPlane(name, self._process, self._overlay, self._log, secrets, self._stream_filters)
         return Running(entry, key, made, plane)
 
     def activate(self) -> None:
         """Makes what was prepared active; it starts afterwards."""
-        if self._prepared is not None:
-            self._commit(self._prepared)
+        if self._prepared is not None and self._commit(self._prepared):
             self._begin(self._switch())
 
     def abandon(self) -> None:
@@ -226,12 +235,22 @@ class Extensions(Service):
 
     # ----
 
-    def _commit(self, prepared: _Prepared) -> None:
+    def _commit(self, prepared: _Prepared) -> bool:
+        """Whether an object is new or gone."""
         self._prepared = None
-        self._replaced.append(prepared.draft.commit())
+        replaced = prepared.draft.commit()
+        if prepared.running == self._wanted:
+            replaced.forget()
+            return False
+        self._replaced.append(replaced)
+        for name, running in [*self._wanted.items(), *self._running.items()]:
+            if name not in prepared.running:
+                # What it is about to change would outlive it.
+                running.plane.close("it was removed from the configuration")
         self._wanted = prepared.running
-        self._overlays = {name: self._overlays[name] for name in prepared.running}
+        self._overlay.keep(self._wanted)
         self._delay = FIRST_RETRY
+        return True
 
     async def _switch(self) -> None:
         """Stops the objects that are no longer configured, and starts those that are."""
@@ -242,19 +261,29 @@ class Extensions(Service):
                     del self._running[name]
             while self._replaced:
                 self._replaced.pop().forget()
+            failed = False
             for name, running in list(self._wanted.items()):
-                if name not in self._running and not self._is_stopped:
-                    await self._try(running)
+                if name not in self._running and self._is_serving and self._wanted.get(name) is running:
+                    failed = not await self._try(running) or failed
+            self._repeat(failed)
 
-    async def _try(self, running: Running) -> None:
+    async def _try(self, running: Running) -> bool:
         error = await running.start()
-        if not error:
-            self._running[running.name] = running
-            self._log.write(INFO, f"extension {running.name!r} runs")
-            return
-        delay, self._delay = self._delay, min(2 * self._delay, LAST_RETRY)
-        running.plane.log(ERROR, f"{error}; again in {delay:g} s")
-        self._retry = self._call_later(delay, self._begin_switch)
+        if error:
+            running.plane.log(ERROR, f"{error}; again in {self._delay:g} s")
+            return False
+        self._running[running.name] = running
+        self._log.write(INFO, f"extension {running.name!r} runs")
+        return True
+
+    def _repeat(self, failed: bool) -> None:
+        """Tries again later those that have failed: all at once."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        if failed and self._is_serving:
+            self._retry = self._call_later(self._delay, self._begin_switch)
+            self._delay = min(2 * self._delay, LAST_RETRY)
 
     def _begin_switch(self) -> None:
         self._begin(self._switch())

@@ -110,6 +110,10 @@ class SupervisorPlane(ControlPlane):
     def config(self) -> dict[str, Any]:
         return self._as_mosn(without_parts(self._changes.config))
 
+    def whole_config(self) -> dict[str, Any]:
+        """The active configuration with all its parts, without its secrets."""
+        return self.shown(self._changes.config)
+
     def listeners(self) -> dict[str, Any]:
         return {listener.known_name(): self._as_mosn(listener) for listener in self._changes.config.servers[0].listeners}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -47,21 +47,27 @@ class ExtensionWorld(Plane):
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Self:
-        await self.extension.start(self)
+        try:
+            await self.extension.start(self)
+        except BaseException:
+            await self._end_tasks()
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        tasks = await self._end_tasks()
+        await self.extension.stop()
+        if error is None:
+            _raise_failure(tasks)
+
+    async def _end_tasks(self) -> list[asyncio.Task[Any]]:
         tasks = [*self._tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self.extension.stop()
-        failures = [task.exception() for task in tasks if not task.cancelled()]
-        for failure in failures:
-            if failure is not None and error is None:
-                raise failure
+        return tasks
 
     def config(self) -> dict[str, Any]:
         return dump(self._active)
@@ -72,10 +78,14 @@ class ExtensionWorld(Plane):
         return [host.address for host in clusters[cluster].hosts]
 
     async def until(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
-        """Lets background tasks run until `condition` holds, for a change of a file for example. TimeoutError."""
+        """Lets background tasks run until `condition` holds, for a change of a file for example.
+
+        TimeoutError; the exception of a background task as soon as one has failed.
+        """
         async with asyncio.timeout(seconds):
             await asyncio.sleep(0)
             while not condition():
+                _raise_failure(self._tasks)
                 await asyncio.sleep(0.001)
 
     async def apply(self, *changes: Change) -> None:
@@ -95,3 +105,11 @@ class ExtensionWorld(Plane):
     def create_task(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
+
+
+def _raise_failure(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Raises the exception of the first task that has failed."""
+    for task in tasks:
+        failure = task.exception() if task.done() and not task.cancelled() else None
+        if failure is not None:
+            raise failure

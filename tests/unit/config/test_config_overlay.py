@@ -10,7 +10,7 @@ import pytest
 from pymosn.api.extension import Change, Put, Remove, SetHosts
 from pymosn.config.dump import dump
 from pymosn.config.load import load_text
-from pymosn.config.overlay import Overlay, with_changes
+from pymosn.config.overlay import Overlay, keys_of, with_changes
 from pymosn.config.schema import MosnConfig
 
 
@@ -74,12 +74,17 @@ def test_an_invalid_change_rejects_all(change: Change, text: str) -> None:
 
 def reloaded(new: MosnConfig, *steps: Change) -> tuple[MosnConfig, list[str]]:
     """What becomes of a changed file after these changes of the old one."""
+    after, missing = joined(new, *(("own", step) for step in steps))
+    return after, [name for _, name in missing]
+
+
+def joined(new: MosnConfig, *steps: tuple[str, Change], owners: str = "own a b") -> tuple[MosnConfig, list[tuple[str, str]]]:
+    """The same for the changes of several extensions, of which only `owners` are still configured."""
     overlay, active = Overlay(), FILE
-    for step in steps:
-        after = applied(active, step)
-        overlay.note(active, after)
-        active = after
-    return overlay.joined(new)
+    for owner, step in steps:
+        active = applied(active, step)
+        overlay.note(owner, keys_of([step]), active)
+    return overlay.joined(new, owners.split())
 
 
 def test_hosts_survive_a_reload_with_the_other_keys_of_the_file() -> None:
@@ -119,7 +124,38 @@ def test_the_last_change_counts() -> None:
     assert missing == []
 
 
+def test_hosts_that_the_file_had_anyway_survive_a_reload() -> None:
+    after, _ = reloaded(config_of(cluster("a", "127.0.0.1:9")), SetHosts("a", ["127.0.0.1:1"]))
+    assert hosts(after) == {"a": ["127.0.0.1:1"]}
+
+
+def test_the_last_of_several_extensions_counts() -> None:
+    first, second = SetHosts("a", ["127.0.0.1:7"]), SetHosts("a", ["127.0.0.1:8"])
+    assert hosts(joined(FILE, ("b", first), ("a", second))[0])["a"] == ["127.0.0.1:8"]
+    assert hosts(joined(FILE, ("a", first), ("b", second))[0])["a"] == ["127.0.0.1:8"]
+    assert hosts(joined(FILE, ("a", first), ("b", second), ("a", first))[0])["a"] == ["127.0.0.1:7"]
+    assert hosts(joined(FILE, ("a", first), ("b", second), owners="a")[0])["a"] == ["127.0.0.1:7"]
+
+
+def test_one_extension_sets_hosts_of_the_cluster_of_another() -> None:
+    made, given = ("b", Put("cluster", cluster("c"))), ("a", SetHosts("c", ["127.0.0.1:7"]))
+    assert hosts(joined(FILE, made, given)[0])["c"] == ["127.0.0.1:7"]
+    assert joined(FILE, made, given, owners="a")[1] == [("a", "c")]
+    assert hosts(joined(FILE, made, given, made)[0])["c"] == []
+    after, missing = joined(FILE, made, given, ("a", Remove("cluster", "c")))
+    assert "c" not in hosts(after)
+    assert missing == []
+
+
+def test_blocks_with_keys_in_other_cases_and_listeners_without_name() -> None:
+    proxy = {"type": "tcp_proxy", "config": {"cluster": "a"}}
+    listener = {"address": "127.0.0.1:2045", "bind_port": True, "filter_chains": [{"filters": [proxy]}]}
+    after, _ = reloaded(FILE, Put("cluster", {"NAME": "c"}), Put("listener", listener))
+    assert "c" in hosts(after)
+    assert [each.address for each in after.servers[0].listeners] == ["127.0.0.1:2045"]
+
+
 def test_a_file_is_not_changed_by_an_empty_overlay() -> None:
-    after, missing = Overlay().joined(FILE)
+    after, missing = Overlay().joined(FILE, ["own"])
     assert dump(after) == dump(FILE)
     assert missing == []

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from pymosn.api import ChangeRejected, Extension, Plane, Put, SetHosts
+from pymosn.config.dump import dump
+from pymosn.config.load import load_file
 from pymosn.filters.errors import FilterConfigError
 from pymosn.filters.modules import ModuleStore
 from pymosn.filters.sources import read_sources
@@ -39,6 +41,19 @@ def test_the_example_sets_the_hosts_of_its_file(tmp_path: Path) -> None:
             file.unlink()
             await world.until(lambda: len(world.lines) > 1)
             assert len(world.changes) == 2
+
+    asyncio.run(run())
+
+
+def test_the_shipped_files_of_the_example_fit_together() -> None:
+    loaded = load_file(str(EXAMPLE.with_name("config.yaml")))
+    assert loaded.config is not None
+    assert loaded.errors == []
+    settings = loaded.config.extends[0].config["config"]
+
+    async def run() -> None:
+        async with ExtensionWorld(example().HostsFile, settings, dump(loaded.config)) as world:
+            assert world.hosts("backend") == ["127.0.0.1:8080"]
 
     asyncio.run(run())
 
@@ -84,7 +99,7 @@ def test_a_failed_task_fails_the_test() -> None:
 
     async def run() -> None:
         async with ExtensionWorld(Failing) as world:
-            await world.until(lambda: True)
+            await world.until(lambda: False)  # does not wait for something that will not happen
 
     with pytest.raises(RuntimeError, match="lost"):
         asyncio.run(run())
