@@ -9,9 +9,12 @@ from tests.kit.bolt_session import BOLT
 from tests.kit.bolt_session import begin as begin_bolt
 from tests.kit.h2_frames import frame
 from tests.kit.h2_peers import h2_upstream
+from tests.kit.options import http_options
 
 from pymosn.api.routing import Route
+from pymosn.core.counters import HistogramData
 from pymosn.core.failure import CONNECT_REFUSED
+from pymosn.core.message import CONNECT, CONNECT_HERE
 from pymosn.protocol.http2.frames import CANCEL, GOAWAY
 from pymosn.routing.actions import Forward, ForwardOptions
 from pymosn.routing.matchers import AnyRequest
@@ -176,6 +179,77 @@ def test_the_time_of_the_proxy_is_not_that_of_the_host(start: Start) -> None:
     assert histograms["request_time"]["sum"] == pytest.approx(2.0, abs=0.1)
     assert histograms["process_time"]["sum"] == pytest.approx(0.0, abs=0.1)
     assert histograms["process_time"]["count"] == 1
+
+
+def times(talk: Talk, key: str) -> HistogramData:
+    """The histogram of the listener."""
+    return talk.metrics.group("downstream", ("listener", "l")).data()["histograms"][key]
+
+
+def test_a_host_that_sends_slowly_is_waited_for(start: Start) -> None:
+    talk = start()
+    client, upstream = opened(talk)
+    upstream.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc")
+    talk.advance(2.0)
+    upstream.sends(b"def")
+    client.takes()
+    assert times(talk, "request_time")["sum"] == pytest.approx(2.0, abs=0.1)
+    assert times(talk, "process_time")["sum"] == pytest.approx(0.0, abs=0.1)
+
+
+def test_a_host_that_answers_early_is_waited_for(start: Start) -> None:
+    talk = start()
+    client, upstream = opened(talk, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc")
+    talk.advance(2.0)
+    upstream.sends(OK)
+    client.takes()
+    assert times(talk, "request_time")["sum"] == pytest.approx(2.0, abs=0.1)
+    assert times(talk, "process_time")["sum"] == pytest.approx(0.0, abs=0.1)
+
+
+def test_a_host_that_breaks_off_was_waited_for(start: Start) -> None:
+    talk = start()
+    client, upstream = opened(talk)
+    upstream.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc")
+    talk.advance(2.0)
+    upstream.resets()
+    client.takes()
+    assert times(talk, "process_time")["sum"] == pytest.approx(0.0, abs=0.1)
+
+
+def test_a_connection_that_is_not_made_is_waited_for(start: Start) -> None:
+    talk = start()
+    client = talk.connect()
+    client.sends(GET)
+    dial = talk.hold_dial()
+    talk.advance(2.0)
+    client.resets()
+    dial.connects()
+    assert times(talk, "request_time")["sum"] == pytest.approx(2.0, abs=0.1)
+    assert times(talk, "process_time")["sum"] == pytest.approx(0.0, abs=0.1)
+
+
+UPGRADE = b"Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+
+
+@pytest.mark.parametrize("ends", ["shuts", "resets"])
+@pytest.mark.parametrize("connect", [b"", CONNECT, CONNECT_HERE])
+def test_the_time_of_a_tunnel_ends_with_its_opening(start: Start, connect: bytes, ends: str) -> None:
+    talk = start(http1=http_options(connect=connect))
+    asked = b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n" if connect else b"GET / HTTP/1.1\r\nHost: a\r\n" + UPGRADE
+    agreed = b"HTTP/1.1 200 OK\r\n\r\n" if connect else b"HTTP/1.1 101 Switching Protocols\r\n" + UPGRADE
+    client, upstream = talk.opening(asked)
+    if connect != CONNECT_HERE:
+        upstream.takes()
+        talk.advance(1.0)
+        upstream.sends(agreed)
+    client.takes()
+    talk.advance(5.0)
+    getattr(client, ends)()
+    if ends == "shuts":
+        upstream.shuts()
+    assert times(talk, "request_time")["sum"] == pytest.approx(0.0 if connect == CONNECT_HERE else 1.0, abs=0.1)
+    assert times(talk, "process_time")["sum"] == pytest.approx(0.0, abs=0.1)
 
 
 def test_a_duration_before_the_end_is_read_from_the_clock(start: Start) -> None:

@@ -67,6 +67,17 @@ def opened(start: Start, **options: object) -> tuple[Talk, H2Client, Stream, Pee
 # ---- a client with HTTP/2, a host with HTTP/1
 
 
+def test_the_times_of_a_tunnel_end_with_its_opening(start: Start) -> None:
+    talk, client, stream, upstream = opened(start)
+    talk.advance(5.0)
+    client.sends_data(stream, b"", end=True)
+    upstream.shuts()
+    client.settle()
+    histograms = talk.metrics.group("downstream", ("listener", "l")).data()["histograms"]
+    assert [histograms[key]["count"] for key in ("request_time", "process_time")] == [1, 1]
+    assert [histograms[key]["sum"] for key in ("request_time", "process_time")] == pytest.approx([0.0, 0.0], abs=0.1)
+
+
 def test_the_listener_announces_that_it_is_supported(start: Start) -> None:
     _, client = from_h2(start)
     assert client.end.settings[ENABLE_CONNECT_PROTOCOL] == 1

@@ -80,7 +80,9 @@ class ExchangeRecord:
         self.request_received: float = 0.0
         #: When the last part of the request was sent to the upstream.
         self.request_sent: float = 0.0
+        #: When the response's head came from the upstream, and when its last part did.
         self.response_received: float = 0.0
+        self.response_completed: float = 0.0
         self.finished: float = 0.0
         self.bytes_received: i64 = 0
         self.bytes_sent: i64 = 0
@@ -153,14 +155,14 @@ class ExchangeRecord:
         return 0.0 if stamps is None else stamps.now() - self.started
 
     def processing_time(self) -> float:
-        """Seconds that the proxy took itself: all of them, but those between the end of the request and the response.
+        """Seconds that the proxy took itself: until the whole request was sent to an upstream, and from its response's end.
 
-        Without a response it ends with the request, or, if that was never sent to an upstream, with the exchange. 0.0 for
-        a connection whose bytes are forwarded.
+        All of them for a local reply without an upstream. What was waited for does not count: an upstream that is not
+        reached or does not answer, and a client that is still sending. 0.0 for a connection whose bytes are forwarded.
         """
-        if self.request_sent <= 0.0:
+        if self.attempts == 0:
             return 0.0 if self.request is NO_REQUEST else self.elapsed()
-        sent = self.request_sent - self.started
-        if self.response_received <= 0.0 or self.finished <= 0.0:
-            return sent
-        return max(0.0, sent) + self.finished - max(self.response_received, self.request_sent)
+        before = self.request_sent - self.started if self.request_sent > 0.0 else 0.0
+        if self.response_completed <= 0.0 or self.finished <= 0.0:
+            return before
+        return before + self.finished - max(self.response_completed, self.request_sent)

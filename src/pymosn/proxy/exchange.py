@@ -288,6 +288,8 @@ class ExchangeDriver(DispatchOwner):
             data = self._reply_body(head, made.body)
         exchange.response = head
         exchange.response_received = self.runtime.clock.now
+        if end:
+            exchange.response_completed = exchange.response_received
         if self.changes_response:
             try:
                 change_response(exchange, head.headers, self.options.forwarding)
@@ -346,6 +348,8 @@ class ExchangeDriver(DispatchOwner):
 
     def on_response_data(self, data: bytes, end: bool) -> None:
         tunnel = self.wrapper
+        if end:
+            self.exchange.response_completed = self.runtime.clock.now
         if self.stage == TUNNELING and isinstance(tunnel, Tunnel):
             tunnel.deliver(data, end)
         elif self._responder is not None:
@@ -356,6 +360,7 @@ class ExchangeDriver(DispatchOwner):
     def on_response_trailers(self, trailers: Headers) -> None:
         exchange = self.exchange
         response = exchange.response
+        exchange.response_completed = self.runtime.clock.now
         if response is not None:
             response.trailers = trailers
         if exchange.request.has_call_status:

@@ -47,6 +47,7 @@ def exchange(request_lines: bytes = b"", response_lines: bytes = b"", query: byt
     made.started = STARTED
     made.request_received = made.request_sent = STARTED + 0.25
     made.response_received = STARTED + 0.375
+    made.response_completed = STARTED + 0.375
     made.finished = STARTED + 0.5
     made.bytes_received = 10
     made.bytes_sent = 2000
