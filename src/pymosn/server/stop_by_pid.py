@@ -42,6 +42,8 @@ def stop_by_pid(path: str, number: signal.Signals, timeout: float) -> int:
     except OSError as error:
         raise PidError(f"process {pid} of {path} cannot be signalled: {error.strerror}") from error
     try:
+        if _has_ended(end, 0.0):  # its parent has not noticed that yet
+            return 0
         reason = _why_not(pid, status)
         if reason:
             raise PidError(f"process {pid} is not signalled, because the pid file {path} may be stale: {reason}")
@@ -51,11 +53,16 @@ def stop_by_pid(path: str, number: signal.Signals, timeout: float) -> int:
             return pid
         except OSError as error:
             raise PidError(f"process {pid} of {path} cannot be signalled: {error.strerror}") from error
-        if not select.select([end], [], [], timeout)[0]:
+        if not _has_ended(end, timeout):
             raise PidError(f"process {pid} is stopping, but has not ended within {timeout:g} s")
     finally:
         os.close(end)
     return pid
+
+
+def _has_ended(end: int, timeout: float) -> bool:
+    """Whether the process of a descriptor ends within so many seconds."""
+    return bool(select.select([end], [], [], timeout)[0])
 
 
 def _read(path: str) -> tuple[int, os.stat_result]:

@@ -67,6 +67,14 @@ def test_no_file_and_no_process_are_nothing_to_stop(tmp_path: Path, process: Pro
     assert stop_by_pid(path, signal.SIGINT, 1.0) == 0
 
 
+def test_a_process_that_has_ended_is_not_running_although_its_parent_has_not_noticed(
+    tmp_path: Path, process: Process
+) -> None:
+    process.popen.kill()
+    os.waitid(os.P_PID, process.popen.pid, os.WEXITED | os.WNOWAIT)
+    assert stop_by_pid(write(tmp_path, process), signal.SIGINT, 1.0) == 0
+
+
 @pytest.mark.parametrize("process", ["bystander"], indirect=True)
 def test_another_program_is_left_alone(tmp_path: Path, process: Process) -> None:
     with pytest.raises(PidError, match="may be stale: it is "):
