@@ -80,7 +80,10 @@ class Update:
         self._top = self._parse(text)
 
     def config(self, before: MosnConfig) -> Outcome:
-        """`update_config`: adds a block, or replaces the one of its name, of which it must name all lists and objects."""
+        """`update_config`: adds a block, or replaces the one of its name, of which it must name all lists and objects.
+
+        The `config` of the type `extend` may be a list of blocks, as in MOSN.
+        """
         return self._add(before, is_complete=True)
 
     def block(self, before: MosnConfig) -> Outcome:
@@ -97,14 +100,21 @@ class Update:
         if kind is None:
             return None, self.faults.in_order()
         blocks = _blocks(before, kind.path)
-        names = [kind.name(block) for block in blocks]
-        name = kind.name(self._read(kind.cls))
-        index = names.index(name) if name in names else len(names)
-        path = f"{kind.path}[{index}]"
-        if name in names and is_complete:
-            self._require_contents(blocks[index])
-        blocks = _with(blocks, index, self._read(kind.cls, path))
-        return self._finish(before, _with_blocks(before, kind.path, blocks), path)
+        nodes = [self._config()]
+        if kind.cls is Extend and nodes[0].kind == "array":
+            nodes = nodes[0].items
+        if not nodes:
+            return self._fail('"config" is empty')
+        paths: list[str] = []
+        for node in nodes:
+            names = [kind.name(block) for block in blocks]
+            name = kind.name(self._read(kind.cls, node))
+            index = names.index(name) if name in names else len(names)
+            paths.append(f"{kind.path}[{index}]")
+            if name in names and is_complete:
+                self._require_contents(blocks[index], node)
+            blocks = _with(blocks, index, self._read(kind.cls, node, paths[-1]))
+        return self._finish(before, _with_blocks(before, kind.path, blocks), *paths)
 
     def removal(self, before: MosnConfig) -> Outcome:
         """`remove_config`: removes the block of a name."""
@@ -116,7 +126,7 @@ class Update:
         after = _with_blocks(before, kind.path, kept)
         if after == before:
             self._error(f"there is no {self._word('type')} {name!r}")
-        return self._finish(before, after, "")
+        return self._finish(before, after)
 
     def hosts(self, before: MosnConfig) -> Outcome:
         """`update_hosts`: changes the hosts of a cluster."""
@@ -124,12 +134,12 @@ class Update:
         if not action:
             return None, self.faults.in_order()
         clusters = before.cluster_manager.clusters
-        name = self._read(Hosts).cluster
+        name = self._read(Hosts, self._config()).cluster
         index = _find(clusters, lambda cluster: cluster.name == name)
         if index is None:
             return self._fail(f"there is no cluster {name!r}")
         path = f"{_CLUSTERS}[{index}]"
-        given = self._read(Hosts, path).hosts
+        given = self._read(Hosts, self._config(), path).hosts
         for i, host in enumerate(given):
             if not host.address:
                 self._error(f'"config.hosts[{i}].address" is missing')
@@ -160,9 +170,7 @@ class Update:
         action = self._begin(("add", "remove"), "config", *required)
         if not action:
             return None, self.faults.in_order()
-        config = self._top.entry("config")
-        assert config is not None
-        node = config.node
+        node = self._config()
         others = Node("object", node.line, node.column, entries=[e for e in node.entries if e.key.lower() != "route"])
         given = self._reader.block(others, RouteUpdate, "config")
         if self.faults.has_errors:
@@ -245,15 +253,13 @@ class Update:
         place = Place(BODY, entry.line, entry.column)
         self.faults.add("error", entry.key, "unknown key", suggestion=closest(entry.key, known), at=place)
 
-    def _require_contents(self, active: Block) -> None:
-        """Errors for lists and objects of the active block that the new one omits."""
-        config = self._top.entry("config")
-        assert config is not None
-        if config.node.kind != "object":
+    def _require_contents(self, active: Block, node: Node) -> None:
+        """Errors for lists and objects of the active block that the new one, `node`, omits."""
+        if node.kind != "object":
             return
         for field in fields(active):
             value = getattr(active, field.name)
-            if isinstance(value, list | dict | Block) and value and config.node.entry(field.encode_name) is None:
+            if isinstance(value, list | dict | Block) and value and node.entry(field.encode_name) is None:
                 if isinstance(value, Block) and value == _default(type(active), field.name):
                     continue
                 name = f"config.{field.encode_name}"
@@ -269,12 +275,16 @@ class Update:
             self._error(f'"{key}" must be {expected}')
         return ""
 
-    def _read(self, cls: type[B], path: str = "") -> B:
-        """The block under `config`. Without `path`, only to learn its name: errors are not reported."""
+    def _config(self) -> Node:
+        """What is under `config`, once `_begin` has found it."""
         entry = self._top.entry("config")
         assert entry is not None
+        return entry.node
+
+    def _read(self, cls: type[B], node: Node, path: str = "") -> B:
+        """A block. Without `path`, only to learn its name: errors are not reported."""
         reader = self._reader if path else Reader(BODY, Diagnostics())
-        return reader.block(entry.node, cls, path)
+        return reader.block(node, cls, path)
 
     def _error(self, message: str, place: Place | None = None) -> None:
         if not any(item.message == message for item in self.faults.items):
@@ -284,9 +294,12 @@ class Update:
         self._error(message)
         return None, self.faults.in_order()
 
-    def _finish(self, before: MosnConfig, after: MosnConfig, path: str) -> Outcome:
-        """Checks the changed configuration. A file may have mistakes that MOSN starts with; a change must not add any."""
-        if path or not self.faults.has_errors:
+    def _finish(self, before: MosnConfig, after: MosnConfig, *paths: str) -> Outcome:
+        """Checks the changed configuration. A file may have mistakes that MOSN starts with; a change must not add any.
+
+        `paths`: of the changed blocks.
+        """
+        if paths or not self.faults.has_errors:
             check(after, self.faults, self._stream_filters)
         if self.faults.oddities:
             known = Diagnostics()
@@ -296,7 +309,7 @@ class Update:
                 if (fault.message, fault.value) not in old:
                     self.faults.refuse(fault)
         faults = self.faults.in_order()
-        reported = [fault for fault in faults if fault.severity == "error" or (path and fault.path.startswith(path))]
+        reported = [fault for fault in faults if fault.severity == "error" or fault.path.startswith(paths)]
         return (None if self.faults.has_errors else after), reported
 
 

@@ -1,10 +1,10 @@
 """The feature gate `auto_config`: changes of the admin API are written to the configuration file.
 
-Only what a change has touched is replaced: listeners, router tables and clusters, by name, in what the file contains at that
-moment. Everything else of the file keeps its keys, values and order; YAML loses its comments. The result is read and checked
-before it replaces the file, atomically, and must be the active configuration; otherwise the file stays, with a warning.
-The mode, the owner and the attributes of the file are kept, and a change with a secret is not written to a file that others
-than its owner may read.
+Only what a change has touched is replaced: listeners, router tables and clusters by name, and `extends` by type, in what
+the file contains at that moment. Everything else of the file keeps its keys, values and order; YAML loses its comments. The
+result is read and checked before it replaces the file, atomically, and must be the active configuration; otherwise the file
+stays, with a warning. The mode, the owner and the attributes of the file are kept, and a change with a secret is not
+written to a file that others than its owner may read.
 
 What xDS adds is not written: an item of the file wins over one of a control plane, so from the next start on the control
 plane could not change it any more. `xds_cache` keeps it.
@@ -49,7 +49,10 @@ class WriteError(Exception):
 
 
 class _Kind(NamedTuple):
-    """A kind of named items: the keys of their list, all of them in a configuration, and the name of one."""
+    """A kind of named items: the keys of their list, all of them in a configuration, and the name of one.
+
+    The admin API cannot change extensions of type `python`, so types are names of the others.
+    """
 
     path: tuple[str, ...]
     items: Callable[[MosnConfig], Sequence[Block]]
@@ -60,6 +63,7 @@ _KINDS: Final = (
     _Kind(("servers", "listeners"), lambda config: config.servers[0].listeners, lambda item: str(item.known_name())),
     _Kind(("servers", "routers"), lambda config: config.servers[0].routers, lambda item: str(item.router_config_name)),
     _Kind(("cluster_manager", "clusters"), lambda config: config.cluster_manager.clusters, lambda item: str(item.name)),
+    _Kind(("extends",), lambda config: config.extends, lambda item: str(item.type)),
 )
 
 
@@ -141,7 +145,9 @@ def check_writable(path: str) -> None:
 def write_changes(path: str, config_dir: str, before: MosnConfig, after: MosnConfig, marks: Marks) -> bool:
     """Writes to a file by what two configurations differ; false if that is nothing. WriteError, and then it is as before."""
     if _rest(before) != _rest(after):
-        raise WriteError("more than listeners, router tables and clusters has changed; put it into the file, and reload")
+        raise WriteError(
+            "more than listeners, routers, clusters and `extends` has changed; put it into the file, and reload"
+        )
     text = _read(path)
     tree = _tree(path, text)
     disk = _loaded(path, config_dir, text)
@@ -172,7 +178,7 @@ def write_changes(path: str, config_dir: str, before: MosnConfig, after: MosnCon
 def _rest(config: MosnConfig) -> MosnConfig:
     """A configuration without the items that are written."""
     server = replace(config.servers[0], listeners=[], routers=[])
-    return replace(config, servers=[server], cluster_manager=replace(config.cluster_manager, clusters=[]))
+    return replace(config, servers=[server], cluster_manager=replace(config.cluster_manager, clusters=[]), extends=[])
 
 
 def _edit(tree: dict[str, Any], kind: _Kind, disk: MosnConfig, before: MosnConfig, after: MosnConfig) -> list[Block]:
@@ -253,9 +259,12 @@ def _key_in(tree: dict[str, Any], name: str) -> str:
 
 def _list_at(tree: dict[str, Any], path: tuple[str, ...]) -> list[Any]:
     """The list at some keys of an object, which is made if it is not there."""
-    first = tree.setdefault(_key_in(tree, path[0]), [{}] if path[0] == "servers" else {})
-    inner = first[0] if isinstance(first, list) else first
-    key = _key_in(inner, path[1])
+    *outer, last = path
+    inner = tree
+    for name in outer:
+        found = inner.setdefault(_key_in(inner, name), [{}] if name == "servers" else {})
+        inner = found[0] if isinstance(found, list) else found
+    key = _key_in(inner, last)
     if inner.get(key) is None:
         inner[key] = []
     items: list[Any] = inner[key]

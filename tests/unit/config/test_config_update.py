@@ -48,6 +48,22 @@ def test_every_fault_has_its_position_in_the_body(before: MosnConfig) -> None:
     ]
 
 
+def test_extends_are_a_block_or_as_in_mosn_a_list(before: MosnConfig) -> None:
+    one, two = {"type": "one", "config": {"k": 1}}, {"type": "two", "config": {"k": [2]}}
+    added, errors = update("config", {"type": "extend", "config": [one, two]}, before)
+    assert added is not None
+    assert errors == []
+    changed, _ = update("config", {"type": "extend", "config": [{"type": "two", "config": {"k": 3}}]}, added)
+    assert changed is not None
+    assert [(each.type, each.config) for each in changed.extends] == [("one", {"k": 1}), ("two", {"k": 3})]
+    same, _ = update("config", {"type": "extend", "config": {"type": "one", "config": {"k": 4}}}, changed)
+    assert same is not None
+    assert [each.config for each in same.extends] == [{"k": 4}, {"k": 3}]
+    for config in ([], [one, {"kind": "two"}], [one, 5]):
+        assert update("config", {"type": "extend", "config": config}, before)[0] is None, config
+    assert update("config", {"type": "cluster", "config": [{"name": "c"}]}, before)[0] is None
+
+
 TYPES = '"type" must be one of listener, router, cluster, extend'
 
 

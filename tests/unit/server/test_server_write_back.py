@@ -16,6 +16,7 @@ from tests.kit import Lines
 
 from pymosn.config.load import load_text
 from pymosn.config.schema import Cluster, Host, MosnConfig
+from pymosn.config.schema.extensions import Extend
 from pymosn.config.schema.tls import TlsContext
 from pymosn.server import write_back
 from pymosn.server.run_options import ConfigSource, RunOptions, StartError
@@ -86,6 +87,23 @@ def test_items_are_added_and_removed(path: Path) -> None:
     assert {cluster.name for cluster in load(path).cluster_manager.clusters} == {"one", "two"}
 
 
+def test_extends_are_written_by_their_type(path: Path) -> None:
+    python = [Extend(type="python", config={"path": f"{name}.py", "class": name}) for name in ("One", "Two")]
+    path.write_text(
+        json.dumps({**content(path), "Extends": [{"type": each.type, "config": each.config} for each in python]})
+    )
+    config = load(path)
+    assert write(path, config, replace(config, extends=[*python, Extend(type="e", config=[{"k": 1.5}])]))
+    assert [each["type"] for each in content(path)["Extends"]] == ["python", "python", "e"]
+    config = load(path)
+    changed = replace(config, extends=[*python, Extend(type="e", config={"k": 2})])
+    assert write(path, config, changed)
+    assert load(path) == changed
+    assert write(path, changed, replace(config, extends=python))
+    assert load(path).extends == python
+    assert "extends" not in content(path)
+
+
 def test_an_edit_by_hand_meanwhile_is_kept(path: Path) -> None:
     config = load(path)
     one, two = config.cluster_manager.clusters
@@ -128,7 +146,7 @@ def test_a_secret_is_written_only_for_the_owner(path: Path, mode: int, is_writte
 
 def test_a_change_of_something_else_is_not_written(path: Path) -> None:
     config, before = load(path), path.read_bytes()
-    with pytest.raises(WriteError, match="more than listeners, router tables and clusters has changed"):
+    with pytest.raises(WriteError, match="more than listeners, routers, clusters and `extends` has changed"):
         write(path, config, replace(config, uds_dir="/elsewhere"))
     assert path.read_bytes() == before
 
