@@ -103,6 +103,27 @@ def test_clients_of_http2(start: Start) -> None:
     assert stream.fields[b"dataid"] == b"xyz"
 
 
+def test_clients_of_http2_and_responses_at_the_limit(start: Start) -> None:
+    whole = len(bolt_frames.response(1, b"x" * 2000, {}))
+    routes = [Route("all", AnyRequest(), Forward("service", 5.0))]
+    talk = start(
+        routes=routes, filters={"transcoder": transcoder(SIMPLE)}, protocols=("Http2",), plan={"max_frame_size": whole}
+    )
+    client = h2_client(talk)
+    streams = [client.requests(request(b"GET", b"/hello", b"h"), b"", True) for _ in range(4)]
+    upstream = talk.expect_dial()
+    frames = bolt_frames.frames(upstream.takes())
+    # The third one is in flight when the host dies in the middle of its response.
+    sizes = (2001, 2000, 1999)
+    replies = [bolt_frames.response(frame.request_id, b"x" * size, {}) for frame, size in zip(frames, sizes, strict=False)]
+    upstream.sends(b"".join(replies)[:-1])
+    upstream.resets()
+    results = [client.result(stream) for stream in streams]
+    assert [status for status, _ in results] == [502, 200, 502, 502]
+    assert results[1][1] == b"x" * 2000
+    assert talk.reasons() == ["frame_too_large", "ok", "reset_before_response", "reset_before_response"]
+
+
 def test_from_http1_to_http2(start: Start) -> None:
     talk = begin(start, {"type": "httpTohttp2"})
     client = talk.connect()

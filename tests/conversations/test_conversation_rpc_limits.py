@@ -285,3 +285,41 @@ def test_a_head_without_end_cannot_be_skipped(start: Start) -> None:
     client.receives_nothing()
     assert client.is_closed()
     assert talk.counters()["reason_frame_too_large"] == 1
+
+
+@pytest.mark.parametrize("excess", [-1, 0, 1])
+def test_the_limit_is_exact(start: Start, wire: Wire, excess: int) -> None:
+    request, reply = wire.request(1, LARGE), wire.reply(1, LARGE)
+    sized = rpc_options(max_frame=len(request) - excess)
+    talk = start(protocols=[wire.name], rpc=sized, plan={"max_frame_size": len(reply) - excess})
+    client = talk.connect()
+    client.sends(request + wire.request(2, SMALL))
+    if excess > 0:
+        assert wire.request_id(only(wire, client)) == 1
+        upstream = talk.expect_dial()
+        assert frames(wire, upstream) == [(1, SMALL)]
+    else:
+        upstream = talk.expect_dial()
+        assert frames(wire, upstream) == [(1, LARGE), (2, SMALL)]
+    client.sends(wire.request(3, SMALL))
+    [(number, _)] = frames(wire, upstream)
+    upstream.sends(wire.reply(number, LARGE) + wire.reply(number - 1, SMALL))
+    found, _ = wire.cut(client.takes())
+    assert [wire.request_id(frame) for frame in found] == [3, 2]
+    assert [wire.is_good(frame) for frame in found] == [excess <= 0 or len(wire.reply(number, LARGE)) < len(reply), True]
+
+
+def test_a_provider_that_dies_between_two_replies(start: Start, wire: Wire) -> None:
+    talk, client, upstream = begin(start, wire)
+    client.sends(wire.request(2, SMALL) + wire.request(3, SMALL))
+    upstream.takes()
+    upstream.sends(wire.reply(2, SMALL) + wire.reply(1, LARGE[:900])[:-1])
+    upstream.resets()
+    found, _ = wire.cut(client.takes())
+    assert [wire.request_id(frame) for frame in found] == [2, 1, 3]
+    assert [wire.is_good(frame) for frame in found] == [True, False, False]
+    assert [told(wire, frame) for frame in found[1:]] == [LOST[wire.name]] * 2
+    assert client.is_open()
+    # The next call takes another connection.
+    client.sends(wire.request(4, SMALL))
+    assert frames(wire, talk.expect_dial()) == [(1, SMALL)]

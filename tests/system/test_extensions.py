@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from contextlib import closing
 from pathlib import Path
@@ -264,3 +265,54 @@ def test_several_with_changes_reloads_and_an_upgrade_between(world: World, start
     hosts = {each["name"]: len(each.get("hosts") or []) for each in answer["cluster"].values()}
     assert hosts == {"backend": 1, "busy": 0}
     assert sum("started: first" in line for line in proxy.lines) == 2
+
+
+#: In an installed package, with a secret among its settings.
+INSTALLED = """
+import msgspec
+from pymosn.api import Extension, Secret, SetHosts
+
+class Settings(msgspec.Struct, forbid_unknown_fields=True):
+    host: str
+    token: Secret[str]
+
+class Registry(Extension):
+    Config = Settings
+
+    async def start(self, plane):
+        await plane.apply(SetHosts("backend", [self.config.host]))
+        assert "s3cret" not in str(plane.config()), "shown"
+        plane.write(f"signed in with {self.config.token}")
+        plane.create_task(self.fail())
+
+    async def fail(self):
+        raise ValueError(f"bad token {self.config.token}")
+"""
+
+
+def test_one_of_an_installed_package_and_its_secret(world: World, start: Start, tmp_path: Path) -> None:
+    folder = tmp_path / "installed"
+    info = folder / "acme_registry-1.0.dist-info"
+    info.mkdir(parents=True)
+    (folder / "acme_registry.py").write_text(INSTALLED)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-registry\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[pymosn.extensions]\nregistry = acme_registry:Registry\n")
+    config = world.config("Once", {})
+    settings = {"host": world.host, "token": "s3cret-token"}
+    config["extends"] = [{"type": "python", "config": {"name": "registry", "config": settings}}]
+    paths = [str(folder), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    proxy = start(config, PYTHONPATH=os.pathsep.join(os.path.abspath(path) for path in paths))
+    proxy.wait_for("extension 'registry': signed in with ")
+    proxy.wait_for("extension 'registry': background task failed: ValueError: bad token ")
+    proxy.wait_for("ready: ")
+    assert world.status() == 200
+    with closing(UnixHttp(proxy.admin_socket, 10)) as admin:
+        admin.request("GET", "/api/v1/config_dump")
+        shown = admin.getresponse().read().decode()
+    assert "registry" in shown
+    settings["tokn"] = "x"
+    world.rewrite(config)
+    proxy.send(signal.SIGHUP)
+    proxy.wait_for("change from SIGHUP: rejected")
+    proxy.wait_for("tokn")
+    assert "s3cret" not in shown + proxy.output
