@@ -1,4 +1,4 @@
-"""The file with the process id, for service managers; pymosn itself never reads it to find a process."""
+"""The file with the process id: for service managers, and for `pymosn stop` if nothing serves the admin socket."""
 
 import contextlib
 import os

@@ -3,7 +3,7 @@
 Only what a change has touched is replaced: listeners, router tables and clusters by name, and `extends` by type, in what
 the file contains at that moment. Everything else of the file keeps its keys, values and order; YAML loses its comments. The
 result is read and checked before it replaces the file, atomically, and must be the active configuration; otherwise the file
-stays, with a warning. The mode, the owner and the attributes of the file are kept, and a change with a secret is not
+stays, with a warning. The mode, the owner and the attributes of the file are kept, and a change that adds a secret is not
 written to a file that others than its owner may read.
 
 What xDS adds is not written: an item of the file wins over one of a control plane, so from the next start on the control
@@ -17,7 +17,7 @@ import contextlib
 import json
 import os
 import stat
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import yaml
@@ -28,6 +28,7 @@ from pymosn.config.json_nodes import parse_json
 from pymosn.config.load import load_text
 from pymosn.config.nodes import ParseError, plain
 from pymosn.config.schema import MosnConfig
+from pymosn.config.tls_contexts import PEM_MARK
 from pymosn.config.yaml_nodes import parse_yaml
 from pymosn.control.service import Service
 from pymosn.control.threads import off_loop
@@ -160,8 +161,8 @@ def write_changes(path: str, config_dir: str, before: MosnConfig, after: MosnCon
         return False
     owner = os.stat(path)
     mode = stat.S_IMODE(owner.st_mode)
-    if mode & 0o077 and any(dump(block, marks=marks) != whole(block) for block in changed):
-        raise WriteError(f"it has a secret, and others may read the file (its mode is {mode:04o}; chmod 600)")
+    if mode & 0o077 and _adds_secret(changed, [item for kind in _KINDS for item in kind.items(disk)], marks):
+        raise WriteError(f"it adds a secret, and others may read the file (its mode is {mode:04o}; chmod 600)")
     try:
         temporary = _write_beside(path, new.encode(), owner)
         try:
@@ -211,6 +212,28 @@ def _compare(kind: _Kind, found: MosnConfig, disk: MosnConfig, before: MosnConfi
         expected = new.get(name) if old.get(name) != new.get(name) else was.get(name)
         if read.get(name) != expected:
             raise WriteError(f"{'.'.join(kind.path)}: {name!r} would not be read as it is active")
+
+
+def _adds_secret(blocks: list[Block], known: list[Block], marks: Marks) -> bool:
+    """Whether blocks have a secret that other blocks do not have."""
+    found = {text for block in blocks for text in _hidden(whole(block), dump(block, marks=marks))}
+    return bool(found) and not found.issubset(
+        text for block in known for text in _hidden(whole(block), dump(block, marks=marks))
+    )
+
+
+def _hidden(value: Any, shown: Any, key: str = "") -> Iterator[str]:
+    """The texts of what a dump hides of a value, but for paths of keys; `key`: of the value."""
+    if value == shown or (key == "private_key" and isinstance(value, str) and PEM_MARK not in value):
+        return
+    if isinstance(value, dict) and isinstance(shown, dict):
+        for name, inner in value.items():
+            yield from _hidden(inner, shown.get(name), name)
+    elif isinstance(value, list) and isinstance(shown, list) and len(value) == len(shown):
+        for inner, other in zip(value, shown, strict=True):
+            yield from _hidden(inner, other)
+    else:
+        yield json.dumps(value, sort_keys=True)
 
 
 def _read(path: str) -> str:

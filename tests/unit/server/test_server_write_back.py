@@ -138,10 +138,27 @@ def test_a_secret_is_written_only_for_the_owner(path: Path, mode: int, is_writte
         assert stat.S_IMODE(path.stat().st_mode) == mode
     else:
         with pytest.raises(
-            WriteError, match=f"it has a secret, and others may read the file .its mode is {mode:04o}; chmod 600"
+            WriteError, match=f"it adds a secret, and others may read the file .its mode is {mode:04o}; chmod 600"
         ):
             write(path, config, with_clusters(config, secret, two))
         assert path.read_bytes() == before
+
+
+def test_what_is_in_the_file_and_paths_of_keys_are_no_new_secrets(path: Path) -> None:
+    path.chmod(0o644)
+    key = "-----BEGIN PRIVATE KEY-----\nabc"
+    file = json.loads(json.dumps(FILE))
+    file["cluster_manager"]["Clusters"][0]["tls_context"] = {"status": True, "private_key": key, "cert_chain": "x"}
+    path.write_text(json.dumps(file))
+    config = load(path)
+    one, two = config.cluster_manager.clusters
+    changed = replace(one, hosts=[Host(address="127.0.0.1:9")])
+    assert write(path, config, with_clusters(config, changed, two))
+    named = replace(two, tls_context=TlsContext(status=True, private_key="/keys/a.pem", cert_chain="x"))
+    assert write(path, load(path), with_clusters(config, changed, named))
+    other = replace(two, tls_context=TlsContext(status=True, private_key=key + "d", cert_chain="x"))
+    with pytest.raises(WriteError, match="it adds a secret"):
+        write(path, load(path), with_clusters(config, changed, other))
 
 
 def test_a_change_of_something_else_is_not_written(path: Path) -> None:
