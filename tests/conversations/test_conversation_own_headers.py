@@ -40,6 +40,7 @@ def test_the_server_of_local_replies(start: Start) -> None:
         ({"any_port": True}, b"[::1]:8080", b"[::1]"),
         ({"any_port": True}, b"[::1]", b"[::1]"),
         ({"own_port": True}, b"a.example:2046", b"a.example"),
+        ({"own_port": True}, b"a.example:02046", b"a.example"),
         ({"own_port": True}, b"a.example:81", b"a.example:81"),
         ({"trailing_dot": True}, b"a.example.", b"a.example"),
         ({"trailing_dot": True}, b"a.example.:81", b"a.example:81"),

@@ -45,6 +45,8 @@ def ask(target: bytes, host: bytes = b"a", method: bytes = b"GET", version: byte
         (Redirect(301, "", "", "", port=9), b"/x", b"[::1]:80", b"http://[::1]:9/x"),
         (Redirect(301, "HTTPS", "", ""), b"/x", b"a:80", b"https://a/x"),
         (Redirect(301, "https", "", ""), b"/x", b"[::1]:80", b"https://[::1]/x"),
+        (Redirect(301, "https", "", ""), b"/x", b"a:00080", b"https://a/x"),
+        (Redirect(301, "https", "", ""), b"/x", b"a:0443", b"https://a:0443/x"),
         (Redirect(301, "https", "", ""), b"/x", b"a:8080", b"https://a:8080/x"),
         (Redirect(301, "https", "b:80", ""), b"/x", b"a:80", b"https://b:80/x"),
         (Redirect(301, "", "", ""), b"/x", b"A.example:", b"http://a.example/x"),

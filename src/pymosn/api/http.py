@@ -205,7 +205,7 @@ class HttpRequest(RequestHead):
         if self.raw_method == CONNECT or not host:
             return
         authority = split_authority(host)
-        if options.any_port or (options.own_port and authority.port == b"%d" % own_port):
+        if options.any_port or (options.own_port and authority.has_port(own_port)):
             authority.port = b""
         if options.trailing_dot:
             authority.host = authority.host.removesuffix(b".")

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from pymosn.config.schema import Cluster, MosnConfig
 from pymosn.config.schema import Listener as ListenerConfig
-from pymosn.core.addresses import UNIX, split_address
+from pymosn.core.addresses import UNIX, normal_ip, split_address
 from pymosn.network.listener import Listener
 
 
@@ -55,13 +55,18 @@ def reached_listeners(config: MosnConfig) -> dict[str, list[int]]:
 
 def ends_of(listeners: Sequence[ListenerConfig]) -> set[str]:
     """The ends of the addresses of listeners, which are compared first: a cluster may have tens of thousands of hosts."""
-    return {listener.address.rpartition(":")[2] for listener in listeners}
+    return {_end(listener.address) for listener in listeners}
 
 
 def reached_by(cluster: Cluster, listeners: Sequence[ListenerConfig], ends: Collection[str]) -> list[int]:
     """The indexes of the listeners that a cluster has as hosts. `ends`: of `listeners`."""
-    near = [host.address for host in cluster.hosts if host.address.rpartition(":")[2] in ends]
+    near = [host.address for host in cluster.hosts if _end(host.address) in ends]
     return [i for i, listener in enumerate(listeners) if any(_same_address(listener, address) for address in near)]
+
+
+def _end(address: str) -> str:
+    """What follows the last colon, a port or the path of a unix socket; a port without leading zeros."""
+    return address.rpartition(":")[2].lstrip("0")
 
 
 def _clusters_of(listener: ListenerConfig, clusters_of: Mapping[str, Collection[str]]) -> list[Collection[str]]:
@@ -88,5 +93,6 @@ def _same_address(listener: ListenerConfig, dialed: str) -> bool:
         return False
     if port != dialed_port:
         return False
+    host, dialed_host = normal_ip(host) or host.lower(), normal_ip(dialed_host) or dialed_host.lower()
     loopback = ("127.0.0.1", "localhost", "::1")
     return host in ("", "0.0.0.0", "::", dialed_host) or (host in loopback and dialed_host in loopback)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
@@ -32,15 +31,26 @@ from pymosn.control.explain_chain import choose_chain, host_of
 from pymosn.control.explain_hosts import Choice, choose_host
 from pymosn.control.origins import Origins, Parts
 from pymosn.control.plane import ClusterView
-from pymosn.core.addresses import address_host, address_port
+from pymosn.core.addresses import HIGHEST_PORT, address_host, address_port
+from pymosn.core.authority import DEFAULT_PORTS, split_authority
+from pymosn.core.chars import decimal
 from pymosn.core.failure import NO_ROUTER, REPEATED_FIELD, Failure, as_envoy
-from pymosn.core.headers import HeaderError, HttpHeaders, encode_name, encode_value, headers_from, to_text, wire_lines
+from pymosn.core.headers import (
+    HeaderError,
+    HttpHeaders,
+    encode_name,
+    encode_value,
+    headers_from,
+    to_bytes,
+    to_text,
+    wire_lines,
+)
 from pymosn.core.message import ResponseHead
 from pymosn.core.overload import OverloadState
 from pymosn.core.redaction import KnownSecrets, hidden, redacted_text
 from pymosn.core.request_ids import RequestIds
 from pymosn.core.secrets import is_credential, names_secret
-from pymosn.core.uri import parse_uri
+from pymosn.core.uri import Uri, parse_uri
 from pymosn.filters.stream.mirror import MirrorFilter
 from pymosn.filters.stream.mirror import Settings as MirrorSettings
 from pymosn.network.tls.names import alpn_of
@@ -135,7 +145,7 @@ def _explain(
     connection.local_ip = address_host(listener.address)
     connection.local_port = _port(listener)
     url = _split(question.url)
-    choice = choose_chain(listener, url.scheme, host_of(url, question.headers), _port(listener), question.client)
+    choice = choose_chain(listener, url.scheme.decode(), host_of(url, question.headers), _port(listener), question.client)
     parts.chain = choice.chain
     if choice.facts:
         answer["chain"] = choice.facts
@@ -200,7 +210,7 @@ def _failed(failure: Failure, detail: str) -> dict[str, Any]:
 
 def _listener(config: MosnConfig, question: Question) -> tuple[Listener, list[str]]:
     """The listener that accepts the request, and why others do not."""
-    port = _split(question.url).port
+    port: int = decimal(split_authority(_split(question.url).authority or b"").port)
     others: list[str] = []
     unwanted: list[str] = []
     found: list[Listener] = []
@@ -217,7 +227,7 @@ def _listener(config: MosnConfig, question: Question) -> tuple[Listener, list[st
         raise QuestionError(f"no listener {question.listener!r} accepts this request; there is {', '.join(unwanted)}")
     if not found:
         raise QuestionError(f"no listener accepts this request: {'; '.join(others) or 'there is none'}")
-    exact = [listener for listener in found if _port(listener) == port] if port and not question.listener else []
+    exact = [listener for listener in found if _port(listener) == port] if port > 0 and not question.listener else []
     listener = (exact or found)[0]
     others += [f"{other.name or other.address}: listens on {other.address}" for other in found if other is not listener]
     return listener, others
@@ -228,30 +238,28 @@ def _port(listener: Listener) -> int:
     return address_port(listener.address)
 
 
-def _split(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
-        raise QuestionError(f"not a URL: {error}") from None
-    if parts.scheme not in ("", "http", "https") or not (parts.netloc or url.startswith("/")):
+def _split(url: str) -> Uri:
+    uri = parse_uri(to_bytes(url))
+    if uri.scheme not in (b"", *DEFAULT_PORTS) or not (uri.authority or url.startswith("/")):
         raise QuestionError(f"not an http URL or a path: {url!r}")
-    return parts
+    port = split_authority(uri.authority or b"").port
+    if port and not 0 <= decimal(port) <= HIGHEST_PORT:
+        raise QuestionError(f"not a URL: its port must be a number from 0 to {HIGHEST_PORT}: {url!r}")
+    return uri
 
 
 def request_bytes(question: Question) -> bytes:
     """The request as a client sends it. Raises QuestionError."""
-    parts = _split(question.url)
+    uri = _split(question.url)
     try:
         fields = HttpHeaders()
         for name, value in question.headers:
             fields.add_raw(encode_name(name), encode_value(name, value))  # a client may send two Hosts
-        if fields.get("host") is None and parts.netloc:
-            fields.put_first(b"Host", parts.netloc.encode())
+        if fields.get("host") is None and uri.authority:
+            fields.put_first(b"Host", uri.authority)
     except HeaderError as error:
         raise QuestionError(str(error)) from None
-    target = parse_uri(question.url.encode()).target()
-    return question.method.encode() + b" " + target + b" HTTP/1.1\r\n" + wire_lines(fields) + b"\r\n"
+    return question.method.encode() + b" " + uri.target() + b" HTTP/1.1\r\n" + wire_lines(fields) + b"\r\n"
 
 
 def _protocol_of(proxy: ProxyConfig, question: Question) -> str:
@@ -283,7 +291,7 @@ def _decode(question: Question, exchange: Exchange, protocol: str, http: Mapping
         exchange.request = call
     scheme = _split(question.url).scheme
     if scheme:
-        exchange.request.scheme = scheme
+        exchange.request.scheme = scheme.decode()
     forwarding = forwarding_options(http)
     if forwarding.trusts_peer:
         exchange.forwarded_ip = decoder.head.adopt_forwarded(forwarding)

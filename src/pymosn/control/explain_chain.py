@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import Any, NamedTuple
-from urllib.parse import SplitResult, urlsplit
 
 from pymosn.assembly.tls import is_waiting
 from pymosn.config.chains import chain_conditions, chain_name
 from pymosn.config.schema import FilterChain, Listener
+from pymosn.core.authority import normal_authority, split_authority
 from pymosn.core.failure import NO_FILTER_CHAIN, NOT_TLS, TLS_HANDSHAKE_FAILED, Failure
+from pymosn.core.headers import to_bytes, to_text
+from pymosn.core.uri import Uri
 from pymosn.network.chain_match import PLAIN_TEXT, TLS, ChainConditions, ChainTable
 
 
@@ -25,15 +27,11 @@ class ChainChoice(NamedTuple):
     facts: dict[str, Any]
 
 
-def host_of(url: SplitResult, headers: list[tuple[str, str]]) -> str:
-    """The host that a client asks for, without port; empty if it is invalid or there is none."""
-    if url.hostname:
-        return url.hostname
+def host_of(url: Uri, headers: list[tuple[str, str]]) -> str:
+    """The host that a client asks for, without port and brackets; empty if it is invalid or there is none."""
     named = next((value for name, value in headers if name.lower() == "host"), "")
-    try:
-        return urlsplit(f"//{named}").hostname or ""
-    except ValueError:
-        return ""
+    normal = normal_authority(url.authority or to_bytes(named), False)
+    return "" if normal is None else to_text(split_authority(normal).name())
 
 
 def choose_chain(listener: Listener, scheme: str, host: str, port: int, client: str) -> ChainChoice:

@@ -50,9 +50,11 @@ class Http2Client:
         self._decoder = FrameDecoder(frames.DEFAULT_FRAME_SIZE, LONGEST_HEAD, False)
         self._answer = Answer()
         self._interims = 0
+        self._is_to_head = False
 
     async def ask(self, head: HttpRequest, body: bytes, whole: bool) -> Answer:
         """Sends a request and returns its answer; not `whole`: as soon as the head is there. Raises Http2Error, OSError."""
+        self._is_to_head = head.raw_method == b"HEAD"
         out = FrameWriter()
         out.write(frames.PREFACE)
         out.write(settings_frame([(frames.ENABLE_PUSH, 0)]))
@@ -118,7 +120,7 @@ class Http2Client:
             failure = self._heads.decode_trailers(block)
             answer.trailers = self._heads.trailers
         else:
-            failure = self._heads.decode(block, end, False, b"", self._interims)
+            failure = self._heads.decode(block, end, self._is_to_head, b"", self._interims)
             if failure is None and self._heads.head.status < 200:
                 self._interims += 1
                 return False

@@ -22,7 +22,7 @@ UPPER_Z: Final[i64] = 90
 #: The longest DNS name plus a port.
 MAX_HOST: Final[i64] = 255 + 6
 #: The default ports of the schemes that proxies know (RFC 9110 section 4.2).
-DEFAULT_PORTS: Final = {b"http": b"80", b"https": b"443"}
+DEFAULT_PORTS: Final = {b"http": 80, b"https": 443}
 #: How the zone of an address begins in a URI; in other texts it is `%` alone.
 ZONE: Final = b"%25"
 
@@ -46,9 +46,13 @@ class Authority:
         """The host without brackets."""
         return self.host[1:-1] if self.is_literal() else self.host
 
+    def has_port(self, number: i64) -> bool:
+        """Whether the port is `number`, which may be written with leading zeros (RFC 3986 section 3.2.3)."""
+        return number >= 0 and decimal(self.port) == number
+
     def without_default_port(self, scheme: bytes) -> Authority:
         """The same host without the port that `scheme` has anyway."""
-        return Authority(self.host) if self.port == DEFAULT_PORTS.get(scheme, b"-") else self
+        return Authority(self.host) if self.has_port(DEFAULT_PORTS.get(scheme, -1)) else self
 
 
 def split_authority(text: bytes) -> Authority:

@@ -244,7 +244,8 @@ class HostDial:
     async def find(self) -> list[str]:
         """The addresses in the order in which they are to be tried, at least one. Raises OSError, ValueError, Refused."""
         peer, host = self._peer, self.host
-        if peer.rule is None and normal_ip(host):
+        # With a colon it is an IPv6 address, perhaps with a zone, which the event loop's resolver drops.
+        if peer.rule is None and (":" in host or normal_ip(host)):
             return [host]
         ips = await resolve(host, self.port)
         if peer.rule is not None:
@@ -278,7 +279,10 @@ class HostDial:
 
     def remember(self) -> bool:
         """The connection serves its purpose. Whether its address is remembered now, because others did not answer."""
-        if not self.reached or self.reached == self._first or self.reached == self._tried:
+        if not self.reached or self.reached == self._tried:
+            return False
+        if self.reached == self._first:
+            self._good.forget(self._peer.address)  # the other one was better, but is not any more
             return False
         self._good.note(self._peer.address, self.reached, self._clock.now)
         return True

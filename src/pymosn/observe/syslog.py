@@ -8,14 +8,18 @@ import os
 import socket
 from socket import SocketKind
 from typing import Final
-from urllib.parse import urlsplit
 
+from pymosn.core.authority import is_host, split_authority
+from pymosn.core.headers import to_bytes
 from pymosn.core.log import ERROR, FATAL, INFO, WARN
+from pymosn.core.uri import parse_uri
 from pymosn.observe.destination import Destination, report_to_stderr
 
 #: Maximum seconds that a line may block for a syslog server over TCP.
 SYSLOG_TIMEOUT: Final = 0.2
 SYSLOG_PORT: Final = 514
+#: By the scheme of the address.
+_KINDS: Final = {b"syslog": socket.SOCK_DGRAM, b"syslog+udp": socket.SOCK_DGRAM, b"syslog+tcp": socket.SOCK_STREAM}
 #: The names in the standard library of the levels from each one up.
 _NAMES: Final = ((FATAL, "CRITICAL"), (ERROR, "ERROR"), (WARN, "WARNING"), (INFO, "INFO"))
 
@@ -82,11 +86,13 @@ class _SyslogHandler(logging.handlers.SysLogHandler):
 def _syslog_handler(path: str) -> _SyslogHandler:
     if path == "syslog":
         return _SyslogHandler("/dev/log", None, "")
-    url = urlsplit(path)
-    kind = {"syslog": socket.SOCK_DGRAM, "syslog+udp": socket.SOCK_DGRAM, "syslog+tcp": socket.SOCK_STREAM}.get(url.scheme)
-    if kind is None or not url.hostname or url.path not in ("", "/"):
+    uri = parse_uri(to_bytes(path))
+    kind = _KINDS.get(uri.scheme)
+    is_bare = uri.target() == b"/" and uri.fragment is None
+    if kind is None or uri.authority is None or not is_host(uri.authority) or not is_bare:
         raise ValueError(f"not a syslog address: {path!r}; expected syslog, syslog://host:port or syslog+tcp://host:port")
+    server = split_authority(uri.authority)
     # Resolved once instead of for each line.
-    address = socket.getaddrinfo(url.hostname, url.port or SYSLOG_PORT, 0, kind)[0][4]
+    address = socket.getaddrinfo(server.name().decode(), int(server.port or b"0") or SYSLOG_PORT, 0, kind)[0][4]
     ending = "\n" if kind == socket.SOCK_STREAM else ""
     return _SyslogHandler((str(address[0]), int(address[1])), kind, ending)

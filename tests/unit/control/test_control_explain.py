@@ -13,7 +13,7 @@ from pymosn.config.schema import MosnConfig, ProxyFilter
 from pymosn.config.schema.cluster import TlsMatch
 from pymosn.config.schema.network_filters import Http1Settings, UpstreamAlpn
 from pymosn.config.schema.tls import TlsContext
-from pymosn.control.explain import Question, explain
+from pymosn.control.explain import Question, QuestionError, explain
 from pymosn.control.explain_text import as_text
 
 
@@ -74,6 +74,37 @@ def asked(
         proxy.config, extend_config=msgspec.structs.replace(proxy.config.extend_config, Http1=http1)
     )
     return explain(config, Question(url=url, headers=list(headers)))
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("http://h:x/", "its port must be a number"),
+        ("http://h:65536/", "its port must be a number"),
+        ("http:///x", "not an http URL"),
+        ("ftp://h/", "not an http URL"),
+        ("h/x", "not an http URL"),
+        ("h:80/x", "not an http URL"),
+        ("", "not an http URL"),
+    ],
+)
+def test_what_is_no_url(url: str, text: str) -> None:
+    with pytest.raises(QuestionError, match=text):
+        explain(configuration(), Question(url=url))
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "path"),
+    [
+        ("http://h:/x", "h", "/x"),
+        ("HTTP://H:080?a=//b", "h:080", "/"),
+        ("//h/x", "h", "/x"),
+        ("http://[::1]:80/x#f", "[::1]:80", "/x"),
+    ],
+)
+def test_the_parts_of_a_url(url: str, host: str, path: str) -> None:
+    request = explain(configuration(), Question(url=url))["request"]
+    assert (request["host"], request["path"]) == (host, path)
 
 
 def test_the_listeners_own_rules_are_applied() -> None:

@@ -221,6 +221,16 @@ def test_a_get_over_http2(status: int, codes: list[StatusRange], passes: bool) -
     assert frames.PREFACE in received
 
 
+@pytest.mark.parametrize(("method", "passes"), [("HEAD", True), ("GET", "content-length without content")])
+def test_a_head_over_http2_has_the_length_of_the_get(method: str, passes: bool | str) -> None:
+    http = HttpProbe(path="/health", method=method)
+    asked = HealthCheck(protocol="Http2", timeout=5.0, check_config=ProbeConfig(http_check_config=http))
+    head = HttpResponse(200, b"", headers_from(None))
+    head.headers.add_raw(b"content-length", b"5")
+    found, _ = ask_host(SETTINGS + frame(frames.HEADERS, 5, 1, HeadEncoder().response(head)), asked)
+    assert found is True if passes is True else str(passes) in str(found)
+
+
 def test_the_log_names_the_reason_and_the_network_is_not_blamed() -> None:
     async def scenario() -> tuple[list[str], dict[str, int]]:
         log = Lines()

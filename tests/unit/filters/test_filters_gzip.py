@@ -120,6 +120,24 @@ def test_responses_that_are_not_compressed(response: Response, vary: str | None)
     ]
 
 
+@pytest.mark.parametrize(
+    ("fields", "varies"),
+    [
+        ({"content-range": "bytes 0-1/500"}, True),
+        ({"content-range": "bytes 0-1/99"}, False),
+        ({"content-range": "bytes 0-1/*"}, True),
+        ({}, True),
+        ({"content-range": "bytes 0-1/500", "content-type": "image/png"}, False),
+        ({"content-type": "multipart/byteranges; boundary=b"}, True),
+        ({"content-range": "bytes 0-1/500", "content-encoding": "br"}, False),
+    ],
+)
+def test_a_part_varies_as_the_whole_does(fields: dict[str, str], varies: bool) -> None:
+    result = ask("gzip", Response(206, b"hi", {**HTML, **fields}), {"content_length": 100})
+    assert (result.body, result.headers.get("etag")) == (b"hi", '"1"')
+    assert result.headers.get("vary") == ("Accept-Encoding" if varies else None)
+
+
 def test_calls_are_not_compressed() -> None:
     for kind in ("application/grpc", "application/grpc+proto"):
         result = ask("gzip", Response(200, PAGE, {"content-type": kind}), {"content_types": [kind]})

@@ -183,6 +183,33 @@ def test_addresses(principal: dict[str, Any], hops: int, met: bool) -> None:
     assert is_met(principal=principal, xff_num_trusted_hops=hops) is met
 
 
+@pytest.mark.parametrize(
+    ("entry", "address", "met"),
+    [
+        ("10.1.1.1:4711", "10.1.1.1", True),
+        ("10.1.1.1:4711", "10.1.1.2", False),
+        ("[2001:db8::1]:80", "2001:db8::1", True),
+        ("[2001:db8::1]", "2001:db8::1", True),
+        ("::ffff:10.1.1.1", "10.1.1.1", True),
+    ],
+)
+def test_entries_of_proxies_may_have_a_port(entry: str, address: str, met: bool) -> None:
+    principal = {"remote_ip": cidr(address, 128 if ":" in address else 32)}
+    request = Request("GET", "/", [("x-forwarded-for", f"10.9.9.9, {entry}")])
+    for action, status in (("ALLOW", 200 if met else 403), ("DENY", 403 if met else 200)):
+        made = {"version": "1", "rules": rules(action, policy(None, [principal])), "xff_num_trusted_hops": 1}
+        assert run(shipped("rbac", made), request).status == status
+
+
+@pytest.mark.parametrize("entry", ["unknown", "10.1.1.1:", "10.1.1.1:99999", "_hidden"])
+def test_an_entry_that_is_no_address_is_never_allowed_by_one(entry: str) -> None:
+    request = Request("GET", "/", [("x-forwarded-for", entry)])
+    for action in ("ALLOW", "DENY"):
+        one = policy(None, [{"remote_ip": cidr("10.0.0.0", 8)}])
+        made = {"version": "1", "rules": rules(action, one), "xff_num_trusted_hops": 1}
+        assert run(shipped("rbac", made), request).status == 403
+
+
 def test_destinations() -> None:
     assert is_met(permission={"destination_port": 80})
     assert not is_met(permission={"destinationPort": 81})

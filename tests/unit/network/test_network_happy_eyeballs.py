@@ -16,12 +16,13 @@ import uvloop
 from tests.kit import certificates
 
 from pymosn.api.network import STOP, Connection, DialReceiver, DialRule, NetworkFilter, Peer, Transport, plain_peer
+from pymosn.core.addresses import write_address
 from pymosn.core.clock import Clock
 from pymosn.core.failure import CLOSED_LOCALLY, LOOP, Failure
 from pymosn.core.log import INFO, Log
 from pymosn.core.timers import TimerWheel
 from pymosn.network.dialer import TcpDialer
-from pymosn.network.happy_eyeballs import GOOD_NAMES, GOOD_TIME, GoodAddresses, Race, interleave
+from pymosn.network.happy_eyeballs import GOOD_NAMES, GOOD_TIME, GoodAddresses, HostDial, Race, interleave
 from pymosn.network.listener import ConnectionIds
 from pymosn.network.tls.settings import ClientSettings, TlsSettings
 from pymosn.network.tls.upstream import ClientTls
@@ -304,6 +305,24 @@ def test_a_second_address_is_reached_when_the_first_is_a_black_hole_and_is_remem
         run(twice(place))
         line = f"mosn.upstream.addresses: name.test:{place.port}: connected to 127.0.0.3 (127.0.0.2: no answer)"
         assert place.log.lines[0] == line
+
+
+def test_an_address_that_became_worse_than_the_first_loses_its_preference() -> None:
+    async def twice(place: Ground) -> None:
+        name = f"name.test:{place.port}"
+        place.dialer._good.note(name, "127.0.0.2", place.clock.now)  # it has answered, but not any more
+        assert isinstance(await place.dial(), Connection)
+        ips = ["127.0.0.3", "127.0.0.2"]
+        assert place.dialer._good.order(name, ips, place.clock.now) == ips
+
+    with ground("127.0.0.3", "127.0.0.2") as (place, run):
+        run(twice(place))
+
+
+@pytest.mark.parametrize("host", ["fe80::1%eth0", "fe80::1", "::1", "127.0.0.1"])
+def test_an_address_keeps_its_zone_because_it_is_not_resolved(host: str) -> None:
+    peer = plain_peer(write_address(host, 80))
+    assert asyncio.run(HostDial(peer, GoodAddresses(), Clock()).find()) == [host]
 
 
 def test_no_socket_of_a_loser_is_left() -> None:

@@ -241,6 +241,15 @@ def test_lines_for_syslog_carry_the_priority() -> None:
     assert re.fullmatch(r"<28>pymosn\[\d+\]: 2026-03-04 12:00:00,125 \[WARN\] careful", text)
 
 
+def test_a_syslog_server_may_have_an_address_of_ipv6_and_a_slash_at_its_end() -> None:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as server:
+        server.bind(("::1", 0))
+        server.settimeout(5)
+        for end in ("", "/"):
+            Syslog(f"SYSLOG://[::1]:{server.getsockname()[1]}{end}").write("hello")
+            assert server.recv(1000).endswith(b"hello")
+
+
 def test_a_syslog_server_that_goes_away_costs_lines_but_no_exception() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         syslog = Syslog(f"syslog+tcp://127.0.0.1:{server.getsockname()[1]}")
@@ -254,7 +263,13 @@ def test_a_syslog_server_that_goes_away_costs_lines_but_no_exception() -> None:
     syslog.close()
 
 
-@pytest.mark.parametrize("path", ["syslog://", "syslog+tls://host:1", "syslog://host/path"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("syslog://", "syslog+tls://host:1", "syslog://host/path", "syslog://host?x", "syslog://host#x"),
+        *("syslog://host:x", "syslog://host:65536", "syslog://a@host", "syslog://::1", "syslog://[::1"),
+    ],
+)
 def test_a_bad_syslog_address_is_refused(path: str) -> None:
     with pytest.raises(ValueError, match="not a syslog address"):
         LogSet(path)

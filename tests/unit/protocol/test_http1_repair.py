@@ -77,6 +77,8 @@ def test_tolerated(data: bytes, lines: bytes) -> None:
         (b"HTTP/1.1 200 OK\n: 1\n\n", "not a header field name"),
         (b"HTTP/1.1 200 OK\nX\n\n", "not a header field name"),
         (b"HTTP/1.1 200 OK\nTransfer-Encoding: gzip, chunked\n\n", "transfer-encoding is not chunked"),
+        (b"HTTP/1.1 200 OK\rContent-Length: 2\r\rhi", "CR without LF"),
+        (b"HTTP/1.1 200 OK\nX: 1\r\r", "CR without LF"),
         (b"HTTP/1.1 20 OK\n\n", "not a status code"),
         (b"\nHTTP/1.1 200 OK\n\n", "not a status line"),
         (b"hello", "not a status line"),

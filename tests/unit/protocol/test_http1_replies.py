@@ -6,7 +6,8 @@ import pytest
 from tests.kit.options import http_limits
 from tests.unit.protocol.decoding import Message, replies
 
-from pymosn.core.message import ResponseHead
+from pymosn.core.message import CONNECT, ResponseHead
+from pymosn.protocol.http.policy import COMPATIBLE, STRICT, HttpPolicy
 from pymosn.protocol.http1.response import MAX_INTERIM, ResponseDecoder
 
 
@@ -190,12 +191,43 @@ def test_a_body_after_an_interim_reply_is_no_response(status: int, body: bytes) 
         assert outcome.reason == "bad_response"
 
 
-@pytest.mark.parametrize(
-    "fields", [b"Content-Length: x\r\n", LENGTH + b"Content-Length: 8\r\n", b"Transfer-Encoding: gzip\r\n"]
-)
-@pytest.mark.parametrize("status", [103, 204, 304])
-def test_invalid_framing_is_refused_even_where_it_says_nothing(status: int, fields: bytes) -> None:
-    assert replies([b"HTTP/1.1 %d X\r\n" % status + fields + b"\r\n"]).failure is not None
+ODD = [
+    b"Content-Length: x\r\n",
+    b"Content-Length:\r\n",
+    LENGTH + b"Content-Length: 8\r\n",
+    b"Transfer-Encoding: identity\r\n",
+    b"Transfer-Encoding: gzip, chunked\r\n",
+    CHUNKED + CHUNKED,
+]
+
+
+@pytest.mark.parametrize("fields", ODD)
+@pytest.mark.parametrize("policy", [STRICT, COMPATIBLE])
+def test_framing_that_means_nothing_is_not_judged(fields: bytes, policy: HttpPolicy) -> None:
+    final = b"HTTP/1.1 204 X\r\n\r\n"
+    messages = replies([b"HTTP/1.1 103 X\r\n" + fields + b"\r\n" + final], policy=policy).messages
+    assert [(message.start[0], message.fields) for message in messages] == [(103, []), (204, [])]
+    assert not messages[1].keep_alive
+    [message] = replies([b"HTTP/1.1 204 X\r\n" + fields + b"\r\n"], policy=policy).messages
+    assert (message.ended, message.fields, message.keep_alive) == (True, [], False)
+    for status, asked, more in ((101, b"websocket", b"Connection: upgrade\r\nUpgrade: websocket\r\n"), (200, CONNECT, b"")):
+        decoder = ResponseDecoder(http_limits(), policy)
+        decoder.expect(b"GET", asked)
+        decoder.feed(b"HTTP/1.1 %d X\r\n" % status + fields + more + b"\r\ndata")
+        decoder.decode()
+        assert decoder.head.raw_tunnel == asked
+        assert decoder.head.headers.items_raw() == []
+        assert decoder.data + decoder.unread() == b"data"
+
+
+@pytest.mark.parametrize("fields", ODD)
+@pytest.mark.parametrize(("method", "status"), [(b"HEAD", 200), (b"GET", 304)])
+def test_a_length_that_describes_another_response_is_judged(method: bytes, status: int, fields: bytes) -> None:
+    """It is forwarded, unlike the coding."""
+    outcome = replies([b"HTTP/1.1 %d X\r\n" % status + fields + b"\r\n"], method)
+    is_length = fields.startswith(b"Content-Length")
+    assert (outcome.failure is not None) == is_length
+    assert is_length or (outcome.messages[0].ended, outcome.messages[0].fields) == (True, [])
 
 
 @pytest.mark.parametrize("fields", [b"", LENGTH, CHUNKED, LENGTH + CHUNKED])

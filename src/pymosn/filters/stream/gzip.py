@@ -13,7 +13,7 @@ from pymosn.core.message import UNKNOWN_LENGTH, ResponseHead
 from pymosn.filters.settings import Block, Unsigned, own, works
 from pymosn.filters.spec import FilterSpec
 from pymosn.filters.stream.compressors import CODINGS, Compressor, best_coding, is_available
-from pymosn.filters.stream.content import OF_BYTES, is_coded
+from pymosn.filters.stream.content import OF_BYTES, content_type, is_coded
 from pymosn.filters.stream.problems import Problems
 from pymosn.filters.stream.vary import add_vary
 
@@ -21,6 +21,7 @@ SWITCH: Final = "proxy_gzip_switch"
 NO_CONTENT: Final = 204
 PARTIAL: Final = 206
 NOT_MODIFIED: Final = 304
+_WHOLE: Final = re.compile(r"bytes [0-9]+-[0-9]+/([0-9]{1,18})")
 _ETAG: Final = re.compile(r'(?:W/)?"[^"]*"')
 
 
@@ -129,15 +130,25 @@ class GzipFilter(StreamFilter):
         if head.status < 200 or head.status == NO_CONTENT:
             return False
         length = head.content_length if head.new_body is None else len(head.new_body)
+        is_several_parts = False
+        if head.status == PARTIAL:  # the same resource as that of the 200, which may be compressed
+            length = _whole_length(head.headers)
+            is_several_parts = content_type(head.headers) == "multipart/byteranges"
         if length == 0 or 0 <= length < self._minimum:
             return False
-        return self._is_type_suitable(head.headers) and not _is_left_alone(head.headers)
+        return (is_several_parts or self._is_type_suitable(head.headers)) and not _is_left_alone(head.headers)
 
     def _is_type_suitable(self, headers: Headers) -> bool:
         kind = _spaceless(headers.joined("content-type") or "")
         if is_grpc(kind.encode()):
             return False  # gRPC compresses its messages itself, and its clients know no content codings
         return kind in self._types or kind.partition(";")[0] in self._types
+
+
+def _whole_length(headers: Headers) -> int:
+    """The length of the body that a part was taken from; -1 if it is unknown."""
+    found = _WHOLE.fullmatch(headers.get("content-range") or "")
+    return int(found[1]) if found is not None else -1
 
 
 def _is_left_alone(headers: Headers) -> bool:

@@ -10,6 +10,7 @@ from pymosn.api.exchange import Exchange
 from pymosn.api.record import NO_REQUEST
 from pymosn.api.tls import ClientCertificate
 from pymosn.core.address_ranges import parse_network
+from pymosn.core.addresses import entry_ip
 from pymosn.filters.settings import AnyMap, EnvoyBlock, works
 from pymosn.filters.stream.addresses import Network, parse_ip
 from pymosn.filters.stream.dynamic_metadata import metadata_test
@@ -179,7 +180,9 @@ def _remote_ip(hops: int, exchange: Exchange) -> str:
         return exchange.remote_ip
     lines = ",".join(exchange.request.headers.get_all("x-forwarded-for"))
     entries = [entry for part in lines.split(",") if (entry := part.strip(" \t"))]
-    return entries[-hops] if len(entries) >= hops else exchange.connection.remote_ip
+    if len(entries) < hops:
+        return exchange.connection.remote_ip
+    return entry_ip(entries[-hops]) or entries[-hops]
 
 
 def _combined(source: EnvoyObject, many: str, one: str, read: Read) -> Condition | None:

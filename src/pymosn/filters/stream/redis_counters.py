@@ -9,17 +9,20 @@ from __future__ import annotations
 import asyncio
 import ssl
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
 from pymosn.api.stream_filter import FilterContext
+from pymosn.core.authority import is_host, split_authority
+from pymosn.core.chars import decimal
 from pymosn.core.errors import describe
+from pymosn.core.headers import to_bytes, to_text
 from pymosn.core.log import ERROR
+from pymosn.core.uri import parse_uri
 from pymosn.filters.stream.problems import Problems
 
 #: Seconds without an attempt after the first failure, and the most after several.
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0
-SCHEMES: Final = ("redis", "rediss", "unix")
+SCHEMES: Final = (b"redis", b"rediss", b"unix")
 
 
 class RedisUnavailable(Exception):
@@ -45,23 +48,23 @@ class RedisOptions(NamedTuple):
 
     def check(self, problems: Problems) -> None:
         """Adds what is wrong with the URL."""
-        try:
-            parts = urlsplit(self.url)
-            port = parts.port
-        except ValueError as error:
-            problems.add(".url", f"not a URL: {error}")
-            return
-        problems.require(parts.scheme in SCHEMES, ".url", f"must begin with {', '.join(f'{name}://' for name in SCHEMES)}")
-        is_unix = parts.scheme == "unix"
+        uri = parse_uri(to_bytes(self.url))
+        authority = uri.authority or b""
+        is_known = uri.scheme in SCHEMES
+        problems.require(is_known, ".url", f"must begin with {', '.join(f'{to_text(name)}://' for name in SCHEMES)}")
+        is_unix = uri.scheme == b"unix"
         problems.require(
-            parts.path if is_unix else parts.hostname, ".url", "the path is missing" if is_unix else "the host is missing"
+            uri.path if is_unix else authority, ".url", "the path is missing" if is_unix else "the host is missing"
         )
-        problems.require("@" not in parts.netloc, ".url", "user and password have their own keys")
-        problems.require(not parts.query and not parts.fragment, ".url", "options in the URL are not supported")
-        problems.require(port is None or port > 0, ".url", "the port must not be 0")
-        database = parts.path.strip("/")
+        if b"@" in authority:
+            problems.add(".url", "user and password have their own keys")
+        elif authority and not is_host(authority):
+            problems.add(".url", f"not a host: {to_text(authority)!r}")
+        problems.require(not uri.query and not uri.fragment, ".url", "options in the URL are not supported")
+        problems.require(decimal(split_authority(authority).port) != 0, ".url", "the port must not be 0")
+        database = to_text(uri.path.strip(b"/"))
         problems.require(is_unix or not database or _is_number(database), ".url", "the database must be a number")
-        problems.require(not self.ca_file or parts.scheme == "rediss", ".ca_file", "only valid with rediss://")
+        problems.require(not self.ca_file or uri.scheme == b"rediss", ".ca_file", "only valid with rediss://")
         problems.require(self.password or not self.username, ".username", "has no effect without a password")
 
     def client(self) -> Any:

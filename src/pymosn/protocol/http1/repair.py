@@ -39,6 +39,17 @@ def head_end(buffer: bytes, start: i64) -> i64:
     return -1
 
 
+def has_lone_cr(buffer: bytes, start: i64) -> bool:
+    """Whether a CR after `start` is followed by another byte than LF."""
+    size: i64 = len(buffer)
+    i: i64 = buffer.find(b"\r", start)
+    while i >= 0 and i + 1 < size:
+        if buffer[i + 1] != LF:
+            return True
+        i = buffer.find(b"\r", i + 1)
+    return False
+
+
 def repaired(head: bytes) -> bytes:
     """A complete head in the form of RFC 9112, as far as its faults are harmless; the same object if it has none.
 

@@ -17,7 +17,7 @@ from pymosn.protocol.http.limits import HttpLimits
 from pymosn.protocol.http.policy import STRICT, HttpPolicy
 from pymosn.protocol.http1.body import AT_HEAD, IN_CHUNK_SIZE, IN_LENGTH, NO_BODY, UNTIL_CLOSE
 from pymosn.protocol.http1.decoder import Http1Decoder
-from pymosn.protocol.http1.repair import head_end, repaired
+from pymosn.protocol.http1.repair import has_lone_cr, head_end, repaired
 from pymosn.protocol.http1.rules import CR, LF, SP, upgrade_protocol
 
 #: Maximum interim responses to one request.
@@ -78,6 +78,7 @@ class ResponseDecoder(Http1Decoder):
         if self._needs_scan():
             self.head = HttpResponse(200, b"", NO_HEADERS)
             self._reset_head()
+            self._declares_body = False
             after = self._scan_status_line(start)
             if after >= 0:
                 after = self._scan_fields(after)
@@ -104,6 +105,9 @@ class ResponseDecoder(Http1Decoder):
         if size - start > self.limits.head:
             raise ProtocolError(BAD_RESPONSE, "response head is too large")
         if end < 0:
+            # The head may be complete for a server that ends lines so, and will never be for us.
+            if has_lone_cr(buffer, sought if sought > start else start):
+                raise ProtocolError(BAD_RESPONSE, "CR without LF")
             self._scanned = size
             return False
         head = buffer[start:end]
@@ -154,7 +158,20 @@ class ResponseDecoder(Http1Decoder):
         if kind == fields.DATE:
             self.head.has_date = True
             return False
+        if (kind == fields.CONTENT_LENGTH or kind == fields.TRANSFER_ENCODING) and self._ends_at_head():
+            # Whatever its value is, it means nothing here (RFC 9112 section 6.3).
+            if kind == fields.TRANSFER_ENCODING or value.strip(b" \t") != b"0":
+                self._declares_body = True
+            return True
+        if kind == fields.TRANSFER_ENCODING and (self._to_head or self.head.status == 304):
+            self._codings += 1  # how a body would be coded
+            return True
         return super()._take_field(kind, value)
+
+    def _ends_at_head(self) -> bool:
+        """Whether no body follows the head that is being read, and none is described by it as in a 304."""
+        status: i64 = self.head.status
+        return status < 200 or status == 204 or (status < 300 and self._tunnel == CONNECT)
 
     def _finish_head(self) -> i64:
         head = self.head
@@ -166,7 +183,7 @@ class ResponseDecoder(Http1Decoder):
             return self._finish_interim(head)
         if self._is_suspect:
             self.keep_alive = False
-        has_body = not self._to_head and head.status != 204 and head.status != 304
+        has_body = not self._to_head and head.status != 304
         if has_body and self._codings > 0 and (self._length >= 0 or self.minor_version == 0):
             raise ProtocolError(BAD_RESPONSE, "transfer-encoding with content-length or in HTTP/1.0")
         if head.status == UPGRADE_REQUIRED and len(self._upgrade) > 0:
@@ -180,10 +197,8 @@ class ResponseDecoder(Http1Decoder):
             raise ProtocolError(BAD_RESPONSE, "too many interim responses")
         # It ends at its empty line, whatever it declares (RFC 9112 section 6.3). An upstream that sends a body nevertheless
         # is found out by the next status line, or loses the connection after this response.
-        if self._codings > 0 or self._length > 0:
+        if self._declares_body:
             self._is_suspect = True
-        if self._length >= 0:
-            head.headers.remove_raw(b"content-length")
         if head.status == 101:
             agreed = upgrade_protocol(self._upgrade, self._options)
             if not self._tunnel or self.minor_version == 0 or agreed != self._tunnel:
@@ -194,7 +209,6 @@ class ResponseDecoder(Http1Decoder):
 
     def _begin_tunnel(self, head: HttpResponse) -> i64:
         """All further bytes belong to the tunnel, even if the head announces a body (RFC 9110 sections 7.8 and 9.3.6)."""
-        head.headers.remove_raw(b"content-length")
         head.raw_tunnel = self._tunnel
         self.keep_alive = False
         return self._begin_body(UNTIL_CLOSE, 0)
@@ -202,9 +216,7 @@ class ResponseDecoder(Http1Decoder):
     def _framing(self, head: HttpResponse) -> i64:
         """How the body is framed (RFC 9112 section 6.3)."""
         if head.status == 204:
-            if self._length >= 0:
-                head.headers.remove_raw(b"content-length")
-            if self._length > 0 or self._codings > 0:
+            if self._declares_body:
                 self.keep_alive = False
             head.content_length = 0
             return NO_BODY
