@@ -93,7 +93,7 @@ class Update:
     def name(self) -> str:
         """The name of the block; empty if the body is invalid."""
         kind = self._kind("config")
-        return "" if kind is None else str(kind.name(self._read(kind.cls)))
+        return "" if kind is None else str(kind.name(self._read(kind.cls, self._config())))
 
     def _add(self, before: MosnConfig, is_complete: bool) -> Outcome:
         kind = self._kind("config")
