@@ -101,7 +101,7 @@ class Update:
             return None, self.faults.in_order()
         blocks = _blocks(before, kind.path)
         nodes = [self._config()]
-        if kind.cls is Extend and nodes[0].kind == "array":
+        if is_complete and kind.cls is Extend and nodes[0].kind == "array":
             nodes = nodes[0].items
         if not nodes:
             return self._fail('"config" is empty')
