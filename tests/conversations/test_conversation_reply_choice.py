@@ -70,6 +70,8 @@ HTML = b"vary: Accept\r\ncontent-type: text/html; charset=utf-8\r\n"
         (b"Accept: image/png\r\n", JSON),
         (b"Accept: application/json;q=0, */*\r\n", HTML),
         (b"Accept: text/html;q=2, application/json;q=0.1\r\n", JSON),
+        (b'Accept: text/html;a="b,c;q=1\\"";q=0.1, application/json;q=0.2\r\n', JSON),
+        (b'Accept: application/json;a="b,c";q=0.1, text/html;q=0.2\r\n', HTML),
     ],
 )
 def test_the_documented_example_by_accept(start: Start, accept: bytes, fields: bytes) -> None:

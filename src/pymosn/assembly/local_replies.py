@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from pymosn.assembly.access_logs import log_condition
 from pymosn.assembly.header_changes import addition
 from pymosn.config.schema import Listener
+from pymosn.config.schema.local_replies import HTML, JSON, TEXT, ReplyFormat, ReplyMapper
 from pymosn.config.schema.local_replies import LocalReplies as Config
-from pymosn.config.schema.local_replies import ReplyFormat, ReplyMapper
 from pymosn.core.clock import Clock
 from pymosn.observe.reply_body import body_of
 from pymosn.proxy.local_replies import LocalReplies, ReplyBodies, ReplyBodyFormat, ReplyMapping
 from pymosn.routing.changes import EnvoyLevel
-
-_TEXT: Final = "text/plain; charset=utf-8"
-_JSON: Final = "application/json"
-_HTML: Final = "text/html; charset=utf-8"
 
 
 def local_replies(config: Config | None, clock: Clock, listener: Listener) -> LocalReplies | None:
@@ -47,5 +41,5 @@ def _bodies(single: ReplyFormat | None, several: list[ReplyFormat], clock: Clock
 def _format(config: ReplyFormat, clock: Clock, listener: Listener) -> ReplyBodyFormat:
     body = body_of(config.text, config.json, config.html, config.omit_empty)
     body.bind(clock, listener.known_name(), listener.type)
-    default = _JSON if config.json else _HTML if config.html else _TEXT
+    default = JSON if config.json else HTML if config.html else TEXT
     return ReplyBodyFormat(body.make, (config.content_type or default).encode(), bool(config.html))

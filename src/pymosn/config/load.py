@@ -224,7 +224,8 @@ def _leave_out_hosts(config: MosnConfig) -> None:
     """
     for cluster in config.cluster_manager.clusters:
         if cluster.connect_timeout < 0:
-            cluster.hosts = []
+            # Not of a kind that finds its hosts itself.
+            cluster.type, cluster.lb_type, cluster.hosts = "SIMPLE", "LB_ROUNDROBIN", []
             cluster.connect_timeout = Cluster().connect_timeout
         for host in cluster.hosts:
             if is_port_only(host.address):

@@ -12,11 +12,13 @@ from pymosn.config.diagnostics import Diagnostics, Place, Severity, closest
 from pymosn.config.duration import parse_duration
 from pymosn.config.mosn_form import is_not_given
 from pymosn.config.nodes import Entry, Node, plain
+from pymosn.config.schema.cluster import AllowedDestination, OriginalDstConfig
 from pymosn.config.schema.extensions import EXTENDS, Extend
 from pymosn.config.schema.http_chain import StreamFilter
 from pymosn.config.schema.network_filters import ProtocolSettings, ProxyConfig, protocols_with
 from pymosn.config.schema.observability import METRICS_SINKS, TRACE_DRIVERS, MetricsSink, Tracing
-from pymosn.config.schema.server import ListenerFilter
+from pymosn.config.schema.router import RouteMatch, VariableMatch
+from pymosn.config.schema.server import FilterChain, Listener, ListenerFilter
 from pymosn.config.schema.stream_filters import LISTENER_FILTERS, stream_filter_settings
 from pymosn.config.schema.tls import TlsContext
 from pymosn.config.schema.top import Admin
@@ -30,6 +32,7 @@ from pymosn.filters.settings import (
     ZERO_IS_DEFAULT,
     Block,
     EnvoyBlock,
+    HeaderMatch,
     State,
     StrictBlock,
 )
@@ -73,6 +76,8 @@ class Reader:
         self.resolved: set[tuple[int, int]] = set()
         # Depth inside keys without effect, where the inner keys need no further warnings.
         self._without_effect = 0
+        # Depth inside settings of filters, whose keys must not be given twice.
+        self._in_settings = 0
 
     def block(self, node: Node, cls: type[B], path: str) -> B:
         """The block of class `cls` in `node`; invalid values get their defaults."""
@@ -126,7 +131,7 @@ class Reader:
         words = [str(value) for value in kind.values]
         if node.value in words:
             return node.value
-        return self._error(node, path, f"must be one of {', '.join(words)}", closest(str(node.value), words))
+        return self._error(node, path, f"must be one of {', '.join(filter(None, words))}", closest(str(node.value), words))
 
     def _bounded(self, node: Node, value: float, kind: inspect.IntType | inspect.FloatType, path: str) -> Any:
         low, high = (-(2**63), 2**63 - 1) if isinstance(kind, inspect.IntType) else (-math.inf, math.inf)
@@ -267,7 +272,7 @@ class Reader:
                 continue
             key = field.encode_name
             other = matched[key][1] if key in matched else None
-            if other is not None and _last_holds(kind, other, entry):
+            if other is not None and not self._in_settings and _last_holds(kind, other, entry):
                 self._faults.odd(_join(path, key), f"key given twice (line {other.line}): the last one holds, as in MOSN")
                 self.resolved.add((entry.line, entry.column))
                 matched[key] = field, other if entry.node.kind == "null" else entry
@@ -297,7 +302,9 @@ class Reader:
         schema = settings_class(block)
         entry = node.entry("config")
         if schema is not None and entry is not None and entry.node.kind != "null":
+            self._in_settings += 1
             self._value(entry.node, _type_info(schema), f"{path}.config")
+            self._in_settings -= 1
 
 
 @cache
@@ -324,6 +331,23 @@ _READERS: Final[dict[type[inspect.Type], Callable[[Reader, Node, Any, str], Any]
 }
 
 
+#: Blocks that decide which traffic passes.
+_GUARDS: Final = (
+    StrictBlock,
+    TlsContext,
+    Admin,
+    StreamFilter,
+    ListenerFilter,
+    Listener,
+    FilterChain,
+    RouteMatch,
+    HeaderMatch,
+    VariableMatch,
+    OriginalDstConfig,
+    AllowedDestination,
+)
+
+
 def _join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
 
@@ -331,9 +355,9 @@ def _join(path: str, key: str) -> str:
 def _last_holds(kind: inspect.StructType, first: Entry, second: Entry) -> bool:
     """Whether of two entries with one key the last one is used, as in MOSN: values that are neither objects nor arrays,
 
-    which Go merges. Not where a mistake could grant access.
+    which Go merges. Not where a mistake could let requests pass a filter or a condition, or do without TLS.
     """
-    guards = issubclass(kind.cls, (StrictBlock, TlsContext, Admin, StreamFilter)) or kind.tag_field is not None
+    guards = issubclass(kind.cls, _GUARDS) or kind.tag_field is not None
     containers = ("object", "array")
     return not guards and first.node.kind not in containers and second.node.kind not in containers
 

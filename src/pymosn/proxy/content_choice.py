@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from mypy_extensions import i64
 
 #: The longest list of ranges that is read; more are ignored.
 _MOST_RANGES: Final = 64
+#: The value of a parameter; it may have commas and semicolons.
+_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 class MediaType:
@@ -48,7 +51,8 @@ def _quality(ranges: dict[str, float], kind: MediaType) -> float:
 def _ranges(accept: str) -> dict[str, float]:
     """The ranges of an Accept and their qualities; of a repeated range the highest. Invalid ones are left out."""
     found: dict[str, float] = {}
-    for item in accept.lower().split(",")[:_MOST_RANGES]:
+    text = _QUOTED.sub("", accept) if '"' in accept else accept
+    for item in text.lower().split(",")[:_MOST_RANGES]:
         name, _, parameters = item.partition(";")
         quality = 1.0
         for parameter in parameters.split(";"):

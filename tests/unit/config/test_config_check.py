@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from pymosn.assembly.clusters import original_plan
 from pymosn.config.default import DEFAULT_CONFIG
 from pymosn.config.load import load_text
 from pymosn.config.schema import Server
@@ -232,6 +233,9 @@ def severity_at(path: str, value: Any) -> str | None:
         (f"{ROUTE}.route", {"weighted_clusters": [{"cluster": {"name": "serverCluster", "weight": 1}}]}, NOTHING),
         (f"{ROUTE}.route", {"weighted_clusters": [{"cluster": {"name": "serverCluster"}}]}, ERROR),
         (f"{ROUTE}.route", {"weighted_clusters": [{"cluster": {"name": "x", "weight": 1}}]}, WARNING),
+        (f"{ROUTE}.match.headers", [{"value": "x"}], WARNING),
+        (f"{ROUTE}.match.headers", [{"present_match": True}], ERROR),
+        (f"{ROUTE}.match.query_parameters", [{"value": "x"}], ERROR),
         (f"{CLUSTER}.type", "SIMPEL", WARNING),
         (f"{CLUSTER}.type", "ORIGINL_DST", WARNING),
         (f"{CLUSTER}.type", "strict_dns", WARNING),
@@ -316,6 +320,32 @@ def test_a_route_needs_an_action_and_redirects_a_known_code() -> None:
     assert severity_at(ROUTE, {"redirect": {"scheme_redirect": "ht tp"}}) == ERROR
     assert severity_at(ROUTE, {"direct_response": {"status": 99}}) == ERROR
     assert severity_at(ROUTE, {"direct_response": {"status": 200, "body": "ok"}}) is None
+
+
+@pytest.mark.parametrize("match", [{"value": "(", "regex": True}, {"value": "x", "invert_match": True}], ids=str)
+def test_a_condition_without_a_name_must_be_valid_all_the_same(match: dict[str, Any]) -> None:
+    faults = load_text(json.dumps(with_change(f"{ROUTE}.match.headers", [match])), "f").faults
+    assert [fault.path for fault in faults if fault.severity == ERROR]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"type": "SIMPLE"},
+        {"type": "STRICT_DNS"},
+        {"type": "EDS"},
+        {"type": "ORIGINAL_DST", "hosts": []},
+        {"lb_type": "LB_ORIGINAL_DST", "original_dst_lb_config": {"use_header": True}},
+    ],
+    ids=str,
+)
+def test_with_a_negative_connect_timeout_no_cluster_has_hosts_nor_finds_any(keys: dict[str, Any]) -> None:
+    config = json.loads(DEFAULT_CONFIG)
+    config["cluster_manager"]["clusters"][0] |= {"connect_timeout": "-1s", **keys}
+    loaded = load_text(json.dumps(config), "f").config
+    assert loaded is not None
+    cluster = loaded.cluster_manager.clusters[0]
+    assert (cluster.hosts, cluster.type, original_plan(cluster)) == ([], "SIMPLE", None)
 
 
 def test_a_faulty_entry_does_not_shift_the_positions_of_the_next() -> None:

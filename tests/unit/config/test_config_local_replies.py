@@ -58,6 +58,12 @@ def test_a_content_type_is_a_media_type(text: str) -> None:
             "formats[1]",
             "type",
         ),
+        (
+            {"formats": [{"json": {"a": "b"}}, {"text": "b", "content_type": "application/JSON"}]},
+            "formats[1]",
+            "type",
+        ),
+        ({"formats": [{"html": "a"}, {"text": "b", "content_type": "text/html"}]}, "formats[1]", "type"),
         ({"format": {"html": "100 %"}}, "format.html", "odd number of %"),
         ({"format": {"html": "%%"}}, "format.html", "names no variable"),
         ({"format": {"html": "a" * (LONGEST_TEXT + 1)}}, "format.html", "longer than"),

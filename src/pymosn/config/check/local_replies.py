@@ -6,7 +6,7 @@ from typing import Final
 from pymosn.config.check.access_logs import check_condition
 from pymosn.config.check.routes import check_additions
 from pymosn.config.diagnostics import Diagnostics
-from pymosn.config.schema.local_replies import LocalReplies, ReplyFormat
+from pymosn.config.schema.local_replies import HTML, JSON, TEXT, LocalReplies, ReplyFormat
 from pymosn.observe.reply_body import body_of
 
 #: Characters of a body or a format in the configuration.
@@ -39,7 +39,7 @@ def _check_formats(single: ReplyFormat | None, several: list[ReplyFormat], path:
     for i, format in enumerate(several):
         inner = f"{path}.formats[{i}]"
         _check_format(format, inner, report)
-        kind = format.content_type or ("json" if format.json else "html" if format.html else "text")
+        kind = format.content_type or (JSON if format.json else HTML if format.html else TEXT)
         if (earlier := types.setdefault(kind.partition(";")[0].strip().lower(), inner)) != inner:
             report.error(inner, f"has the content type of the one in {report.line(earlier)}: no Accept prefers it")
 

@@ -51,10 +51,9 @@ def _check_values(
     matches: list[HeaderMatch], path: str, what: str, make: Callable[[HeaderMatch], RouteMatcher], report: Diagnostics
 ) -> None:
     for i, match in enumerate(matches):
-        if not match.name and not has_own_form(match):
+        if not match.name and make is header_matcher and not has_own_form(match):
             report.odd(f"{path}[{i}].name", f"{what} without a name never matches, as in MOSN")
-            continue
-        if not match.name:
+        elif not match.name:
             report.error(f"{path}[{i}].name", f"{what} needs a name")
             continue
         try:

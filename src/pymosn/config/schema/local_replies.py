@@ -1,10 +1,15 @@
 """`proxy.local_replies`: the form of local replies."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pymosn.config.schema.http_chain import LogFilter, Status
 from pymosn.config.schema.router import HeaderToAdd
 from pymosn.filters.settings import AnyMap, Block, own
+
+#: The content types of formats without one.
+TEXT: Final = "text/plain; charset=utf-8"
+JSON: Final = "application/json"
+HTML: Final = "text/html; charset=utf-8"
 
 
 class ReplyFormat(Block, kw_only=True):
