@@ -111,6 +111,8 @@ class Update:
             name = kind.name(self._read(kind.cls, node))
             index = names.index(name) if name in names else len(names)
             paths.append(f"{kind.path}[{index}]")
+            if not name and kind.cls is Extend:
+                self._error('"config.type" is missing')
             if name in names and is_complete:
                 self._require_contents(blocks[index], node)
             blocks = _with(blocks, index, self._read(kind.cls, node, paths[-1]))
@@ -253,17 +255,33 @@ class Update:
         place = Place(BODY, entry.line, entry.column)
         self.faults.add("error", entry.key, "unknown key", suggestion=closest(entry.key, known), at=place)
 
-    def _require_contents(self, active: Block, node: Node) -> None:
-        """Errors for lists and objects of the active block that the new one, `node`, omits."""
+    def _require_contents(self, active: Block, node: Node, path: str = "config") -> None:
+        """Errors for lists and objects of the active block that the new one, `node`, omits, at every depth.
+
+        Of the items of lists only virtual hosts are compared, by name: others may be new ones.
+        """
         if node.kind != "object":
             return
         for field in fields(active):
             value = getattr(active, field.name)
-            if isinstance(value, list | dict | Block) and value and node.entry(field.encode_name) is None:
-                if isinstance(value, Block) and value == _default(type(active), field.name):
-                    continue
-                name = f"config.{field.encode_name}"
-                self._error(f'"{name}" is missing, which the active one has; to remove it, set it to null')
+            if not isinstance(value, list | dict | Block) or not value:
+                continue
+            entry, name = node.entry(field.encode_name), f"{path}.{field.encode_name}"
+            if entry is None:
+                if not isinstance(value, Block) or value != _default(type(active), field.name):
+                    self._error(f'"{name}" is missing, which the active one has; to remove it, set it to null')
+            elif isinstance(value, Block):
+                self._require_contents(value, entry.node, name)
+            elif isinstance(value, list):
+                self._require_items(value, entry.node, name)
+
+    def _require_items(self, active: list[Any], node: Node, path: str) -> None:
+        named = {item.name: item for item in active if isinstance(item, VirtualHost) and item.name}
+        for i, item in enumerate(node.items):
+            name = item.entry("name")
+            known = None if name is None else named.get(str(name.node.value))
+            if known is not None:
+                self._require_contents(known, item, f"{path}[{i}]")
 
     def _word(self, key: str, allowed: tuple[str, ...] = ()) -> str:
         entry = self._top.entry(key)

@@ -61,6 +61,8 @@ def test_extends_are_a_block_or_as_in_mosn_a_list(before: MosnConfig) -> None:
     assert [each.config for each in same.extends] == [{"k": 4}, {"k": 3}]
     for config in ([], [one, {"kind": "two"}], [one, 5]):
         assert update("config", {"type": "extend", "config": config}, before)[0] is None, config
+    for unnamed in ({}, [{"config": {"k": 1}}], {"type": None}):
+        assert update("config", {"type": "extend", "config": unnamed}, before) == (None, ['"config.type" is missing'])
     assert update("config", {"type": "cluster", "config": [{"name": "c"}]}, before)[0] is None
 
 
@@ -223,6 +225,23 @@ def test_what_is_to_be_removed_is_named(before: MosnConfig) -> None:
     removed, errors = update("config", {"type": "cluster", "config": {**plain, "health_check": None}}, config)
     assert removed is not None, errors
     assert removed.cluster_manager.clusters[1].health_check is None
+
+
+def test_what_is_inside_a_block_is_not_emptied_by_a_slip_either(before: MosnConfig) -> None:
+    table = {"router_config_name": "client_router", "virtual_hosts": [{"name": "clientHost", "domains": ["*"]}]}
+    [host] = before.servers[0].routers[0].virtual_hosts
+    table["virtual_hosts"][0]["name"] = host.name  # type: ignore[index]
+    config, errors = update("config", {"type": "router", "config": table}, before)
+    missing = "is missing, which the active one has; to remove it, set it to null"
+    assert (config, errors) == (None, [f'"config.virtual_hosts[0].routers" {missing}'])
+    table["virtual_hosts"][0]["routers"] = []  # type: ignore[index]
+    assert update("config", {"type": "router", "config": table}, before)[0] is not None
+    block = {"name": "c", "hosts": [{"address": "127.0.0.1:1"}], "lb_subset_config": {"subset_selectors": [["a"]]}}
+    active, errors = update("config", {"type": "cluster", "config": block}, before)
+    assert active is not None, errors
+    block["lb_subset_config"] = {"fall_back_policy": 1}
+    expected = f'"config.lb_subset_config.subset_selectors" {missing}'
+    assert update("config", {"type": "cluster", "config": block}, active) == (None, [expected])
 
 
 def test_code_replaces_a_block_as_a_whole(before: MosnConfig) -> None:
