@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
-import msgspec
 from msgspec.structs import replace
 
 from pymosn.api.extension import KINDS, Change, Put, Remove, SetHosts
@@ -47,13 +47,13 @@ def _with_change(config: MosnConfig, change: Change, stream_filters: list[str]) 
         if isinstance(change, SetHosts):
             body = _text(type="set", config={"cluster": change.cluster, "hosts": list(change.hosts)})
             return Update(body, stream_filters).hosts(config)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         return None, [Diagnostic(message=f"not JSON: {error}")]
     return None, [Diagnostic(message=f"expected Put, Remove or SetHosts, got {type(change).__name__}")]
 
 
 def _text(**body: Any) -> str:
-    return msgspec.json.encode(body).decode()
+    return json.dumps(body, allow_nan=False)
 
 
 #: Which block a change concerns: its kind and name, and whether only its hosts were set.

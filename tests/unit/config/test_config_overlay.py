@@ -29,6 +29,10 @@ def hosts(config: MosnConfig) -> dict[str, list[str]]:
     return {each.name: [host.address for host in each.hosts] for each in config.cluster_manager.clusters}
 
 
+#: A block that contains itself.
+ENDLESS: dict[str, Any] = {"name": "c"}
+ENDLESS["metadata"] = ENDLESS
+
 FILE = config_of(cluster("a", "127.0.0.1:1"), cluster("b", "127.0.0.1:2"))
 
 
@@ -62,6 +66,9 @@ def test_what_changes_nothing_is_the_same_object() -> None:
         (Put("cluster", {"name": "c", "max_request_per_conn": "many"}), "max_request_per_conn: expected a whole number"),
         (Put("extend", {"type": "python"}), "an extension can change listener, router, cluster; got 'extend'"),  # type: ignore[arg-type]
         (Put("cluster", {"name": "c", "hosts": object()}), "not JSON"),
+        (Put("cluster", ENDLESS), "not JSON"),
+        (Put("cluster", {"name": "c", "max_request_per_conn": float("nan")}), "not JSON"),
+        (SetHosts("b", "127.0.0.1:9"), "missing port"),
         (Change(), "expected Put, Remove or SetHosts, got Change"),
     ],
 )
