@@ -18,6 +18,7 @@ from tests.golden.mosn_samples import Faults, errors, is_driven, reported, state
 from tests.golden.mosn_table import Row, meets, rows
 
 from pymosn.config.compatibility import sample_states
+from pymosn.config.schema.absent import EXTENSIONS
 from pymosn.kit.new_certs import write_certificates
 
 pytestmark = pytest.mark.once
@@ -94,6 +95,8 @@ def test_the_state_is_that_of_what_ran() -> None:
     assert state(row, []) == ["works", "differs: because"]
     warned = {"severity": "warning", "path": "metrics.sinks", "message": "has no effect in this version yet: later"}
     assert state(Row("samples", {"case": "x", "mosn": [1]}), [warned]) == ["works", "without effect: `metrics`"]
+    absent = {"severity": "warning", "path": "extends[0].type", "message": EXTENSIONS["tunnel_agent"]}
+    assert state(Row("samples", {"case": "x", "mosn": [1]}), [absent]) == ["works", "without effect: `extends`"]
     refused = {"severity": "error", "path": "servers", "message": "no"}
     assert state(Row("samples", {"case": "x", "mosn": {}, "note": "because"}), [refused]) == ["rejected", "because"]
 

@@ -114,3 +114,8 @@ def test_an_unknown_extension_is_reported() -> None:
     [(severity, path, message)] = found(file(extends=[{"type": "holmess"}]))
     assert (severity, path) == ("warning", "extends[0].type")
     assert message == "compiled into MOSN; has no effect here"
+
+
+def test_a_known_extension_is_not_suggested_for_itself() -> None:
+    faults = load_text(file(extends=[{"type": "tunnel_agent"}]), "f").faults
+    assert [fault.suggestion for fault in faults if fault.path == "extends[0].type"] == [None]

@@ -19,8 +19,12 @@ def check_extensions(config: MosnConfig, report: Diagnostics) -> None:
                 report.error(path, "another extension has the same name", settings.known_name())
             seen.add(settings.known_name())
         else:
-            instead = absent.EXTENSIONS.get(extend.type, "compiled into MOSN; has no effect here")
-            report.warning(f"{path}.type", instead, extend.type, (PYTHON, *absent.EXTENSIONS))
+            instead = absent.EXTENSIONS.get(extend.type)
+            if instead is not None:
+                report.warning(f"{path}.type", instead, extend.type)
+            else:
+                message = "compiled into MOSN; has no effect here"
+                report.warning(f"{path}.type", message, extend.type, (PYTHON, *absent.EXTENSIONS))
 
 
 def _check_python(config: PythonExtension, path: str, report: Diagnostics) -> None:
