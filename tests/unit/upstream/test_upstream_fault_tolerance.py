@@ -185,6 +185,24 @@ def test_listeners_with_different_rules_count_apart() -> None:
     assert ejected(hosts) == [0]
 
 
+def test_a_rule_that_a_reload_replaces_keeps_its_ejections_until_their_end() -> None:
+    worker, hosts = start()
+    for host in hosts:
+        record(host, 10, 10 if host is hosts[0] else 0)
+    worker.advance(10.1)
+    assert ejected(hosts) == [0]
+    changed = RULE._replace(multiple=2.0, recovery=30.0)
+    for host in hosts:
+        record(host, 10, 10 if host in hosts[:2] else 0, changed)
+    worker.advance(10.1)
+    assert ejected(hosts) == [0, 1], "each rule has a maximum of its own"
+    worker.advance(30.1)
+    assert ejected(hosts) == [0]
+    worker.advance(860.0)
+    assert ejected(hosts) == []
+    assert hosts[0].cluster_stats.ejected.value == 0
+
+
 def test_both_kinds_of_ejection_are_one_in_the_counters() -> None:
     worker = Worker()
     plan = EjectionPlan(consecutive_errors=3, base_ejection_time=5.0, max_ejection_percent=100.0)
