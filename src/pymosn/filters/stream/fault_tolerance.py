@@ -105,8 +105,8 @@ SPEC: Final = FilterSpec(
         (
             "recovery",
             "at the first end of a window after `recoverTime`",
-            "after `recoverTime`, also if a reload changes or removes the rule meanwhile, or when its worker is replaced, also "
-            "by a hot upgrade",
+            "after `recoverTime`, also if a reload changes or removes the rule meanwhile, or when its worker is replaced, "
+            "also by a hot upgrade",
         ),
         (
             "where it counts",
