@@ -23,11 +23,10 @@ from tests.kit import certificates as made
 
 from pymosn.control.certificates import certificates_in
 
-#: All are made for the same names.
-
 # TLS is tried on the compiled build.
 pytestmark = pytest.mark.once
 
+#: All are made for the same names.
 NEW = made.issue("server.test", made.ca(), names=("localhost", "127.0.0.1"))
 REPLACED = "version 2 is active"
 
