@@ -33,7 +33,7 @@ def lasting(folder: str, name: str, frame: bytes) -> list[bytes]:
     else:
         # Heartbeats take ids between those of calls; the checksum covers them.
         at = 5 if frame[0] == 1 else 6
-        end = -4 if folder == "bolt-v2.2" else len(frame)
+        end = -4 if folder == "bolt-v2.2" and frame[11] & 1 else len(frame)
         frame = frame[:at] + bytes(4) + frame[at + 4 : end]
     if name == "fail.reply":
         return [frame[:3], *re.findall(rb"interop\.EchoException|[A-Za-z.:\[\] ]*as asked", frame)]
