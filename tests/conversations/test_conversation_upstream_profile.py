@@ -22,6 +22,7 @@ REFUSED = [
     (b"HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\nhi", "conflicting Content-Length values"),
     (b"HTTP/1.1 200 OK\r\nContent-Length:\r\n 2\r\n\r\nhi", "a folded field that frames the message"),
     (b"HTTP/1.1 200 OK\r\nX y: 1\r\nContent-Length: 2\r\n\r\nhi", "white space before a colon"),
+    (b"HTTP/1.1 200 OK\rContent-Length: 2\r\rhi", "CR without LF"),
     (b"HTTP/1.1 999 OK\r\nContent-Length: 2\r\n\r\nhi", "status code is outside 100 to 599"),
     (b"SSH-2.0-OpenSSH\r\n", "not a status line"),
 ]

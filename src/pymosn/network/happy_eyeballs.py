@@ -87,7 +87,7 @@ class GoodAddresses:
             del self._known[address]
             return ips
         good = known[0]
-        return [good, *(ip for ip in ips if ip != good)] if good in ips else ips
+        return [good, *[ip for ip in ips if ip != good]] if good in ips else ips
 
     def note(self, address: str, ip: str, now: float) -> None:
         """`ip` has won against addresses that come before it."""
