@@ -64,6 +64,7 @@ class Running:
         error = await outcome(self._start, START_TIME)
         if error is None:
             return ""
+        self._is_started = False
         await self.plane.end_tasks()
         return f"`start` failed: {describe(error)}"
 
