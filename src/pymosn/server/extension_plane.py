@@ -90,7 +90,11 @@ class ExtensionPlane(Plane):
 
     def log(self, level: int, text: str) -> None:
         """Writes a line with the name of the extension, without its secrets."""
-        self._log.write(level, f"extension {self.name!r}: {self._secrets.hide(text)}")
+        self._log.write(level, f"extension {self.name!r}: {self.without_secrets(text)}")
+
+    def without_secrets(self, text: str) -> str:
+        """A text without the secrets of its settings."""
+        return self._secrets.hide(text)
 
     def create_task(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.get_running_loop().create_task(self._run(work))

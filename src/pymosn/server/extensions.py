@@ -60,13 +60,13 @@ class Running:
         self._is_started = False
 
     async def start(self) -> str:
-        """Starts it, within bounded time; returns the error, or an empty text."""
+        """Starts it, within bounded time; returns the error without secrets, or an empty text."""
         error = await outcome(self._start, START_TIME)
         if error is None:
             return ""
         self._is_started = False
         await self.plane.end_tasks()
-        return f"`start` failed: {describe(error)}"
+        return self.plane.without_secrets(f"`start` failed: {describe(error)}")
 
     async def _start(self) -> None:
         self._is_started = True

@@ -20,6 +20,7 @@ from pymosn.control.plane import ChangeResult, Edit
 from pymosn.core.log import Log
 from pymosn.filters.sources import Sources, read_sources
 from pymosn.server.extensions import LAST_RETRY, Extensions
+from pymosn.server.run_options import StartError
 
 CODE = """
 from pymosn.api import Extension, Secret, SetHosts
@@ -235,6 +236,20 @@ def test_secrets_are_hidden(tmp_path: Path) -> None:
         await started.add()
         assert "s3cret-token" not in "\n".join(started.log.lines)
         assert [*started.marks.values()] == [frozenset({("config", "token")})]
+        await started.runner.stop()
+
+    asyncio.run(run())
+
+
+def test_secrets_are_hidden_in_the_error_of_a_start(tmp_path: Path) -> None:
+    async def run() -> None:
+        code = CODE.replace("await plane", "raise ValueError('bad token ' + self.config.token)\n        await plane")
+        started = Started(tmp_path, process=Process(tmp_path, 0, code))
+        with pytest.raises(StartError) as raised:
+            await started.runner.start()
+        text = "\n".join([*raised.value.lines, *started.log.lines])
+        assert "bad token" in text
+        assert "s3cret-token" not in text
         await started.runner.stop()
 
     asyncio.run(run())
