@@ -32,7 +32,7 @@ from pymosn.control.explain_hosts import Choice, choose_host
 from pymosn.control.origins import Origins, Parts
 from pymosn.control.plane import ClusterView
 from pymosn.core.addresses import HIGHEST_PORT, address_host, address_port
-from pymosn.core.authority import DEFAULT_PORTS, split_authority
+from pymosn.core.authority import DEFAULT_PORTS, is_host, split_authority
 from pymosn.core.chars import decimal
 from pymosn.core.failure import NO_ROUTER, REPEATED_FIELD, Failure, as_envoy
 from pymosn.core.headers import (
@@ -245,6 +245,8 @@ def _split(url: str) -> Uri:
     port = split_authority(uri.authority or b"").port
     if port and not 0 <= decimal(port) <= HIGHEST_PORT:
         raise QuestionError(f"not a URL: its port must be a number from 0 to {HIGHEST_PORT}: {url!r}")
+    if uri.authority and not is_host(uri.authority, False):
+        raise QuestionError(f"not a URL: its host is invalid: {url!r}")
     return uri
 
 

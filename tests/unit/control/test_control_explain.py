@@ -81,6 +81,8 @@ def asked(
     [
         ("http://h:x/", "its port must be a number"),
         ("http://h:65536/", "its port must be a number"),
+        ("http://[/", "its host is invalid"),
+        ("http://[::1/", "its host is invalid"),
         ("http:///x", "not an http URL"),
         ("ftp://h/", "not an http URL"),
         ("h/x", "not an http URL"),
