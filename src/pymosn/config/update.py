@@ -10,6 +10,7 @@ with an empty value or null.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
@@ -322,9 +323,10 @@ class Update:
         if self.faults.oddities:
             known = Diagnostics()
             check(before, known, self._stream_filters)
-            old = {(fault.message, fault.value) for fault in known.oddities}
+            old = Counter((fault.message, fault.value) for fault in known.oddities)
             for fault in self.faults.oddities:
-                if (fault.message, fault.value) not in old:
+                old[fault.message, fault.value] -= 1
+                if old[fault.message, fault.value] < 0:
                     self.faults.refuse(fault)
         faults = self.faults.in_order()
         reported = [fault for fault in faults if fault.severity == "error" or fault.path.startswith(paths)]

@@ -261,3 +261,21 @@ def test_removing_an_unknown_host_is_a_warning(before: MosnConfig) -> None:
     assert config == before
     (fault,) = [fault for fault in faults if "127.0.0.1:1" in fault.message]
     assert fault.severity == "warning"
+
+
+def test_mistakes_of_the_file_stay_but_a_change_adds_none(before: MosnConfig) -> None:
+    """Not even one that the file has elsewhere."""
+    file = json.loads(DEFAULT_CONFIG)
+    table = file["servers"][0]["routers"][0]
+    lost = {"match": {"prefix": "/lost"}, "route": {"cluster_name": "nowhere"}}
+    table["virtual_hosts"][0]["routers"].insert(0, lost)
+    loaded = load_text(json.dumps(file), "f").config
+    assert loaded is not None
+    place = {"router_config_name": table["router_config_name"], "domain": "*"}
+    for cluster, errors in (
+        ("serverCluster", []),
+        ("nowhere", ["unknown cluster: requests are answered 404, as in MOSN"]),
+    ):
+        route = {"match": {"prefix": "/more"}, "route": {"cluster_name": cluster}}
+        changed, found = update("route", {"type": "add", "config": place | {"route": route}}, loaded)
+        assert (changed is not None, found) == (not errors, errors)

@@ -396,7 +396,10 @@ class Cluster(Block, kw_only=True):
     connect_timeout: Annotated[
         DurationOrDefault,
         works("for all addresses of a name together, and a TLS handshake; 0 is the default"),
-        negative("no connection is ever established, as in MOSN: requests for this cluster are answered 502", -1.0),
+        negative(
+            "no connection is ever established, as in MOSN: requests are answered 502, until the hosts are changed",
+            -1.0,
+        ),
     ] = 10.0
     connect_attempt_delay: Annotated[
         Duration,
