@@ -186,7 +186,10 @@ REPLIES = [
     *(ReplyCase("E1", f"both, {status}", b"HTTP/1.1 " + status + b"\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
       for status in (b"201 C", b"206 P", b"400 B", b"404 N", b"500 E", b"503 U")),
     *(ReplyCase("E1", f"two lengths, {status}", b"HTTP/1.1 " + status + b"\r\nContent-Length: 5\r\nContent-Length: 4\r\n\r\nhello")
-      for status in (b"201 C", b"206 P", b"400 B", b"404 N", b"500 E", b"503 U", b"304 N", b"204 N")),
+      for status in (b"201 C", b"206 P", b"400 B", b"404 N", b"500 E", b"503 U", b"304 N")),
+    # What means nothing is not judged (RFC 9112 section 6.3).
+    ReplyCase("E2", "two lengths with 204", b"HTTP/1.1 204 N\r\nContent-Length: 5\r\nContent-Length: 4\r\n\r\nhello",
+              refused=False, lacks=(b"hello",)),
     *(ReplyCase("E1", f"coding hidden behind {end!r}", OK + b"X: a" + end + b"Transfer-Encoding: chunked\r\n" + TWO) for end in LINE_ENDS),
     *(ReplyCase("E7", f"field hidden behind {end!r}", OK + b"X: a" + end + b"Set-Cookie: evil\r\n" + TWO, lacks=(b"evil",)) for end in LINE_ENDS),
     *(ReplyCase("E7", f"no end of a line: {end!r}", OK + b"X: a" + end + b"Set-Cookie: x\r\n" + TWO, refused=False, body=b"ok", reusable=True) for end in UNICODE_ENDS),
