@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any, ClassVar, Final, Literal
 
+from mypy_extensions import mypyc_attr
+
 #: The kinds of blocks that an extension may change.
 Kind = Literal["listener", "router", "cluster"]
 KINDS: Final = ("listener", "router", "cluster")
@@ -17,6 +19,7 @@ KINDS: Final = ("listener", "router", "cluster")
 JsonBlock = Mapping[str, Any]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Change:
     """One step of a change. Its subclasses are all there are."""
 
@@ -63,6 +66,7 @@ class ChangeRejected(Exception):
         super().__init__("; ".join([message, *self.faults]))
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Plane:
     """What an extension may do in the process. Given to its `start`."""
 
@@ -87,6 +91,7 @@ class Plane:
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Extension:
     """Base of extensions. One object in each process, and a new one when its file or its settings change."""
 
