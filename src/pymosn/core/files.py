@@ -47,6 +47,16 @@ def _require_regular(found: os.stat_result, path: str, pipe: bool) -> None:
         raise OSError(errno.EINVAL, f"not a regular file but {what}", path)
 
 
+def require_replaceable(path: str) -> None:
+    """OSError if a new file would take the place of anything but a regular file or a link, such as `/dev/null`."""
+    try:
+        kind = stat.S_IFMT(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return
+    if kind not in (stat.S_IFREG, stat.S_IFLNK):
+        raise OSError(errno.EINVAL, f"not a regular file but {_KINDS.get(kind, 'something else')}", path)
+
+
 def is_descriptor(path: str) -> bool:
     """Whether a path names an open descriptor of this process."""
     return path == "/dev/stdin" or path.startswith(("/dev/fd/", "/proc/self/fd/"))

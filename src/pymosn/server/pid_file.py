@@ -7,7 +7,7 @@ from typing import Final
 from pymosn.config.schema import MosnConfig
 from pymosn.control.service import Service
 from pymosn.control.threads import off_loop
-from pymosn.core.files import read_regular
+from pymosn.core.files import read_regular, require_replaceable
 from pymosn.core.log import WARN, Log
 
 #: Seconds for writing or removing the file.
@@ -50,6 +50,7 @@ class PidFile(Service):
         # Written under another name and renamed: a reader never sees half a number, and a symbolic link is replaced, not
         # followed.
         # In a folder that this process may not write to, the file itself may have been handed over to its user.
+        require_replaceable(self._path)
         temporary = f"{self._path}.{os.getpid()}"
         try:
             os.makedirs(os.path.dirname(os.path.abspath(self._path)), exist_ok=True)

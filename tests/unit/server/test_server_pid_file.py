@@ -1,5 +1,6 @@
 import asyncio
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,3 +40,11 @@ def test_a_link_at_its_path_is_not_followed(tmp_path: Path) -> None:
     with running(path):
         assert path.read_text() == f"{os.getpid()}\n"
     assert (tmp_path / "precious").read_text() == "text"
+
+
+def test_a_device_at_its_path_stays(tmp_path: Path) -> None:
+    path = tmp_path / "null"
+    os.mkfifo(path)
+    with running(path):
+        assert stat.S_ISFIFO(path.lstat().st_mode)
+    assert os.listdir(tmp_path) == ["null"]

@@ -16,6 +16,7 @@ from pymosn.config.schema import MosnConfig
 from pymosn.control.xds.types import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, Resource
 from pymosn.control.xds.warming import Store
 from pymosn.core.errors import reason
+from pymosn.core.files import require_replaceable
 from pymosn.core.log import ALERT_DUMP, ERROR, WARN, Log
 
 #: The types in the order in which they are restored.
@@ -80,6 +81,7 @@ class Cache:
             return
         new = f"{self.path}.new"
         try:
+            require_replaceable(self.path)
             os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
             descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
             with open(descriptor, "wb") as file:

@@ -164,6 +164,16 @@ def test_a_damaged_or_unwritable_cache_is_logged_and_ignored(tmp_path: Path) -> 
     assert blocked.fault
 
 
+def test_a_device_in_its_place_stays(tmp_path: Path) -> None:
+    path = tmp_path / "null"
+    os.mkfifo(path)
+    log = Lines()
+    cache = Cache(str(path), log)
+    cache.write(cache.content({}))
+    assert stat.S_ISFIFO(path.lstat().st_mode)
+    assert "not a regular file but a FIFO" in cache.fault
+
+
 def test_the_cache_can_be_switched_off() -> None:
     assert cache_path(MosnConfig(xds_cache="off"), "/base") == ""
     assert cache_path(MosnConfig(), "/base") == "/base/logs/xds_cache/resources.msgpack"
