@@ -8,8 +8,12 @@ import os
 from typing import Final
 
 IS_FIRST_PASS: Final = os.environ.get("PYMOSN_ONCE") == "later"
-#: Beginnings of paths of tests for the second pass only: of the control plane, which is interpreted in both builds.
-SECOND_PASS_ONLY: Final = ("unit/control/", "system/test_xds_")
+#: Beginnings of paths of tests for the second pass only: of layers that are interpreted in both builds, and of no build.
+SECOND_PASS_ONLY: Final = (
+    *("unit/config/", "unit/control/", "unit/kit/", "unit/server/", "unit/testing/"),
+    *("unit/test_layers.py", "unit/test_words.py", "unit/test_foreign_errors.py"),
+    *("golden/test_mosn_table.py", "fuzz/test_fuzz_admin.py", "fuzz/test_fuzz_xds", "system/test_xds_"),
+)
 
 
 def one_of(number: int) -> int:

@@ -161,7 +161,7 @@ def test_sigusr1_opens_the_log_anew_in_every_process(start: Start, two_hops: Two
 
 def test_every_fault_of_a_bad_configuration_is_told_and_nothing_runs(start: Start, two_hops: TwoHops) -> None:
     two_hops.server["listeners"][0]["address"] = "nowhere"
-    two_hops.config["cluster_manager"]["clusters"][1]["name"] = "misspelt"
+    two_hops.config["cluster_manager"]["clusters"][1]["max_request_per_conn"] = "many"
     two_hops.server["graceful_timeout"] = "5"
     proxy = start(two_hops.config)
     assert proxy.exit_code() == 1
