@@ -315,6 +315,7 @@ def test_another_user_without_root_is_an_error_and_the_same_user_a_warning(
         assert same.stdout is not None
         lines = iter(same.stdout.readline, "")
         assert any("the key `user` has no effect: the process already runs as 'nobody'" in line for line in lines)
+        assert any("ready: " in line for line in lines)
         same.send_signal(signal.SIGINT)
         same.communicate(timeout=PATIENCE)
         assert same.returncode == 0
