@@ -84,6 +84,7 @@ def test_the_example_follows_its_file(world: World, start: Start) -> None:
     proxy.wait_for("extension 'HostsFile': the hosts stay as they are: .*missing port")
     hosts.write_text(f"{world.host}\n")
     assert eventually(lambda: world.status() == 200)
+    proxy.wait_for("change from extension HostsFile: version 4 is active")
     # Each file was applied once, however often it is read.
     assert sum("change from extension HostsFile: version" in line for line in proxy.lines) == 3
 
