@@ -302,3 +302,10 @@ def test_strings(size: int) -> None:
     reader = JceReader(write_text(3, b"a" * size), 0)
     assert reader.head()
     assert reader.text() == b"a" * size
+
+
+def test_the_head_of_a_frame_above_the_limit_is_the_same_however_it_is_cut() -> None:
+    data = bytes.fromhex("00100001 1001 2c3c 4000 560500000000 00 66 000000")
+    [whole] = decoded(TarsSpec(), [data], 1 << 20).found
+    [split] = decoded(TarsSpec(), one_by_one(data), 1 << 20).found
+    assert whole.key() == split.key()

@@ -38,13 +38,14 @@ class TarsDecoder(RpcDecoder):
     def read_head(self, data: bytes, start: i64, end: i64) -> i64:
         frame = data[start : min(end, start + MAX_HEAD)]
         packet = Packet()
+        reader = JceReader(frame, 4)
         try:
-            is_request = _read_front(JceReader(frame, 4), packet)
+            is_request = _read_front(reader, packet)
         except JceError:
             return NEED_MORE  # unless it is malformed, which is the same once MAX_HEAD is reached
         self.request_id = packet.request_id
         if is_request and not (self.is_client and is_tup(packet.version)):
-            self.request = TarsRequest(packet, frame)
+            self.request = TarsRequest(packet, frame[: reader.at])
             return REQUEST
         return RESPONSE
 
