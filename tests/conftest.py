@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.passes import IS_FIRST_PASS, SECOND_PASS_ONLY
+from tests.passes import IS_FIRST_PASS, SECOND_PASS_ONLY, SHARES
 
 from pymosn.version import build
 
@@ -33,13 +33,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out: list[pytest.Item] = []
     places: Counter[tuple[object, str]] = Counter()
     for item in items:
-        if item.path.relative_to(TESTS).as_posix().startswith(SECOND_PASS_ONLY):
+        path = item.path.relative_to(TESTS).as_posix()
+        if path.startswith(SECOND_PASS_ONLY):
             left_out.append(item)
         elif item.get_closest_marker("once"):
             item.add_marker(pytest.mark.skip(reason="runs once, on the compiled build"))
-        elif (mark := item.get_closest_marker("sampled")) is not None:
+        else:
+            mark = item.get_closest_marker("sampled")
+            number = SHARES.get(path, 1) if mark is None else mark.args[0]
             key = item.path, item.name.partition("[")[0]
-            if places[key] % mark.args[0]:
+            if places[key] % number:
                 left_out.append(item)
             places[key] += 1
     config.hook.pytest_deselected(items=left_out)

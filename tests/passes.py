@@ -15,6 +15,18 @@ SECOND_PASS_ONLY: Final = (
     *("golden/test_mosn_table.py", "fuzz/test_fuzz_admin.py", "fuzz/test_fuzz_xds", "system/test_xds_"),
 )
 
+#: Beginnings of paths of large tables, of which the first pass takes one test of so many of each function.
+SHARES: Final = {
+    "conversations/test_conversation_paths.py": 4,
+    "conversations/test_conversation_uris.py": 4,
+    "golden/test_golden_routes.py": 4,
+    "hostile/test_hostile_codec.py": 4,
+    "hostile/test_hostile_h2.py": 8,
+    "system/test_guards.py": 4,
+    "system/test_several_values.py": 4,
+    "system/test_websocket.py": 5,
+}
+
 
 def one_of(number: int) -> int:
     """A step through a table: `number` if the other members come up in the second pass, or else 1."""

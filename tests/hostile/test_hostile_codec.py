@@ -9,8 +9,6 @@ from tests.hostile.cases import ReplyCase, RequestCase
 from tests.hostile.tables import REPLIES, REQUESTS
 from tests.unit.protocol.decoding import Outcome, forwarded, one_by_one, pieces, replies, requests
 
-pytestmark = pytest.mark.sampled(4)
-
 #: Longer inputs are not also sent byte by byte: that would cost more than it shows.
 BYTEWISE = 2000
 

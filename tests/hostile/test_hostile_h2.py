@@ -14,8 +14,6 @@ from tests.hostile.tables import REQUESTS
 
 from pymosn.version import build
 
-pytestmark = pytest.mark.sampled(8)
-
 #: The interpreted build is held to two variants of each member.
 IS_COMPILED = build() == "compiled"
 #: The others are refused before a protocol is chosen.
