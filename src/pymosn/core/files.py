@@ -48,7 +48,7 @@ def _require_regular(found: os.stat_result, path: str, pipe: bool) -> None:
 
 
 def require_replaceable(path: str) -> None:
-    """OSError if a new file would take the place of anything but a regular file or a link, such as `/dev/null`."""
+    """OSError if a new file would replace anything but a regular file or a link, such as `/dev/null`."""
     try:
         kind = stat.S_IFMT(os.lstat(path).st_mode)
     except FileNotFoundError:
