@@ -9,7 +9,7 @@ BUILT   := build/compiled
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test test-interpreted test-compiled shows check format bench fuzz build docs clean hostile-page soak slow interop instructions audit constraints always
+.PHONY: run test tables test-interpreted test-compiled shows check format bench fuzz build docs clean hostile-page soak slow interop instructions audit constraints always
 
 run: build                       ## serve the two-hop example until Ctrl-C
 	PYTHONPATH=$(BUILT) $(BIN)/python -m pymosn start
@@ -20,7 +20,10 @@ test-interpreted: $(VENV)/ready
 	PYMOSN_EXPECT=interpreted PYMOSN_ONCE=later .ci/tests $@ $(BIN)/python
 
 test-compiled: build
-	PYMOSN_EXPECT=$$(cat $(BUILT)/build-kind) PYTHONPATH=$(BUILT) .ci/tests $@ $(BIN)/python
+	PYMOSN_EXPECT=$$(cat $(BUILT)/build-kind) PYTHONPATH=$(BUILT) PYMOSN_ONCE=now .ci/tests $@ $(BIN)/python
+
+tables: build                    ## every member of the tables of which `make test` takes a share
+	PYMOSN_EXPECT=$$(cat $(BUILT)/build-kind) PYTHONPATH=$(BUILT) $(BIN)/python -m pytest tests/hostile tests/system
 
 shows: build                     ## the acceptance tests at full scale, with their figures; takes minutes
 	PYMOSN_EXPECT=$$(cat $(BUILT)/build-kind) PYTHONPATH=$(BUILT) $(BIN)/python -m pytest tests/shows -m show -s

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.passes import IS_FIRST_PASS, SECOND_PASS_ONLY, SHARES
+from tests.passes import IS_FIRST_PASS, IS_SECOND_PASS, SECOND_PASS_ONLY, SECOND_SHARES, SHARES
 
 from pymosn.version import build
 
@@ -24,30 +24,33 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skips tests marked `once`, and all but a share of those marked `sampled`, if the same `make test` runs them later.
-
-    Those of SECOND_PASS_ONLY are left out, too.
-    """
-    if not IS_FIRST_PASS:
+    """In the passes of `make test`: leaves out what the other runs, and all but a share of large tables. See passes.py."""
+    if not IS_FIRST_PASS and not IS_SECOND_PASS:
         return
     left_out: list[pytest.Item] = []
     places: Counter[tuple[object, str]] = Counter()
     for item in items:
         path = item.path.relative_to(TESTS).as_posix()
-        if path.startswith(SECOND_PASS_ONLY):
+        if IS_FIRST_PASS and path.startswith(SECOND_PASS_ONLY):
             left_out.append(item)
-        elif item.get_closest_marker("once"):
+        elif IS_FIRST_PASS and item.get_closest_marker("once"):
             item.add_marker(pytest.mark.skip(reason="runs once, on the compiled build"))
         else:
-            mark = item.get_closest_marker("sampled")
-            number = SHARES.get(path, 1) if mark is None else mark.args[0]
             key = item.path, item.name.partition("[")[0]
-            if places[key] % number:
+            if places[key] % _share(item, path):
                 left_out.append(item)
             places[key] += 1
     config.hook.pytest_deselected(items=left_out)
     known = set(left_out)
     items[:] = [item for item in items if item not in known]
+
+
+def _share(item: pytest.Item, path: str) -> int:
+    """Of how many tests of its function one is run."""
+    if IS_SECOND_PASS:
+        return SECOND_SHARES.get(path, 1)
+    mark = item.get_closest_marker("sampled")
+    return SHARES.get(path, 1) if mark is None else int(mark.args[0])
 
 
 def pytest_collection_finish() -> None:

@@ -2,12 +2,15 @@
 
 Both hold every rule. Of large tables and of random inputs the first one takes a share, because it is not expected to find
 what the other does not. The mark `sampled(N)` takes one of N tests of a parametrized function.
+
+Of tables whose members each start the real program, the second pass takes a share, too: `make tables` runs all of them.
 """
 
 import os
 from typing import Final
 
 IS_FIRST_PASS: Final = os.environ.get("PYMOSN_ONCE") == "later"
+IS_SECOND_PASS: Final = os.environ.get("PYMOSN_ONCE") == "now"
 #: Beginnings of paths of tests for the second pass only: of layers that are interpreted in both builds, and of no build.
 SECOND_PASS_ONLY: Final = (
     *("unit/config/", "unit/control/", "unit/kit/", "unit/server/", "unit/testing/"),
@@ -25,6 +28,25 @@ SHARES: Final = {
     "system/test_guards.py": 4,
     "system/test_several_values.py": 4,
     "system/test_websocket.py": 5,
+}
+
+#: The same for the second pass.
+SECOND_SHARES: Final = {
+    "hostile/test_hostile_h2.py": 2,
+    "hostile/test_hostile_tls.py": 3,
+    "system/test_children.py": 3,
+    "system/test_files.py": 2,
+    "system/test_filter_sources.py": 2,
+    "system/test_guards.py": 2,
+    "system/test_mosn_command_line.py": 3,
+    "system/test_proxy_protocol.py": 2,
+    "system/test_several_values.py": 3,
+    "system/test_standard_streams.py": 3,
+    "system/test_tls_client_table.py": 3,
+    "system/test_tls_openssl.py": 3,
+    "system/test_tls_upstream.py": 2,
+    "system/test_websocket.py": 3,
+    "system/test_websocket_tls.py": 3,
 }
 
 

@@ -166,14 +166,11 @@ class OldMosn:
 
         Returns a warning, or an empty text. TakeoverError if MOSN has not left the sockets to this process.
         """
-        if not self.config:
-            # With `inherit_old_mosnconfig` MOSN sends it unasked, and waits until all of it has been read.
-            with contextlib.suppress(OSError, TakeoverError):
-                self._configs.read(0.0)
         try:
             with _explained("MOSN did not acknowledge that it is replaced"):
                 self._connection.settimeout(ACKNOWLEDGE_TIME)
                 self._connection.sendall(b"\0")
+                self._await_acknowledgment()
                 if not self._connection.recv(1):
                     raise TakeoverError("MOSN has ended the upgrade, and serves; its log has the reason")
         except TakeoverError as error:
@@ -185,6 +182,22 @@ class OldMosn:
             with contextlib.suppress(OSError):
                 os.unlink(self._reconfig)
         return ""
+
+    def _await_acknowledgment(self) -> None:
+        """Returns when MOSN answers. TimeoutError.
+
+        With `inherit_old_mosnconfig` it sends its configuration unasked at some time, and waits until all has been read.
+        """
+        wanted = [self._connection] if self.config else [self._connection, self._configs.sock]
+        deadline = time.monotonic() + ACKNOWLEDGE_TIME
+        while True:
+            ready = select.select(wanted, [], [], max(0.0, deadline - time.monotonic()))[0]
+            if self._connection in ready:
+                return
+            if not ready:
+                raise TimeoutError("timed out")
+            with contextlib.suppress(OSError, TakeoverError):
+                self._configs.read(0.0)
 
     def close(self) -> None:
         """Closes the connection, and this process's copies of the sockets. If it has not confirmed, MOSN continues."""
