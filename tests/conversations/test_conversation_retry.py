@@ -52,6 +52,30 @@ def test_a_reset_is_retried_at_the_other_host(start: Start) -> None:
     assert talk.reasons() == ["ok"]
 
 
+def test_earlier_attempts_are_recorded(start: Start) -> None:
+    talk = talk_with(start, RetryPolicy(True, 2))
+    client, first = talk.forwarded(GET, address=HOSTS[0])
+    talk.advance(0.25)
+    first.resets()
+    second = talk.expect_dial(HOSTS[1])
+    second.receives(GET)
+    second.sends(BUSY)
+    talk.advance(0.3)
+    third = talk.expect_dial(HOSTS[0])
+    third.receives(GET)
+    third.sends(OK)
+    client.receives(OK)
+    [exchange] = talk.outcomes.exchanges
+    earlier = exchange.earlier_attempts
+    assert earlier is not None
+    assert [(each.address, each.status, each.failure) for each in earlier] == [
+        (HOSTS[0], 0, RESET_BEFORE_RESPONSE),
+        (HOSTS[1], 503, None),
+    ]
+    assert 0.25 <= earlier[0].ended - earlier[0].started < 0.3
+    assert exchange.attempt_started >= earlier[1].ended >= earlier[1].started >= earlier[0].ended
+
+
 @pytest.mark.parametrize("codes", [frozenset(), frozenset({503})], ids=["any 5xx", "listed"])
 def test_a_status_is_retried_at_the_other_host(start: Start, codes: frozenset[int]) -> None:
     talk = talk_with(start, RetryPolicy(True, 1, 0.0, codes))

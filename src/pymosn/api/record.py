@@ -48,6 +48,21 @@ class RouteOverrides:
         self.protocol: str | None = None
 
 
+class EarlierAttempt:
+    """An attempt at a host after which the request was sent again."""
+
+    def __init__(self, address: str, started: float, ended: float, status: int, failure: Failure | None) -> None:
+        """`started`, `ended`: times of `Clock.now`. `status`: of the response that was discarded; 0 without one.
+
+        `failure`: why there was no response; None if there was one.
+        """
+        self.address = address
+        self.started = started
+        self.ended = ended
+        self.status = status
+        self.failure = failure
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ExchangeRecord:
     """The facts of one exchange. Times are those of `Clock.now`; 0.0 means "not yet"."""
@@ -78,6 +93,8 @@ class ExchangeRecord:
         self.upstream_tls: TlsInfo | None = None
         self.started: float = 0.0
         self.request_received: float = 0.0
+        #: When the last attempt at a host began.
+        self.attempt_started: float = 0.0
         #: When the last part of the request was sent to the upstream.
         self.request_sent: float = 0.0
         #: When the response's head came from the upstream, and when its last part did.
@@ -97,6 +114,8 @@ class ExchangeRecord:
         self.made_ids: dict[str, str] | None = None
         #: The value of a Set-Cookie that the route's hash policy generates.
         self.set_cookie: bytes = b""
+        #: The attempts before the last one, in order; None without retries.
+        self.earlier_attempts: list[EarlierAttempt] | None = None
         #: Overrides set with `Exchange.choose`.
         self.overrides: RouteOverrides | None = None
         #: The status of a call in the trailers that arrived; -1 without one. A filter may have moved them into the body.

@@ -293,7 +293,7 @@ class Forwarder(HostAttempts):
                 self._held = head
                 return
             retries = policy.conditions.has_call_status(call_status)
-        if retries and self._retry(host, RESET_BEFORE_RESPONSE):
+        if retries and self._retry(host, RESET_BEFORE_RESPONSE, int(head.status)):
             return
         self._pass_on(head, data, end)
 
@@ -340,7 +340,7 @@ class Forwarder(HostAttempts):
             attempt = self._attempt
             call_status = self.owner.exchange.request.call_status(trailers)
             retries = policy is not None and policy.conditions.has_call_status(call_status)
-            if retries and attempt is not None and self._retry(attempt.host, RESET_BEFORE_RESPONSE):
+            if retries and attempt is not None and self._retry(attempt.host, RESET_BEFORE_RESPONSE, int(head.status)):
                 return
             self._pass_on(head, b"", False)
             if self.owner.is_over():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mypy_extensions import i16, i64
 
 from pymosn.api.network import Connection
+from pymosn.api.record import EarlierAttempt
 from pymosn.api.stream import RequestSender
 from pymosn.api.upstream import Host
 from pymosn.core.failure import DROP_OVERLOAD, NO_HOSTS, UPSTREAM_TIMEOUT, Failure
@@ -77,6 +78,7 @@ class HostAttempts(AttemptOwner):
         owner = self.owner
         exchange = owner.exchange
         exchange.attempts += 1
+        exchange.attempt_started = owner.runtime.clock.now
         exchange.upstream_address = host.address
         exchange.upstream_hostname = host.hostname
         self.is_sent = False
@@ -157,10 +159,29 @@ class HostAttempts(AttemptOwner):
             return
         self._cluster.stats.request_retry.value += 1
         self._replaced += 1
+        self._note_attempt(failure, 0)
         self._try(host, True, None, 0.0)
 
-    def _retry(self, host: ClusterHost, failure: Failure) -> bool:
-        """Retries, at another host if possible; False if limits, the request's state or a lack of hosts prevent it."""
+    def _note_attempt(self, failure: Failure, status: int) -> None:
+        """Records the attempt that another one follows. `status`: of its response; 0 if there was only the failure."""
+        exchange = self.owner.exchange
+        if exchange.earlier_attempts is None:
+            exchange.earlier_attempts = []
+        exchange.earlier_attempts.append(
+            EarlierAttempt(
+                exchange.upstream_address,
+                exchange.attempt_started,
+                self.owner.runtime.clock.now,
+                status,
+                None if status else failure,
+            )
+        )
+
+    def _retry(self, host: ClusterHost, failure: Failure, status: int = 0) -> bool:
+        """Retries, at another host if possible; False if limits, the request's state or a lack of hosts prevent it.
+
+        `status`: of the response that leads to the retry; 0 without one.
+        """
         cluster = self._cluster
         attempts: i64 = i64(self.owner.exchange.attempts) - i64(self._replaced)
         if not has_retries_left(self.owner.exchange, self.plan.retry_policy, attempts, cluster.choices()):
@@ -186,6 +207,7 @@ class HostAttempts(AttemptOwner):
             self.forget()
             before.discard(has_permit)
         cluster.stats.request_retry.value += 1
+        self._note_attempt(failure, status)
         self._try(chosen, False, retries, pause_before(self.plan.retry_policy, failure, attempts, cluster.choices()))
         return True
 
