@@ -26,7 +26,7 @@ STRICTER: Final[dict[str, str]] = {
     r"guard-authz-open: .*x-answers: 204: ": "an answer other than 200 denies; it is no failure of the service",
     r"guard-remote-.*: .*10\.0\.0\.1,: ": _LIST,
     r"guard-.*: .*::ffff:": _MAPPED,
-    r"guard-tunnel-deny: CONNECT .*": "a rule that denies all paths denies what has none",
+    r"guard-tunnel-(path-)?deny: CONNECT .*": "a rule that denies all paths denies what has none",
 }
 #: What Envoy denies.
 HARMLESS: Final[dict[str, str]] = {

@@ -158,7 +158,8 @@ class ExternalAuthzFilter(StreamFilter):
         request = exchange.request
         names = dict.fromkeys(name for name, _ in request.headers.items())
         own = {":method": request.method, ":authority": request.host, ":scheme": request.scheme}
-        own[":path"] = to_text(request.raw_target())
+        if request.has_path():
+            own[":path"] = to_text(request.raw_target())
         values = own | {name: ",".join(request.headers.get_all(name)) for name in names}
         noted = {name: metadata_value(exchange, name, []) for name in settings.metadata_namespaces}
         what = Description(
