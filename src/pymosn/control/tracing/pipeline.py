@@ -29,12 +29,14 @@ from pymosn.control.tracing.exporter import (
 from pymosn.control.tracing.queue import TraceQueue
 from pymosn.core.clock import Clock
 from pymosn.core.errors import describe, reason
-from pymosn.core.log import ERROR, INFO, WARN, LineLimit, Log
+from pymosn.core.log import ERROR, INFO, WARN, Log
 
 #: Seconds to try a batch again, and the first and the longest delay between two attempts.
 RETRY_TIME: Final = 60.0
 FIRST_DELAY: Final = 0.5
 LONGEST_DELAY: Final = 15.0
+#: Seconds between two lines about a collector that keeps failing.
+LINE_PERIOD: Final = 60.0
 #: Seconds to make an exporter: importing its libraries, and opening its files.
 MAKE_TIME: Final = 30.0
 #: The most spans that wait while the exporter is made.
@@ -74,7 +76,7 @@ class Pipeline:
         self._queue = TraceQueue(FIRST_SPANS)
         self._exporter: Exporter | None = None
         self._is_off = False
-        self._lines = LineLimit()
+        self._next_line = 0.0
         # Whether the last attempt has failed, and what has been dropped since.
         self._failing = False
         self._dropped_since = 0
@@ -211,10 +213,12 @@ class Pipeline:
             self._dropped_since += spans
 
     def _warn(self, why: str) -> None:
+        now = self._clock.tick()
+        if not self._failing or now >= self._next_line:
+            dropped = f"; {self._dropped_since} spans dropped so far" if self._dropped_since else ""
+            self._log.write(WARN, f"tracing by {self.driver}: {why}{dropped}")
+            self._next_line = now + LINE_PERIOD
         self._failing = True
-        if self._lines.passes(self._clock.tick()):
-            dropped = f"; {self._dropped_since} spans dropped" if self._dropped_since else ""
-            self._log.write(WARN, f"tracing by {self.driver}: {why}{dropped}{self._lines.note()}")
 
     def _recover(self) -> None:
         if self._failing and not self._queue.spans:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import ssl
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final
@@ -59,7 +60,7 @@ class ZipkinExporter(Exporter):
             try:
                 status = await _within(self._each, post(target, body, _HEADERS, self._tls))
             except (OSError, ExportError) as error:
-                errors.append(f"{target.authority}: {reason(error)}")
+                errors.append(f"{target.authority}: {_why(error)}")
             else:
                 if 200 <= status < 300:
                     return 0
@@ -69,6 +70,13 @@ class ZipkinExporter(Exporter):
             # The next batch begins with another one.
             self._targets.append(self._targets.pop(0))
         raise ExportError("; ".join(errors))
+
+
+def _why(error: Exception) -> str:
+    """`Connection refused` instead of asyncio's text, which repeats the address."""
+    if isinstance(error, ConnectionError) and error.errno:
+        return os.strerror(error.errno)
+    return reason(error)
 
 
 async def _within(seconds: float, work: Coroutine[Any, Any, int]) -> int:
