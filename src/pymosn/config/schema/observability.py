@@ -1,11 +1,14 @@
-"""Metrics and tracing."""
+"""Metrics (planned: read and checked, without effect yet) and tracing."""
 
 from typing import Annotated
 
 import msgspec
 
 from pymosn.core.secrets import Secret
-from pymosn.filters.settings import AnyMap, Block, Duration, Percent, Port, ignored, works
+from pymosn.filters.settings import AnyMap, Block, Duration, Percent, Port, ignored, own, works
+
+#: A share of all.
+Rate = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class PrometheusSink(Block, kw_only=True):
@@ -119,12 +122,44 @@ class PluginDriver(Block, kw_only=True):
     builder: AnyMap = {}
 
 
+class SamplingRule(Block, kw_only=True):
+    """The rate of some requests: those that meet all conditions that are given."""
+
+    path: Annotated[str, own("prefix of the path")] = ""
+    method: Annotated[str, own("of an HTTP or RPC request")] = ""
+    service: Annotated[str, own("of a gRPC or RPC request")] = ""
+    listener: Annotated[str, own("its name")] = ""
+    route: Annotated[str, own("its label, or its name as in `%route_name%`")] = ""
+    header: Annotated[str, own("a header that must be there")] = ""
+    header_value: Annotated[str, own("the value that it must have; empty for any")] = ""
+    rate: Annotated[Rate, own("share of the traces that are recorded, from 0 to 1")] = 1.0
+
+
+class TraceSampling(Block, kw_only=True):
+    """Which traces are recorded: the first of `header`, `parent`, `rules` and `rate` that decides."""
+
+    rate: Annotated[Rate | None, own("share from 0 to 1; default: `sample_rate` of Zipkin, else 1")] = None
+    parent: Annotated[bool, own("the decision in a received context counts")] = True
+    header: Annotated[
+        str, own("a request with this header is recorded; whoever may send it decides about the cost of tracing")
+    ] = ""
+    rules: Annotated[list[SamplingRule], own("the first one that matches has the rate")] = []
+
+
 class Tracing(Block, kw_only=True):
     """`tracing`; the schema of `config` depends on the driver."""
 
     enable: bool = False
     driver: str = ""
     config: AnyMap = {}
+    propagation: Annotated[
+        list[str],
+        own(
+            "formats of contexts: w3c, b3, b3multi, jaeger, sw8, sofa. The first that is found is read, all are written; "
+            "default: that of the driver"
+        ),
+    ] = []
+    sampling: TraceSampling = msgspec.field(default_factory=TraceSampling)
     tracer: Annotated[str, ignored("MOSN does not use it any more")] = ""
 
 

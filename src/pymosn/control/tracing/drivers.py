@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
-import socket
 from collections.abc import Callable
 from typing import Final
 
+from pymosn.assembly.tracing import instance_name, service_name
 from pymosn.config.schema.observability import Jaeger, OpenTelemetry, SkyWalking, SofaTracer, Tracing, Zipkin
 from pymosn.config.typed import typed
 from pymosn.control.tracing.exporter import Exporter, Facts
@@ -47,7 +46,7 @@ def _skywalking(tracing: Tracing, facts: Facts, log: Log) -> Exporter:
     from pymosn.control.tracing.skywalking import Instance, LogExporter
 
     settings = typed(tracing.config, SkyWalking)
-    instance = Instance(settings.service_name, instance_name())
+    instance = Instance(service_name(tracing), instance_name())
     if settings.reporter == "gRPC":
         if not settings.backend_service:
             raise ValueError("it needs `backend_service`")
@@ -63,11 +62,6 @@ def _otel(tracing: Tracing, facts: Facts, log: Log) -> Exporter:
     from pymosn.control.tracing.otel import OtelExporter
 
     return OtelExporter(typed(tracing.config, OpenTelemetry), log)
-
-
-def instance_name() -> str:
-    """The name of this process for SkyWalking, where no trace has one: a random part and the host's name."""
-    return f"{secrets.token_hex(16)}@{socket.gethostname()}"
 
 
 _MAKERS: Final[dict[str, Callable[[Tracing, Facts, Log], Exporter]]] = {

@@ -21,6 +21,7 @@ from pymosn.control.tracing.exporter import (
     Exporter,
     has_failed,
     mosn_tags,
+    number_of,
     operation_of,
     peer_of,
     status_of,
@@ -65,23 +66,24 @@ class LogExporter(Exporter):
 
 def segment_id(trace: TraceRecord) -> str:
     """The id of a trace's segment: the one in the header that the host has received, or one that is unique as well."""
-    known = trace.reference.get("skywalking.segment_id")
-    return known or f"{trace.trace_id}{trace.spans[0].span_id if trace.spans else ''}"
+    known = trace.reference.get("sw8.segment")
+    return known or f"{trace.trace_id}.{trace.spans[0].span_id if trace.spans else ''}"
 
 
 def segment(trace: TraceRecord, instance: Instance) -> dict[str, Any]:
     """A segment with the keys of SkyWalking's messages; values that are their defaults are there, too."""
-    numbers = {span.span_id: number for number, span in enumerate(trace.spans)}
+    numbers = {span.span_id: number_of(span, "pymosn.call_number") or at for at, span in enumerate(trace.spans)}
     return {
-        "traceId": trace.reference.get("skywalking.trace_id") or trace.trace_id,
+        "traceId": trace.reference.get("sw8.trace_id") or trace.trace_id,
         "traceSegmentId": segment_id(trace),
-        "spans": [_span(trace, span, number, numbers) for number, span in enumerate(trace.spans)],
+        "spans": [_span(trace, span, numbers) for span in trace.spans],
         "service": instance.service,
-        "serviceInstance": trace.reference.get("skywalking.instance") or instance.name,
+        "serviceInstance": instance.name,
     }
 
 
-def _span(trace: TraceRecord, span: SpanRecord, number: int, numbers: dict[str, int]) -> dict[str, Any]:
+def _span(trace: TraceRecord, span: SpanRecord, numbers: dict[str, int]) -> dict[str, Any]:
+    number = numbers[span.span_id]
     is_http = bool(text_of(trace.spans[0], "http.request.method"))
     is_remote = span.kind in (SERVER, CLIENT)
     started = int(span.started * 1000.0)
@@ -133,20 +135,20 @@ def _tags(trace: TraceRecord, span: SpanRecord) -> dict[str, str]:
 def _references(trace: TraceRecord) -> list[dict[str, Any]]:
     """The span of the client, if it has sent one."""
     known = trace.reference
-    parent = known.get("skywalking.parent_segment_id")
+    parent = known.get("sw8.parent_segment")
     if not parent:
         return []
-    number = known.get("skywalking.parent_span_id", "0")
+    number = known.get("sw8.parent_span", "0")
     return [
         {
             "refType": 0,
-            "traceId": known.get("skywalking.trace_id") or trace.trace_id,
+            "traceId": known.get("sw8.trace_id") or trace.trace_id,
             "parentTraceSegmentId": parent,
             "parentSpanId": int(number) if number.isascii() and number.isdecimal() else 0,
-            "parentService": known.get("skywalking.parent_service", ""),
-            "parentServiceInstance": known.get("skywalking.parent_instance", ""),
-            "parentEndpoint": known.get("skywalking.parent_endpoint", ""),
-            "networkAddressUsedAtPeer": known.get("skywalking.address", ""),
+            "parentService": known.get("sw8.parent_service", ""),
+            "parentServiceInstance": known.get("sw8.parent_instance", ""),
+            "parentEndpoint": known.get("sw8.parent_endpoint", ""),
+            "networkAddressUsedAtPeer": known.get("sw8.address", ""),
         }
     ]
 

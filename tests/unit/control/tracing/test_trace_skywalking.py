@@ -21,13 +21,13 @@ from pymosn.control.tracing.skywalking_grpc import GrpcExporter
 
 INSTANCE = Instance("MOSN", "one@host")
 RECEIVED = {
-    "skywalking.trace_id": "received.1",
-    "skywalking.parent_segment_id": "parent.1",
-    "skywalking.parent_span_id": "3",
-    "skywalking.parent_service": "front",
-    "skywalking.parent_instance": "front@1",
-    "skywalking.parent_endpoint": "/front",
-    "skywalking.address": "127.0.0.1:80",
+    "sw8.trace_id": "received.1",
+    "sw8.parent_segment": "parent.1",
+    "sw8.parent_span": "3",
+    "sw8.parent_service": "front",
+    "sw8.parent_instance": "front@1",
+    "sw8.parent_endpoint": "/front",
+    "sw8.address": "127.0.0.1:80",
 }
 
 STRING, INT32, INT64, BOOL, ENUM, MESSAGE = 9, 5, 3, 8, 5, 11
@@ -188,10 +188,15 @@ def test_a_segment() -> None:
 def test_a_segment_without_received_context() -> None:
     found = segment(trace(server_span(http__response__status_code=404), client_span()), INSTANCE)
     assert found["traceId"] == TRACE_ID
-    assert found["traceSegmentId"] == f"{TRACE_ID}b7ad6b7169203331"
+    assert found["traceSegmentId"] == f"{TRACE_ID}.b7ad6b7169203331"
     assert found["spans"][0]["refs"] == []
     # As in MOSN, errors begin with the status 400.
     assert found["spans"][0]["isError"] is True
+
+
+def test_requests_of_filters_have_the_numbers_that_their_hosts_were_told() -> None:
+    made = segment(trace(server_span(), client_span(1), client_span(2, pymosn__call_number=1001)), INSTANCE)
+    assert [span["spanId"] for span in made["spans"]] == [0, 1, 1001]
 
 
 def test_by_log() -> None:
@@ -199,7 +204,7 @@ def test_by_log() -> None:
     asyncio.run(LogExporter(INSTANCE, log).send([trace()]))
     [line] = log.lines
     head, _, content = line.partition(": ")
-    assert head == f"SkyWalking segment {TRACE_ID}b7ad6b7169203331"
+    assert head == f"SkyWalking segment {TRACE_ID}.b7ad6b7169203331"
     assert len(json.loads(content)["spans"]) == 4
 
 
