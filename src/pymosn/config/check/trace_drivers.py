@@ -1,4 +1,4 @@
-"""Checks of the drivers of `tracing`. As in MOSN, a driver that cannot be made does not prevent the start: no traces are recorded then."""
+"""Checks of the drivers of traces. As in MOSN, one that cannot be made does not prevent the start: nothing is recorded."""
 
 from __future__ import annotations
 
