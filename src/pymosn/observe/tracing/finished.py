@@ -13,7 +13,6 @@ from pymosn.api.http import HttpRequest
 from pymosn.api.record import EarlierAttempt, ExchangeRecord
 from pymosn.api.tracing import Span
 from pymosn.core.headers import Headers
-from pymosn.core.message import UnreadableHeaders
 from pymosn.observe.tracing.context import TraceContext
 from pymosn.observe.tracing.sofa import BAGGAGE, CALLER
 
@@ -117,8 +116,8 @@ class FinishedTrace:
             if self.has_sofa:
                 self.caller = _field(request.headers, CALLER)
                 self.baggage = _field(request.headers, BAGGAGE)
-        except UnreadableHeaders:
-            pass
+        except BaseException:  # UnreadableHeaders, and what the head of an installed protocol raises
+            return
 
 
 def release(server: Span | None, children: list[Span] | None) -> None:
