@@ -8,7 +8,7 @@ udp        UDP listeners
 accounts   users, groups, modes of files            paths      names of files, and which of them changes may name
 tls        TLS contexts                            protocols  protocols, and which are spoken to hosts
 connections  TCP connections                   extensions  extensions of the process
-absent  what MOSN has and pymosn has not            tracing    tracing
+absent  what MOSN has and pymosn has not            tracing, trace_drivers
 """
 
 from collections.abc import Collection
@@ -25,6 +25,7 @@ from pymosn.config.check.paths import check_path_names
 from pymosn.config.check.protocols import ways_out
 from pymosn.config.check.proxy_protocol import check_proxied_clusters
 from pymosn.config.check.routes import check_tables
+from pymosn.config.check.trace_drivers import check_trace_driver
 from pymosn.config.check.tracing import check_tracing
 from pymosn.config.check.udp import check_datagram_hosts
 from pymosn.config.diagnostics import Diagnostics
@@ -37,6 +38,7 @@ def check(config: MosnConfig, report: Diagnostics, stream_filters: Collection[st
     if config.admin is not None:
         check_admin(config.admin, report)
     check_absent(config, report)
+    check_trace_driver(config, report)
     check_identity(config, report)
     check_extensions(config, report)
     check_path_names(config, report)

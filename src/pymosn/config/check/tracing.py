@@ -1,9 +1,9 @@
-"""Tracing: drivers, formats of contexts, and sampling."""
+"""Tracing: formats of contexts, and sampling; `trace_drivers` has the drivers."""
 
 from collections.abc import Collection
 
 from pymosn.config.diagnostics import Diagnostics
-from pymosn.config.schema.observability import TRACE_DRIVERS, SamplingRule, Tracing
+from pymosn.config.schema.observability import SamplingRule, Tracing
 from pymosn.core.headers import is_token
 from pymosn.observe.tracing.formats import FORMATS
 
@@ -11,10 +11,6 @@ from pymosn.observe.tracing.formats import FORMATS
 def check_tracing(tracing: Tracing, report: Diagnostics, listeners: Collection[str]) -> None:
     """Reports faults of `tracing`, also if it is not enabled. `listeners`: their names."""
     path = "tracing"
-    if tracing.enable and tracing.driver not in TRACE_DRIVERS:
-        expected = f"one of {', '.join(TRACE_DRIVERS)}"
-        message = f"no traces are recorded, as in MOSN: the driver must be {expected}"
-        report.warning(f"{path}.driver", message, tracing.driver, TRACE_DRIVERS)
     for i, name in enumerate(tracing.propagation):
         if name not in FORMATS:
             report.error(f"{path}.propagation[{i}]", f"must be one of {', '.join(FORMATS)}", name, FORMATS)

@@ -14,7 +14,7 @@ from pymosn.api.record import EarlierAttempt, ExchangeRecord
 from pymosn.api.tracing import Span
 from pymosn.core.headers import Headers
 from pymosn.observe.tracing.context import TraceContext
-from pymosn.observe.tracing.sofa import BAGGAGE, CALLER
+from pymosn.observe.tracing.sofa import BAGGAGE, CALLER, METHOD, SERVICE
 
 #: Bytes of a path, a query and a header field.
 LONGEST: Final[i64] = 2048
@@ -82,6 +82,9 @@ class FinishedTrace:
         self.user_agent: bytes | None = None
         self.service = ""
         self.rpc_method = ""
+        self.processing = exchange.processing_time()
+        self.sofa_service: bytes | None = None
+        self.sofa_method: bytes | None = None
         self.caller: bytes | None = None
         self.baggage: bytes | None = None
         if self.is_http:
@@ -90,6 +93,8 @@ class FinishedTrace:
             self.query = request.raw_query
             self.host = exchange.original_host or request.raw_host
             self.user_agent = request.headers.get_raw(b"user-agent")
+            if has_sofa:
+                self._read_sofa(request.headers)
             if self.query is not None:
                 self.query = _cut(self.query)
             if self.user_agent is not None:
@@ -114,10 +119,16 @@ class FinishedTrace:
             self.service = request.service()[:LONGEST]
             self.rpc_method = request.rpc_method()[:LONGEST]
             if self.has_sofa:
-                self.caller = _field(request.headers, CALLER)
-                self.baggage = _field(request.headers, BAGGAGE)
+                self._read_sofa(request.headers)
         except BaseException:  # UnreadableHeaders, and what the head of an installed protocol raises
             return
+
+    def _read_sofa(self, headers: Headers) -> None:
+        """What only SOFATracer's digests have."""
+        self.sofa_service = _field(headers, SERVICE)
+        self.sofa_method = _field(headers, METHOD)
+        self.caller = _field(headers, CALLER)
+        self.baggage = _field(headers, BAGGAGE)
 
 
 def release(server: Span | None, children: list[Span] | None) -> None:

@@ -3,7 +3,8 @@
 The `reference` of a record has these facts:
 
 - `sofa.trace_id`, `sofa.rpc_id`: SOFATracer's ids; the client span of the attempt N has the RpcId `RPC_ID.N`.
-  `sofa.parent_rpc_id`: absent for the first span of a trace. `sofa.caller_app`, `sofa.baggage`: of RPC requests.
+  `sofa.parent_rpc_id`: absent for the first span of a trace. `sofa.service`, `sofa.method`,
+  `sofa.caller_app`, `sofa.baggage`: fields of the request, if it has them.
 - `sw8.trace_id`, `sw8.segment`: SkyWalking's ids; the server span is number 0 of the segment, that of the attempt N is N.
   `sw8.parent_segment`, `sw8.parent_span`, `sw8.parent_service`, `sw8.parent_instance`, `sw8.parent_endpoint`,
   `sw8.address`: what the caller has sent.
@@ -91,6 +92,7 @@ def _server_attributes(trace: FinishedTrace) -> Attributes:
     _set(found, "error.type", trace.failure)
     found["pymosn.listener"] = trace.listener
     found["pymosn.protocol"] = trace.protocol
+    found["pymosn.process_time"] = trace.processing
     found["pymosn.local_address"] = join_address(trace.local_ip, trace.local_port)
     found["pymosn.remote_address"] = join_address(trace.remote_ip, trace.remote_port)
     _set(found, "pymosn.cluster", trace.cluster)
@@ -182,6 +184,10 @@ def _reference(trace: FinishedTrace) -> dict[str, str]:
         found["sofa.rpc_id"] = _text(context.rpc_id or b"0")
         if context.rpc_id:
             found["sofa.parent_rpc_id"] = _text(context.rpc_id)
+        if trace.sofa_service is not None:
+            found["sofa.service"] = _text(trace.sofa_service)
+        if trace.sofa_method is not None:
+            found["sofa.method"] = _text(trace.sofa_method)
         if trace.caller is not None:
             found["sofa.caller_app"] = _text(trace.caller)
         if trace.baggage is not None:

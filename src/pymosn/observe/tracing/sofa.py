@@ -23,7 +23,9 @@ _RPC_TRACE: Final = b"rpc_trace_context.sofaTraceId"
 _RPC_RPC: Final = b"rpc_trace_context.sofaRpcId"
 _RPC_TRACE_KEY: Final = _RPC_TRACE.lower()
 _RPC_RPC_KEY: Final = _RPC_RPC.lower()
-#: Other fields of SOFARPC's context, which the digest log has: the calling application, and the baggage.
+#: Other fields that the digest log has: the called service and method, the calling application, and the baggage.
+SERVICE: Final = b"service"
+METHOD: Final = b"sofa_head_method_name"
 CALLER: Final = b"rpc_trace_context.sofacallerapp"
 BAGGAGE: Final = b"rpc_trace_context.sofapenattrs"
 
