@@ -84,6 +84,10 @@ class ExchangeTrace(SpanOwner):
         """The id of the trace, in the form of the format that it was received or begun in."""
         raise NotImplementedError
 
+    def recorded_id(self) -> str:
+        """The id of the exchange's span; empty if the trace is not sampled."""
+        raise NotImplementedError
+
     def server_span(self) -> Span:
         """The span of the exchange, for filters; one that is not recorded if the trace is not sampled."""
         raise NotImplementedError

@@ -64,7 +64,7 @@ def trace_id(exchange: ExchangeRecord) -> str | None:
 def span_id(exchange: ExchangeRecord) -> str | None:
     """The id of the exchange's span; None unless its trace is recorded."""
     trace = exchange.trace
-    return None if trace is None else trace.server_span().span_id or None
+    return None if trace is None else trace.recorded_id() or None
 
 
 def _made_once(exchange: ExchangeRecord, name: str) -> str | None:

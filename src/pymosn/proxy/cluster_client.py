@@ -15,7 +15,7 @@ from pymosn.api.stream import RequestSender
 from pymosn.api.stream_filter import ClientError, ClientResponse, ClusterClient, Fields
 from pymosn.api.tracing import NO_SPAN, Span
 from pymosn.api.upstream import Selection, ServiceFacts
-from pymosn.core.addresses import host_field
+from pymosn.core.addresses import address_host, host_field
 from pymosn.core.failure import PROTOCOL_MISMATCH, RESET_BEFORE_RESPONSE, RESPONSE_TOO_LARGE, Failure
 from pymosn.core.headers import Headers, headers_from
 from pymosn.core.message import NoBodySource, RequestHead, ResponseHead
@@ -121,7 +121,7 @@ class RuntimeClusterClient(ClusterClient):
 
 
 def _begin_span(exchange: Exchange, head: RequestHead, host: ClusterHost, cluster: str) -> Span:
-    """The client span of a request for `exchange`, whose context it writes into `head`; one without effect if tracing is off.
+    """The client span of a request for `exchange`, whose context it writes into `head`; without effect if tracing is off.
 
     A request that is given up because its filter was cancelled ends with its exchange.
     """
@@ -131,8 +131,9 @@ def _begin_span(exchange: Exchange, head: RequestHead, host: ClusterHost, cluste
     is_call = head.has_call_status
     span = trace.begin_call(exchange, head.headers, f"{head.service()}/{head.rpc_method()}" if is_call else head.method)
     if span.is_recorded:
-        span.set_attribute("server.address", host.hostname or host.address)
-        span.set_attribute("network.peer.address", host.address)
+        ip = address_host(host.address)
+        span.set_attribute("server.address", host.hostname or ip)
+        span.set_attribute("network.peer.address", ip)
         span.set_attribute("pymosn.cluster", cluster)
     return span
 

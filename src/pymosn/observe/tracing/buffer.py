@@ -41,14 +41,17 @@ class TraceBuffer:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, trace: FinishedTrace) -> None:
-        """Adds a trace, or drops it if too many wait."""
+    def has_room(self) -> bool:
+        """Counts a sampled trace, and returns whether it can be added; if not, it is dropped."""
         _count(self._recorded, 1)
+        if len(self._waiting) < self._limit:
+            return True
+        _count(self._dropped, 1)
+        return False
+
+    def add(self, trace: FinishedTrace) -> None:
+        """Adds a trace for which there is room."""
         size: i64 = len(self._waiting)
-        if size >= self._limit:
-            _count(self._dropped, 1)
-            trace.release()
-            return
         self._waiting.append(trace)
         if size == 0:
             self.on_first()

@@ -13,7 +13,6 @@ from pymosn.api.http import HttpRequest
 from pymosn.api.record import EarlierAttempt, ExchangeRecord
 from pymosn.api.tracing import Span
 from pymosn.core.headers import Headers
-from pymosn.core.message import UnreadableHeaders
 from pymosn.observe.tracing.context import TraceContext
 from pymosn.observe.tracing.sofa import BAGGAGE, CALLER, METHOD, SERVICE
 
@@ -121,8 +120,8 @@ class FinishedTrace:
             self.rpc_method = request.rpc_method()[:LONGEST]
             if self.has_sofa:
                 self._read_sofa(request.headers)
-        except UnreadableHeaders:
-            pass
+        except BaseException:  # UnreadableHeaders, and what the head of an installed protocol raises
+            return
 
     def _read_sofa(self, headers: Headers) -> None:
         """What only SOFATracer's digests have."""

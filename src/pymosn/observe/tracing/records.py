@@ -21,7 +21,7 @@ from mypy_extensions import i64
 
 from pymosn.api.network import join_address
 from pymosn.api.tracing import CLIENT, SERVER, AttributeValue, Span, SpanRecord, TraceRecord
-from pymosn.core.addresses import split_address
+from pymosn.core.addresses import address_host, address_port
 from pymosn.core.authority import split_authority
 from pymosn.core.secrets import REDACTED, is_secret_parameter
 from pymosn.observe.tracing.context import SPAN_ID
@@ -147,7 +147,7 @@ def _client_attributes(
     trace: FinishedTrace, address: str, hostname: str, number: int, status: i64, failure: str
 ) -> Attributes:
     found: Attributes = {}
-    ip, port = _address(address)
+    ip, port = address_host(address), address_port(address)
     _set(found, "server.address", hostname or ip)
     _set(found, "network.peer.address", ip)
     if port:
@@ -209,14 +209,6 @@ def redacted_query(query: str) -> str:
         name, equals, _ = pair.partition("=")
         pairs.append(f"{name}={REDACTED}" if equals and is_secret_parameter(unquote_plus(name)) else pair)
     return "&".join(pairs)
-
-
-def _address(address: str) -> tuple[str, int]:
-    """IP address and port of a host; a unix socket has its path, and no port."""
-    try:
-        return split_address(address)
-    except ValueError:
-        return address, 0
 
 
 def _set(found: Attributes, name: str, value: str) -> None:

@@ -6,7 +6,6 @@ import random
 from collections.abc import Callable
 
 from pymosn.api.record import ExchangeRecord
-from pymosn.core.message import UnreadableHeaders
 from pymosn.observe.tracing.context import NOT_SAMPLED, SAMPLED, UNDECIDED, TraceContext
 
 
@@ -93,7 +92,7 @@ class Sampling:
     def _is_demanded(self, exchange: ExchangeRecord) -> bool:
         try:
             return exchange.request.headers.has_raw(self.header)
-        except UnreadableHeaders:
+        except BaseException:  # UnreadableHeaders, and what headers of an installed protocol raise
             return False
 
     def _rate_of(self, exchange: ExchangeRecord, listener: str) -> float:
@@ -101,6 +100,6 @@ class Sampling:
             try:
                 if rule.matches(exchange, listener):
                     return rule.rate
-            except UnreadableHeaders:
+            except BaseException:  # as above
                 continue
         return self.rate

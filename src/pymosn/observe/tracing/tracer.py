@@ -19,8 +19,7 @@ from pymosn.api.http import HttpRequest
 from pymosn.api.record import ExchangeRecord
 from pymosn.api.tracer import Tracer
 from pymosn.api.tracing import CLIENT, MAX_CHILDREN, NO_SPAN, SERVER, Span
-from pymosn.core.headers import HeaderError, Headers
-from pymosn.core.message import UnreadableHeaders
+from pymosn.core.headers import Headers
 from pymosn.core.stamps import Stamps
 from pymosn.observe.tracing.buffer import TraceBuffer
 from pymosn.observe.tracing.context import NOT_SAMPLED, SAMPLED, SPAN_ID, TRACE_ID, UNDECIDED, TraceContext, TraceFormat
@@ -69,7 +68,7 @@ class WorkerTracer(Tracer):
                 if one.read(request.headers, is_rpc, trace):
                     trace.read_by = one
                     break
-            except UnreadableHeaders:
+            except BaseException:  # UnreadableHeaders, and what headers of an installed protocol raise
                 continue
         if len(trace.trace_id) == 0:
             if self._makes_ids is not None:
@@ -97,6 +96,7 @@ class Recording(TraceContext):
         self._children: list[Span] | None = None
         # The number of the next request of a filter.
         self._next_call: i64 = FIRST_CALL
+        self._is_over = False
 
     # ---- from the proxy
 
@@ -127,9 +127,7 @@ class Recording(TraceContext):
         for one in self._tracer.formats:
             try:
                 one.write(headers, is_rpc, self, span_id, number)
-            except UnreadableHeaders:
-                continue
-            except HeaderError:
+            except BaseException:  # as in `begin`
                 continue
 
     def begin_call(self, exchange: ExchangeRecord, headers: Headers, name: str) -> Span:
@@ -152,6 +150,11 @@ class Recording(TraceContext):
             tracer.sampling.decide(self, exchange, self._listener)
         if self.sampled != SAMPLED:
             tracer.buffer.skip()
+            self._is_over = True
+            release(self._server, self._children)
+            return
+        self._is_over = True
+        if not tracer.buffer.has_room():
             release(self._server, self._children)
             return
         if tracer.has_names and len(self.endpoint) == 0:
@@ -167,8 +170,13 @@ class Recording(TraceContext):
     def shown_id(self) -> str:
         return (self.own_id or self.trace_id).decode("ascii")
 
+    def recorded_id(self) -> str:
+        return "" if self.sampled == NOT_SAMPLED else self.span_id.decode("ascii")
+
     def server_span(self) -> Span:
-        return self._span() if self.sampled != NOT_SAMPLED else Span(None, self.trace_id.decode("ascii"), "")
+        if self.sampled == NOT_SAMPLED or self._is_over:
+            return Span(None, self.trace_id.decode("ascii"), "")
+        return self._span()
 
     def _span(self) -> Span:
         span = self._server
@@ -204,6 +212,6 @@ def name_of(exchange: ExchangeRecord) -> str:
         is_call = not is_http or request.has_call_status
         service = request.service() if is_call else ""
         method = request.rpc_method() if is_call else ""
-    except UnreadableHeaders:
+    except BaseException:  # as in `begin`
         service = method = ""
     return span_name(is_http, request.raw_method, label, service, method, exchange.protocol)
