@@ -1,4 +1,4 @@
-"""Checks of the drivers of `tracing`. As in MOSN, a driver that cannot be made does not prevent the start: no traces are recorded then."""
+"""Checks of the drivers of traces. As in MOSN, one that cannot be made does not prevent the start: nothing is recorded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_trace_driver(config: MosnConfig, report: Diagnostics) -> None:
     if tracing is None or not tracing.enable:
         return
     if tracing.driver in absent.TRACE_DRIVERS:
-        report.warning("tracing.driver", f"{absent.TRACE_DRIVERS[tracing.driver]}; {_OFF}", tracing.driver)
+        report.warning("tracing.driver", absent.TRACE_DRIVERS[tracing.driver], tracing.driver)
     elif tracing.driver not in TRACE_DRIVERS:
         known = [driver for driver in TRACE_DRIVERS if driver not in absent.TRACE_DRIVERS]
         report.odd("tracing.driver", f"expected one of {', '.join(known)}: {_AS_MOSN}", tracing.driver, known)

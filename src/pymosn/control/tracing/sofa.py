@@ -145,8 +145,8 @@ def _common(trace: TraceRecord, span: SpanRecord) -> dict[str, str]:
         "timestamp": _moment(span.started + span.duration),
         "traceId": known.get("sofa.trace_id") or trace.trace_id,
         "spanId": known.get("sofa.rpc_id") or "0",
-        "service": known.get("sofa.service", ""),
-        "method": known.get("sofa.method", ""),
+        "service": known.get("sofa.service") or _of_call(span, "rpc.service"),
+        "method": known.get("sofa.method") or _of_call(span, "rpc.method"),
         "protocol": _PROTOCOLS.get(protocol, protocol),
         "resp.size": text_of(span, "http.response.body.size") or "0",
         "req.size": text_of(span, "http.request.body.size") or "0",
@@ -155,6 +155,11 @@ def _common(trace: TraceRecord, span: SpanRecord) -> dict[str, str]:
         "mosn.duration.detail": _NO_DETAILS,
         "mosn.data.timestamp": _moments(trace, span),
     }
+
+
+def _of_call(span: SpanRecord, key: str) -> str:
+    """A fact of an RPC request of a protocol that MOSN writes no lines for."""
+    return "" if text_of(span, "pymosn.protocol") in (*_HTTP, "bolt", "boltv2") else text_of(span, key)
 
 
 def _is_http(span: SpanRecord) -> bool:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import uvloop
 from tests.kit import Lines
+from tests.kit.thrift_reading import agent_batch
 from tests.kit.traces import STARTED, TRACE_ID, Collector, client_span, server_span, trace
-from thrift_reading import agent_batch
 
 from pymosn.api.tracing import TraceRecord
 from pymosn.config.schema.observability import Jaeger, SofaTracer, Zipkin, ZipkinHttp
