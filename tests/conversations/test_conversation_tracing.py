@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from tests.kit import GET, Start
+from tests.kit import GET, Start, Talk
 from tests.kit.tracing import Traces, ids_of
 
-from pymosn.api import Exchange, Reply, StreamFilter
+from pymosn.api import ClientError, Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
+from pymosn.api.stream_filter import FilterContext
+from pymosn.core.log import Log
 from pymosn.observe.tracing.sampling import Sampling, SamplingRule
+from pymosn.proxy.cluster_client import ClusterClients
 from pymosn.routing.actions import DirectResponse, Forward, ForwardOptions, Mirror, RetryPolicy
 from pymosn.routing.matchers import AnyRequest, Prefix
 
@@ -23,7 +27,7 @@ HOSTS = ["10.0.0.1:80", "10.0.0.2:80"]
 TRACE = b"4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = b"00f067aa0ba902b7"
 PARENT = b"traceparent: 00-" + TRACE + b"-" + CALLER + b"-01\r\n"
-#: The first ids of `CountedIds`, for a new trace, whose server span is 3 and whose first client span is 4.
+#: The first ids of `Counted`, for a new trace, whose server span is 3 and whose first client span is 4.
 NEW = b"00000000000000010000000000000002"
 
 
@@ -116,6 +120,7 @@ def test_attributes_of_an_exchange(start: Start) -> None:
         "http.response.body.size": 2,
         "pymosn.listener": "l",
         "pymosn.protocol": exchange.protocol,
+        "pymosn.process_time": exchange.processing_time(),
         "pymosn.local_address": exchange.local_address,
         "pymosn.remote_address": "192.0.2.7:40000",
         "pymosn.cluster": "service",
@@ -403,3 +408,87 @@ def test_the_lines_about_failures_have_the_id(start: Start) -> None:
     upstream.resets()
     client.takes()
     assert any(NEW.decode() in line for line in talk.log.lines)
+
+
+class Asking(StreamFilter):
+    """Asks the cluster `other` about each request, as a part of its trace."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+
+    async def on_request(self, exchange: Exchange) -> Reply | None:
+        with suppress(ClientError):
+            await self.clusters["other"].get("/check", exchange=exchange)
+        return None
+
+
+def asked(*fields: bytes) -> bytes:
+    return b"GET /check HTTP/1.1\r\nhost: 10.0.1.1:80\r\n" + b"".join(fields) + b"\r\n"
+
+
+def asking_talk(start: Start) -> Talk:
+    entry = Asking()
+    talk = start(filters={"asking": entry})
+    entry.context = FilterContext("asking", Log(), ClusterClients(talk.runtime))
+    return talk
+
+
+def test_a_request_of_a_filter_is_a_part_of_the_trace(start: Start) -> None:
+    talk = asking_talk(start)
+    traces = Traces(talk)
+    client = talk.connect()
+    client.sends(GET)
+    check = talk.expect_dial("10.0.1.1:80")
+    check.receives(asked(parent(NEW, 4)))
+    check.sends(OK)
+    talk.pass_rounds(3)
+    upstream = talk.expect_dial()
+    upstream.receives(get(parent(NEW, 5)))
+    upstream.sends(OK)
+    client.receives(OK)
+    record = traces.only()
+    assert ids_of(record.spans) == [("3", "0"), ("5", "3"), ("4", "3")]
+    call = record.spans[2]
+    assert (call.kind, call.name, call.failure) == ("client", "GET", "")
+    assert call.attributes == {
+        "server.address": "10.0.1.1",
+        "network.peer.address": "10.0.1.1",
+        "pymosn.cluster": "other",
+        "pymosn.call_number": 1001,
+        "http.response.status_code": 200,
+    }
+
+
+def test_a_request_of_a_filter_that_fails(start: Start) -> None:
+    talk = asking_talk(start)
+    traces = Traces(talk)
+    client = talk.connect()
+    client.sends(GET)
+    for _ in range(2):  # it is made again, since nothing was sent
+        talk.refuse_dial("10.0.1.1:80")
+        talk.pass_rounds(2)
+    while talk.dials and talk.dials[0].address == "10.0.1.1:80":
+        talk.refuse_dial("10.0.1.1:80")
+        talk.pass_rounds(2)
+    upstream = talk.expect_dial()
+    upstream.takes()
+    upstream.sends(OK)
+    client.receives(OK)
+    calls = traces.only().spans[2:]
+    assert {(call.failure, call.attributes["error.type"]) for call in calls} == {("connect_refused", "connect_refused")}
+
+
+def test_a_request_of_a_filter_in_an_unsampled_trace(start: Start) -> None:
+    talk = asking_talk(start)
+    traces = Traces(talk, sampling=Sampling(0.0))
+    client = talk.connect()
+    client.sends(GET)
+    check = talk.expect_dial("10.0.1.1:80")
+    check.receives(asked(parent(NEW, 4, b"00")))
+    check.sends(OK)
+    talk.pass_rounds(3)
+    upstream = talk.expect_dial()
+    upstream.receives(get(parent(NEW, 5, b"00")))
+    upstream.sends(OK)
+    client.receives(OK)
+    assert traces.take() == []

@@ -71,7 +71,8 @@ def test_a_bolt_call_without_a_context(start: Start, v2: bool, crc: bool) -> Non
     client.receives(bolt.response(7, v2=v2, crc=crc))
     record = traces.only()
     assert record.trace_id == own.rjust(32, "0")
-    assert record.reference == {"sofa.trace_id": own, "sofa.rpc_id": "0"}
+    called = {"sofa.service": "a.B:1.0", "sofa.method": "call"}
+    assert record.reference == {"sofa.trace_id": own, "sofa.rpc_id": "0", **called}
     server, attempt = record.spans
     assert server.name == attempt.name == "a.B:1.0/call"
     assert server.attributes["rpc.system"] == server.attributes["network.protocol.name"] == "bolt"
@@ -95,6 +96,8 @@ def test_bolt_attempts_are_numbered_below_the_callers_id(start: Start) -> None:
         "sofa.trace_id": SOFA["rpc_trace_context.sofaTraceId"],
         "sofa.rpc_id": "0.1",
         "sofa.parent_rpc_id": "0.1",
+        "sofa.service": "a.B:1.0",
+        "sofa.method": "call",
         "sofa.caller_app": "shop",
         "sofa.baggage": "k=v&",
     }

@@ -14,17 +14,15 @@ from pymosn.observe.tracing.sampling import Sampling
 from pymosn.observe.tracing.tracer import WorkerTracer
 
 
-class CountedIds(IdSource):
-    """Ids that are numbers in order: 1 is the first."""
+class Counted:
+    """Numbers in order, from 1, in place of random ones: an id of a span is a number, and one of a trace two."""
 
     def __init__(self) -> None:
-        super().__init__(self._numbers)
-        self.last = 0
+        self._last = 0
 
-    def _numbers(self, size: int) -> bytes:
-        # One 16-digit number after the other; a trace id takes two.
-        made = b"".join((self.last + 1 + number).to_bytes(8, "big") for number in range(size // 8))
-        self.last += size // 8
+    def __call__(self, size: int) -> bytes:
+        made = b"".join((self._last + 1 + number).to_bytes(8, "big") for number in range(size // 8))
+        self._last += size // 8
         return made
 
 
@@ -46,7 +44,7 @@ class Traces:
             self.talk.runtime.stamps,
             "proxy",
             "machine",
-            CountedIds(),
+            IdSource(Counted()),
         )
 
     def take(self) -> list[TraceRecord]:
@@ -62,7 +60,11 @@ class Traces:
 
     def counts(self) -> dict[str, int]:
         """The counters that are not 0."""
-        return {key: value for key, value in self.talk.metrics.group("tracing").data()["counters"].items() if value}
+        return {
+            key: value
+            for key, value in self.talk.metrics.group("tracing", ("side", "worker")).data()["counters"].items()
+            if value
+        }
 
 
 def ids_of(spans: Sequence[SpanRecord]) -> list[tuple[str, str]]:

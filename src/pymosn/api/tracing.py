@@ -1,19 +1,31 @@
-"""Traces: what filters may add to them, and finished spans as plain data, which workers send and exporters read."""
+"""Traces: what filters may add to them. `spans` has finished spans as plain data."""
 
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Final, NamedTuple
+from typing import Final
 
 from mypy_extensions import i64, mypyc_attr
 
+from pymosn.api.spans import CLIENT, INTERNAL, SERVER, AttributeValue, SpanRecord, TraceRecord
 from pymosn.core.errors import printable, type_name
 from pymosn.core.plain import plain_text
 
-#: Kinds of spans: the proxy as a server, as the client of a host, and the part of a filter.
-SERVER: Final = "server"
-CLIENT: Final = "client"
-INTERNAL: Final = "internal"
+__all__ = [
+    "CLIENT",
+    "INTERNAL",
+    "MAX_ATTRIBUTES",
+    "MAX_CHILDREN",
+    "MAX_NAME",
+    "MAX_TEXT",
+    "NO_SPAN",
+    "SERVER",
+    "AttributeValue",
+    "Span",
+    "SpanOwner",
+    "SpanRecord",
+    "TraceRecord",
+]
 
 #: The attributes that filters may set on one span, and the spans that they may add to one trace.
 MAX_ATTRIBUTES: Final[i64] = 32
@@ -22,41 +34,8 @@ MAX_CHILDREN: Final[i64] = 32
 MAX_NAME: Final[i64] = 128
 MAX_TEXT: Final[i64] = 1024
 
-AttributeValue = str | int | float | bool
-
 #: Whole numbers that every exporter can write have 64 bits.
 _LARGEST: Final = (1 << 63) - 1
-
-
-class SpanRecord(NamedTuple):
-    """One finished span.
-
-    `span_id`, `parent_id`: 16 lower-case hexadecimal digits; `parent_id` is empty for the first span of a trace.
-    `started`: seconds since 1970. `duration`: seconds. `failure`: the reason word of `core/failure.py`, or the type of the
-    exception that ended the part of a filter; empty for success.
-    """
-
-    span_id: str
-    parent_id: str
-    kind: str
-    name: str
-    started: float
-    duration: float
-    failure: str
-    attributes: dict[str, AttributeValue]
-
-
-class TraceRecord(NamedTuple):
-    """The spans of one exchange: the server span first, then one client span per attempt, then those of filters.
-
-    `trace_id`: 32 lower-case hexadecimal digits. `state`: the value of `tracestate`. `reference`: facts that only one format
-    has, by `FORMAT.name`; which there are is in `observe/tracing/records.py`.
-    """
-
-    trace_id: str
-    state: str
-    reference: dict[str, str]
-    spans: list[SpanRecord]
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

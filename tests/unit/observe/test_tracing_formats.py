@@ -25,6 +25,7 @@ def sw8(*parts: str, sample: str = "1", span: str = "3") -> str:
     return "-".join([sample, *encoded[:2], span, *encoded[2:]])
 
 
+SOFA_ID = "0a0fe8ba1575371398127100018846"
 SW8_PARTS = (T, "segment.1", "shop", "shop-1", "/buy", "10.0.0.9:80")
 
 
@@ -76,8 +77,8 @@ def vars_of(context: TraceContext) -> tuple[object, ...]:
         ("jaeger", ["uber-trace-id: 1a:2B::3"], "1a".rjust(32, "0"), "2b".rjust(16, "0"), SAMPLED),
         ("sw8", [f"sw8: {sw8(*SW8_PARTS)}"], T, "", SAMPLED),
         ("sw8", [f"sw8: {sw8(*SW8_PARTS, sample='0')}"], T, "", NOT_SAMPLED),
-        ("sofa", ["SOFA-TraceId: 0a0fe8ba1575371398127100018846", "SOFA-RpcId: 0.1"], "000a0fe8ba1575371398127100018846", "", UNDECIDED),
-        ("sofa", ["SOFA-TraceId: 0a0fe8ba1575371398127100018846"], "000a0fe8ba1575371398127100018846", "", UNDECIDED),
+        ("sofa", [f"SOFA-TraceId: {SOFA_ID}", "SOFA-RpcId: 0.1"], f"00{SOFA_ID}", "", UNDECIDED),
+        ("sofa", [f"SOFA-TraceId: {SOFA_ID}"], f"00{SOFA_ID}", "", UNDECIDED),
     ],
 )  # fmt: skip
 def test_valid_contexts(name: str, lines: list[str], trace: str, parent: str, received: int) -> None:

@@ -32,7 +32,7 @@ class TraceBuffer:
 
     def open(self) -> None:
         """Creates the counters: tracing is on."""
-        group = self._metrics.group("tracing")
+        group = self._metrics.group("tracing", ("side", "worker"))
         self._recorded = group.counter("traces_recorded_total")
         self._unsampled = group.counter("traces_unsampled_total")
         self._dropped = group.counter("traces_dropped_total")

@@ -88,10 +88,10 @@ class FinishedTrace:
         self.caller: bytes | None = None
         self.baggage: bytes | None = None
         if self.is_http:
-            self.method = request.raw_method
+            self.method = _cut(request.raw_method)
             self.path = _cut(exchange.original_path or request.raw_path)
             self.query = request.raw_query
-            self.host = exchange.original_host or request.raw_host
+            self.host = _cut(exchange.original_host or request.raw_host)
             self.user_agent = request.headers.get_raw(b"user-agent")
             if has_sofa:
                 self._read_sofa(request.headers)

@@ -35,6 +35,14 @@ _LONGEST_STATE: Final = 512
 #: Protocol name and version by the protocols of HTTP.
 _HTTP: Final[dict[str, tuple[str, str]]] = {"Http1": ("http", "1.1"), "Http2": ("http", "2")}
 
+#: What has been found out about names of query parameters, addresses and hosts; bounded, since clients choose them.
+_SECRET: Final[dict[str, bool]] = {}
+_PARTS: Final[dict[str, tuple[str, int]]] = {}
+_HOSTS: Final[dict[bytes, str]] = {}
+_MEMORY: Final = 1024
+#: Characters of what is remembered.
+_LONGEST_KEY: Final = 256
+
 Attributes = dict[str, AttributeValue]
 
 
@@ -69,7 +77,7 @@ def _server_attributes(trace: FinishedTrace) -> Attributes:
             found["url.query"] = redacted_query(_text(trace.query))
         found["url.scheme"] = trace.scheme
         if trace.host:
-            found["server.address"] = _text(split_authority(trace.host).host)
+            found["server.address"] = _name_of_host(trace.host)
         if trace.user_agent is not None:
             found["user_agent.original"] = _text(trace.user_agent)
     if trace.route_name:
@@ -93,8 +101,8 @@ def _server_attributes(trace: FinishedTrace) -> Attributes:
     found["pymosn.listener"] = trace.listener
     found["pymosn.protocol"] = trace.protocol
     found["pymosn.process_time"] = trace.processing
-    found["pymosn.local_address"] = join_address(trace.local_ip, trace.local_port)
-    found["pymosn.remote_address"] = join_address(trace.remote_ip, trace.remote_port)
+    found["pymosn.local_address"] = _joined(trace.local_ip, trace.local_port)
+    found["pymosn.remote_address"] = _joined(trace.remote_ip, trace.remote_port)
     _set(found, "pymosn.cluster", trace.cluster)
     if trace.attempts:
         found["pymosn.upstream_protocol"] = trace.upstream_protocol or trace.protocol
@@ -147,7 +155,7 @@ def _client_attributes(
     trace: FinishedTrace, address: str, hostname: str, number: int, status: i64, failure: str
 ) -> Attributes:
     found: Attributes = {}
-    ip, port = address_host(address), address_port(address)
+    ip, port = _parts_of(address)
     _set(found, "server.address", hostname or ip)
     _set(found, "network.peer.address", ip)
     if port:
@@ -202,13 +210,47 @@ def _reference(trace: FinishedTrace) -> dict[str, str]:
 
 def redacted_query(query: str) -> str:
     """A query whose secret values are replaced."""
-    if not any(is_secret_parameter(unquote_plus(pair.partition("=")[0])) for pair in query.split("&")):
-        return query
-    pairs = []
-    for pair in query.split("&"):
-        name, equals, _ = pair.partition("=")
-        pairs.append(f"{name}={REDACTED}" if equals and is_secret_parameter(unquote_plus(name)) else pair)
-    return "&".join(pairs)
+    pairs = query.split("&")
+    has_secret = False
+    for i in range(len(pairs)):
+        name, equals, _ = pairs[i].partition("=")
+        if equals and _is_secret(name):
+            pairs[i] = f"{name}={REDACTED}"
+            has_secret = True
+    return "&".join(pairs) if has_secret else query
+
+
+def _is_secret(name: str) -> bool:
+    found = _SECRET.get(name)
+    if found is None:
+        found = is_secret_parameter(unquote_plus(name))
+        if len(_SECRET) < _MEMORY and len(name) <= _LONGEST_KEY:
+            _SECRET[name] = found
+    return found
+
+
+def _parts_of(address: str) -> tuple[str, int]:
+    """IP address and port of a host; a unix socket has its path, and no port."""
+    found = _PARTS.get(address)
+    if found is None:
+        found = address_host(address), address_port(address)
+        if len(_PARTS) < _MEMORY:
+            _PARTS[address] = found
+    return found
+
+
+def _name_of_host(host: bytes) -> str:
+    """The host of a request without its port."""
+    found = _HOSTS.get(host)
+    if found is None:
+        found = _text(split_authority(host).host)
+        if len(_HOSTS) < _MEMORY and len(host) <= _LONGEST_KEY:
+            _HOSTS[host] = found
+    return found
+
+
+def _joined(ip: str, port: i64) -> str:
+    return f"{ip}:{int(port)}" if ip and ":" not in ip else join_address(ip, port)
 
 
 def _set(found: Attributes, name: str, value: str) -> None:
