@@ -10,6 +10,10 @@ from tests.kit import bolt_frames as bolt
 from tests.kit import dubbo_frames as dubbo
 from tests.kit.h2_peers import h2_client, h2_upstream, request
 from tests.kit.tracing import Traces, ids_of
+from tests.unit.protocol.test_dubbothrift_codec import FRAMES as THRIFT
+from tests.unit.protocol.test_dubbothrift_codec import frame as thrift_frame
+from tests.unit.protocol.test_dubbothrift_codec import message as thrift_message
+from tests.unit.protocol.test_tars_codec import FRAMES as TARS
 
 from pymosn.api.routing import Route
 from pymosn.observe.tracing.sampling import Sampling, SamplingRule
@@ -102,6 +106,37 @@ def test_bolt_attempts_are_numbered_below_the_callers_id(start: Start) -> None:
         "sofa.baggage": "k=v&",
     }
     assert len(record.spans) == 3
+
+
+def test_headers_without_room_for_a_context_are_forwarded_unchanged(start: Start) -> None:
+    talk = start(**BOLT)
+    traces = Traces(talk, "sofa", "w3c", "b3")
+    headers = {**HEADERS, "long": "x" * 65_400}
+    client, upstream = talk.opening(bolt.request(7, b"a", headers))
+    upstream.receives(bolt.request(1, b"a", headers))
+    upstream.sends(bolt.response(1))
+    client.receives(bolt.response(7))
+    assert len(traces.only().spans) == 2
+
+
+@pytest.mark.parametrize("formats", [["sofa"], ["w3c", "jaeger"]])
+def test_calls_that_cannot_carry_a_context_are_forwarded_unchanged(start: Start, formats: list[str]) -> None:
+    talk = start(protocols=["dubbo-thrift"])
+    traces = Traces(talk, *formats)
+    client, upstream = talk.opening(THRIFT["call"])
+    upstream.receives(thrift_frame(thrift_message(1), 1))
+    client.resets()
+    assert traces.only().spans[0].attributes["rpc.system"] == "dubbo-thrift"
+    upstream.resets()
+
+
+def test_a_call_of_tars(start: Start) -> None:
+    talk = start(protocols=["tars"])
+    traces = Traces(talk, "b3")
+    client, upstream = talk.opening(TARS["request"])
+    assert b"\x06\x02b3\x16D" in upstream.takes()
+    client.resets()
+    assert traces.only().spans[1].failure == "client_gone"
 
 
 def test_a_one_way_call_of_bolt(start: Start) -> None:

@@ -159,7 +159,7 @@ class Tracing(Block, kw_only=True):
             "default: that of the driver"
         ),
     ] = []
-    sampling: TraceSampling = msgspec.field(default_factory=TraceSampling)
+    sampling: Annotated[TraceSampling, own("which traces are recorded")] = msgspec.field(default_factory=TraceSampling)
     tracer: Annotated[str, ignored("MOSN does not use it any more")] = ""
 
 

@@ -17,6 +17,7 @@ from mypy_extensions import i64
 
 from pymosn.api.http import HttpRequest
 from pymosn.api.record import ExchangeRecord
+from pymosn.api.rpc import RpcRequest
 from pymosn.api.tracer import Tracer
 from pymosn.api.tracing import CLIENT, MAX_CHILDREN, NO_SPAN, SERVER, Span
 from pymosn.core.headers import Headers
@@ -32,6 +33,8 @@ from pymosn.observe.tracing.sofa import Sofa
 
 #: The number of the first request of a filter, among the client spans of an exchange; attempts are numbered from 1.
 FIRST_CALL: Final[i64] = 1001
+#: Bytes before the payload of an RPC request that gets no context: Bolt's headers have at most 65,535 bytes.
+LONGEST_HEAD: Final[i64] = 60_000
 
 
 class WorkerTracer(Tracer):
@@ -113,7 +116,10 @@ class Recording(TraceContext):
             if self._client_ids is None:
                 self._client_ids = {}
             self._client_ids[int(number)] = span_id
-        is_rpc = not isinstance(exchange.request, HttpRequest) or len(exchange.transcoded_to) > 0
+        request = exchange.request
+        if isinstance(request, RpcRequest) and len(request.frame) - len(request.payload) > LONGEST_HEAD:
+            return
+        is_rpc = not isinstance(request, HttpRequest) or len(exchange.transcoded_to) > 0
         if tracer.has_names:
             self.endpoint = name_of(exchange)
             self.peer = exchange.upstream_address
