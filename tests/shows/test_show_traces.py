@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -68,11 +69,27 @@ def test_one_trace_is_seen_whole_in_each_format(world: TraceWorld, tmp_path: Pat
         }
         for driver, spans in seen.items():
             counts = world.counts(driver)
-            assert counts.pop("exported") == len(spans)
+            assert counts.pop("spans_exported_total") == len(spans)
             assert not any(counts.values()), counts
     finally:
         for peer in (zipkin, otlp, agent, backend):
             peer.close()
+
+
+def test_what_waits_is_exported_at_the_end(world: TraceWorld) -> None:
+    zipkin = HttpRecorder()
+    try:
+        http = {"batch_size": 1000, "batch_interval": 600}
+        world.trace_by("Zipkin", {"reporter": "http", "addresses": [f"http://{zipkin.address}/x"], "http": http})
+        world.send(4)
+        assert not zipkin.bodies
+        world.proxy.send(signal.SIGTERM)
+        assert world.proxy.exit_code() == 0
+        traces = by_trace(zipkin.zipkin())
+        assert len(traces) == 4
+        assert all(map(is_whole, traces))
+    finally:
+        zipkin.close()
 
 
 def is_numbered(world: TraceWorld, folder: Path) -> None:

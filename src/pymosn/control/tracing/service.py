@@ -74,7 +74,7 @@ class TraceExport(Service):
             self._active.reopen()
 
     def metrics(self) -> list[GroupData]:
-        """The group `tracing` of each driver so far: spans `exported`, `dropped_REASON`, `retries`, and `waiting`."""
+        """The group `tracing` of each driver so far: what became of its spans, see docs/tracing.md."""
         return [self._group(driver, counts) for driver, counts in self._counts.items()]
 
     async def stop(self) -> None:
@@ -94,11 +94,11 @@ class TraceExport(Service):
 
     def _group(self, driver: str, counts: Counts) -> GroupData:
         waiting = self._active.waiting if self._active is not None and self._active.driver == driver else 0
-        dropped = {f"dropped_{reason}": counts.dropped[reason] for reason in REASONS}
+        dropped = {f"spans_dropped_{reason}_total": counts.dropped[reason] for reason in REASONS}
         return {
             "type": "tracing",
             "labels": [("driver", driver)],
-            "counters": {"exported": counts.exported, "retries": counts.retries, **dropped},
-            "gauges": {"waiting": waiting},
+            "counters": {"spans_exported_total": counts.exported, "export_retries_total": counts.retries, **dropped},
+            "gauges": {"spans_waiting": waiting},
             "histograms": {},
         }

@@ -317,9 +317,9 @@ def test_a_reload_switches_drivers_without_loss() -> None:
     assert drivers.facts is not None
     assert drivers.facts.listener_types == {"in": "ingress"}
     found = {dict(group["labels"])["driver"]: group for group in service.metrics()}
-    assert found["a"]["counters"]["exported"] == 2
-    assert found["b"]["counters"] | {"dropped_off": 1} == found["b"]["counters"]
-    assert found["b"]["gauges"] == {"waiting": 0}
+    assert found["a"]["counters"]["spans_exported_total"] == 2
+    assert found["b"]["counters"] | {"spans_dropped_off_total": 1} == found["b"]["counters"]
+    assert found["b"]["gauges"] == {"spans_waiting": 0}
 
 
 def test_without_tracing_nothing_is_made() -> None:
