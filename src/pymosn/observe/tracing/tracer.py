@@ -1,4 +1,4 @@
-"""Begins traces, and does what the proxy tells it of each: the data path of tracing.
+"""Begins and continues traces: the data path of tracing.
 
 Theory of operation. `WorkerTracer.begin` reads the context of a request by the first format that finds one, or begins a new
 trace, and decides whether it is sampled: at once, or when the route is known if a rule asks for it. Before an attempt sends
