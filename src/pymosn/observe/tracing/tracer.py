@@ -5,8 +5,8 @@ trace, and decides whether it is sampled: at once, or when the route is known if
 the request, `on_attempt` writes the context in all formats, with the id of the client span of this attempt. At the end, a
 sampled trace leaves its facts in the buffer (`finished`); everything else happens outside of requests (`records`).
 
-What is forwarded without being recorded costs as little as possible: a context that was received without the wish to be
-sampled stays as it is.
+What is forwarded without being recorded costs as little as possible: an unsampled context that was received
+stays as it is.
 """
 
 from __future__ import annotations
