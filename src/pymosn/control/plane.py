@@ -124,22 +124,44 @@ class BlockView(TypedDict):
     stack: list[str]
 
 
-class FilterView(TypedDict):
-    """A stream or connection filter with its counters, summed over the workers. Filters with the same name share counters.
+class FaultView(TypedDict):
+    """The last error of a filter. `time`: seconds since 1970; `stack`: innermost call first, empty without a traceback."""
 
-    `mean_us`: mean duration of the timed calls, which are one in 64 and all that waited; None before the first of them.
+    time: float
+    worker: int
+    phase: str
+    message: str
+    stack: list[str]
+
+
+class FilterUse(TypedDict):
+    """An entry of the configuration; `path`: within that of the listener."""
+
+    listener: str
+    path: str
+    source: str
+    on_error: str
+
+
+class FilterView(TypedDict):
+    """A stream or connection filter, summed over the workers and over all entries with its name, which share counters.
+
+    `sampled` calls were timed: one in 61, and all that waited; the durations are None before the first. `p99_seconds` is
+    estimated from a histogram whose buckets double in width.
     """
 
     name: str
-    listener: str
-    #: Its path in the listener's configuration.
-    place: str
     type: str
-    source: str
-    on_error: str
-    counters: dict[str, int]
-    mean_us: float | None
+    listeners: list[str]
+    calls: int
+    errors: int
+    mean_seconds: float | None
+    p99_seconds: float | None
+    sampled: int
+    last_error: FaultView | None
     last_block: BlockView | None
+    counters: dict[str, int]
+    entries: list[FilterUse]
 
 
 class HandshakeView(TypedDict):

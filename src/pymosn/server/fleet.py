@@ -43,6 +43,7 @@ from pymosn.filters.secret_fields import NO_PATHS, Paths
 from pymosn.observe.totals import sum_of
 from pymosn.server import messages
 from pymosn.server.ejections import KnownEjections
+from pymosn.server.filter_faults import KnownFaults
 from pymosn.server.handshakes import Handshakes
 from pymosn.server.hangs import Hangs
 from pymosn.server.messages import Command, CommandsFor, LogCommand
@@ -75,6 +76,7 @@ class Fleet(WorkerReceiver):
         self.on_gone: Callable[[int], None] = lambda worker_id: None
         #: The last block of the event loop caused by each filter, by name; empty name: not caused by a filter.
         self.blocks: dict[str, messages.Blocked] = {}
+        self.filter_faults = KnownFaults()
         self.handshakes = Handshakes()
         #: Why workers that start now have other code than this process; empty if they have not.
         self.code_fault: Callable[[], str] = str
@@ -359,6 +361,8 @@ class Fleet(WorkerReceiver):
                 self._started = self._started or self.all_ready
             case messages.Blocked():
                 self.blocks[report.filter] = report
+            case messages.FilterFaults():
+                self.filter_faults.add(worker.worker_id, report.faults)
             case messages.HandshakesFailed():
                 self.handshakes.add(report.failures)
             case messages.Allocations():

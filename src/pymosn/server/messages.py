@@ -302,6 +302,12 @@ class HandshakesFailed(Message, frozen=True):
     failures: list[tuple[str, float, str, str, str]]
 
 
+class FilterFaults(Message, frozen=True):
+    """Errors of filters since the last message, at most one for each filter; sent before the answer to `GetStats`."""
+
+    faults: list[tuple[str, float, str, str, list[str]]]
+
+
 class TraceAllocations(Message, frozen=True):
     """Trace memory allocated by filters for `seconds`; answered with `Allocations` that carry the same ticket."""
 
@@ -337,7 +343,7 @@ Command = (
     | Finish
     | Stop
 )
-_Observed = Stats | Ejections | Blocked | HandshakesFailed | Allocations
+_Observed = Stats | Ejections | Blocked | FilterFaults | HandshakesFailed | Allocations
 _State = Built | Ready | Failed | Drained | Departing
 Report = _State | Checked | Prepared | Activated | _Observed
 

@@ -30,6 +30,7 @@ from pymosn.observe.destination import report_to_stderr
 from pymosn.server import messages
 from pymosn.server.background import BackgroundTasks
 from pymosn.server.channel import Channel
+from pymosn.server.filter_faults import FaultReport
 from pymosn.server.handover import HandoverReceiver, join_siblings
 from pymosn.server.listener_end import close_listeners, stop_listening
 from pymosn.server.logs import execute_log_command, open_logs
@@ -69,6 +70,7 @@ class Worker:
         self._sessions: SessionReceiver | None = None
         self._runtime: WorkerRuntime | None = None
         self._report: StatsReport | None = None
+        self._faults = FaultReport()
         self._overload: OverloadManager | None = None
         # Of `Guard`: the page and the queue that all workers share.
         self._shared: list[int] = []
@@ -122,6 +124,9 @@ class Worker:
                 self._tasks.begin(self._open(runtime))
             case messages.GetStats():
                 if self._report is not None:
+                    faults = self._faults.take(runtime.filter_codes(), runtime.log.without_secrets)
+                    if faults:
+                        self._channel.send(messages.FilterFaults(faults))
                     self._tasks.begin(self._report.send(command.ticket))
             case messages.TraceAllocations():
                 self._tasks.begin(self._trace(runtime, command))

@@ -94,14 +94,25 @@ class FakePlane(ControlPlane):
         return [
             {
                 "name": "Tenant",
-                "listener": "l",
                 "type": "python",
-                "source": "filters.py",
-                "on_error": "",
-                "place": "stream_filters[0]",
-                "counters": counters,
-                "mean_us": 1.5,
+                "listeners": ["l"],
+                "calls": 3,
+                "errors": 0,
+                "mean_seconds": 0.0000015,
+                "p99_seconds": 0.000004,
+                "sampled": 2,
+                "last_error": {
+                    "time": 1700000000.5,
+                    "worker": 1,
+                    "phase": "on_request",
+                    "message": "ValueError: no",
+                    "stack": ["filters.py:9 in on_request"],
+                },
                 "last_block": {"seconds": 2.5, "stack": stack},
+                "counters": counters,
+                "entries": [
+                    {"listener": "l", "path": "stream_filters[0]", "source": "filters.py", "on_error": ""},
+                ],
             }
         ]
 
