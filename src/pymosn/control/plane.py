@@ -15,6 +15,7 @@ from pymosn.control.envoy.facts import Facts
 from pymosn.control.origins import Origins
 from pymosn.core.counters import GroupData
 from pymosn.filters.settings import Block
+from pymosn.observe.profile import Profile, Stack
 
 # The stages of a process, with MOSN's numbers (key reference section 15).
 STARTING: Final = 4
@@ -184,6 +185,18 @@ class AllocationView(TypedDict):
     blocks: int
 
 
+#: The process of the control plane as the target of a profile; workers have ids from 1.
+SUPERVISOR: Final = 0
+
+
+class ProfileError(Exception):
+    """A profile cannot be made; `status`: of the response."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
 class ControlPlane(Protocol):
     """Methods that query workers are asynchronous. Configurations have MOSN's keys, and their secrets are removed."""
 
@@ -242,6 +255,18 @@ class ControlPlane(Protocol):
 
     async def trace_allocations(self, seconds: float) -> list[AllocationView]:
         """Traces for `seconds` the memory that filters allocate and keep, in all workers."""
+
+    async def cpu_profile(self, target: int, seconds: float) -> Profile:
+        """Where a process uses CPU within `seconds`. `target`: id of a worker, or SUPERVISOR. Raises ProfileError."""
+        raise NotImplementedError
+
+    async def heap_profile(self, target: int, seconds: float) -> Profile:
+        """The memory that a process allocates within `seconds` and keeps. Raises ProfileError."""
+        raise NotImplementedError
+
+    async def stacks(self, target: int) -> list[tuple[str, Stack]]:
+        """The threads and tasks of a process by name, with their stacks. Raises ProfileError."""
+        raise NotImplementedError
 
     def failed_handshakes(self, listener: str) -> list[HandshakeView]:
         """The last failed handshakes of a listener, the newest first."""

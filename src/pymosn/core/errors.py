@@ -16,8 +16,6 @@ from pymosn.core.plain import plain_text
 #: Maximum characters of an error's text.
 LIMIT: Final = 2000
 TRACEBACK_LIMIT: Final = 50000
-#: Maximum calls of a stack.
-STACK_LIMIT: Final = 32
 _TRACEBACK: Final[Any] = vars(BaseException)["__traceback__"]
 _NAME: Final[Any] = vars(type)["__name__"]
 
@@ -63,24 +61,6 @@ def place_in(error: BaseException, is_own: Callable[[FrameType], bool]) -> str:
             place = place_at(frame.f_code, trace.tb_lineno)
         trace = trace.tb_next
     return place
-
-
-def stack_of(error: BaseException, is_caller: Callable[[FrameType], bool]) -> list[str]:
-    """The calls that an error passed, `file:line in function`, innermost first; at most the STACK_LIMIT innermost.
-
-    Without the outermost ones for which `is_caller` holds.
-    """
-    trace = traceback_of(error)
-    calls: list[tuple[CodeType, int]] = []
-    is_own = False
-    while trace is not None:
-        is_own = is_own or not is_caller(trace.tb_frame)
-        if is_own:
-            calls.append((trace.tb_frame.f_code, trace.tb_lineno))
-            if len(calls) > STACK_LIMIT:
-                del calls[0]
-        trace = trace.tb_next
-    return [f"{printable(code.co_filename, 500)}:{line} in {printable(code.co_name, 200)}" for code, line in reversed(calls)]
 
 
 def place_at(code: CodeType, line: int) -> str:

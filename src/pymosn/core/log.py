@@ -42,10 +42,6 @@ class Log:
     def hide(self, secret: object) -> None:
         """Removes a secret from all further lines."""
 
-    def without_secrets(self, text: str) -> str:
-        """A text as a line would have it."""
-        return text
-
     def write(self, level: int, text: str, alert: str = "") -> None:
         """Writes a line if `level` is at least the log's; `alert`: MOSN's alert key (key reference section 2.1)."""
 

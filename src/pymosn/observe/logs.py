@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pymosn.core.clock import Clock
 from pymosn.core.log import ERROR, TRACE, Log
 from pymosn.observe.destination import STANDARD_STREAMS, Destination, LineFile, Report, Schedule, is_file, report_to_stderr
@@ -35,6 +37,8 @@ class LogSet:
             raise ValueError(f"unknown log level {ceiling!r}; expected one of {' '.join(CEILINGS)}")
         self._process_log = ProcessLog(self._destinations[path], clock or Clock(), level_of(level), limit)
         self.process_log: Log = self._process_log
+        #: Removes secrets from a text, as the process log does from its lines.
+        self.without_secrets: Callable[[str], str] = self._process_log.without_secrets
 
     def access_destination(self, path: str, schedule: Schedule, planned: dict[str, Destination]) -> Destination:
         """The destination of access logs at `path`, shared by all listeners; a new one is added to `planned`.

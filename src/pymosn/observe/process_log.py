@@ -69,6 +69,7 @@ class ProcessLog(Log):
         self._secrets.add(secret)
 
     def without_secrets(self, text: str) -> str:
+        """A text as a line would have it."""
         return self._secrets.hide(text)
 
     def write(self, level: int, text: str, alert: str = "") -> None:

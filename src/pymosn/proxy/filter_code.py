@@ -6,13 +6,13 @@ import difflib
 import inspect
 import time
 from collections.abc import Collection
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Final, cast
 
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.core.counters import Counter, Histogram, MetricGroup, Metrics
-from pymosn.core.errors import describe, place_at, place_in, reason, shown, stack_of
+from pymosn.core.errors import describe, place_at, place_in, printable, reason, shown, traceback_of
 from pymosn.core.log import ERROR, Log
 
 #: One of this many calls of a filter is timed: reading the clock twice costs as much as a small filter. A prime, so that it
@@ -22,6 +22,8 @@ TIMED_ONE_IN: Final[i64] = 61
 COST_BOUNDS: Final = [0.0000005 * 2.0**n for n in range(28)]
 #: Part of the names of modules whose frames come before those of a filter.
 _CALLERS: Final = "pymosn.proxy."
+#: Maximum calls of a stack.
+STACK_LIMIT: Final = 32
 
 
 @mypyc_attr(native_class=False)
@@ -74,7 +76,7 @@ def report_error(log: Log, code: FilterCode, where: str, error: BaseException | 
             phase = _name_of(method) or phase
         else:
             place = place_in(raised, lambda frame: _is_in(frame, code.module))
-            stack = stack_of(raised, _is_caller)
+            stack = _stack_of(raised)
             phase = _phase_in(stack)
     except BaseException:  # of attributes of the method, or of the globals of a frame
         place = ""
@@ -101,6 +103,24 @@ def _phase_in(stack: list[str]) -> str:
         if name.startswith("on_"):
             return name
     return ""
+
+
+def _stack_of(error: BaseException) -> list[str]:
+    """The calls that an error passed, `file:line in function`, innermost first; at most the STACK_LIMIT innermost.
+
+    Without the outermost ones, which are the proxy's.
+    """
+    trace = traceback_of(error)
+    calls: list[tuple[CodeType, int]] = []
+    is_own = False
+    while trace is not None:
+        is_own = is_own or not _is_caller(trace.tb_frame)
+        if is_own:
+            calls.append((trace.tb_frame.f_code, trace.tb_lineno))
+            if len(calls) > STACK_LIMIT:
+                del calls[0]
+        trace = trace.tb_next
+    return [f"{printable(code.co_filename, 500)}:{line} in {printable(code.co_name, 200)}" for code, line in reversed(calls)]
 
 
 def _is_caller(frame: FrameType) -> bool:

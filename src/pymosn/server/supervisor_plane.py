@@ -29,6 +29,7 @@ from pymosn.control.plane import (
     FilterView,
     HandshakeView,
     HostView,
+    ProfileError,
     UpgradeOptions,
     WorkerInfo,
 )
@@ -37,12 +38,14 @@ from pymosn.core.counters import GroupData
 from pymosn.filters.settings import Block
 from pymosn.observe.logs import LogSet
 from pymosn.observe.process_log import level_of
+from pymosn.observe.profile import Profile, Stack
 from pymosn.observe.stats import percentile
 from pymosn.observe.totals import sum_of
 from pymosn.server.changes import Changes
 from pymosn.server.draining import Draining
 from pymosn.server.fleet import Fleet
 from pymosn.server.messages import SetLogLevel, SwitchLog
+from pymosn.server.profiler import Profiler
 from pymosn.server.upgrade.asking import Upgrades
 from pymosn.server.upgrade.request import UpgradeRequest
 from pymosn.version import VERSION
@@ -106,6 +109,7 @@ class SupervisorPlane(ControlPlane):
         #: The service of xDS, if there is one.
         self.xds_service: XdsView | None = None
         self.upgrades: Upgrades | None = None
+        self.profiler: Profiler | None = None
         #: Whether changes are written to the file.
         self.writes_back = False
 
@@ -240,6 +244,20 @@ class SupervisorPlane(ControlPlane):
     async def trace_allocations(self, seconds: float) -> list[AllocationView]:
         found = await self._fleet.trace_allocations(seconds)
         return [{"line": line, "bytes": size, "blocks": count} for line, size, count in found]
+
+    async def cpu_profile(self, target: int, seconds: float) -> Profile:
+        return await self._profiler().cpu(target, seconds)
+
+    async def heap_profile(self, target: int, seconds: float) -> Profile:
+        return await self._profiler().heap(target, seconds)
+
+    async def stacks(self, target: int) -> list[tuple[str, Stack]]:
+        return await self._profiler().stacks(target)
+
+    def _profiler(self) -> Profiler:
+        if self.profiler is None:
+            raise ProfileError(503, "profiles are not available in this process")
+        return self.profiler
 
     async def certificates(self) -> list[CertificateView]:
         found = await asyncio.to_thread(self._changes.certificates)

@@ -37,6 +37,7 @@ from pymosn.server.logs import execute_log_command, open_logs
 from pymosn.server.messages import Command
 from pymosn.server.overload import OverloadManager
 from pymosn.server.probes import ProbeReceiver
+from pymosn.server.recordings import Recordings
 from pymosn.server.resources import keep_freed, raise_open_file_limit, settle, trace_allocations
 from pymosn.server.shutdown import SUPERVISOR_SIGNALS
 from pymosn.server.stacks import Frame, StackRecorder
@@ -88,6 +89,7 @@ class Worker:
         self._changes: WorkerChanges | None = None
         self._tasks = BackgroundTasks(loop, self._on_command_failed)
         self._channel: Channel[Command] = Channel(loop, sock, messages.COMMANDS, self._execute, self._on_orphaned)
+        self._recordings = Recordings(loop, self._channel.send, self._tasks.begin)
         loop.set_exception_handler(self._on_exception)
 
     def _execute(self, command: Command, descriptors: list[int]) -> None:
@@ -124,10 +126,12 @@ class Worker:
                 self._tasks.begin(self._open(runtime))
             case messages.GetStats():
                 if self._report is not None:
-                    faults = self._faults.take(runtime.filter_codes(), runtime.log.without_secrets)
+                    faults = self._faults.take(runtime.filter_codes(), runtime.logs.without_secrets)
                     if faults:
                         self._channel.send(messages.FilterFaults(faults))
                     self._tasks.begin(self._report.send(command.ticket))
+            case messages.RecordCpu() | messages.EndRecording() | messages.RecordHeap() | messages.GetStacks():
+                self._recordings.execute(command, descriptors)
             case messages.TraceAllocations():
                 self._tasks.begin(self._trace(runtime, command))
             case messages.SetTicketSecret():
