@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pymosn.core.clock import Clock
+from pymosn.core.counters import Metrics
 from pymosn.core.log import ERROR, TRACE, Log
 from pymosn.observe.destination import STANDARD_STREAMS, Destination, LineFile, Report, Schedule, is_file, report_to_stderr
 from pymosn.observe.process_log import CEILINGS, NAMES, ProcessLog, level_of
@@ -88,6 +89,12 @@ class LogSet:
         """Writes waiting lines."""
         for destination in self._destinations.values():
             destination.flush()
+
+    def count_drops(self, metrics: Metrics) -> None:
+        """Notes how many lines each log has lost so far, if it has lost any."""
+        for path, destination in self._destinations.items():
+            if destination.dropped > 0:
+                metrics.group("log", ("log", path)).counter("lines_dropped_total").value = destination.dropped
 
     def close(self) -> None:
         """Writes waiting lines and closes all logs; nothing may be logged afterwards."""

@@ -233,6 +233,7 @@ class Worker:
         self._loop.call_later(STATS_PERIOD, self._push_stats, runtime, overload)
         runtime.clock.tick()
         overload.check()
+        runtime.logs.count_drops(runtime.metrics)
         # Reports must not pile up for a supervisor that does not read.
         if self._report is not None and self._channel.is_flushed and not self._report.is_busy:
             self._tasks.begin(self._report.send(0))
