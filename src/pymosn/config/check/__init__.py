@@ -15,7 +15,7 @@ from collections.abc import Collection
 
 from pymosn.config.check.absent import check_absent
 from pymosn.config.check.accounts import check_identity
-from pymosn.config.check.admin import check_admin
+from pymosn.config.check.admin import check_admin, check_pprof
 from pymosn.config.check.clusters import check_clusters
 from pymosn.config.check.extensions import check_extensions
 from pymosn.config.check.filters import check_filter_clusters
@@ -37,6 +37,8 @@ def check(config: MosnConfig, report: Diagnostics, stream_filters: Collection[st
     _check_server_count(config, report)
     if config.admin is not None:
         check_admin(config.admin, report)
+    if config.pprof is not None:
+        check_pprof(config.pprof, config.admin, report)
     check_absent(config, report)
     check_trace_driver(config, report)
     check_identity(config, report)
