@@ -18,7 +18,9 @@ ZIPKIN: dict[str, Any] = {
 }
 
 
-def faults(driver: str, config: dict[str, Any], *, strict: bool = False, kind: str = "ingress") -> list[tuple[str, str, str]]:
+def faults(
+    driver: str, config: dict[str, Any], *, strict: bool = False, kind: str = "ingress"
+) -> list[tuple[str, str, str]]:
     """Severity, path and message of everything that is reported about `tracing`, and about listeners because of it."""
     listener = {
         "name": "one",
@@ -95,7 +97,11 @@ def test_an_invalid_address_is_an_error() -> None:
     ("driver", "config", "message"),
     [
         ("PluginDriver", {"sopath": "x.so"}, "use another driver, such as `otel`"),
-        ("Zipkin", ZIPKIN | {"reporter": "kafka", "kafka": {"topic": "zipkin"}}, "Kafka is not written to: use `reporter: http`"),
+        (
+            "Zipkin",
+            ZIPKIN | {"reporter": "kafka", "kafka": {"topic": "zipkin"}},
+            "Kafka is not written to: use `reporter: http`",
+        ),
     ],
 )
 def test_what_mosn_has_and_pymosn_has_not(driver: str, config: dict[str, Any], message: str) -> None:
