@@ -162,6 +162,17 @@ class AllocationView(TypedDict):
     blocks: int
 
 
+class ExchangesView(TypedDict):
+    """The failed exchanges of all workers, the newest first, and the slowest: `Story.shown` with `worker`, its number.
+
+    `missed`: exchanges that were not kept because there were too many.
+    """
+
+    failed: list[dict[str, Any]]
+    slow: list[dict[str, Any]]
+    missed: int
+
+
 class ControlPlane(Protocol):
     """Methods that query workers are asynchronous. Configurations have MOSN's keys, and their secrets are removed."""
 
@@ -220,6 +231,10 @@ class ControlPlane(Protocol):
 
     async def trace_allocations(self, seconds: float) -> list[AllocationView]:
         """Traces for `seconds` the memory that filters allocate and keep, in all workers."""
+
+    async def exchanges(self, limit: int) -> ExchangesView:
+        """The stories of recent exchanges, at most `limit` of each kind."""
+        return {"failed": [], "slow": [], "missed": 0}
 
     def failed_handshakes(self, listener: str) -> list[HandshakeView]:
         """The last failed handshakes of a listener, the newest first."""

@@ -31,7 +31,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.dump import Marks
@@ -56,6 +56,8 @@ STATS_TIME: Final = 1.0
 #: Commands that are sent to a worker before the event loop does something else: a configuration has thousands of parts.
 SLICE: Final = 200
 
+#: An answer that carries the ticket of its question.
+Answer = TypeVar("Answer", messages.Allocations, messages.Exchanges)
 Spawn = Callable[[int, WorkerReceiver], WorkerHandle]
 CallLater = Callable[..., object]
 
@@ -178,12 +180,24 @@ class Fleet(WorkerReceiver):
 
     async def trace_allocations(self, seconds: float) -> list[tuple[str, int, int]]:
         """Memory that filters allocate within `seconds` and keep, in all workers: `file:line`, bytes, blocks."""
+        found = await self.ask(
+            lambda ticket: messages.TraceAllocations(ticket, seconds), lambda worker: worker.allocations, seconds
+        )
+        return sum_of_allocations([answer for _, answer in found])
+
+    async def ask(
+        self, question: Callable[[int], Command], answer: Callable[[WorkerHandle], Answer], seconds: float = 0.0
+    ) -> list[tuple[int, Answer]]:
+        """The answers of the ready workers to a question with a ticket, with their ids; of those that answer in time.
+
+        `answer`: the last one of a worker. `seconds`: how long it takes by itself.
+        """
         self._last_ticket += 1
         ticket = self._last_ticket
         asked = self._ready()
-        self.send(messages.TraceAllocations(ticket, seconds))
-        await self._wait_for_each(asked, lambda worker: worker.allocations.ticket, ticket, seconds + STATS_TIME)
-        return sum_of_allocations([worker.allocations for worker in asked if worker.allocations.ticket == ticket])
+        self.send(question(ticket))
+        await self._wait_for_each(asked, lambda worker: answer(worker).ticket, ticket, seconds + STATS_TIME)
+        return [(worker.worker_id, found) for worker in asked if (found := answer(worker)).ticket == ticket]
 
     def end_hung(self, limit: float, start_limit: float) -> None:
         """Kills workers that have not responded for `limit` seconds, or not become ready within `start_limit` (0: no limit).
@@ -363,6 +377,8 @@ class Fleet(WorkerReceiver):
                 self.handshakes.add(report.failures)
             case messages.Allocations():
                 worker.allocations = report
+            case messages.Exchanges():
+                worker.exchanges = report
         self._changed.set()
 
     def _add_marks(self, marks: Marks) -> None:

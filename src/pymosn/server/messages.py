@@ -1,7 +1,7 @@
 """Messages between supervisor and workers: commands down, reports up."""
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -316,6 +316,25 @@ class Allocations(Message, frozen=True):
     lines: list[tuple[str, int, int]]
 
 
+class GetExchanges(Message, frozen=True):
+    """Report the kept stories of exchanges (`proxy/stories.py`), `limit` of each kind; answered with `Exchanges`."""
+
+    ticket: int
+    limit: int
+
+
+class Exchanges(Message, frozen=True):
+    """The failed exchanges, the newest first, and the slowest ones, as `Story.shown` has them; `missed`: not kept.
+
+    `ticket`: that of the `GetExchanges` that this answers.
+    """
+
+    ticket: int
+    failed: list[dict[str, Any]]
+    slow: list[dict[str, Any]]
+    missed: int = 0
+
+
 #: Commands that change logs; workers that start later get them too.
 LogCommand = SetLogLevel | SwitchLog
 _Change = Check | Prepare | Activate | Abandon | Retire
@@ -331,13 +350,14 @@ Command = (
     | ReopenLogs
     | GetStats
     | TraceAllocations
+    | GetExchanges
     | SetDrain
     | Drain
     | Depart
     | Finish
     | Stop
 )
-_Observed = Stats | Ejections | Blocked | HandshakesFailed | Allocations
+_Observed = Stats | Ejections | Blocked | HandshakesFailed | Allocations | Exchanges
 _State = Built | Ready | Failed | Drained | Departing
 Report = _State | Checked | Prepared | Activated | _Observed
 

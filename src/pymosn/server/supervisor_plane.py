@@ -25,6 +25,7 @@ from pymosn.control.plane import (
     ClusterView,
     ControlPlane,
     Edit,
+    ExchangesView,
     FilterView,
     HandshakeView,
     HostView,
@@ -40,9 +41,10 @@ from pymosn.observe.totals import sum_of
 from pymosn.server.changes import Changes
 from pymosn.server.draining import Draining
 from pymosn.server.fleet import Fleet
-from pymosn.server.messages import SetLogLevel, SwitchLog
+from pymosn.server.messages import GetExchanges, SetLogLevel, SwitchLog
 from pymosn.server.upgrade.asking import Upgrades
 from pymosn.server.upgrade.request import UpgradeRequest
+from pymosn.server.worker_answers import joined_stories
 from pymosn.version import VERSION
 
 Labels = frozenset[tuple[str, str]]
@@ -220,6 +222,10 @@ class SupervisorPlane(ControlPlane):
     async def trace_allocations(self, seconds: float) -> list[AllocationView]:
         found = await self._fleet.trace_allocations(seconds)
         return [{"line": line, "bytes": size, "blocks": count} for line, size, count in found]
+
+    async def exchanges(self, limit: int) -> ExchangesView:
+        found = await self._fleet.ask(lambda ticket: GetExchanges(ticket, limit), lambda worker: worker.exchanges)
+        return joined_stories(found, limit)
 
     async def certificates(self) -> list[CertificateView]:
         found = await asyncio.to_thread(self._changes.certificates)

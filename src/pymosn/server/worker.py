@@ -125,6 +125,9 @@ class Worker:
                     self._tasks.begin(self._report.send(command.ticket))
             case messages.TraceAllocations():
                 self._tasks.begin(self._trace(runtime, command))
+            case messages.GetExchanges():
+                found = runtime.runtime.stories.report(command.limit)
+                self._channel.send(messages.Exchanges(command.ticket, *found))
             case messages.SetTicketSecret():
                 runtime.set_ticket_secret(command.secret)
             case messages.SetDrain():
@@ -224,6 +227,7 @@ class Worker:
         self._loop.call_later(STATS_PERIOD, self._push_stats, runtime, overload)
         runtime.clock.tick()
         overload.check()
+        runtime.runtime.stories.expire()
         # Reports must not pile up for a supervisor that does not read.
         if self._report is not None and self._channel.is_flushed and not self._report.is_busy:
             self._tasks.begin(self._report.send(0))

@@ -13,6 +13,7 @@ from pymosn.control.plane import (
     ClusterView,
     ControlPlane,
     Edit,
+    ExchangesView,
     FilterView,
     HostView,
     UpgradeOptions,
@@ -104,6 +105,32 @@ class FakePlane(ControlPlane):
                 "last_block": {"seconds": 2.5, "stack": stack},
             }
         ]
+
+    async def exchanges(self, limit: int) -> ExchangesView:
+        story = {
+            "worker": 1,
+            "time": 0.25,
+            "listener": "l",
+            "protocol": "Http1",
+            "client": "192.0.2.7",
+            "method": "GET",
+            "host": "shop.example",
+            "path": "/orders",
+            "route": "table/0",
+            "cluster": "c",
+            "status": 502,
+            "reason": "connect_refused",
+            "detail": "",
+            "duration": 0.0123,
+            "request_bytes": 3,
+            "response_bytes": 9,
+            "trace_id": "",
+            "attempts": [{"address": "10.0.0.1:80", "offset": 0.001, "duration": 2.5, "status": 0, "reason": "lost"}],
+            "timings": {"received": 0.0, "response": None},
+            "filters": ["Tenant"],
+            "replied_by": "",
+        }
+        return {"failed": [{**story, "path": f"/{number}"} for number in range(3)][:limit], "slow": [story], "missed": 2}
 
     async def trace_allocations(self, seconds: float) -> list[AllocationView]:
         return [{"line": f"filters.py:{int(seconds)}", "bytes": 64, "blocks": 2}]
