@@ -10,7 +10,7 @@ from tests.kit.bolt_frames import request as bolt_request
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
-from pymosn.proxy.stories import NEVER_SLOW, RATE
+from pymosn.proxy.stories import NEVER_SLOW, RATE, SHORTEST
 from pymosn.routing.actions import Forward, ForwardOptions, RetryPolicy
 from pymosn.routing.matchers import AnyRequest
 
@@ -122,7 +122,7 @@ def test_slow_exchanges_are_forgotten_after_the_window(start: Start) -> None:
     talk.clock.now += 61.0
     stories.expire()
     assert stories.slowest(10) == []
-    assert stories.threshold == 0.0
+    assert stories.threshold == SHORTEST
 
 
 @pytest.mark.whole_only

@@ -15,6 +15,7 @@ from pymosn.control.envoy.facts import Facts
 from pymosn.control.origins import Origins
 from pymosn.core.counters import GroupData
 from pymosn.filters.settings import Block
+from pymosn.observe.tap_options import TapOptions
 
 # The stages of a process, with MOSN's numbers (key reference section 15).
 STARTING: Final = 4
@@ -173,6 +174,10 @@ class ExchangesView(TypedDict):
     missed: int
 
 
+class TooManyTaps(Exception):
+    """No further tap can be started; the text says why."""
+
+
 class ControlPlane(Protocol):
     """Methods that query workers are asynchronous. Configurations have MOSN's keys, and their secrets are removed."""
 
@@ -235,6 +240,10 @@ class ControlPlane(Protocol):
     async def exchanges(self, limit: int) -> ExchangesView:
         """The stories of recent exchanges, at most `limit` of each kind."""
         return {"failed": [], "slow": [], "missed": 0}
+
+    def tap(self, options: TapOptions) -> AsyncIterator[bytes]:
+        """Starts a tap, which ends when its reader does: lines of JSON. Raises TooManyTaps."""
+        raise NotImplementedError
 
     def failed_handshakes(self, listener: str) -> list[HandshakeView]:
         """The last failed handshakes of a listener, the newest first."""

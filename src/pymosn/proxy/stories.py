@@ -19,8 +19,11 @@ from pymosn.core.redaction import redacted_text
 from pymosn.core.uri import target_of
 from pymosn.proxy.options import ProxyOptions
 
-#: Stories of each kind that a worker begins to keep per second.
+#: Failed and slow exchanges of which a worker begins to keep the story, per second.
 RATE: Final = 100.0
+SLOW_RATE: Final = 10.0
+#: Seconds below which no exchange is slow.
+SHORTEST: Final = 0.001
 #: A threshold above the duration of any exchange.
 NEVER_SLOW: Final = 1e18
 #: Characters that are shown of a path, and of the detail of a failure.
@@ -202,7 +205,7 @@ class Stories:
         self._slow_limit: i64 = 0
         self._window: float = 0.0
         self._failed_credit: float = RATE
-        self._slow_credit: float = RATE
+        self._slow_credit: float = SLOW_RATE
         self._credited: float = 0.0
 
     def set_limits(self, failed: i64, slow: i64, window: float) -> None:
@@ -228,7 +231,8 @@ class Stories:
         if is_failed and self._failed_credit < 1.0:
             self.missed += 1
             is_failed = False
-        if is_slow and self._slow_credit < 1.0:
+        # One that takes twice as long as any is always kept: that cannot go on for long.
+        if is_slow and self._slow_credit < 1.0 and exchange.finished - exchange.started < 2.0 * self._longest():
             self.missed += 1
             is_slow = False
         if not is_failed and not is_slow:
@@ -244,10 +248,10 @@ class Stories:
             self._keep_slow(story)
 
     def _credit(self, now: float) -> None:
-        passed = max(0.0, now - self._credited) * RATE
+        passed = max(0.0, now - self._credited)
         self._credited = now
-        self._failed_credit = min(RATE, self._failed_credit + passed)
-        self._slow_credit = min(RATE, self._slow_credit + passed)
+        self._failed_credit = min(RATE, self._failed_credit + passed * RATE)
+        self._slow_credit = min(SLOW_RATE, self._slow_credit + passed * SLOW_RATE)
 
     def _keep_slow(self, story: Story) -> None:
         if len(self.slow) >= self._slow_limit:
@@ -263,9 +267,12 @@ class Stories:
         if self._slow_limit == 0:
             self.threshold = NEVER_SLOW
         elif len(self.slow) < self._slow_limit:
-            self.threshold = 0.0
+            self.threshold = SHORTEST
         else:
-            self.threshold = min([story.finished - story.started for story in self.slow])
+            self.threshold = max(SHORTEST, min([story.duration() for story in self.slow]))
+
+    def _longest(self) -> float:
+        return max([story.duration() for story in self.slow]) if self.slow else 0.0
 
     def expire(self) -> None:
         """Forgets slow exchanges that are too long ago; called about once a second."""

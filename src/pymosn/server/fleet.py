@@ -47,6 +47,7 @@ from pymosn.server.handshakes import Handshakes
 from pymosn.server.hangs import Hangs
 from pymosn.server.messages import Command, CommandsFor, LogCommand
 from pymosn.server.restart_policy import RestartPolicy
+from pymosn.server.taps import FleetTaps
 from pymosn.server.upgrade.totals import GenerationTotals
 from pymosn.server.worker_answers import crashes, errors_of, sum_of_allocations
 from pymosn.server.worker_process import WorkerHandle, WorkerReceiver, describe_exit
@@ -78,6 +79,7 @@ class Fleet(WorkerReceiver):
         #: The last block of the event loop caused by each filter, by name; empty name: not caused by a filter.
         self.blocks: dict[str, messages.Blocked] = {}
         self.handshakes = Handshakes()
+        self.taps = FleetTaps(self.send)
         #: Why workers that start now have other code than this process; empty if they have not.
         self.code_fault: Callable[[], str] = str
         #: The secret fields of all filters so far, for `dump`.
@@ -368,6 +370,8 @@ class Fleet(WorkerReceiver):
                 worker.ready_since = worker.probe.answered = worker.last_report
                 self.drain_groups = report.drain_groups
                 self._add_marks(report.marks)
+                for command in self.taps.commands():
+                    worker.send(command)
                 if self._started:
                     self._log.write(INFO, f"{worker.text()} is ready")
                 self._started = self._started or self.all_ready
@@ -379,6 +383,8 @@ class Fleet(WorkerReceiver):
                 worker.allocations = report
             case messages.Exchanges():
                 worker.exchanges = report
+            case messages.Tapped():
+                self.taps.on_report(report)
         self._changed.set()
 
     def _add_marks(self, marks: Marks) -> None:

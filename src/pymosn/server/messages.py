@@ -8,6 +8,7 @@ import msgspec
 from pymosn.assembly.packed_config import PackedCluster
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.core.counters import GroupData, GroupKey
+from pymosn.observe.tap_options import TapOptions
 from pymosn.upstream.ejection import Ejection
 
 #: The exit code of a worker with filters that could not be stopped.
@@ -335,6 +336,27 @@ class Exchanges(Message, frozen=True):
     missed: int = 0
 
 
+class StartTap(Message, frozen=True):
+    """Copy the exchanges that meet these conditions, until `StopTap`; reported with `Tapped`."""
+
+    tap: int
+    options: TapOptions
+
+
+class StopTap(Message, frozen=True):
+    """End a tap."""
+
+    tap: int
+
+
+class Tapped(Message, frozen=True):
+    """Records of a tap, each as JSON. `dropped`: exchanges since the last report of which nothing is recorded."""
+
+    tap: int
+    records: list[bytes]
+    dropped: int
+
+
 #: Commands that change logs; workers that start later get them too.
 LogCommand = SetLogLevel | SwitchLog
 _Change = Check | Prepare | Activate | Abandon | Retire
@@ -351,13 +373,15 @@ Command = (
     | GetStats
     | TraceAllocations
     | GetExchanges
+    | StartTap
+    | StopTap
     | SetDrain
     | Drain
     | Depart
     | Finish
     | Stop
 )
-_Observed = Stats | Ejections | Blocked | HandshakesFailed | Allocations | Exchanges
+_Observed = Stats | Ejections | Blocked | HandshakesFailed | Allocations | Exchanges | Tapped
 _State = Built | Ready | Failed | Drained | Departing
 Report = _State | Checked | Prepared | Activated | _Observed
 

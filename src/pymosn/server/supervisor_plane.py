@@ -37,6 +37,7 @@ from pymosn.core.counters import GroupData
 from pymosn.filters.settings import Block
 from pymosn.observe.logs import LogSet
 from pymosn.observe.process_log import level_of
+from pymosn.observe.tap_options import TapOptions
 from pymosn.observe.totals import sum_of
 from pymosn.server.changes import Changes
 from pymosn.server.draining import Draining
@@ -226,6 +227,9 @@ class SupervisorPlane(ControlPlane):
     async def exchanges(self, limit: int) -> ExchangesView:
         found = await self._fleet.ask(lambda ticket: GetExchanges(ticket, limit), lambda worker: worker.exchanges)
         return joined_stories(found, limit)
+
+    def tap(self, options: TapOptions) -> AsyncIterator[bytes]:
+        return self._fleet.taps.open(options)
 
     async def certificates(self) -> list[CertificateView]:
         found = await asyncio.to_thread(self._changes.certificates)

@@ -41,6 +41,7 @@ from pymosn.server.shutdown import SUPERVISOR_SIGNALS
 from pymosn.server.stacks import Frame, StackRecorder
 from pymosn.server.standard_streams import secure
 from pymosn.server.stats_report import StatsReport
+from pymosn.server.tap_outbox import TapOutbox
 from pymosn.server.upgrade.arriving import ReceivingQueue, receive_connections
 from pymosn.server.upgrade.departure import Departure
 from pymosn.server.upgrade.sessions import SessionReceiver
@@ -70,6 +71,7 @@ class Worker:
         self._runtime: WorkerRuntime | None = None
         self._report: StatsReport | None = None
         self._overload: OverloadManager | None = None
+        self._taps: TapOutbox | None = None
         # Of `Guard`: the page and the queue that all workers share.
         self._shared: list[int] = []
         # Of `Receive`: the queue of connections from another generation.
@@ -128,6 +130,12 @@ class Worker:
             case messages.GetExchanges():
                 found = runtime.runtime.stories.report(command.limit)
                 self._channel.send(messages.Exchanges(command.ticket, *found))
+            case messages.StartTap():
+                if self._taps is not None:
+                    self._taps.start(command)
+            case messages.StopTap():
+                if self._taps is not None:
+                    self._taps.stop(command.tap)
             case messages.SetTicketSecret():
                 runtime.set_ticket_secret(command.secret)
             case messages.SetDrain():
@@ -156,6 +164,7 @@ class Worker:
         share = command.workers, command.worker_index
         self._runtime = WorkerRuntime(*share, self._loop, logs, command.incarnation)
         self._report = StatsReport(self._runtime.metrics, self._channel)
+        self._taps = TapOutbox(self._loop, self._runtime.runtime, self._channel, command.worker_index + 1)
         self._runtime.note_addresses(command.services)
         self._folders = (command.config_dir, command.base_dir)
         self._changes = WorkerChanges(
