@@ -54,7 +54,7 @@ def test_an_exchange_as_the_client_had_it(start: Start) -> None:
     request, response = record["request"], record["response"]
     assert (request["method"], request["host"]) == ("POST", "shop.example")
     assert request["target"] == "/orders?id=7&token=***REDACTED***"
-    fields = {name: value for name, value in request["headers"]}
+    fields = dict(request["headers"])
     assert (fields["authorization"], fields["x-tenant"]) == ("***REDACTED***", "a")
     assert request["body"] == {"size": 10, "data": b"0123456789", "complete": True}
     assert response["status"] == 200
