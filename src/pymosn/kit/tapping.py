@@ -155,7 +155,9 @@ def tap(path: str, as_json: bool, **options: Any) -> None:
     count = 0
     with suppress(KeyboardInterrupt):
         for kind, value, raw in _items(path, _asked(options)):
-            if kind == "exchange":
+            if kind == "tap":
+                click.echo("pymosn: tapping; Ctrl-C ends it", err=True)
+            elif kind == "exchange":
                 count += 1
                 click.echo(raw.decode() if as_json else _text(value))
             elif kind == "dropped":
@@ -226,7 +228,9 @@ def record(path: str, file: str, max_size: int, max_rate: float, force: bool, **
     try:
         with suppress(KeyboardInterrupt):
             for kind, value, raw in _items(path, asked):
-                if kind == "exchange" and not writer.add(raw):
+                if kind == "tap":
+                    click.echo("pymosn: recording; Ctrl-C ends it", err=True)
+                elif kind == "exchange" and not writer.add(raw):
                     is_full = True
                     break
                 dropped += value if kind == "dropped" else 0

@@ -112,7 +112,7 @@ class RecordingWriter:
 
 
 def read_recording(path: str | os.PathLike[str]) -> list[Recorded]:
-    """The exchanges of a tape or a HAR file, in the order in which they started.
+    """The exchanges of a tape or a HAR file, in the order in which they started, which gives them their numbers.
 
     RecordingError for a file that cannot be read, is damaged, or is not finished; it names the line.
     """
@@ -122,7 +122,10 @@ def read_recording(path: str | os.PathLike[str]) -> list[Recorded]:
             found = list(_har(name, file) if is_har(name) else _tape(name, file))
     except OSError as error:
         raise RecordingError(f"{name}: {error.strerror}") from None
-    return sorted(found, key=lambda one: one.time)
+    found.sort(key=lambda one: one.time)
+    for number, one in enumerate(found, 1):
+        one.number = number
+    return found
 
 
 def _tape(name: str, file: BinaryIO) -> Iterator[Recorded]:

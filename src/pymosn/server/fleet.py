@@ -79,7 +79,7 @@ class Fleet(WorkerReceiver):
         #: The last block of the event loop caused by each filter, by name; empty name: not caused by a filter.
         self.blocks: dict[str, messages.Blocked] = {}
         self.handshakes = Handshakes()
-        self.taps = FleetTaps(self.send)
+        self.taps = FleetTaps(self.send, lambda: len(self._ready()))
         #: Why workers that start now have other code than this process; empty if they have not.
         self.code_fault: Callable[[], str] = str
         #: The secret fields of all filters so far, for `dump`.

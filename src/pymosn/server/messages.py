@@ -350,11 +350,15 @@ class StopTap(Message, frozen=True):
 
 
 class Tapped(Message, frozen=True):
-    """Records of a tap, each as JSON. `dropped`: exchanges since the last report of which nothing is recorded."""
+    """Records of a tap, each as JSON. `dropped`: exchanges since the last report of which nothing is recorded.
+
+    `started`: the first report, which says that the tap has been started.
+    """
 
     tap: int
     records: list[bytes]
     dropped: int
+    started: bool = False
 
 
 #: Commands that change logs; workers that start later get them too.

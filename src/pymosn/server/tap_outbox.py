@@ -66,6 +66,7 @@ class TapOutbox:
         taps = self._runtime.taps or Taps()
         taps.taps = [*taps.taps, tap]
         self._runtime.taps = taps
+        self._channel.send(Tapped(command.tap, [], 0, True))
 
     def stop(self, number: int) -> None:
         """Ends a tap: what waits of it is dropped."""

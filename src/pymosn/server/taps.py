@@ -22,6 +22,8 @@ WAITING_BYTES: Final = 16 * 1024 * 1024
 PIECE: Final = 256 * 1024
 #: Seconds between two lines about a tap that has no records: its reader may have gone.
 HEARTBEAT: Final = 5.0
+#: Seconds to wait for all workers to start a tap before its reader is told that it runs.
+START_TIME: Final = 2.0
 
 
 class RunningTap:
@@ -32,11 +34,14 @@ class RunningTap:
         self.lines: deque[bytes] = deque()
         self.size = 0
         self.dropped = 0
+        #: Workers that have started it.
+        self.started = 0
         self.event = asyncio.Event()
 
     def add(self, report: Tapped) -> None:
         """Adds what a worker has reported."""
         self.dropped += report.dropped
+        self.started += report.started
         for line in report.records:
             if self.size + len(line) > WAITING_BYTES:
                 self.dropped += 1
@@ -47,10 +52,11 @@ class RunningTap:
 
 
 class FleetTaps:
-    """The taps that run. `send`: sends a command to all workers."""
+    """The taps that run. `send`: sends a command to all workers; `workers`: the number of those that serve."""
 
-    def __init__(self, send: Callable[[Command], None]) -> None:
+    def __init__(self, send: Callable[[Command], None], workers: Callable[[], int]) -> None:
         self._send = send
+        self._workers = workers
         self._taps: dict[int, RunningTap] = {}
         self._last = 0
 
@@ -80,6 +86,11 @@ class FleetTaps:
         self._taps[number] = tap
         try:
             self._send(StartTap(number, options))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(START_TIME):
+                    while tap.started < self._workers():
+                        tap.event.clear()
+                        await tap.event.wait()
             yield _line({"tap": {"seconds": options.seconds, "bodies": options.bodies}})
             while (left := deadline - loop.time()) > 0.0:
                 tap.event.clear()
