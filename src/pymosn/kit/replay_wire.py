@@ -176,18 +176,21 @@ class Http2Wire(Wire):
         end = Http2End(True, writer.write)
         heads: list[Pairs] = []
         chunks: list[bytes] = []
-        done = asyncio.Event()
+        done, whole = asyncio.Event(), asyncio.Event()
+
+        def on_last(is_last: bool) -> None:
+            if is_last:
+                whole.set()
+                done.set()
 
         def on_head(fields: Pairs, is_last: bool) -> None:
             if dict(fields).get(b":status", b"200")[:1] != b"1":
                 heads.append(fields)
-            if is_last:
-                done.set()
+            on_last(is_last)
 
         def on_data(data: bytes, is_last: bool) -> None:
             chunks.append(data)
-            if is_last:
-                done.set()
+            on_last(is_last)
 
         end.on_head, end.on_data, end.on_reset = on_head, on_data, done.set
         reading = asyncio.ensure_future(self._feed(end, done))
@@ -198,6 +201,8 @@ class Http2Wire(Wire):
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
             self.close()
+        # A response may be whole before the request is, which is then reset (RFC 9113 section 8.1): that is no failure.
+        is_whole = whole.is_set()
         if not heads:
             raise EOFError("the stream was reset" if end.is_reset else "the connection was closed")
         fields = dict(heads[0])
@@ -206,8 +211,8 @@ class Http2Wire(Wire):
             status=int(fields.get(b":status", b"0")),
             headers=shown_fields(headers_of([pair for pair in heads[0] if not pair[0].startswith(b":")])),
             trailers=shown_fields(headers_of(heads[1])) if len(heads) > 1 else None,
-            body=Body(size=len(data), data=data, complete=not end.is_reset),
-            reset="reset" if end.is_reset else "",
+            body=Body(size=len(data), data=data, complete=is_whole),
+            reset="" if is_whole else "reset",
         )
 
     async def _feed(self, end: Http2End, done: asyncio.Event) -> None:

@@ -71,7 +71,7 @@ def compare(recorded: Outcome, replayed: Outcome, ignored: Collection[str] = DEF
     found += _fields("header", recorded.headers, replayed.headers, ignored)
     found += _fields("trailer", recorded.trailers or [], replayed.trailers or [], ignored)
     if recorded.body is not None and replayed.body is not None:
-        found += _bodies(recorded.body, replayed.body, _is_json(recorded.headers) and _is_json(replayed.headers))
+        found += _bodies(recorded.body, replayed.body)
     return found
 
 
@@ -109,12 +109,8 @@ def _cut(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
-def _is_json(fields: Fields) -> bool:
-    kind = next((field[1] for field in fields if field[0].lower() == "content-type"), "").partition(";")[0].strip().lower()
-    return kind in ("application/json", "text/json") or kind.endswith("+json")
-
-
-def _bodies(before: Body, after: Body, is_json: bool) -> list[Difference]:
+def _bodies(before: Body, after: Body) -> list[Difference]:
+    """Differences of bodies: of JSON objects and arrays, whatever their type is called, by their values."""
     if not before.complete or not after.complete:
         size = min(len(before.data), len(after.data))
         if before.data[:size] != after.data[:size]:
@@ -124,7 +120,7 @@ def _bodies(before: Body, after: Body, is_json: bool) -> list[Difference]:
         return []
     if before.data == after.data:
         return []
-    if is_json:
+    if before.data.lstrip()[:1] in (b"{", b"[") and after.data.lstrip()[:1] in (b"{", b"["):
         try:
             old, new = json.loads(before.data), json.loads(after.data)
             paths: list[Difference] = []
