@@ -122,7 +122,11 @@ class Replay:
         except TimeoutError:
             result.error = f"no response within {self._timeout:g} s"
         except (ReplayError, ValueError) as error:
-            result.error = str(error)
+            # Without a response before, none is expected now.
+            if recorded.response.status or not recorded.response.reset:
+                result.error = str(error)
+            elif wire is not None:
+                wire.close()
         finally:
             if result.error and wire is not None:
                 wire.close()

@@ -140,16 +140,19 @@ class Http1Wire(Wire):
     async def _response(self) -> Outcome:
         decoder = self._decoder
         chunks: list[bytes] = []
-        is_open = True
+        is_open, is_begun = True, False
         while True:
             while decoder.decode() == NEED_MORE:
                 try:
                     decoder.feed(await self._read())
                 except EOFError:
                     if not decoder.finish():
-                        raise
+                        if decoder.head.status < 200 or not is_begun:
+                            raise
+                        return self._broken(chunks)
                     is_open = False
                     break
+            is_begun = True
             if decoder.head.status >= 200 or not is_open:
                 chunks.append(decoder.data)
                 if decoder.end or not is_open:
@@ -164,6 +167,18 @@ class Http1Wire(Wire):
             headers=shown_fields(head.headers),
             trailers=None if trailers is None else shown_fields(trailers),
             body=Body(size=len(data), data=data, complete=True),
+        )
+
+    def _broken(self, chunks: list[bytes]) -> Outcome:
+        """A response that was broken off after its head."""
+        data = b"".join(chunks)
+        head = self._decoder.head
+        self.close()
+        return Outcome(
+            status=int(head.status),
+            headers=shown_fields(head.headers),
+            body=Body(size=len(data), data=data, complete=False),
+            reset="the connection was closed",
         )
 
 

@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
+
 from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
 from pymosn.config.load import load_text
 from pymosn.config.schema import MosnConfig
@@ -16,11 +18,13 @@ from pymosn.control.plane import (
     ExchangesView,
     FilterView,
     HostView,
+    TooManyTaps,
     UpgradeOptions,
     WorkerInfo,
 )
 from pymosn.core.counters import DownstreamStats, GroupData, Metrics
 from pymosn.observe.process_log import level_of
+from pymosn.observe.tap_options import TapOptions
 
 PATH = "/logs/mosn.log"
 
@@ -131,6 +135,17 @@ class FakePlane(ControlPlane):
             "replied_by": "",
         }
         return {"failed": [{**story, "path": f"/{number}"} for number in range(3)][:limit], "slow": [story], "missed": 2}
+
+    def tap(self, options: TapOptions) -> AsyncIterator[bytes]:
+        if options.count == 7:
+            raise TooManyTaps("there are too many")
+
+        async def lines() -> AsyncIterator[bytes]:
+            yield b'{"tap":{}}\n'
+            asked = {"statuses": options.statuses, "count": options.count}
+            yield b'{"exchange":' + msgspec.json.encode(asked) + b"}\n"
+
+        return lines()
 
     async def trace_allocations(self, seconds: float) -> list[AllocationView]:
         return [{"line": f"filters.py:{int(seconds)}", "bytes": 64, "blocks": 2}]

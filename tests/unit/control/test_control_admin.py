@@ -362,6 +362,22 @@ def test_filters_for_programs_and_for_people(client: AsgiClient) -> None:
     assert "  blocked a worker for 2.5 s:\n    filters.py:7 in on_request\n" in text
 
 
+def test_a_tap_is_a_stream_of_lines(client: AsgiClient) -> None:
+    answer = client.post("/api/v1/tap", [b'{"statuses": ["5xx"], "count": 2}'])
+    assert (answer.status, answer.text) == (200, '{"tap":{}}\n{"exchange":{"statuses":["5xx"],"count":2}}\n')
+    assert client.get("/api/v1/tap").status == 405
+
+
+WRONG_TAPS = [b'{"status": "5xx"}', b'{"statuses": ["6xx"]}', b'{"sample": 0}', b"[]", b'{"bodies": 99999999}']
+
+
+@pytest.mark.parametrize(("body", "status"), [*((body, 400) for body in WRONG_TAPS), (b'{"count": 7}', 429)])
+def test_a_wrong_tap(client: AsgiClient, body: bytes, status: int) -> None:
+    answer = client.post("/api/v1/tap", [body])
+    assert answer.status == status
+    assert "error" in answer.json()
+
+
 def test_stories_of_exchanges_for_programs_and_for_people(client: AsgiClient) -> None:
     found = client.get("/api/v1/exchanges").json()
     assert [story["path"] for story in found["failed"]] == ["/0", "/1", "/2"]
