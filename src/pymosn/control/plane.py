@@ -175,7 +175,7 @@ class ExchangesView(TypedDict):
 
 
 class TooManyTaps(Exception):
-    """No further tap can be started; the text says why."""
+    """No further tap can be started; the text is the reason."""
 
 
 class ControlPlane(Protocol):

@@ -216,7 +216,7 @@ class Http2Wire(Wire):
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
             self.close()
-        # A response may be whole before the request is, which is then reset (RFC 9113 section 8.1): that is no failure.
+        # A response may be whole before the request is, which is then reset without an error (RFC 9113 8.1).
         is_whole = whole.is_set()
         if not heads:
             raise EOFError("the stream was reset" if end.is_reset else "the connection was closed")

@@ -231,7 +231,7 @@ class Stories:
         if is_failed and self._failed_credit < 1.0:
             self.missed += 1
             is_failed = False
-        # One that takes twice as long as any is always kept: that cannot go on for long.
+        # One that takes twice as long as any is always kept: that cannot happen often.
         if is_slow and self._slow_credit < 1.0 and exchange.finished - exchange.started < 2.0 * self._longest():
             self.missed += 1
             is_slow = False

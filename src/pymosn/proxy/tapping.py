@@ -278,7 +278,7 @@ class TappedSender(ResponseSender):
 
 
 class TappedReceiver(RequestReceiver):
-    """The receiver of a request that may be copied: the exchange is behind it."""
+    """The receiver of a request that may be copied; passes everything on to the exchange."""
 
     def __init__(self, taps: Taps, runtime: Runtime, options: ProxyOptions, sender: TappedSender, protocol: str) -> None:
         self._taps = taps

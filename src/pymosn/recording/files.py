@@ -1,6 +1,6 @@
 """The files of recorded exchanges: our own, a tape, which is a line of JSON for each exchange; and HAR 1.2 for HTTP.
 
-A file is written beside its name, readable by its owner only, and gets the name when it is complete. A tape begins with
+A file is written as `NAME.part`, readable by its owner only, and is renamed when it is complete. A tape begins with
 a line about its version, and ends with one that counts its exchanges; so a damaged or unfinished one is recognised.
 """
 

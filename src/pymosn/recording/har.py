@@ -15,7 +15,7 @@ _VERSIONS: Final = {"Http1": "HTTP/1.1", "Http2": "HTTP/2.0"}
 
 
 class HarError(ValueError):
-    """An entry is not what HAR says; the text is the reason."""
+    """An entry is not one of HAR 1.2; the text is the reason."""
 
 
 def entry_of(recorded: Recorded) -> dict[str, Any]:

@@ -352,7 +352,7 @@ class StopTap(Message, frozen=True):
 class Tapped(Message, frozen=True):
     """Records of a tap, each as JSON. `dropped`: exchanges since the last report of which nothing is recorded.
 
-    `started`: the first report, which says that the tap has been started.
+    `started`: the first report; the tap has been started.
     """
 
     tap: int

@@ -22,7 +22,7 @@ WAITING_BYTES: Final = 16 * 1024 * 1024
 PIECE: Final = 256 * 1024
 #: Seconds between two lines about a tap that has no records: its reader may have gone.
 HEARTBEAT: Final = 5.0
-#: Seconds to wait for all workers to start a tap before its reader is told that it runs.
+#: Seconds to wait for all workers to start a tap before its reader gets the first line.
 START_TIME: Final = 2.0
 
 
