@@ -124,7 +124,10 @@ class Story:
         self.finished = exchange.finished
         self.bytes_received = exchange.bytes_received
         self.bytes_sent = exchange.bytes_sent
+        trace = exchange.trace
         self.trace_id = "" if made_ids is None else made_ids.get("trace_id", "")
+        if trace is not None:
+            self.trace_id = trace.shown_id()
         self.connection_id: i64 = exchange.connection.id
         self.upstream_connection_id = exchange.upstream_connection_id
         self.stream_number = exchange.stream_number

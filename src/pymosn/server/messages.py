@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from pymosn.api.tracing import TraceRecord
 from pymosn.assembly.packed_config import PackedCluster
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.core.counters import GroupData, GroupKey
@@ -303,6 +304,12 @@ class HandshakesFailed(Message, frozen=True):
     failures: list[tuple[str, float, str, str, str]]
 
 
+class Traces(Message, frozen=True):
+    """Finished traces of sampled exchanges (`trace_report.py`); none is sent twice, and some may be lost."""
+
+    traces: list[TraceRecord]
+
+
 class TraceAllocations(Message, frozen=True):
     """Trace memory allocated by filters for `seconds`; answered with `Allocations` that carry the same ticket."""
 
@@ -385,7 +392,7 @@ Command = (
     | Finish
     | Stop
 )
-_Observed = Stats | Ejections | Blocked | HandshakesFailed | Allocations | Exchanges | Tapped
+_Observed = Stats | Ejections | Blocked | HandshakesFailed | Traces | Allocations | Exchanges | Tapped
 _State = Built | Ready | Failed | Drained | Departing
 Report = _State | Checked | Prepared | Activated | _Observed
 
