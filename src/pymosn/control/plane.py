@@ -16,6 +16,7 @@ from pymosn.control.origins import Origins
 from pymosn.core.counters import GroupData
 from pymosn.filters.settings import Block
 from pymosn.observe.profile import Profile, Stack
+from pymosn.observe.tap_options import TapOptions
 
 # The stages of a process, with MOSN's numbers (key reference section 15).
 STARTING: Final = 4
@@ -197,6 +198,21 @@ class ProfileError(Exception):
         self.status = status
 
 
+class ExchangesView(TypedDict):
+    """The failed exchanges of all workers, the newest first, and the slowest: `Story.shown` with `worker`, its number.
+
+    `missed`: exchanges that were not kept because there were too many.
+    """
+
+    failed: list[dict[str, Any]]
+    slow: list[dict[str, Any]]
+    missed: int
+
+
+class TooManyTaps(Exception):
+    """No further tap can be started; the text is the reason."""
+
+
 class ControlPlane(Protocol):
     """Methods that query workers are asynchronous. Configurations have MOSN's keys, and their secrets are removed."""
 
@@ -266,6 +282,14 @@ class ControlPlane(Protocol):
 
     async def stacks(self, target: int) -> list[tuple[str, Stack]]:
         """The threads and tasks of a process by name, with their stacks. Raises ProfileError."""
+        raise NotImplementedError
+
+    async def exchanges(self, limit: int) -> ExchangesView:
+        """The stories of recent exchanges, at most `limit` of each kind."""
+        return {"failed": [], "slow": [], "missed": 0}
+
+    def tap(self, options: TapOptions) -> AsyncIterator[bytes]:
+        """Starts a tap, which ends when its reader does: lines of JSON. Raises TooManyTaps."""
         raise NotImplementedError
 
     def failed_handshakes(self, listener: str) -> list[HandshakeView]:

@@ -16,6 +16,7 @@ from pymosn.config.mosn_form import NOTHING
 from pymosn.config.schema import RouterConfiguration
 from pymosn.config.schema.router import Route
 from pymosn.control.certificates import as_text
+from pymosn.control.exchange_text import exchanges_text
 from pymosn.control.guard import read_body
 from pymosn.control.handlers import (
     ONE_PARAMETER,
@@ -34,6 +35,8 @@ from pymosn.filters.settings import Block
 
 #: Maximum seconds for tracing allocations, which slows the workers down.
 LONGEST_TRACE: Final = 60.0
+#: Maximum number of exchanges of each kind that are shown.
+MOST_EXCHANGES: Final = 1000
 
 #: A block of the configuration without its secrets.
 Shown = Callable[[Block], dict[str, Any]]
@@ -48,6 +51,7 @@ def routes(plane: ControlPlane) -> list[Call]:
         read_post(plane, "/api/v1/explain", _explain),
         get(plane, "/api/v1/filters", _filters),
         get(plane, "/api/v1/certs", _certs),
+        get(plane, "/api/v1/exchanges", _exchanges),
         get(plane, "/api/v1/xds", _xds),
         change(plane, "/api/v1/filters/allocations", _allocations, ("format",)),
     ]
@@ -95,6 +99,18 @@ async def _certs(plane: ControlPlane, request: Request) -> Response:
     """The certificates in use."""
     found = await plane.certificates()
     return PlainTextResponse(as_text(found)) if wants_text(request) else json_response(found)
+
+
+async def _exchanges(plane: ControlPlane, request: Request) -> Response:
+    """The stories of recent exchanges; `?kind=failed` or `slow` for one kind, `?limit=` for at most so many of each."""
+    kind, number = request.query_params.get("kind", ""), request.query_params.get("limit", "50")
+    if kind not in ("", "failed", "slow"):
+        return PlainTextResponse(f"kind must be failed or slow, not {kind!r}\n", 400)
+    if not (number.isascii() and number.isdecimal() and 1 <= int(number[:5]) <= MOST_EXCHANGES and len(number) < 5):
+        return PlainTextResponse(f"limit must be a number from 1 to {MOST_EXCHANGES}, not {number!r}\n", 400)
+    found = await plane.exchanges(int(number))
+    shown = {key: value for key, value in found.items() if key in ("missed", kind or key)}
+    return PlainTextResponse(exchanges_text(shown)) if wants_text(request) else json_response(shown)
 
 
 async def _xds(plane: ControlPlane, request: Request) -> Response:

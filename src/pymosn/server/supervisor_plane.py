@@ -25,6 +25,7 @@ from pymosn.control.plane import (
     ClusterView,
     ControlPlane,
     Edit,
+    ExchangesView,
     FilterUse,
     FilterView,
     HandshakeView,
@@ -41,14 +42,16 @@ from pymosn.observe.logs import LogSet
 from pymosn.observe.process_log import level_of
 from pymosn.observe.profile import Profile, Stack
 from pymosn.observe.stats import percentile
+from pymosn.observe.tap_options import TapOptions
 from pymosn.observe.totals import sum_of
 from pymosn.server.changes import Changes
 from pymosn.server.draining import Draining
 from pymosn.server.fleet import Fleet
-from pymosn.server.messages import SetLogLevel, SwitchLog
+from pymosn.server.messages import GetExchanges, SetLogLevel, SwitchLog
 from pymosn.server.profiler import Profiler
 from pymosn.server.upgrade.asking import Upgrades
 from pymosn.server.upgrade.request import UpgradeRequest
+from pymosn.server.worker_answers import joined_stories
 from pymosn.version import VERSION
 
 Labels = frozenset[tuple[str, str]]
@@ -261,6 +264,13 @@ class SupervisorPlane(ControlPlane):
         if self.profiler is None:
             raise ProfileError(503, "profiles are not available in this process")
         return self.profiler
+
+    async def exchanges(self, limit: int) -> ExchangesView:
+        found = await self._fleet.ask(lambda ticket: GetExchanges(ticket, limit), lambda worker: worker.exchanges)
+        return joined_stories(found, limit)
+
+    def tap(self, options: TapOptions) -> AsyncIterator[bytes]:
+        return self._fleet.taps.open(options)
 
     async def certificates(self) -> list[CertificateView]:
         found = await asyncio.to_thread(self._changes.certificates)

@@ -18,7 +18,7 @@ from pymosn.core.counters import GroupData, GroupKey
 from pymosn.observe.totals import labels_of
 from pymosn.server.channel import Channel
 from pymosn.server.families import Families
-from pymosn.server.messages import REPORTS, Allocations, Command, Probe, Report
+from pymosn.server.messages import REPORTS, Allocations, Command, Exchanges, Probe, Report
 from pymosn.server.notify import VARIABLES
 from pymosn.server.probes import ProbeSender
 from pymosn.server.shutdown import SUPERVISOR_SIGNALS
@@ -47,6 +47,7 @@ class WorkerHandle:
         self.stats: dict[GroupKey, GroupData] = {}
         self.ticket = 0
         self.allocations = Allocations(0, [])
+        self.exchanges = Exchanges(0, [], [])
         #: The last changes that it has checked and prepared, with the errors, and activated.
         self.checked = 0
         self.prepared = 0
