@@ -11,7 +11,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from pymosn.core.counters import BUCKET_BOUNDS, GroupData, HistogramData
+from pymosn.core.counters import GroupData
+from pymosn.core.histograms import BUCKET_BOUNDS, HistogramData
 
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_:]")
 

@@ -60,8 +60,7 @@ def count(exchange: Exchange, stats: DownstreamStats, was_tunnel: bool) -> None:
     elif failure is not None:
         stats.count_status(failure.status)
     if failure is not None:
-        stats.request_failed.value += 1
-        stats.count_reason(failure.reason)
+        stats.count_failure(failure.reason)
 
 
 def write_logs(exchange: Exchange, access_logs: list[AccessLog]) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import gc
 import math
+import mmap
 import os
 import signal
 import socket
@@ -23,6 +24,7 @@ from pymosn.assembly.steps import run_whole
 from pymosn.assembly.worker import WorkerRuntime
 from pymosn.core.errors import describe, with_traceback
 from pymosn.core.foreign import raise_if_cancelled
+from pymosn.core.ledger import SIZE as LEDGER_SIZE
 from pymosn.core.log import ALERT_PANIC, ERROR
 from pymosn.core.redaction import redacted_text
 from pymosn.network.listener import Listener
@@ -70,6 +72,8 @@ class Worker:
         self._runtime: WorkerRuntime | None = None
         self._report: StatsReport | None = None
         self._overload: OverloadManager | None = None
+        # Of `UseLedger`.
+        self._ledger: list[int] = []
         # Of `Guard`: the page and the queue that all workers share.
         self._shared: list[int] = []
         # Of `Receive`: the queue of connections from another generation.
@@ -102,6 +106,8 @@ class Worker:
                 self._parts.receive(command.digest, command.content)
             case messages.Guard():
                 self._shared = descriptors
+            case messages.UseLedger():
+                self._ledger = descriptors
             case messages.Receive():
                 self._moved = descriptors
             case messages.Configure():
@@ -152,6 +158,9 @@ class Worker:
         logs = open_logs(packed.rest, command.base_dir, command.log_ceiling)
         share = command.workers, command.worker_index
         self._runtime = WorkerRuntime(*share, self._loop, logs, command.incarnation)
+        for descriptor in self._ledger:
+            self._runtime.metrics.ledger.attach(memoryview(mmap.mmap(descriptor, LEDGER_SIZE)))
+            os.close(descriptor)
         self._report = StatsReport(self._runtime.metrics, self._channel)
         self._runtime.note_addresses(command.services)
         self._folders = (command.config_dir, command.base_dir)

@@ -4,9 +4,10 @@ import pytest
 
 from pymosn.api.http import HttpRequest
 from pymosn.core import failure
-from pymosn.core.counters import BUCKET_BOUNDS, DownstreamStats, Histogram, Metrics, UpstreamStats
+from pymosn.core.counters import DownstreamStats, Metrics, UpstreamStats
 from pymosn.core.failure import Failure
 from pymosn.core.headers import HeaderError, wire_lines
+from pymosn.core.histograms import BUCKET_BOUNDS, Histogram
 from pymosn.core.registry import Registry
 
 FAILURES = {name: value for name, value in vars(failure).items() if isinstance(value, Failure)}

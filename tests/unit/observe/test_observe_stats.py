@@ -1,7 +1,8 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pymosn.core.counters import DownstreamStats, GroupData, Histogram, Metrics, UpstreamStats
+from pymosn.core.counters import DownstreamStats, GroupData, Metrics, UpstreamStats
+from pymosn.core.histograms import Histogram
 from pymosn.observe.prometheus import exposition
 from pymosn.observe.stats import percentile, stats_glob, stats_json
 from pymosn.observe.totals import Totals, with_global
