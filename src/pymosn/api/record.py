@@ -13,6 +13,7 @@ from pymosn.api.upstream import Criteria
 from pymosn.core.failure import Failure
 from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead, ResponseHead
+from pymosn.core.route_stats import RouteStats
 from pymosn.core.stamps import Stamps
 
 #: Placeholder until the request has been received.
@@ -31,6 +32,8 @@ class RouteInfo:
         self.name = name
         self.filter_configs = filter_configs
         self.label = label
+        #: Its counters; None until its first request has ended.
+        self.stats: RouteStats | None = None
 
 
 class RouteOverrides:

@@ -269,7 +269,9 @@ class DownstreamStats:
         # The numbers of finished requests survive a crash of the worker: they are also in its ledger.
         ledger = group.ledger
         self._ledger = Ledger() if ledger is None else ledger
-        self._status: dict[int, KeptCounter] = {code: group.kept_counter(f"request_{code}_total") for code in sorted(MOSN_CODES)}
+        self._status: dict[int, KeptCounter] = {
+            code: group.kept_counter(f"request_{code}_total") for code in sorted(MOSN_CODES)
+        }
         self._ok = self._status[200]
         self._other = group.kept_counter("request_other_code")
         self._reasons: dict[str, Counter] = {}

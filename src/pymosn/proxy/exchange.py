@@ -505,7 +505,7 @@ class ExchangeDriver(DispatchOwner):
         exchange = self.exchange
         # Read again: a local reply would take no time otherwise, since it is sent by the event that the request came with.
         exchange.finished = runtime.clock.tick()
-        count(exchange, self.options.stats, was_tunnel)
+        count(exchange, self.options.stats, was_tunnel, runtime.routes)
         write_logs(exchange, self.options.access_logs)
         filters = self.options.filters
         if filters.on_complete:

@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 
 from pymosn.core.secrets import Secret
-from pymosn.filters.settings import AnyMap, Block, Duration, Percent, Port, ignored
+from pymosn.filters.settings import AnyMap, Block, Duration, Percent, Port, ignored, own
 
 
 class PrometheusSink(Block, kw_only=True):
@@ -57,6 +57,14 @@ class Metrics(Block, kw_only=True):
     lazy_flush: bool = False
     sample: HistogramSample = msgspec.field(default_factory=HistogramSample)
     ewma: Ewma = msgspec.field(default_factory=Ewma)
+    per_route: Annotated[bool, own("results and durations of each route in `/metrics` of the admin API")] = False
+    per_host: Annotated[bool, own("the metrics of each host in `/metrics` of the admin API")] = True
+    exemplars: Annotated[bool, own("durations of requests in OpenMetrics have the ids of their traces")] = False
+    max_series: Annotated[
+        int,
+        msgspec.Meta(ge=1, le=100_000),
+        own("hosts, routes, filters and services with metrics of their own; others are `other`"),
+    ] = 1000
     flush_interval: Annotated[Duration, ignored("MOSN does not use it either")] = 0.0
 
 
