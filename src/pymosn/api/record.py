@@ -10,6 +10,7 @@ from mypy_extensions import i32, i64, mypyc_attr
 from pymosn.api.network import Connection, join_address
 from pymosn.api.tls import TlsInfo
 from pymosn.api.upstream import Criteria
+from pymosn.core.counters import Counter
 from pymosn.core.failure import Failure
 from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead, ResponseHead
@@ -32,7 +33,8 @@ class RouteInfo:
         self.name = name
         self.filter_configs = filter_configs
         self.label = label
-        #: Its counters; None until its first request has ended.
+        #: The number of its requests; None until the first one has ended. `stats`: the rest that is counted of them.
+        self.hits: Counter | None = None
         self.stats: RouteStats | None = None
 
 

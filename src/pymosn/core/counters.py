@@ -267,8 +267,8 @@ class DownstreamStats:
         self.tcp_active = group.gauge("tcp_active")
         self.tls = TlsStats(group)
         # The numbers of finished requests survive a crash of the worker: they are also in its ledger.
-        ledger = group.ledger
-        self._ledger = Ledger() if ledger is None else ledger
+        ledger = Ledger() if group.ledger is None else group.ledger
+        self._low, self._cells = ledger.low, ledger.cells
         self._status: dict[int, KeptCounter] = {
             code: group.kept_counter(f"request_{code}_total") for code in sorted(MOSN_CODES)
         }
@@ -299,7 +299,9 @@ class DownstreamStats:
         if counter.value == 0:
             self._group.keep(counter)
         counter.value += 1
-        self._ledger.cells[counter.cell] = counter.value
+        if counter.value & 127 == 0:  # STEP of the ledger
+            self._cells[counter.cell] = counter.value
+        self._low[counter.cell] = counter.value & 255
 
     def count_failure(self, reason: str) -> None:
         """Counts one failed request by its reason word."""

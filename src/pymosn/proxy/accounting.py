@@ -70,12 +70,13 @@ def count(exchange: Exchange, stats: DownstreamStats, was_tunnel: bool, book: Ro
         stats.count_status(status)
     route = exchange.route
     if route is not None:
-        found = route.stats
-        if found is None:
-            found = route.stats = book.stats_of(route.name, route.label)
-        found.hits.value += 1
-        if book.is_detailed:
-            found.count(status, taken)
+        hits = route.hits
+        if hits is None:
+            route.stats = book.stats_of(route.name, route.label)
+            hits = route.hits = route.stats.hits
+        hits.value += 1
+        if book.is_detailed and route.stats is not None:
+            route.stats.count(status, taken)
     if failure is not None:
         stats.count_failure(failure.reason)
 

@@ -506,7 +506,8 @@ class ExchangeDriver(DispatchOwner):
         # Read again: a local reply would take no time otherwise, since it is sent by the event that the request came with.
         exchange.finished = runtime.clock.tick()
         count(exchange, self.options.stats, was_tunnel, runtime.routes)
-        write_logs(exchange, self.options.access_logs)
+        if self.options.access_logs:
+            write_logs(exchange, self.options.access_logs)
         filters = self.options.filters
         if filters.on_complete:
             run_completion(self, filters.on_complete)

@@ -34,6 +34,7 @@ from pymosn.control.plane import (
 from pymosn.control.xds.mosn_counters import no_updates
 from pymosn.core.counters import GroupData
 from pymosn.filters.settings import Block
+from pymosn.observe.families import Fact
 from pymosn.observe.logs import LogSet
 from pymosn.observe.process_log import level_of
 from pymosn.observe.totals import sum_of
@@ -41,6 +42,7 @@ from pymosn.server.changes import Changes
 from pymosn.server.draining import Draining
 from pymosn.server.fleet import Fleet
 from pymosn.server.messages import SetLogLevel, SwitchLog
+from pymosn.server.metric_facts import ProcessState, facts_of
 from pymosn.server.upgrade.asking import Upgrades
 from pymosn.server.upgrade.request import UpgradeRequest
 from pymosn.version import VERSION
@@ -242,7 +244,7 @@ class SupervisorPlane(ControlPlane):
     async def stats(self) -> list[GroupData]:
         xds = [no_updates()] if self.xds_service is None else self.xds_service.metrics()
         certificates = metric_groups(await asyncio.to_thread(self._changes.certificates), time.time())
-        own = [*self._health.metrics.snapshot(), *certificates, *xds]
+        own = [*self._health.metrics.snapshot(), *certificates, *xds, *self._own_groups()]
         types = {group["type"] for group in own}
         found = await self._fleet.stats()
         # Generations before this one have counted them too.
@@ -252,7 +254,28 @@ class SupervisorPlane(ControlPlane):
 
     def own_counts(self) -> list[GroupData]:
         """The metrics that this process counts itself."""
-        return [*self._health.metrics.snapshot(), *([] if self.xds_service is None else self.xds_service.metrics())]
+        return [
+            *self._own_groups(),
+            *self._health.metrics.snapshot(),
+            *([] if self.xds_service is None else self.xds_service.metrics()),
+        ]
+
+    def _own_groups(self) -> list[GroupData]:
+        return [*self._fleet.counts.snapshot(), *self._changes.counts.snapshot()]
+
+    async def metric_facts(self) -> list[Fact]:
+        certificates = await asyncio.to_thread(self._changes.certificates)
+        known = self._fleet.workers()
+        state = ProcessState(
+            started=self._started,
+            generation=1 if self.upgrades is None else self.upgrades.number,
+            workers=[(worker["pid"], worker["state"]) for worker in known],
+            configured=self._fleet.size,
+            version=self._changes.last.version,
+            was_applied=self._changes.last.applied,
+            activated=self._changes.activated,
+        )
+        return await asyncio.to_thread(lambda: facts_of(state, certificates))
 
     def started(self) -> float:
         return self._started

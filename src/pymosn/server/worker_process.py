@@ -82,7 +82,12 @@ class WorkerHandle:
             group = self.stats.get(key, empty)
             counters = dict(group["counters"])
             for name, value in counted.items():
-                counters[name] = max(value, counters.get(name, 0))
+                more = max(0, value - counters.get(name, 0))
+                counters[name] = counters.get(name, 0) + more
+                failure = FAILURE_KEYS.fullmatch(name)
+                if failure is not None and more:
+                    reason = f"reason_{failure[1]}"
+                    counters[reason] = counters.get(reason, 0) + more
             # A request is counted when it begins and when it has ended, and only the latter is in the ledger.
             for total, parts in (("request_total", CODE_KEYS), ("request_failed", FAILURE_KEYS)):
                 found = sum([value for name, value in counters.items() if parts.fullmatch(name)])
