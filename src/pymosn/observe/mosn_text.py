@@ -17,11 +17,13 @@ from typing import Final, NamedTuple, Protocol
 
 from pymosn.core.counters import GroupData
 from pymosn.core.histograms import HistogramData
-from pymosn.observe.processes import ProcessUse
+from pymosn.observe.processes import ProcessLimits, ProcessUse
 from pymosn.observe.stats import percentile
 
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_:]")
-#: MOSN's type of what it tells of itself, its key of the stage, and the keys that begin with the others.
+#: What goes up and down, and is a counter in MOSN's text.
+_COUNTERS_IN_MOSN: Final = frozenset(("connection_active", "request_active"))
+#: MOSN's type of what it tells of itself.
 META: Final = "meta"
 
 
@@ -89,7 +91,8 @@ def mosn_text(groups: Iterable[GroupData], percentiles: Sequence[int]) -> str:
         before = f"{group['type']}_"
         for kind, numbers in (("counter", group["counters"]), ("gauge", group["gauges"])):
             for key, value in numbers.items():
-                _add(families, before + key, kind, labels, float(value))
+                shown = "counter" if key in _COUNTERS_IN_MOSN else kind
+                _add(families, before + key, shown, labels, float(value))
         for key, histogram in group["histograms"].items():
             _add_histogram(families, before + key, labels, histogram, percentiles)
     lines: list[str] = []
@@ -116,15 +119,16 @@ def _add_histogram(
         _add(families, name, "gauge", shown, round(percentile(histogram, percent) * factor, 1))
 
 
-def process_text(use: ProcessUse, started: float, most_descriptors: int) -> str:
+def process_text(use: ProcessUse, started: float, most: ProcessLimits) -> str:
     """What Go's client tells of a process, of all processes of this pymosn together. Times in seconds."""
     facts = (
         ("process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.", use.cpu),
-        ("process_max_fds", "gauge", "Maximum number of open file descriptors of one process.", most_descriptors),
+        ("process_max_fds", "gauge", "Maximum number of open file descriptors of one process.", most.descriptors),
         ("process_open_fds", "gauge", "Number of open file descriptors of all processes.", use.descriptors),
         ("process_resident_memory_bytes", "gauge", "Resident memory of all processes in bytes.", use.resident),
         ("process_start_time_seconds", "gauge", "Start time of the supervisor since 1970 in seconds.", started),
         ("process_virtual_memory_bytes", "gauge", "Virtual memory of all processes in bytes.", use.virtual),
+        ("process_virtual_memory_max_bytes", "gauge", "Maximum virtual memory of one process in bytes.", most.memory),
     )
     return "".join(
         f"# HELP {name} {text}\n# TYPE {name} {kind}\n{name} {client_float(float(value))}\n"

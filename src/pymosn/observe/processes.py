@@ -43,6 +43,14 @@ def total_use(pids: Iterable[int]) -> ProcessUse:
     )
 
 
-def most_descriptors() -> int:
-    """The limit of open descriptors of this process."""
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+class ProcessLimits(NamedTuple):
+    """What one process may use: open descriptors, bytes of virtual memory (2**64 - 1: no limit)."""
+
+    descriptors: int
+    memory: int
+
+
+def process_limits() -> ProcessLimits:
+    """The limits of this process."""
+    memory = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return ProcessLimits(resource.getrlimit(resource.RLIMIT_NOFILE)[0], memory % 2**64)

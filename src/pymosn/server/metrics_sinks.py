@@ -10,6 +10,7 @@ from typing import Any, Final
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from pymosn.api.network import join_address
 from pymosn.config.schema import MosnConfig
 from pymosn.config.schema.observability import Metrics, PrometheusSink, sinks_to_serve
 from pymosn.control.http_server import HttpServer
@@ -18,7 +19,7 @@ from pymosn.control.service import Service
 from pymosn.core.counters import GroupData
 from pymosn.core.log import ERROR, INFO, Log
 from pymosn.observe.mosn_text import meta_group, mosn_text, process_text, recorded, touched
-from pymosn.observe.processes import most_descriptors, total_use
+from pymosn.observe.processes import process_limits, total_use
 from pymosn.observe.totals import sum_of, with_global
 from pymosn.server.process_sockets import ProcessSockets
 from pymosn.server.sockets import BindError
@@ -131,6 +132,7 @@ class MetricsSinks(Service):
         meta: list[GroupData] = []
         if metrics.flush_mosn:
             addresses = [listener.address for listener in config.servers[0].listeners]
+            addresses += [join_address(*address) for address in self._sockets.services()]
             meta = [meta_group(VERSION, platform.python_version(), addresses, self._plane.state())]
         # In a thread: with many hosts it takes seconds.
         return await asyncio.to_thread(self._write, settings, metrics, [*groups, *meta], workers)
@@ -141,5 +143,5 @@ class MetricsSinks(Service):
             shown = touched(shown)
         before = ""
         if not settings.disable_collect_process:
-            before = process_text(total_use(workers), self._plane.started(), most_descriptors())
+            before = process_text(total_use(workers), self._plane.started(), process_limits())
         return before + mosn_text(shown, settings.percentiles)
