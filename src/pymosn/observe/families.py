@@ -75,8 +75,7 @@ BOUNDED: Final[dict[str, tuple[str, ...]]] = {
     "filter": ("filter",),
     "grpc": ("service",),
     "grpc method": ("service", "method"),
-    "dubbo": ("service",),
-    "dubbo method": ("service", "method"),
+    "mosn": ("service", "method"),
 }
 OTHER: Final = "other"
 #: Types of groups that are in MOSN's formats only, because families made otherwise have the same.
@@ -87,7 +86,7 @@ def type_of(kind: str, labels: dict[str, str]) -> str:
     """The type of a group as in `Source`: hosts and methods have their own, because clusters and services count them too."""
     if kind == "upstream" and "host" in labels:
         return "upstream host"
-    if kind in ("grpc", "dubbo") and "method" in labels:
+    if kind == "grpc" and "method" in labels:
         return f"{kind} method"
     return kind
 
@@ -233,18 +232,23 @@ def _of_code() -> Iterator[Family]:
     yield one("connections_active", GAUGE, "Open connections that a network filter sees.", "connections")
     text = "Durations of calls of a filter: of a sample, and of all that waited."
     yield one("seconds", HISTOGRAM, text, "time|seconds")
-    yield from _of_calls("grpc", "gRPC")
-    yield from _of_calls("dubbo", "Dubbo")
+    yield from _of_calls()
     yield from _failed_calls()
+    outcomes = [_source("mosn", f"response_{key}_total", outcome=outcome) for key, outcome in _OUTCOMES]
+    text = "Ended calls of Dubbo, by outcome; of the filter `dubbo_stream`."
+    yield _family("dubbo_calls", COUNTER, text, ("service", "method", "outcome"), *outcomes)
 
 
-def _of_calls(kind: str, name: str) -> Iterator[Family]:
-    outcomes = (("succ", "success"), ("fail", "failure"))
+_OUTCOMES: Final = (("succ", "success"), ("fail", "failure"))
+
+
+def _of_calls() -> Iterator[Family]:
     for suffix, of in _CALLS:
-        before = f"{kind}{suffix.replace(' ', '_')}"
-        sources = [_source(kind + suffix, f"response_{key}_total", outcome=outcome) for key, outcome in outcomes]
-        yield _family(f"{before}_calls", COUNTER, f"Ended calls of {name}, by outcome.", (*of, "outcome"), *sources)
-        text, time = f"Durations of calls of {name}.", _source(kind + suffix, "request_time")
+        before = f"grpc{suffix.replace(' ', '_')}"
+        sources = [_source(f"grpc{suffix}", f"response_{key}_total", outcome=outcome) for key, outcome in _OUTCOMES]
+        text = "Ended calls of gRPC, by outcome; of the filter `grpc_metric`."
+        yield _family(f"{before}_calls", COUNTER, text, (*of, "outcome"), *sources)
+        text, time = "Durations of calls of gRPC.", _source(f"grpc{suffix}", "request_time")
         yield _family(f"{before}_call_duration_seconds", HISTOGRAM, text, of, time)
 
 
@@ -335,6 +339,8 @@ OWN_TYPES: Final = frozenset({source.type for family in FAMILIES for source in f
 #: What other families have already: sums over the samples of one, or parts of others.
 REDUNDANT: Final = (
     _source("downstream", "request_failed|request_other_code"),
+    _source("upstream", "connection_close"),
+    _source("upstream host", "connection_close"),
     _source("healthcheck", "attempt|active_failure|passive_failure|verify_cluster"),
-    *[_source(f"{kind}{suffix}", "request_total") for kind in ("grpc", "dubbo") for suffix in ("", " method")],
+    *[_source(kind, "request_total") for kind in ("grpc", "grpc method", "mosn")],
 )
