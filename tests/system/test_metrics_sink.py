@@ -187,7 +187,7 @@ def test_metrics(start: Start, statuses: int, tmp_path: Path) -> None:
     assert proxy.wait_for(rf"metrics sink on http://0.0.0.0:{other}/text")
     ours = families_of(scrape(other, "/text")[0])
     assert ours["downstream_request_total"]["samples"]['listener="l"'] == len(REQUESTS)
-    assert not any(re.search(r'\bhost=', labels) for family in ours.values() for labels in family["samples"])
+    assert not any(re.search(r"\bhost=", labels) for family in ours.values() for labels in family["samples"])
     assert not {"downstream_request_206_total", "downstream_request_304_total", "process_open_fds"} & ours.keys()
     with pytest.raises(ConnectionRefusedError):
         scrape(sink, "/mosn")
