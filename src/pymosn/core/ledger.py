@@ -5,7 +5,7 @@ the key of a counter; the record's index is that of the number, from 1. A record
 (the first number), so that the supervisor never reads half of one. Nothing is ever removed: a worker has its file for life.
 
 Most writes are of the lowest byte only, because Python makes no object for a number below 256: that is the region of bytes.
-The other region has the value as it was at the last multiple of STEP, so that both together tell the present one, whatever
+The other region has the value as it was at the last multiple of STEP, so that both together are the present one, whatever
 the order in which they were written.
 """
 

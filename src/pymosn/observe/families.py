@@ -155,45 +155,45 @@ def _tls(before: str, kind: str, of: tuple[str, ...]) -> Iterator[Family]:
 
 def _upstream(before: str, kind: str, whose: str, *of: str) -> Iterator[Family]:
     def one(name: str, family_kind: str, text: str, key: str) -> Family:
-        return _family(f"{before}{name}", family_kind, f"{text} {whose}", of, _source(kind, key))
+        return _family(f"{before}{name}", family_kind, f"{text}, by {whose}.", of, _source(kind, key))
 
     def several(name: str, text: str, label: str, keys: dict[str, str]) -> Family:
         sources = [_source(kind, key, **{label: value}) for key, value in keys.items()]
-        return _family(f"{before}{name}", COUNTER, f"{text} {whose}", (*of, label), *sources)
+        return _family(f"{before}{name}", COUNTER, f"{text}, by {whose}.", (*of, label), *sources)
 
     results = {"response_success": "success", "response_failed": "failure"}
-    yield one("requests", COUNTER, "Attempts of requests at hosts", "request_total")
-    yield one("requests_active", GAUGE, "Attempts in progress at hosts", "request_active")
-    yield several("responses", "Ended attempts, by whether they failed (by MOSN's rules), at hosts", "result", results)
-    yield one("request_duration_seconds", HISTOGRAM, "Durations of attempts at hosts", "request_duration_time")
-    yield one("request_timeouts", COUNTER, "Requests without a response in time, of hosts", "request_timeout")
-    yield one("requests_lost", COUNTER, "Requests that were lost with their connection, of hosts", "request_failure_eject")
+    yield one("requests", COUNTER, "Attempts of requests", "request_total")
+    yield one("requests_active", GAUGE, "Attempts in progress", "request_active")
+    yield several("responses", "Ended attempts, by whether MOSN counts them as failed", "result", results)
+    yield one("request_duration_seconds", HISTOGRAM, "Durations of attempts", "request_duration_time")
+    yield one("request_timeouts", COUNTER, "Requests without a response in time", "request_timeout")
+    yield one("requests_lost", COUNTER, "Requests that were lost with their connection", "request_failure_eject")
     resets = {"request_local_reset": "proxy", "request_remote_reset": "host"}
-    yield several("request_resets", "Requests that were reset, by whom, of hosts", "by", resets)
-    yield one("retries", COUNTER, "Requests that were repeated, of hosts", "request_retry")
+    yield several("request_resets", "Requests that were reset, by side", "by", resets)
+    yield one("retries", COUNTER, "Requests that were repeated", "request_retry")
     limits = {"request_pending_overflow": "requests", "request_retry_overflow": "retries"}
-    text = "Requests and retries beyond a limit (circuit breaker), of hosts"
+    text = "Requests and retries beyond a limit (circuit breaker)"
     yield several("circuit_breaker_rejections", text, "limit", limits)
     yield one("connections", COUNTER, "Opened connections to hosts", "connection_total")
     yield one("connections_active", GAUGE, "Open connections to hosts", "connection_active")
-    yield one("connections_failed", COUNTER, "Connections that could not be opened, to hosts", "connection_con_fail")
-    yield one("connections_retried", COUNTER, "Further attempts to connect, of `tcp_proxy`, to hosts", "connection_retry")
+    yield one("connections_failed", COUNTER, "Connections that could not be opened", "connection_con_fail")
+    yield one("connections_retried", COUNTER, "Further attempts of `tcp_proxy` to connect", "connection_retry")
     closes = {"connection_local_close": "proxy", "connection_remote_close": "host"}
-    yield several("connections_closed", "Connections that have ended, by whom, of hosts", "by", closes)
+    yield several("connections_closed", "Connections that have ended, by side", "by", closes)
     cuts = {f"{key}_with_active_request": by for key, by in closes.items()}
-    yield several("connections_cut", "Connections that ended before a response was complete, by whom, of hosts", "by", cuts)
-    notified = "Connections whose end the host has announced (`Connection: close`, GOAWAY), of hosts"
+    yield several("connections_cut", "Connections that ended before a response was complete, by side", "by", cuts)
+    notified = "Connections whose end the host has announced (`Connection: close`, GOAWAY)"
     yield one("connections_end_announced", COUNTER, notified, "connection_close_notify")
     yield one("received_bytes", COUNTER, "Bytes received from hosts", "connection_bytes_read_total")
-    yield one("sent_bytes", COUNTER, "Bytes sent to hosts", "connection_bytes_write")
-    yield one("ejected", GAUGE, "Workers that do not use a host because of failed requests, summed over hosts", "ejected")
-    text = "Workers that do not use a host because of failed health checks, summed over hosts"
+    yield one("sent_bytes", COUNTER, "Bytes sent", "connection_bytes_write")
+    yield one("ejected", GAUGE, "Hosts out of use because of failed requests, times workers", "ejected")
+    text = "Hosts out of use because of failed health checks, times workers"
     yield one("unhealthy", GAUGE, text, "failed_active_check")
-    yield one("responses_stray", COUNTER, "Messages that match no pending request, of hosts", "response_stray")
+    yield one("responses_stray", COUNTER, "Messages that match no pending request", "response_stray")
 
 
 def _of_clusters() -> Iterator[Family]:
-    yield from _upstream("upstream_", "upstream", "of a cluster.", "cluster")
+    yield from _upstream("upstream_", "upstream", "cluster", "cluster")
     of = ("cluster",)
     yield from _tls("upstream_", "upstream", of)
     copies = {"mirrored": "sent", "mirror_failed": "failed", "mirror_dropped": "dropped"}
@@ -209,7 +209,7 @@ def _of_clusters() -> Iterator[Family]:
     text = "Active health checks that failed without an answer; they are failures too."
     yield _family("health_check_network_failures", COUNTER, text, of, _source("healthcheck", "network_failure"))
     yield _family("healthy_hosts", GAUGE, "Hosts that pass their health checks.", of, _source("healthcheck", "healty"))
-    yield from _upstream("upstream_host_", "upstream host", "of one host.", "cluster", "host")
+    yield from _upstream("upstream_host_", "upstream host", "host", "cluster", "host")
 
 
 def _of_code() -> Iterator[Family]:
@@ -283,7 +283,7 @@ def _of_workers() -> Iterator[Family]:
     yield one("worker_accept_pauses", COUNTER, "How often workers stopped accepting for lack of resources.", "accept_pauses")
     taken = {"taken_over": "sibling", "moved_in": "predecessor"}
     sources = [_source("worker", f"connections_{key}", origin=value) for key, value in taken.items()]
-    text = "Connections that workers have taken over, by whom they were given."
+    text = "Connections that workers have taken over, by origin."
     yield _family("worker_connections_taken_over", COUNTER, text, ("origin",), *sources)
     lost = {"lost": "sibling", "moved_lost": "predecessor"}
     sources = [_source("worker", f"connections_{key}", origin=value) for key, value in lost.items()]

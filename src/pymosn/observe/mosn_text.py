@@ -23,7 +23,7 @@ from pymosn.observe.stats import percentile
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_:]")
 #: What goes up and down, and is a counter in MOSN's text.
 _COUNTERS_IN_MOSN: Final = frozenset(("connection_active", "request_active"))
-#: MOSN's type of what it tells of itself.
+#: MOSN's type of the facts about itself.
 META: Final = "meta"
 
 
@@ -120,7 +120,7 @@ def _add_histogram(
 
 
 def process_text(use: ProcessUse, started: float, most: ProcessLimits) -> str:
-    """What Go's client tells of a process, of all processes of this pymosn together. Times in seconds."""
+    """The metrics of a process as of Go's client, summed over all processes of this pymosn. Times in seconds."""
     facts = (
         ("process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.", use.cpu),
         ("process_max_fds", "gauge", "Maximum number of open file descriptors of one process.", most.descriptors),

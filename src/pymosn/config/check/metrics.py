@@ -2,6 +2,8 @@
 
 from typing import Final
 
+import msgspec
+
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema.observability import Metrics, MetricsSink, sink_settings
 
@@ -34,7 +36,10 @@ def _check_sink(sink: MetricsSink, where: str, report: Diagnostics) -> bool:
     if sink.type not in _KNOWN:
         report.odd(f"{where}.type", f"unknown: {_REST}", sink.type, _KNOWN)
         return False
-    settings = sink_settings(sink)
+    try:
+        settings = sink_settings(sink)
+    except msgspec.ValidationError:  # reported by the reader
+        return False
     if settings.export_url:
         report.error(f"{where}.config.export_url", "metrics cannot be pushed, as in MOSN: let Prometheus scrape the port")
         return False
