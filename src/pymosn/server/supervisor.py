@@ -30,6 +30,7 @@ from pymosn.control.health import HealthChecks
 from pymosn.control.http_server import HttpServer
 from pymosn.control.plane import GRACEFUL_STOPPING, RUNNING, STOPPING
 from pymosn.control.service import Service
+from pymosn.control.tracing.service import TraceExport
 from pymosn.control.xds.bootstrap import is_needed
 from pymosn.core.clock import Clock
 from pymosn.core.errors import describe
@@ -121,6 +122,8 @@ class Supervisor:
         families.on_orphan = tether.on_end
         spawn = partial(WorkerProcess, loop, families)
         self._fleet = Fleet(workers, spawn, self._initial_commands, loop.call_later, clock, self._log)
+        self._traces = TraceExport(clock, self._log)
+        self._fleet.on_traces = self._traces.receive
         self._guardian = Guardian(workers, partial(self._on_deaf, loop), self._log)
         self._fleet.on_gone = self._guardian.on_gone
         self._fleet.code_fault = code_fault
@@ -154,6 +157,7 @@ class Supervisor:
         stop = self._signals.request
         self._plane = SupervisorPlane(self._changes, self._fleet, self._health, self._logs, self._rolling.paths, stop)
         self._plane.draining = self._draining
+        self._plane.traces = self._traces
         self._plane.writes_back = options.writes_back
         self._extensions = Extensions(
             options.config_dir,
@@ -240,6 +244,8 @@ class Supervisor:
             *self._write_back(),
             self._ticket_keys,
             self._draining,
+            # Before the workers, because it ends after them: their last traces come when they stop.
+            self._traces,
             self._workers,
             CertificateWatch(self._tls_files, lambda: self._changes.material, self._rotation.on_edit, self._log),
             self._rotation,
@@ -435,6 +441,7 @@ class Supervisor:
     def _reopen_logs(self) -> None:
         self._logs.reopen()
         self._health.reopen_logs()
+        self._traces.reopen_logs()
         self._fleet.send(ReopenLogs())
 
     def _reload_filters(self, source: str) -> None:

@@ -31,6 +31,7 @@ from pymosn.control.plane import (
     UpgradeOptions,
     WorkerInfo,
 )
+from pymosn.control.tracing.service import TraceExport
 from pymosn.control.xds.mosn_counters import no_updates
 from pymosn.core.counters import GroupData
 from pymosn.filters.settings import Block
@@ -96,6 +97,8 @@ class SupervisorPlane(ControlPlane):
         self.draining: Draining | None = None
         #: The service of xDS, if there is one.
         self.xds_service: XdsView | None = None
+        #: What exports traces.
+        self.traces: TraceExport | None = None
         self.upgrades: Upgrades | None = None
         #: Whether changes are written to the file.
         self.writes_back = False
@@ -254,14 +257,12 @@ class SupervisorPlane(ControlPlane):
 
     def own_counts(self) -> list[GroupData]:
         """The metrics that this process counts itself."""
-        return [
-            *self._own_groups(),
-            *self._health.metrics.snapshot(),
-            *([] if self.xds_service is None else self.xds_service.metrics()),
-        ]
+        xds = [] if self.xds_service is None else self.xds_service.metrics()
+        return [*self._health.metrics.snapshot(), *xds, *self._own_groups()]
 
     def _own_groups(self) -> list[GroupData]:
-        return [*self._fleet.counts.snapshot(), *self._changes.counts.snapshot()]
+        traces = [] if self.traces is None else self.traces.metrics()
+        return [*self._fleet.counts.snapshot(), *self._changes.counts.snapshot(), *traces]
 
     async def metric_facts(self) -> list[Fact]:
         certificates = await asyncio.to_thread(self._changes.certificates)
