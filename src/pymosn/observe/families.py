@@ -66,6 +66,7 @@ LABELS: Final[dict[str, dict[str, str]]] = {
     "worker": {"worker": ""},
     "config": {"config": ""},
     "xds": {"xds": ""},
+    "tracing": {"side": ""},
     "mosn_tls": {"tls": ""},
 }
 #: Types whose label sets are limited, and the labels that are `other` above the limit.
@@ -333,7 +334,32 @@ def _of_process() -> Iterator[Family]:
     yield _family("xds_connected", GAUGE, "Control planes that are connected.", (), _source("xds", "connected"))
 
 
-FAMILIES: Final[tuple[Family, ...]] = (*_downstream(), *_of_clusters(), *_of_code(), *_of_workers(), *_of_process())
+def _of_traces() -> Iterator[Family]:
+    def one(name: str, text: str, key: str, *of: str) -> Family:
+        return _family(name, COUNTER, text, of, _source("tracing", key))
+
+    yield one("traces_recorded", "Traces that workers have recorded.", "traces_recorded_total")
+    yield one("traces_unsampled", "Requests whose traces were not sampled.", "traces_unsampled_total")
+    yield one(
+        "traces_dropped", "Recorded traces that workers have dropped, because too many waited.", "traces_dropped_total"
+    )
+    yield one("traces_sent", "Recorded traces that workers have given to the supervisor.", "traces_sent_total")
+    yield one("spans_exported", "Spans that a collector has accepted.", "spans_exported_total", "driver")
+    dropped = _source("tracing", "spans_dropped_(.+)_total", reason=r"\1")
+    yield _family("spans_dropped", COUNTER, "Spans that were not exported, by reason.", ("driver", "reason"), dropped)
+    yield one("span_export_retries", "Batches of spans that were sent again.", "export_retries_total", "driver")
+    text = "Spans that wait to be exported."
+    yield _family("spans_waiting", GAUGE, text, ("driver",), _source("tracing", "spans_waiting"))
+
+
+FAMILIES: Final[tuple[Family, ...]] = (
+    *_downstream(),
+    *_of_clusters(),
+    *_of_code(),
+    *_of_workers(),
+    *_of_process(),
+    *_of_traces(),
+)
 #: Types of groups whose other keys have names with PREFIX too; those of any other type, which filters make, keep theirs.
 OWN_TYPES: Final = frozenset({source.type for family in FAMILIES for source in family.sources})
 #: What other families have already: sums over the samples of one, or parts of others.
