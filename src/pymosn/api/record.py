@@ -11,9 +11,11 @@ from pymosn.api.network import Connection, join_address
 from pymosn.api.tls import TlsInfo
 from pymosn.api.tracing import Span, SpanOwner
 from pymosn.api.upstream import Criteria
+from pymosn.core.counters import Counter
 from pymosn.core.failure import Failure
 from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead, ResponseHead
+from pymosn.core.route_stats import RouteStats
 from pymosn.core.stamps import Stamps
 
 #: Placeholder until the request has been received.
@@ -32,6 +34,9 @@ class RouteInfo:
         self.name = name
         self.filter_configs = filter_configs
         self.label = label
+        #: The number of its requests; None until the first one has ended. `stats`: the rest that is counted of them.
+        self.hits: Counter | None = None
+        self.stats: RouteStats | None = None
 
 
 class RouteOverrides:

@@ -32,6 +32,8 @@ from pymosn.assembly.worker_clusters import WorkerClusters
 from pymosn.config.schema import Overload, RecentExchanges, WorkerLimits
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Labels, Metrics
+from pymosn.core.route_stats import OTHER
+from pymosn.core.route_stats import TYPE as ROUTES
 from pymosn.core.stamps import Stamps
 from pymosn.filters.modules import ModuleDraft, ModuleStore, is_in_class, is_in_file, source_file
 from pymosn.network.admission import Admission
@@ -241,6 +243,8 @@ class WorkerRuntime:
             self.retired.modules.append(made.modules.commit())
             made.modules = None
         self.active = made
+        routes, wanted = self.runtime.routes, made.metrics
+        routes.is_detailed, routes.has_exemplars, routes.limit = wanted.per_route, wanted.exemplars, wanted.max_series
         limits = made.limits
         self.admission.max_connections = limits.max_connections
         self.admission.descriptor_ceiling = descriptor_ceiling(limits.descriptor_reserve)
@@ -282,9 +286,10 @@ class WorkerRuntime:
                 slot.table = None
         yield from self.clean_up()
         listeners = {built.name for built in self.active.listeners}
-        if has_removed or not self._counted <= listeners:
+        counted = {*listeners, *(f"router {name}" for name in self.active.packed_tables)}
+        if has_removed or not self._counted <= counted:
             yield from self.metrics.keep_in_steps(partial(self._is_counted, listeners))
-        self._counted = listeners
+        self._counted = counted
 
     def clean_up(self) -> Steps[None]:
         """Closes and frees, in steps, what the last change has replaced."""
@@ -296,6 +301,8 @@ class WorkerRuntime:
     def _is_counted(self, listeners: set[str], kind: str, labels: Labels) -> bool:
         if kind == "downstream":
             return dict(labels).get("listener") in listeners
+        if kind == ROUTES:
+            return dict(labels).get("router") in (*self.active.packed_tables, OTHER)
         return kind != "upstream" or self._clusters.has(labels)
 
     def size(self) -> int:

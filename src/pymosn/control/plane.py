@@ -15,6 +15,7 @@ from pymosn.control.envoy.facts import Facts
 from pymosn.control.origins import Origins
 from pymosn.core.counters import GroupData
 from pymosn.filters.settings import Block
+from pymosn.observe.families import Fact
 from pymosn.observe.profile import Profile, Stack
 from pymosn.observe.tap_options import TapOptions
 
@@ -305,6 +306,10 @@ class ControlPlane(Protocol):
 
     async def stats(self) -> list[GroupData]:
         """The metrics of all workers, summed or concatenated."""
+
+    async def metric_facts(self) -> list[Fact]:
+        """What `/metrics` has besides counters: the process, its workers, the configuration and certificates."""
+        return []
 
     async def certificates(self) -> list[CertificateView]:
         """The certificates of all TLS contexts, those that expire first at the beginning."""

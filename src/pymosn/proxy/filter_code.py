@@ -11,8 +11,9 @@ from typing import Any, Final, cast
 
 from mypy_extensions import i64, mypyc_attr
 
-from pymosn.core.counters import Counter, Histogram, MetricGroup, Metrics
+from pymosn.core.counters import Counter, MetricGroup, Metrics
 from pymosn.core.errors import describe, place_at, place_in, printable, reason, shown, traceback_of
+from pymosn.core.histograms import Histogram
 from pymosn.core.log import ERROR, Log
 
 #: One of this many calls of a filter is timed: reading the clock twice costs as much as a small filter. A prime, so that it

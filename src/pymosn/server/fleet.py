@@ -38,7 +38,7 @@ from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.dump import Marks
 from pymosn.control.plane import WorkerInfo
 from pymosn.core.clock import Clock
-from pymosn.core.counters import GroupData
+from pymosn.core.counters import GroupData, Metrics
 from pymosn.core.log import ERROR, INFO, WARN, Log
 from pymosn.filters.secret_fields import NO_PATHS, Paths
 from pymosn.observe.totals import sum_of
@@ -114,6 +114,11 @@ class Fleet(WorkerReceiver):
         self.totals = GenerationTotals()
         self.totals.follow(lambda: [worker.stats for worker in self._live])
         self._log_commands: dict[tuple[type, str], LogCommand] = {}
+        #: What this process counts about its workers.
+        self.counts = Metrics()
+        group = self.counts.group("worker", ("worker", "all"))
+        self._restarts, self._kills = group.counter("restarts"), group.counter("kills")
+        self._blocks = group.counter("blocks")
         self._last_ticket = 0
         self._hangs = Hangs(clock)
         self._changed = asyncio.Event()
@@ -229,6 +234,7 @@ class Fleet(WorkerReceiver):
             self._kill(worker, f"responds, but listener {listener} accepts no connections")
 
     def _kill(self, worker: WorkerHandle, why: str, where: str = "") -> None:
+        self._kills.value += 1
         # Once is enough: each of these times starts again.
         worker.last_report = worker.began = worker.probe.answered = self._clock.tick()
         self._log.write(ERROR, f"{worker.text()} {why}; killing it{where}", "pymosn.worker.hung")
@@ -392,6 +398,7 @@ class Fleet(WorkerReceiver):
                 self._started = self._started or self.all_ready
             case messages.Blocked():
                 self.blocks[report.filter] = report
+                self._blocks.value += 1
             case messages.FilterFaults():
                 self.filter_faults.add(worker.worker_id, report.faults)
             case messages.HandshakesFailed():
@@ -440,6 +447,7 @@ class Fleet(WorkerReceiver):
             if code != 0:
                 self._log.write(WARN, what)
         elif self._started:
+            self._restarts.value += 1
             served = 0.0 if worker.ready_since is None else self._clock.tick() - worker.ready_since
             self._replace(worker.worker_id, what, self._policies[worker.worker_id].delay(served))
         else:

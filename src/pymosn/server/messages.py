@@ -54,6 +54,10 @@ class Guard(Message, frozen=True):
     """The page of `network/progress.py` and the receiving end of the queue of `server/guardian.py`, sent as descriptors."""
 
 
+class UseLedger(Message, frozen=True):
+    """The file of `core/ledger.py` for the worker's counters, sent as a descriptor, before all other commands."""
+
+
 class Receive(Message, frozen=True):
     """The receiving end of this worker's queue of connections from another generation (`upgrade/queues.py`), as descriptor.
 
@@ -420,7 +424,7 @@ ProfileCommand = RecordCpu | EndRecording | RecordHeap | GetStacks
 #: Commands that change logs; workers that start later get them too.
 LogCommand = SetLogLevel | SwitchLog
 _Change = Check | Prepare | Activate | Abandon | Retire
-_Setup = Sockets | Own | Part | Guard | Receive | Configure | Serve | Probe | ReadDatagrams
+_Setup = UseLedger | Sockets | Own | Part | Guard | Receive | Configure | Serve | Probe | ReadDatagrams
 Command = (
     _Setup
     | _Change
@@ -446,7 +450,7 @@ _Observed = (
     Stats | Ejections | Blocked | FilterFaults | HandshakesFailed | Traces | Allocations | Recorded | Exchanges | Tapped
 )
 _State = Built | Ready | Failed | Drained | Departing
-Report = _State | Checked | Prepared | Activated | _Observed | _Asked
+Report = _State | Checked | Prepared | Activated | _Observed
 
 #: Commands with the descriptors sent along with each, for the worker with the given id.
 CommandsFor = Callable[[int], Sequence[tuple[Command, Sequence[int]]]]

@@ -55,6 +55,7 @@ from pymosn.server.guardian import Guardian
 from pymosn.server.installed_code import code_fault
 from pymosn.server.logs import log_paths
 from pymosn.server.messages import Command, Depart, Guard, HostHealth, Own, ReadDatagrams, Receive, ReopenLogs
+from pymosn.server.metrics_sinks import MetricsSinks
 from pymosn.server.notify import Notifier
 from pymosn.server.pid_file import PidFile, pid_path
 from pymosn.server.privileges import Privileges
@@ -175,6 +176,7 @@ class Supervisor:
         self._extensions.active = self._changes
         self._changes.extensions = self._extensions
         self._http_servers: list[HttpServer] = []
+        self._sinks = MetricsSinks(self._sockets, self._plane, self._tasks.begin, loop.call_later, self._log)
         self._plane.main_pid = tether.main_pid
         self._pid_file = PidFile(pid_path(options.config, options.base_dir), self._log, tether.main_pid)
         self._carried = carried_state(
@@ -267,6 +269,7 @@ class Supervisor:
             # The file and the admin API announce a process that works; they disappear before the workers stop.
             *([] if options.is_demo else [self._pid_file]),
             *self._http_servers,
+            self._sinks,
             # It changes the configuration of running workers.
             *([] if self._takeover is not None else xds),
             # It needs running workers, to make them reopen their logs.
@@ -362,6 +365,7 @@ class Supervisor:
         """Another one does. Who reads of it, and asks for something else, must reach that one."""
         for server in self._http_servers:
             server.stop_listening()
+        self._sinks.stop_listening()
         self._notifier.leave()
         self._tether.on_taken(pid)
         self._signals.pass_on(self._tether.forward)

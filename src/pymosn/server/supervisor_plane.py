@@ -38,6 +38,7 @@ from pymosn.control.tracing.service import TraceExport
 from pymosn.control.xds.mosn_counters import no_updates
 from pymosn.core.counters import GroupData
 from pymosn.filters.settings import Block
+from pymosn.observe.families import Fact
 from pymosn.observe.logs import LogSet
 from pymosn.observe.process_log import level_of
 from pymosn.observe.profile import Profile, Stack
@@ -48,6 +49,7 @@ from pymosn.server.changes import Changes
 from pymosn.server.draining import Draining
 from pymosn.server.fleet import Fleet
 from pymosn.server.messages import GetExchanges, SetLogLevel, SwitchLog
+from pymosn.server.metric_facts import ProcessState, facts_of
 from pymosn.server.profiler import Profiler
 from pymosn.server.upgrade.asking import Upgrades
 from pymosn.server.upgrade.request import UpgradeRequest
@@ -293,7 +295,7 @@ class SupervisorPlane(ControlPlane):
     async def stats(self) -> list[GroupData]:
         xds = [no_updates()] if self.xds_service is None else self.xds_service.metrics()
         certificates = metric_groups(await asyncio.to_thread(self._changes.certificates), time.time())
-        own = [*self._health.metrics.snapshot(), *certificates, *xds, *self._trace_counts()]
+        own = [*self._health.metrics.snapshot(), *certificates, *xds, *self._own_groups()]
         types = {group["type"] for group in own}
         found = await self._fleet.stats()
         # Generations before this one have counted them too.
@@ -304,10 +306,25 @@ class SupervisorPlane(ControlPlane):
     def own_counts(self) -> list[GroupData]:
         """The metrics that this process counts itself."""
         xds = [] if self.xds_service is None else self.xds_service.metrics()
-        return [*self._health.metrics.snapshot(), *xds, *self._trace_counts()]
+        return [*self._health.metrics.snapshot(), *xds, *self._own_groups()]
 
-    def _trace_counts(self) -> list[GroupData]:
-        return [] if self.traces is None else self.traces.metrics()
+    def _own_groups(self) -> list[GroupData]:
+        traces = [] if self.traces is None else self.traces.metrics()
+        return [*self._fleet.counts.snapshot(), *self._changes.counts.snapshot(), *traces]
+
+    async def metric_facts(self) -> list[Fact]:
+        certificates = await asyncio.to_thread(self._changes.certificates)
+        known = self._fleet.workers()
+        state = ProcessState(
+            started=self._started,
+            generation=1 if self.upgrades is None else self.upgrades.number,
+            workers=[(worker["pid"], worker["state"]) for worker in known],
+            configured=self._fleet.size,
+            version=self._changes.last.version,
+            was_applied=self._changes.last.applied,
+            activated=self._changes.activated,
+        )
+        return await asyncio.to_thread(lambda: facts_of(state, certificates))
 
     def started(self) -> float:
         return self._started

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import gc
 import math
+import mmap
 import os
 import signal
 import socket
@@ -23,6 +24,7 @@ from pymosn.assembly.steps import run_whole
 from pymosn.assembly.worker import WorkerRuntime
 from pymosn.core.errors import describe, with_traceback
 from pymosn.core.foreign import raise_if_cancelled
+from pymosn.core.ledger import SIZE as LEDGER_SIZE
 from pymosn.core.log import ALERT_PANIC, ERROR
 from pymosn.core.redaction import redacted_text
 from pymosn.network.listener import Listener
@@ -77,6 +79,8 @@ class Worker:
         self._traces: TraceReport | None = None
         self._overload: OverloadManager | None = None
         self._taps: TapOutbox | None = None
+        # Of `UseLedger`.
+        self._ledger: list[int] = []
         # Of `Guard`: the page and the queue that all workers share.
         self._shared: list[int] = []
         # Of `Receive`: the queue of connections from another generation.
@@ -110,6 +114,8 @@ class Worker:
                 self._parts.receive(command.digest, command.content)
             case messages.Guard():
                 self._shared = descriptors
+            case messages.UseLedger():
+                self._ledger = descriptors
             case messages.Receive():
                 self._moved = descriptors
             case messages.Configure():
@@ -174,6 +180,9 @@ class Worker:
         logs = open_logs(packed.rest, command.base_dir, command.log_ceiling)
         share = command.workers, command.worker_index
         self._runtime = WorkerRuntime(*share, self._loop, logs, command.incarnation)
+        for descriptor in self._ledger:
+            self._runtime.metrics.ledger.attach(memoryview(mmap.mmap(descriptor, LEDGER_SIZE)))
+            os.close(descriptor)
         self._report = StatsReport(self._runtime.metrics, self._channel)
         self._taps = TapOutbox(self._loop, self._runtime.runtime, self._channel, command.worker_index + 1)
         stamps = self._runtime.runtime.stamps

@@ -90,7 +90,7 @@ def test_stats_are_sums_as_text(client: AsgiClient) -> None:
     assert "request_total:6" in client.get("/api/v1/stats_glob").text.splitlines()
     scraped = client.get("/metrics")
     assert scraped.headers["content-type"].startswith("text/plain")
-    assert 'downstream_request_total{listener="a"} 6.0' in scraped.text
+    assert 'pymosn_requests_received_total{listener="a"} 6.0' in scraped.text
 
 
 def test_the_index_lists_every_path(client: AsgiClient) -> None:
