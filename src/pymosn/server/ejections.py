@@ -60,7 +60,9 @@ class KnownEjections:
 
     def adopt(self, content: bytes) -> None:
         """Makes the workers continue the ejections of the generation before."""
-        old = [[(e.cluster, e.address, e.seconds, e.times, e.since, e.cause) for e in some] for some in _CONTENT.decode(content)]
+        old = [
+            [(e.cluster, e.address, e.seconds, e.times, e.since, e.cause) for e in some] for some in _CONTENT.decode(content)
+        ]
         for index in range(self._size if old else 0):
             # With fewer workers now, one continues those of several.
             found = {e[:2]: e for i in {index % len(old), *range(index, len(old), self._size)} for e in old[i]}

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 from pymosn.api.network import join_address
 from pymosn.config.schema.top import Admin
 from pymosn.control.access import TcpDoor
-from pymosn.control.admin import create_app
 from pymosn.control.demo import create_demo
 from pymosn.control.discovery import Discovery
 from pymosn.control.expiry import Expiry
@@ -38,6 +37,7 @@ from pymosn.filters.loading import FILTERS, installed
 from pymosn.filters.sources import read_sources
 from pymosn.observe.logs import LogSet
 from pymosn.observe.roller import parse_roller
+from pymosn.server.admin_servers import admin_servers
 from pymosn.server.background import BackgroundTasks
 from pymosn.server.changes import Changes
 from pymosn.server.draining import Draining
@@ -211,12 +211,8 @@ class Supervisor:
         """All services in the order in which they start; they stop in reverse."""
         options = self._options
         filters = installed(FILTERS)
-        self._http_servers = [
-            HttpServer(create_demo(), self._sockets.demo, "demo upstream"),
-            # Two servers with limits of their own: clients of the port cannot starve those of the unix socket.
-            HttpServer(create_app(self._plane, self._log, filters), self._sockets.admin_unix, "admin socket"),
-            HttpServer(create_app(self._plane, self._log, filters, door=self._port()), self._sockets.admin, "admin API"),
-        ]
+        servers, live = admin_servers(self._plane, self._changes, filters, self._sockets, self._port(), self._log)
+        self._http_servers = [HttpServer(create_demo(), self._sockets.demo, "demo upstream"), *servers]
         xds = self._xds()
         return [
             # First, so that all addresses that are in use are reported together, and nothing has to be undone.
@@ -255,6 +251,8 @@ class Supervisor:
             # The file and the admin API announce a process that works; they disappear before the workers stop.
             *([] if options.is_demo else [self._pid_file]),
             *self._http_servers,
+            # After them, so that the streams end before they stop.
+            live,
             # It changes the configuration of running workers.
             *([] if self._takeover is not None else xds),
             # It needs running workers, to make them reopen their logs.

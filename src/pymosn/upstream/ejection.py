@@ -305,7 +305,10 @@ class Outcomes(Alarm):
         self._lost = 0
 
     def eject_by(self, percent: i64, cause: str) -> None:
-        """Ejects the host because of a rule, in `percent` of the cases, unless too many are or it already is: by a request from before."""
+        """Ejects the host because of a rule, in `percent` of the cases.
+
+        Not if too many are, or it already is: by a request from before.
+        """
         if self._host.health_flags & EJECTED or draw(100) >= percent:
             return
         if self.ejector.may_eject():
