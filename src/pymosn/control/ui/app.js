@@ -1,7 +1,7 @@
 // Navigation, keys, colors, the token and the state of the connection.
 
 import { Stream, onTokenNeeded } from "./data.js";
-import { h, replace, setText } from "./dom.js";
+import { h, replace, s, setText } from "./dom.js";
 import { ago, bytes } from "./format.js";
 import { config } from "./config_view.js";
 import { exchanges } from "./exchanges_view.js";
@@ -12,16 +12,16 @@ const REFRESH = 2000;
 const THEME = "pymosn-colors";
 // Name, text, key after g, icon, view.
 const VIEWS = [
-  ["overview", "Overview", "o", "◫", overview],
-  ["listeners", "Listeners", "l", "⇥", listeners],
-  ["routes", "Routes", "r", "⑂", routes],
-  ["clusters", "Clusters", "c", "❖", clusters],
-  ["hosts", "Hosts", "h", "▤", hosts],
-  ["exchanges", "Exchanges", "x", "⇄", exchanges],
-  ["filters", "Filters", "f", "⧩", filters],
-  ["workers", "Processes", "p", "⚙", workers],
-  ["config", "Configuration", "v", "≡", config],
-  ["explain", "Explain", "e", "?", explain],
+  ["overview", "Overview", "o", "M3 13h4l3-8 4 14 3-6h4", overview],
+  ["listeners", "Listeners", "l", "M4 12h12M11 7l5 5-5 5M20 5v14", listeners],
+  ["routes", "Routes", "r", "M5 19V9a4 4 0 0 1 4-4h10M19 5l-3-3M19 5l-3 3M5 13h14M19 13l-3-3M19 13l-3 3", routes],
+  ["clusters", "Clusters", "c", "M12 3l8 4.5v9L12 21l-8-4.5v-9zM12 12l8-4.5M12 12v9M12 12L4 7.500", clusters],
+  ["hosts", "Hosts", "h", "M4 5h16v5H4zM4 14h16v5H4zM8 7.500h.01M8 16.500h.01", hosts],
+  ["exchanges", "Exchanges", "x", "M4 8h14M14 4l4 4-4 4M20 16H6M10 12l-4 4 4 4", exchanges],
+  ["filters", "Filters", "f", "M4 5h16l-6 7v6l-4 2v-8z", filters],
+  ["workers", "Processes", "p", "M7 7h10v10H7zM10 3v4M14 3v4M10 17v4M14 17v4M3 10h4M3 14h4M17 10h4M17 14h4", workers],
+  ["config", "Configuration", "v", "M4 6h10M18 6h2M16 4v4M4 12h2M10 12h10M8 10v4M4 18h8M16 18h4M14 16v4", config],
+  ["explain", "Explain", "e", "M9 9a3 3 0 1 1 4 2.800c-.7.3-1 .8-1 1.700M12 17h.01M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18", explain],
 ];
 const STAGES = { 4: "starting", 6: "running", 8: "draining", 9: "stopping" };
 
@@ -38,7 +38,7 @@ function parse(hash) {
 
 const nav = document.getElementById("nav");
 for (const [name, text, key, icon] of VIEWS) {
-  nav.append(h("a", { href: `#/${name}`, "data-view": name, title: `g ${key}` }, h("span", { class: "nav-icon", "aria-hidden": "true" }, icon), h("span", {}, text)));
+  nav.append(h("a", { href: `#/${name}`, "data-view": name, title: `g ${key}` }, s("svg", { class: "nav-icon", viewBox: "0 0 24 24", "aria-hidden": "true" }, s("path", { d: icon })), h("span", {}, text)));
 }
 
 function show(takesFocus) {

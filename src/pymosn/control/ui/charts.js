@@ -9,7 +9,7 @@ const RIGHT = 10;
 const TOP = 8;
 const BOTTOM = 20;
 
-function niceTop(value, steps = [1, 2, 2.5, 5, 10]) {
+function niceTop(value, steps = [1, 1.5, 2, 3, 4, 5, 6, 8, 10]) {
   if (!(value > 0)) return 1;
   const size = 10 ** Math.floor(Math.log10(value));
   return steps.map((step) => step * size).find((step) => step >= value) ?? 10 * size;
@@ -65,7 +65,9 @@ export class Chart {
 
   update(points, seconds) {
     this.points = points;
-    this.seconds = seconds;
+    // Soon after the start the plot has a minute, so that its points are not at the edge.
+    const span = points.length ? points[points.length - 1].time - points[0].time : 0;
+    this.seconds = Math.min(seconds, Math.max(60, span));
     this.draw();
   }
 

@@ -29,7 +29,7 @@ export function config(context) {
   let versions = [];
   let known = "";
   let mode = "versions";
-  const body = h("div", {}, empty("Loading"));
+  const body = h("div", { class: "stack-list" }, empty("Loading"));
   const tabs = choice("Show", [["versions", "Versions"], ["compare", "Differences"], ["sections", "Sections"]], mode, (value) => { mode = value; show(); });
   const element = h("div", { class: "page" }, pageHead("Configuration", "What is active, and what has changed", tabs), body);
   let total = 0;
@@ -47,6 +47,7 @@ export function config(context) {
       h("span", { class: "muted small grow" }, `${dateTime(version.time)} · ${version.source}`)),
     version.applied ? null : h("p", {}, version.message),
     version.applied && changeText(version) ? h("p", {}, `${changeText(version)}: `, h("span", { class: "muted" }, [...version.changed, ...version.added, ...version.removed].slice(0, 6).join(", "))) : null,
+    version.applied && version.kept && older && !changeText(version) ? h("p", { class: "muted" }, "No section differs: files were read again, such as filters or certificates.") : null,
     version.skipped ? h("p", { class: "muted" }, `${plural(version.skipped, "version")} before it came too fast to be kept.`) : null,
     faultList(version.faults),
     version.kept ? h("div", { class: "buttons" },

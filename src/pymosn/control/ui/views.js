@@ -71,7 +71,7 @@ export function overview(context) {
     if (now) {
       const { hosts, failed_checks: failing, ejected, workers, running } = now.counts;
       const bad = failing + ejected;
-      cards.hosts.set(whole(hosts), bad ? [failing && `${whole(failing)} fail checks`, ejected && `${whole(ejected)} ejected`].filter(Boolean).join(", ")
+      cards.hosts.set(whole(hosts), bad ? [failing && `${whole(failing)} failing`, ejected && `${whole(ejected)} ejected`].filter(Boolean).join(", ")
         : plural(now.counts.clusters, "cluster"), bad ? "warn" : "");
       cards.workers.set(running === workers ? whole(workers) : `${running} of ${workers}`, `${bytes(now.memory)}${now.cpu === null ? "" : `, ${share(now.cpu)} CPU`}`,
         running < workers ? "warn" : "");
@@ -112,7 +112,7 @@ function reasonSums(points, seconds) {
 
 // ---- tables
 
-const number = (key, label, format, more = {}) => ({ key, label, align: "right", width: "minmax(64px, .6fr)", priority: 2, cell: (row) => format(row[key]), ...more });
+const number = (key, label, format, more = {}) => ({ key, label, align: "right", width: "minmax(80px, .6fr)", priority: 2, cell: (row) => format(row[key]), ...more });
 
 // A page with a search box, a table and a detail panel.
 function tablePage(context, { title, text, table, columns, rowKey, detail, searchLabel, sort, noun, exact = {}, tools = [], onLoad = () => {} }) {
@@ -370,13 +370,6 @@ export function filters(context) {
 export function workers(context) {
   const body = h("div", {}, empty("Loading"));
   const element = h("div", { class: "page" }, pageHead("Processes", "Workers, memory and generations"), body);
-  const history = new Map();
-
-  function spark(pid, value) {
-    const values = [...(history.get(pid) || []), value].slice(-90);
-    history.set(pid, values);
-    return values;
-  }
 
   function table(label, heads, rows) {
     return h("div", { class: "card table-card" }, h("table", {}, h("caption", {}, label),
@@ -395,11 +388,8 @@ export function workers(context) {
     const most = Math.max(...found.processes.map((process) => process.memory || 0), 1);
     const now = found.time;
     const content = [table("Processes", [["Process"], ["Pid", "num"], ["State"], ["Up", "num"], ["CPU", "num"], ["Memory", "num"], ["", "wide"], ["Threads", "num"]],
-      found.processes.map((process) => {
-        spark(process.pid, process.memory);
-        return [process.role, String(process.pid), process.state ? badge(process.state, process.state === "running" ? "ok" : "warn") : "", ago(now - process.started), share(process.cpu),
-          bytes(process.memory), h("span", { class: "meter" }, h("span", { style: { width: `${((process.memory || 0) / most) * 100}%` } })), count(process.threads)];
-      }))];
+      found.processes.map((process) => [process.role, String(process.pid), process.state ? badge(process.state, process.state === "running" ? "ok" : "warn") : "", ago(now - process.started), share(process.cpu),
+          bytes(process.memory), h("span", { class: "meter" }, h("span", { style: { width: `${((process.memory || 0) / most) * 100}%` } })), count(process.threads)]))];
     const { generations = [], last_failure: failure = [], state = "" } = found.generations;
     if (generations.length) {
       content.push(table("Generations", [["Generation"], ["Pid", "num"], ["State"], ["Workers", "num"], ["Version"], ["Started"], ["Connections left", "num"]],
