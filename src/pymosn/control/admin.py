@@ -56,7 +56,7 @@ def create_app(
         *(live or Live(plane, log)).calls(),
     ]
     paths = sorted(f"{call.path}{' changes' if call.power in (Power.DRAIN, Power.CHANGE) else ''}\n" for call in calls)
-    index = "".join(["supported APIs:\n", *paths, "/ui/ the dashboard\n"])
+    index = "".join(["supported APIs:\n", *paths, "/ui/\n"])
     calls += pages.routes()
     calls += [page(path, lambda: index, ANY) for path in INDEX_PATHS]
     return Guard({call.path: call for call in calls}, door, log or Log(), index)

@@ -116,7 +116,7 @@ class Top:
         self._height = 20
 
     def on_key(self, key: str) -> bool:
-        """Handles a key; whether to go on."""
+        """Handles a key; false at the end."""
         if key == "quit":
             return False
         before = self.view

@@ -24,6 +24,7 @@ Get = Callable[[str], Any]
 Column = tuple[str, Callable[[Json], str], bool]
 
 _HEALTH: Final = {"failed_active_check": "red", "ejected": "yellow", "healthy": "green"}
+_HEALTH_TEXT: Final = {"failed_active_check": "fails check"}
 _STATES: Final = {4: "starting", 6: "running", 8: "draining", 9: "stopping"}
 
 
@@ -140,7 +141,7 @@ _TABLES: Final[dict[str, tuple[str, Sequence[Column]]]] = {
         (
             _column("host", "address"),
             _column("cluster", "cluster"),
-            _column("health", "health", lambda value: value.replace("_", " ")),
+            _column("health", "health", lambda value: _HEALTH_TEXT.get(value, value)),
             *_TRAFFIC,
             _number("pool", "open"),
             _column("why", "why"),

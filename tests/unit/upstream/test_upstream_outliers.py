@@ -176,7 +176,7 @@ def test_another_worker_continues_an_ejection_and_its_growth() -> None:
     before.advance(20.0)
     assert before.maker.ejections.take_change()
     assert not before.maker.ejections.take_change()
-    found = {address: (round(seconds), times, since) for _, address, seconds, times, since, _ in before.maker.ejections.all()}
+    found = {e[1]: (round(e[2]), e[3], e[4]) for e in before.maker.ejections.all()}
     assert found == {"h0:1": (40, 2, 0.0), "h1:1": (10, 1, 0.0)}
     assert {cluster for cluster, *_ in before.maker.ejections.all()} == {"c"}
 

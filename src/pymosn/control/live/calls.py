@@ -33,12 +33,12 @@ _EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
 
 
 class Live(Service):
-    """What the dashboard shows, for all sockets of the admin API. It does nothing while nobody watches."""
+    """What the dashboard shows, for all sockets of the admin API. It only works while someone watches."""
 
     name = "dashboard"
 
     def __init__(self, plane: ControlPlane, log: Log | None = None, versions: Versions | None = None) -> None:
-        """`versions`: told of each change by its owner; by default of none."""
+        """`versions`: its owner notes each change; by default there is none."""
         self.plane = plane
         self.versions = versions or Versions(plane.current, plane.shown, log)
         self.sampler = Sampler(plane, log)
@@ -102,7 +102,7 @@ class Live(Service):
         return _json({"points": self.sampler.history(None, number), **await self._facts()})
 
     async def _facts(self) -> Row:
-        """What is shown beside the points, all of it small."""
+        """What is shown in addition to the points, all of it small."""
         plane, sample = self.plane, await self.sampler.current()
         config, change = plane.current(), plane.last_change()
         clusters = config.cluster_manager.clusters

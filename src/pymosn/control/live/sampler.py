@@ -38,7 +38,7 @@ ATTENTION: Final = 10.0
 #: Streams at a time.
 MAX_WATCHERS: Final = 20
 #: Rows of tables have rates over about ten seconds: so many readings are kept, so many seconds apart at least.
-BASES: Final = 4
+BASES: Final = 5
 BASE_PERIOD: Final = 2.5
 #: Points that a slow watcher gets at once, at most: earlier ones are left out.
 CATCH_UP: Final = 5

@@ -98,7 +98,7 @@ class Version(msgspec.Struct, kw_only=True):
 
 
 class Versions:
-    """Records what is active when it is told of a change (`note`)."""
+    """Records what is active after each change that is noted."""
 
     def __init__(
         self,
