@@ -1,7 +1,7 @@
 // The admin API: calls, the token, and the stream of points. The token is kept for this tab only.
 
 const TOKEN = "pymosn-token";
-const PAUSES = [1000, 2000, 4000, 8000];
+const PAUSES = [1000, 1000, 2000, 4000];
 const HIDDEN_LIMIT = 60000;
 const SILENCE_LIMIT = 30000;
 export const KEPT_POINTS = 300;
