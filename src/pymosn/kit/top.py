@@ -27,7 +27,7 @@ from pymosn.kit import top_views
 from pymosn.kit.command_line import GoCommand
 from pymosn.kit.commands import fail
 from pymosn.kit.mosn_flags import running_config_option
-from pymosn.kit.top_views import Get
+from pymosn.kit.top_views import Get, UnknownPathError
 from pymosn.kit.units import clean
 from pymosn.server.run_options import ConfigSource
 
@@ -75,7 +75,7 @@ def by_socket(path: str) -> Get:
             return json_of_running(path, target, TIMEOUT)
         except CallError as error:
             if " answered 404" in str(error):
-                raise LookupError(target) from None
+                raise UnknownPathError(target) from None
             raise AskError(str(error)) from None
 
     return get
@@ -91,7 +91,7 @@ def by_port(host: str, port: int, token: str = "") -> Get:
             response = connection.getresponse()
             body = response.read(LONGEST + 1)
             if response.status == 404:
-                raise LookupError(target)
+                raise UnknownPathError(target)
             if response.status != 200:
                 raise AskError(f"{host}:{port} answered {response.status}: {clean(body[:200].decode('utf-8', 'replace'))}")
             if len(body) > LONGEST:
@@ -134,13 +134,13 @@ class Top:
         self._height = max(1, height - _FRAME)
         try:
             facts = self._get(f"/api/v1/live/overview?history={top_views.POINTS}")
-            body = self._body(facts, width)
-        except LookupError:
+            head, body = top_views.head(facts), self._body(facts, width)
+        except UnknownPathError:
             raise AskError("the process has no such view; it may be an older version") from None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise AskError(f"the answer has an unexpected form: {clean(error)}") from None
         if not has_keys:
-            return Group(top_views.head(facts), Text(), body)
+            return Group(head, Text(), body)
         tabs = Text()
         for index, name in enumerate(VIEWS):
             tabs.append(f" {index + 1} {name} ", style="reverse" if index == self.view else "dim")
@@ -150,7 +150,7 @@ class Top:
             else ""
         )
         foot = Text(f"q quit  tab, arrows or 1-8: view  up, down: rows{rows}", style="dim")
-        return Group(top_views.head(facts), tabs, Text(), body, Text(), foot)
+        return Group(head, tabs, Text(), body, Text(), foot)
 
     def _body(self, facts: dict[str, Any], width: int) -> RenderableType:
         name = VIEWS[self.view]

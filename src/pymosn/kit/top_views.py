@@ -18,7 +18,7 @@ ROWS: Final = 200
 POINTS: Final = 120
 
 Json = dict[str, Any]
-#: Gets an object of the admin API; LookupError if this version does not have it.
+#: Gets an object of the admin API. UnknownPathError if this version does not have it.
 Get = Callable[[str], Any]
 #: A column: its title, what it shows of a row, and whether it is a number.
 Column = tuple[str, Callable[[Json], str], bool]
@@ -26,6 +26,10 @@ Column = tuple[str, Callable[[Json], str], bool]
 _HEALTH: Final = {"failed_active_check": "red", "ejected": "yellow", "healthy": "green"}
 _HEALTH_TEXT: Final = {"failed_active_check": "fails check"}
 _STATES: Final = {4: "starting", 6: "running", 8: "draining", 9: "stopping"}
+
+
+class UnknownPathError(Exception):
+    """The process has no such path."""
 
 
 def head(facts: Json) -> Text:
@@ -240,7 +244,7 @@ def exchanges(get: Get, offset: int, height: int) -> tuple[RenderableType, int]:
         found = answer.get("failed", [])
         if not found:
             found = get(f"/api/v1/exchanges?kind=slow&limit={ROWS}").get("slow", [])
-    except LookupError:
+    except UnknownPathError:
         return Text("this version of the process keeps no stories of exchanges"), 0
     columns = (
         _column("status", "status"),

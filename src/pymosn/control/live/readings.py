@@ -24,7 +24,7 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
         "connection_total",
     ),
     "filter": ("calls", "errors", "", "", ""),
-    "route": ("request_total", "request_failed", "", "", ""),
+    "route": ("hits", "", "", "", ""),
 }
 #: The histogram of each type.
 _TIMES: Final = {

@@ -16,6 +16,10 @@ from pymosn.filters.settings import Block
 LONGEST: Final = 300
 MOST_DOMAINS: Final = 10
 
+#: The type of the groups that count routes, and the label of those above the limit of groups.
+TYPE: Final = "route"
+OTHER: Final = "other"
+
 Shown = Callable[[Block], dict[str, Any]]
 Row = dict[str, Any]
 
@@ -29,8 +33,13 @@ class RouteRows:
     def rows(
         self, tables: Mapping[str, RouterConfiguration], shown: Shown, sample: Sample
     ) -> Iterator[tuple[Row, GroupKey]]:
-        """The rows, each with the key of the group that counts it. To be called in a thread."""
-        counted = _counted(sample)
+        """The rows, each with the key of the group that counts it. To be called in a thread.
+
+        Groups are made at the first use of a route. `hits` is unknown if there are none yet, or too many routes for all to
+        have one.
+        """
+        groups = [dict(labels) for kind, labels in sample.readings if kind == TYPE]
+        absent = None if not groups or any(labels["route"] == OTHER for labels in groups) else 0
         known = self._known
         self._known = {}
         for name, config in tables.items():
@@ -38,14 +47,9 @@ class RouteRows:
             rows = before[1] if before is not None and before[0] is config else list(_rows(name, config, shown))
             self._known[name] = config, rows
             for row in rows:
-                key = _key_of(counted, row)
+                key = _key_of(row)
                 reading = sample.readings.get(key)
-                hits = (
-                    {"hits": None, "failed": None}
-                    if reading is None
-                    else {"hits": reading.requests, "failed": reading.failed}
-                )
-                yield row | hits, key
+                yield row | {"hits": absent if reading is None else reading.requests}, key
 
 
 def _rows(name: str, config: RouterConfiguration, shown: Shown) -> Iterator[Row]:
@@ -63,18 +67,10 @@ def _rows(name: str, config: RouterConfiguration, shown: Shown) -> Iterator[Row]
             }
 
 
-def _counted(sample: Sample) -> dict[frozenset[str], GroupKey]:
-    """The groups of routes by the values of their labels."""
-    return {frozenset(value for _, value in key[1]): key for key in sample.readings if key[0] == "route"}
-
-
-def _key_of(counted: dict[frozenset[str], GroupKey], row: Row) -> GroupKey:
+def _key_of(row: Row) -> GroupKey:
     """The group of a route, which is known by its name or else by its index."""
-    for name in (row["name"], str(row["index"])):
-        found = counted.get(frozenset((row["table"], row["virtual_host"], name))) if name else None
-        if found is not None:
-            return found
-    return "route", ()
+    route = row["name"] or str(row["index"])
+    return TYPE, (("route", route), ("router", row["table"]), ("virtual_host", row["virtual_host"]))
 
 
 def match_text(route: Route, shown: Shown) -> str:

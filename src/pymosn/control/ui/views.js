@@ -196,7 +196,7 @@ export function listeners(context) {
 
 export function routes(context) {
   let isCounted = true;
-  const note = h("p", { class: "note", hidden: true }, "Routes are not counted in this configuration, so there are no hits.");
+  const note = h("p", { class: "note", hidden: true }, "No route has a counter yet: they appear with the first requests.");
   const page = tablePage(context, {
     title: "Routes", text: "In the order in which they are matched", table: "routes", noun: "routes", searchLabel: "Search routes",
     rowKey: (row) => `${row.table} / ${row.virtual_host} / ${row.name || row.index}`,
@@ -205,7 +205,7 @@ export function routes(context) {
       { key: "match", label: "Match", cell: (row) => row.match, width: "minmax(90px, 1.8fr)", hasTitle: true },
       { key: "action", label: "Action", cell: (row) => row.action, width: "minmax(80px, 1.2fr)", hasTitle: true },
       number("hits", "Hits", count, { priority: 1, width: "minmax(60px, .5fr)" }), number("rate_requests", "Rate", rate, { priority: 2 }),
-      number("rate_failed", "Failed", rate, { priority: 3 }), number("p99", "p99", duration, { priority: 3 }),
+      number("p99", "p99", duration, { priority: 3 }),
     ],
     onLoad: (found) => {
       isCounted = found.rows.length === 0 || found.rows.some((row) => row.hits !== null);
@@ -214,7 +214,7 @@ export function routes(context) {
     detail: (row) => [
       facts([["router table", row.table], ["virtual host", row.virtual_host], ["domains", row.domains], ["index", whole(row.index)], ["name", row.name]]),
       section("Match", h("p", { class: "code" }, row.match)), section("Action", h("p", { class: "code" }, row.action)),
-      row.hits === null ? null : section("Traffic", facts([["hits", whole(row.hits)], ["failed", whole(row.failed)], ["rate", rate(row.rate_requests)],
+      row.hits === null ? null : section("Traffic", facts([["hits", whole(row.hits)], ["rate", rate(row.rate_requests)],
         ["latency p50", duration(row.p50)], ["latency p99", duration(row.p99)]])),
     ],
   });
