@@ -5,7 +5,7 @@ import { badge, choice, empty, facts, h, pageHead, replace, searchBox, setText }
 import { ago, bytes, clock, dateTime, duration, plural } from "./format.js";
 
 const LIMIT = 200;
-const STEPS = [["received", "request received"], ["attempt", "attempt begins"], ["sent", "request sent"], ["response", "response begins"], ["finished", "finished"]];
+const STEPS = [["received", "received"], ["attempt", "attempt"], ["sent", "sent"], ["response", "response"], ["finished", "finished"]];
 
 function statusKind(status) {
   return status >= 500 || !status ? "bad" : status >= 400 ? "warn" : status >= 300 ? "" : "ok";
@@ -17,7 +17,7 @@ const idOf = (one) => `${one.worker} ${one.time} ${one.connection_id ?? ""} ${on
 function timeline(one) {
   const total = Math.max(one.duration || 0, 1e-9);
   const attempts = one.attempts || [];
-  const rows = attempts.map((attempt, i) => [`${i + 1}. ${attempt.address || "no host"}`, attempt.offset || 0, attempt.duration || 0, attempt.reason ? "bad" : "ok",
+  const rows = attempts.map((attempt, i) => [`${i + 1}. ${attempt.address || "no host"}`, attempt.offset || 0, attempt.duration || 0, attempt.reason || attempt.status >= 500 ? "bad" : "ok",
     `${duration(attempt.duration)}${attempt.reason ? `, ${attempt.reason}` : attempt.status ? `, ${attempt.status}` : ""}`]);
   return h("div", { class: "timeline" }, [["whole exchange", 0, total, "all", duration(one.duration)], ...rows].map(([name, start, length, kind, text]) => h("div", { class: "timeline-row" },
     h("span", { class: "timeline-name", title: name }, name),

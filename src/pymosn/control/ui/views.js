@@ -341,15 +341,16 @@ export function filters(context) {
       replace(list, rows.length ? empty("Nothing matches.") : empty("No filters", "The configuration has no stream or connection filters."));
       return;
     }
-    const most = Math.max(...found.map((view) => (view.mean || 0) * view.calls), 1e-9);
+    const spent = rows.reduce((sum, view) => sum + (view.mean || 0) * view.calls, 0);
+    const part = (view) => (spent > 0 && view.mean !== null ? (view.mean * view.calls) / spent : null);
     replace(list, found.map((view) => h("article", { class: "card filter" },
       h("div", { class: "card-head" }, h("h2", {}, view.name), badge(view.type), view.errors ? badge(`${whole(view.errors)} errors`, "bad") : null,
         h("span", { class: "muted small grow" }, [view.listeners.join(", "), view.source].filter(Boolean).join(" · "))),
       h("div", { class: "figures" },
-        [["calls", count(view.calls)], ["errors", count(view.errors)], ["mean", duration(view.mean)], ["p99", duration(view.p99)],
+        [["calls", count(view.calls)], ["errors", count(view.errors)], ["mean", duration(view.mean)], ["p99", duration(view.p99)], ["share of all filters' time", share(part(view))],
           ["timeouts", count(view.counters.timeouts)], ["blocked", count(view.counters.blocked)], ["skipped", count(view.counters.skipped)]]
           .filter(([, value]) => value !== DASH).map(([name, value]) => h("div", {}, h("span", { class: "muted" }, name), h("strong", {}, value)))),
-      view.mean === null ? null : h("span", { class: "meter", title: "Share of the time that all filters take" }, h("span", { style: { width: `${(view.mean * view.calls / most) * 100}%` } })),
+      view.mean === null ? null : h("span", { class: "meter", title: "Share of the time that all filters take" }, h("span", { style: { width: `${(part(view) || 0) * 100}%` } })),
       stack(view))));
   }
 
