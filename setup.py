@@ -14,8 +14,10 @@ sys.path.insert(0, str(Path(__file__).parent))  # an isolated build does not loo
 from build_compiled import commands, placeholder
 
 COMPILED = ("core", "api", "network", "protocol", "stream", "proxy", "routing", "upstream")
-#: A line of the access log is made per request; the rest of `observe` is not on the data path.
-ALSO_COMPILED = ("access_log", "destination", "text", "variables")
+#: Lines of the access log and traces are made per request; the rest of `observe` is not on the data path.
+ALSO_COMPILED = ("access_log", "destination", "text", "variables", "tracing/*")
+#: Compiled classes lose the types of their attributes, by which messages are decoded.
+NOT_COMPILED = ("src/pymosn/api/spans.py",)
 
 
 def is_compiled():
@@ -38,9 +40,10 @@ def modules():
         str(path)
         for folder in COMPILED
         for path in sorted(Path("src/pymosn", folder).rglob("*.py"))
-        if path.name != "__init__.py"
+        if path.name != "__init__.py" and str(path) not in NOT_COMPILED
     ]
-    return paths + [f"src/pymosn/observe/{name}.py" for name in ALSO_COMPILED]
+    also = [path for name in ALSO_COMPILED for path in sorted(Path("src/pymosn/observe").glob(f"{name}.py"))]
+    return paths + [str(path) for path in also if path.name != "__init__.py"]
 
 
 setup(ext_modules=[placeholder()] if is_compiled() else [], cmdclass=commands(modules))

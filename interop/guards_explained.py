@@ -7,6 +7,7 @@ from typing import Final
 _NORMAL: Final = "paths are always normalized; rules and upstreams see the same path, whatever the client has written"
 _CASE: Final = "names of hosts are the same in upper and lower case, and with port or trailing dot"
 _MAPPED: Final = "an IPv4 address within IPv6 is the IPv4 address"
+_PORT: Final = "some balancers append the port of their peer; the entry is its address"
 _LIST: Final = "empty elements of a list mean nothing (RFC 9110 section 5.6.1)"
 
 #: What Envoy lets pass.
@@ -25,8 +26,9 @@ STRICTER: Final[dict[str, str]] = {
     r"guard-jwt.*: .*authorization: Basic x \| authorization: ": "several fields of this name are not valid",
     r"guard-authz-open: .*x-answers: 204: ": "an answer other than 200 denies; it is no failure of the service",
     r"guard-remote-.*: .*10\.0\.0\.1,: ": _LIST,
+    r"guard-remote-.*: .*10\.0\.0\.1:80: ": _PORT,
     r"guard-.*: .*::ffff:": _MAPPED,
-    r"guard-tunnel-deny: CONNECT .*": "a rule that denies all paths denies what has none",
+    r"guard-tunnel-(path-)?deny: CONNECT .*": "a rule that denies all paths denies what has none",
 }
 #: What Envoy denies.
 HARMLESS: Final[dict[str, str]] = {
@@ -37,5 +39,6 @@ HARMLESS: Final[dict[str, str]] = {
     r"guard-headers: FOO ": "methods that are not registered are valid (RFC 9110 section 9.1), and seen by all rules",
     r"guard-jwt.*: .*authorization: bearer ": "schemes are the same in upper and lower case; the token is verified",
     r"guard-remote-.*: .*10\.0\.0\.1,: ": _LIST,
+    r"guard-remote-.*: .*10\.0\.0\.1:80: ": _PORT,
     r"guard-.*: .*::ffff:": _MAPPED,
 }

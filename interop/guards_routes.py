@@ -113,5 +113,8 @@ GUARDS += [
         _BY_TUNNEL[1:],
         _CONNECTS,
     ),
+    guarded("tunnel-path-deny", {**chain(rbac("DENY", field(":path", "prefix", "/"))), **_TUNNELS}, _BY_TUNNEL, _CONNECTS),
+    guarded("tunnel-path-allow", {**chain(rbac("ALLOW", field(":path", "prefix", "/"))), **_TUNNELS}, _BY_TUNNEL, _CONNECTS),
+    guarded("tunnel-path-any", {**chain(rbac("ALLOW", field(":path"))), **_TUNNELS}, _BY_TUNNEL, _CONNECTS),
     guarded("tunnel-method", {**chain(rbac("ALLOW", field(":method", "exact", "GET"))), **_TUNNELS}, _BY_TUNNEL, _CONNECTS),
 ]

@@ -10,6 +10,11 @@ Those that no distribution has are built by hand, outside of this repository, an
               the agent needs ISTIO_BOOTSTRAP, too: the path of tools/packaging/common/envoy_bootstrap.json there
     PYMOSN_GCP              a small server on go-control-plane, see test_interop_xds.py
     PYMOSN_MOSN_XDS_SERVER  go build ./cmd/server in MOSN's examples/codes/xds-server-sample
+    OTELCOL   a collector of the Go modules go.opentelemetry.io/collector/otelcol, with the receivers otlp, jaeger and zipkin
+              (the last two from github.com/open-telemetry/opentelemetry-collector-contrib), and the exporter debug
+    ZIPKIN_JAR      io.zipkin:zipkin-server of Maven Central, the artifact `exec`
+    SKYWALKING_OAP  a program that runs SkyWalking's backend in memory (org.apache.skywalking:server-starter of Maven Central
+                    with all it depends on, and the folder of its resources) with the ports of gRPC and of REST as arguments
 """
 
 from __future__ import annotations
@@ -42,6 +47,9 @@ BY_HAND = {
     "pilot-agent": "PYMOSN_PILOT_AGENT",
     "xds_go": "PYMOSN_GCP",
     "xds_mosn": "PYMOSN_MOSN_XDS_SERVER",
+    "otelcol": "OTELCOL",
+    "zipkin.jar": "ZIPKIN_JAR",
+    "skywalking-oap": "SKYWALKING_OAP",
 }
 
 

@@ -131,7 +131,8 @@ class World:
         path = folder / ("mosn.yaml" if is_yaml else "mosn.json")
         path.write_text(yaml.safe_dump(config) if is_yaml else json.dumps(config, indent=1))
         if not self._mosn:
-            proxy = Pymosn(["-c", str(path), "--workers", "1"], folder.parent, {})
+            # Digests of traces are in the home directory by default.
+            proxy = Pymosn(["-c", str(path), "--workers", "1"], folder.parent, {"HOME": str(folder.parent)})
             self._running.append(proxy)
             return proxy.process
         command = [self._mosn, "start", "-c", str(path)]

@@ -12,6 +12,7 @@ from mypy_extensions import mypyc_attr
 
 from pymosn.api.network import Connection
 from pymosn.api.record import ExchangeRecord, RouteOverrides
+from pymosn.api.tracing import NO_SPAN, Span
 from pymosn.api.upstream import criteria
 from pymosn.api.variables import Variable, set_variable
 from pymosn.core.errors import type_name
@@ -88,6 +89,15 @@ class Exchange(ExchangeRecord):
         changes are left out.
         """
         return self.request.headers if self.as_received is None else self.as_received
+
+    @property
+    def span(self) -> Span:
+        """The span of this exchange in its trace, to which filters may add attributes and children; see docs/tracing.md.
+
+        Whatever is added has no effect while tracing is off, or if the trace is not sampled.
+        """
+        trace = self.trace
+        return NO_SPAN if trace is None else trace.server_span()
 
     @property
     def response_head(self) -> ResponseHead:

@@ -9,6 +9,7 @@ from mypy_extensions import i32, i64, mypyc_attr
 
 from pymosn.api.network import Connection, join_address
 from pymosn.api.tls import TlsInfo
+from pymosn.api.tracing import Span, SpanOwner
 from pymosn.api.upstream import Criteria
 from pymosn.core.failure import Failure
 from pymosn.core.headers import Headers
@@ -64,6 +65,35 @@ class EarlierAttempt:
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
+class ExchangeTrace(SpanOwner):
+    """The trace of one exchange: what the proxy tells it, and what filters and logs ask. See `api.tracer` for its maker."""
+
+    def on_attempt(self, exchange: ExchangeRecord, headers: Headers) -> None:
+        """An attempt begins to send the request: writes the context into its `headers`. Never raises."""
+        raise NotImplementedError
+
+    def begin_call(self, exchange: ExchangeRecord, headers: Headers, name: str) -> Span:
+        """A filter sends a request of its own: writes the context into its `headers`. Returns its client span."""
+        raise NotImplementedError
+
+    def end(self, exchange: ExchangeRecord) -> None:
+        """The exchange has ended."""
+        raise NotImplementedError
+
+    def shown_id(self) -> str:
+        """The id of the trace, in the form of the format that it was received or begun in."""
+        raise NotImplementedError
+
+    def recorded_id(self) -> str:
+        """The id of the exchange's span; empty if the trace is not sampled."""
+        raise NotImplementedError
+
+    def server_span(self) -> Span:
+        """The span of the exchange, for filters; one that is not recorded if the trace is not sampled."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ExchangeRecord:
     """The facts of one exchange. Times are those of `Clock.now`; 0.0 means "not yet"."""
 
@@ -89,6 +119,8 @@ class ExchangeRecord:
         self.stream_number: i64 = -1
         #: The worker's clock and ids; None where nothing serves the exchange, as in `explain`.
         self.stamps: Stamps | None = None
+        #: None if tracing is off.
+        self.trace: ExchangeTrace | None = None
         #: The TLS of the connection to the host; None without.
         self.upstream_tls: TlsInfo | None = None
         self.started: float = 0.0

@@ -49,8 +49,11 @@ class ClusterClient:
         body: bytes | str = b"",
         timeout: float = 5.0,
         limit: int = 1024 * 1024,
+        exchange: Exchange | None = None,
     ) -> ClientResponse:
         """Sends a request and waits for the complete response: at most `limit` bytes within `timeout` seconds.
+
+        `exchange`: the one that it is made for, whose trace it becomes a part of.
 
         Raises ClientError if there is none; a response with an error status is returned. A request with the content type of
         gRPC goes to the host in HTTP/2, and is a call: its status is in the response's trailers. Raises HeaderError for a
@@ -58,15 +61,22 @@ class ClusterClient:
         """
         raise NotImplementedError
 
-    async def get(self, path: str, headers: Fields | None = None, timeout: float = 5.0) -> ClientResponse:
+    async def get(
+        self, path: str, headers: Fields | None = None, timeout: float = 5.0, exchange: Exchange | None = None
+    ) -> ClientResponse:
         """Sends a GET; see `request`."""
-        return await self.request("GET", path, headers, b"", timeout)
+        return await self.request("GET", path, headers, b"", timeout, exchange=exchange)
 
     async def post(
-        self, path: str, body: bytes | str, headers: Fields | None = None, timeout: float = 5.0
+        self,
+        path: str,
+        body: bytes | str,
+        headers: Fields | None = None,
+        timeout: float = 5.0,
+        exchange: Exchange | None = None,
     ) -> ClientResponse:
         """Sends a POST; see `request`."""
-        return await self.request("POST", path, headers, body, timeout)
+        return await self.request("POST", path, headers, body, timeout, exchange=exchange)
 
     def follows_client(self) -> bool:
         """Whether the client chooses the host (ORIGINAL_DST), so that hosts of the cluster may be different services."""

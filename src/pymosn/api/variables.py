@@ -56,8 +56,15 @@ def stream_id(exchange: ExchangeRecord) -> str | None:
 
 
 def trace_id(exchange: ExchangeRecord) -> str | None:
-    """The id of the trace, made when it is first asked for."""
-    return _made_once(exchange, "trace_id")
+    """The id of the trace; without tracing one in MOSN's form, made when it is first asked for."""
+    trace = exchange.trace
+    return _made_once(exchange, "trace_id") if trace is None else trace.shown_id()
+
+
+def span_id(exchange: ExchangeRecord) -> str | None:
+    """The id of the exchange's span; None unless its trace is recorded."""
+    trace = exchange.trace
+    return None if trace is None else trace.recorded_id() or None
 
 
 def _made_once(exchange: ExchangeRecord, name: str) -> str | None:
@@ -267,6 +274,7 @@ OWN: Final[dict[str, Getter]] = {
     "connection_id": lambda exchange: str(exchange.connection_id),
     "stream_id": stream_id,
     "trace_id": trace_id,
+    "span_id": span_id,
     "upstream_connection_id": lambda exchange: str(exchange.upstream_connection_id or "") or None,
     "listener_port": lambda exchange: str(exchange.connection.local_port),
     "x-mosn-status": response_code,

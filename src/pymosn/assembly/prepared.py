@@ -10,6 +10,7 @@ from pymosn.assembly.packed_config import Digest, PackedCluster, PackedConfig, P
 from pymosn.assembly.steps import Steps
 from pymosn.config.diagnostics import Diagnostic, error_at
 from pymosn.config.schema import Overload, WorkerLimits
+from pymosn.config.schema.observability import Tracing
 from pymosn.filters.modules import ModuleDraft, Replaced
 from pymosn.filters.secret_fields import Paths
 from pymosn.network.listener import Listener
@@ -35,6 +36,7 @@ class PreparedConfig:
         """`packed`: what it is built from; None for an empty one."""
         self.limits = limits
         self.overload = overload
+        self.tracing: Tracing | None = packed.rest.tracing if packed is not None else None
         self.clusters: dict[str, Cluster] = {}
         self.packed_tables: dict[str, PackedTable] = packed.tables if packed is not None else {}
         self.packed_clusters: dict[str, PackedCluster] = packed.clusters if packed is not None else {}

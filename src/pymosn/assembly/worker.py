@@ -26,6 +26,7 @@ from pymosn.assembly.routes import build_in_steps, clusters_of
 from pymosn.assembly.share import WorkerShare, descriptor_ceiling
 from pymosn.assembly.steps import Steps
 from pymosn.assembly.tls import TlsStore, resolver
+from pymosn.assembly.tracing import make_tracer
 from pymosn.assembly.wheel_timer import WheelTimer
 from pymosn.assembly.worker_clusters import WorkerClusters
 from pymosn.config.schema import Overload, WorkerLimits
@@ -39,6 +40,7 @@ from pymosn.network.listener import Listener
 from pymosn.network.tls.gate import FailedHandshake
 from pymosn.network.udp import DatagramListener
 from pymosn.observe.logs import LogSet
+from pymosn.observe.tracing.buffer import TraceBuffer
 from pymosn.proxy.cluster_client import ClusterClients
 from pymosn.proxy.connection_filters import ConnectionFilterHandle
 from pymosn.proxy.runtime import Runtime
@@ -88,6 +90,8 @@ class WorkerRuntime:
         #: The filters built last, which may not be active yet.
         self._newest: list[BuiltFilter] = []
         self.runtime.stamps = Stamps(self.clock, incarnation, machine_digits(), str(os.getpid()))
+        #: Finished traces that have not been sent.
+        self.traces = TraceBuffer(self.metrics)
         self._network = WorkerNetwork(self.admission, incarnation)
         self._network.gate.log = self.log
         dialer = TcpDialer(self._network.ids, self.clock, self.wheel, self.admission, self.log)
@@ -229,6 +233,8 @@ class WorkerRuntime:
             self._slots[name].table = table
         made.tables = {}
         self.retired.add(self.active, made)
+        if made.tracing != self.active.tracing:
+            self.runtime.tracer = make_tracer(made.tracing, self.traces, self.runtime.stamps)
         if made.modules is not None:
             self.retired.modules.append(made.modules.commit())
             made.modules = None

@@ -279,6 +279,16 @@ class Headers:
         """The first value of `name` (lower case), or None."""
         raise NotImplementedError
 
+    def only_raw(self, name: bytes) -> bytes | None:
+        """The value of `name` (lower case) if exactly one field has it; None if there is none, or several."""
+        found: bytes | None = None
+        for key, value in self.items_raw():
+            if key == name:
+                if found is not None:
+                    return None
+                found = value
+        return found
+
     def add_raw(self, name: bytes, value: bytes) -> None:
         """Adds a field that has been checked."""
         raise NotImplementedError
@@ -379,6 +389,12 @@ class HttpHeaders(Headers):
     def get_raw(self, name: bytes) -> bytes | None:
         at: i64 = self._find(name)
         return None if at < 0 else _value(self._block, len(name), at)
+
+    def only_raw(self, name: bytes) -> bytes | None:
+        at: i64 = self._find(name)
+        if at < 0 or find_field(self._block, name, line_end(self._block, at)) >= 0:
+            return None
+        return _value(self._block, len(name), at)
 
     def add_raw(self, name: bytes, value: bytes) -> None:
         self._append(_bit_of(name, len(name)), name + b": ", value)

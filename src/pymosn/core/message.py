@@ -198,8 +198,12 @@ class RequestHead(MessageHead):
 
     # ---- what the request asks for
 
+    def has_path(self) -> bool:
+        """Whether it names a path: a CONNECT names only a host, and RPC calls a service."""
+        return len(self.raw_path) > 0 and self.raw_tunnel != CONNECT and self.raw_tunnel != CONNECT_HERE
+
     def raw_target(self) -> bytes:
-        """Path and query, as they are sent."""
+        """Path and query, as they are sent; `/` for a CONNECT, which sends none."""
         return target_of(self.raw_path, self.raw_query)
 
     def method_name(self) -> str:

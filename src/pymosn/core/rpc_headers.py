@@ -141,6 +141,9 @@ class RpcHeaders(Headers):
             return self.value_in(self.fields(), name)
         return value
 
+    def only_raw(self, name: bytes) -> bytes | None:
+        return self.get_raw(name)  # several are equal, or UnreadableHeaders
+
     def add(self, name: str, value: str) -> None:
         """Adds a field. Raises HeaderError like `set`, and if there is one with this name: peers would use only one."""
         raw = lower_name(name)

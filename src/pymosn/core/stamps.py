@@ -31,6 +31,10 @@ class Stamps:
         """The present time, by `Clock.now`: not that of the event."""
         return self._clock.tick()
 
+    def offset(self) -> float:
+        """What to add to a time of `Clock.now` to get seconds since 1970."""
+        return self._clock.wall() - self._clock.tick()
+
     def stream_id(self) -> str:
         """The next id of a stream whose protocol has none."""
         self._last_stream += 1

@@ -13,6 +13,7 @@ from pymosn.api.network import Dialer, DialReceiver, NetworkFilter, Peer
 from pymosn.api.routing import Route
 from pymosn.api.stream import ListenerFacts
 from pymosn.api.stream_filter import FilterContext, StreamFilter
+from pymosn.api.tracer import Tracer
 from pymosn.config.schema import ProxyConfig
 from pymosn.core.clock import Clock
 from pymosn.core.counters import DownstreamStats, Metrics
@@ -107,7 +108,9 @@ class Line(Dialer):
     As the proxy's dialer it connects to the upstream immediately.
     """
 
-    def __init__(self, filters: Mapping[str, StreamFilter], request: bytes, response: bytes) -> None:
+    def __init__(
+        self, filters: Mapping[str, StreamFilter], request: bytes, response: bytes, tracer: Tracer | None = None
+    ) -> None:
         """`request`, `response`: the bytes that the client and the upstream send each time."""
         self.clock = Clock()
         self.metrics = Metrics()
@@ -117,6 +120,7 @@ class Line(Dialer):
         self._wheel = TimerWheel(self.clock)
         self._numbers = ConnectionIds()
         runtime = self._make_runtime()
+        runtime.tracer = tracer
         clients = ClusterClients(runtime)
         named = []
         for name, entry in filters.items():

@@ -8,12 +8,14 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from pymosn.api.exchange import Exchange
 from pymosn.api.grpc import GrpcRequest, is_grpc
 from pymosn.api.http import HttpRequest
 from pymosn.api.stream import RequestSender
 from pymosn.api.stream_filter import ClientError, ClientResponse, ClusterClient, Fields
+from pymosn.api.tracing import NO_SPAN, Span
 from pymosn.api.upstream import Selection, ServiceFacts
-from pymosn.core.addresses import host_field
+from pymosn.core.addresses import address_host, host_field
 from pymosn.core.failure import PROTOCOL_MISMATCH, RESET_BEFORE_RESPONSE, RESPONSE_TOO_LARGE, Failure
 from pymosn.core.headers import Headers, headers_from
 from pymosn.core.message import NoBodySource, RequestHead, ResponseHead
@@ -79,6 +81,7 @@ class RuntimeClusterClient(ClusterClient):
         body: bytes | str = b"",
         timeout: float = 5.0,
         limit: int = 1024 * 1024,
+        exchange: Exchange | None = None,
     ) -> ClientResponse:
         runtime = self._runtime
         if runtime.turns.is_reached():
@@ -99,16 +102,40 @@ class RuntimeClusterClient(ClusterClient):
                 raise ClientError(PROTOCOL_MISMATCH.reason, f"cluster {self._name} is for {protocol}")
             host = _choose(cluster, selection)
             tries += 1
-            call = Call(host, runtime, _head(method, path, headers, is_call, len(data), host), limit)
+            head = _head(method, path, headers, is_call, len(data), host)
+            span = NO_SPAN if exchange is None else _begin_span(exchange, head, host, self._name)
+            call = Call(host, runtime, head, limit)
             try:
-                return await call.make(protocol, data, deadline - runtime.clock.now, fresh)
-            except ClientError:
+                response = await call.make(protocol, data, deadline - runtime.clock.now, fresh)
+                span.set_attribute("http.response.status_code", response.status)
+                span.end()
+                return response
+            except ClientError as error:
+                span.end(error.reason)
                 runtime.clock.tick()
                 if tries >= UNASKED_ATTEMPTS or not call.may_repeat() or runtime.clock.now >= deadline:
                     raise
                 fresh = call.was_stale
                 if not fresh:
                     selection.add_tried(host)
+
+
+def _begin_span(exchange: Exchange, head: RequestHead, host: ClusterHost, cluster: str) -> Span:
+    """The client span of a request for `exchange`, whose context it writes into `head`; without effect if tracing is off.
+
+    A request that is given up because its filter was cancelled ends with its exchange.
+    """
+    trace = exchange.trace
+    if trace is None:
+        return NO_SPAN
+    is_call = head.has_call_status
+    span = trace.begin_call(exchange, head.headers, f"{head.service()}/{head.rpc_method()}" if is_call else head.method)
+    if span.is_recorded:
+        ip = address_host(host.address)
+        span.set_attribute("server.address", host.hostname or ip)
+        span.set_attribute("network.peer.address", ip)
+        span.set_attribute("pymosn.cluster", cluster)
+    return span
 
 
 def _choose(cluster: Cluster, selection: Selection) -> ClusterHost:

@@ -110,6 +110,9 @@ class ExchangeDriver(DispatchOwner):
                 if forwarding.changes_host:
                     head.simplify_host(forwarding, exchange.connection.destination()[1])
                 self.changes_response = len(forwarding.server) > 0
+            tracer = self.runtime.tracer
+            if tracer is not None:
+                exchange.trace = tracer.begin(exchange, options.listener_name)
             if self.runtime.overload.level >= SHED:
                 self.fail(OVERLOADED, "")
                 return
@@ -510,6 +513,8 @@ class ExchangeDriver(DispatchOwner):
         filters = self.options.filters
         if filters.on_complete:
             run_completion(self, filters.on_complete)
+        if exchange.trace is not None:
+            exchange.trace.end(exchange)
         filters.in_use -= 1
         # Each of these refers to the driver: without this only the garbage collector would free them.
         self.wrapper = None

@@ -130,6 +130,8 @@ class Forwarder(HostAttempts):
         if changes is not None and not exchange.transcoded_to:
             changes.count_attempt(exchange)
         request = exchange.request
+        if exchange.trace is not None:
+            exchange.trace.on_attempt(exchange, request.headers if wrapper is None else wrapper.sent_headers(request))
         if request.content_length != 0 and not self._keeps_body and not self._has_handlers and not exchange.transcoded_to:
             # The host may refuse it, or be closing this kept-alive connection: keeps the body, to send the request again.
             policy = plan.retry_policy
@@ -142,6 +144,9 @@ class Forwarder(HostAttempts):
         owner = self.owner
         if not self._prepare():
             return
+        trace = owner.exchange.trace
+        if trace is not None:
+            trace.on_attempt(owner.exchange, owner.exchange.request.headers)
         if owner.exchange.request.expects_continue and not owner.request_ended:
             owner.sender.send_informational(ResponseHead(100))
         self.send(mirroring)

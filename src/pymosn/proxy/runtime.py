@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextvars import Context
 
 from pymosn.api.stream import StreamProtocol
+from pymosn.api.tracer import Tracer
 from pymosn.core.clock import Clock, HttpDates
 from pymosn.core.counters import Metrics
 from pymosn.core.log import LineLimit, Log
@@ -41,6 +42,8 @@ class Runtime:
         self.dates = HttpDates(clock)
         self.request_ids = RequestIds()
         self.stamps = Stamps(clock)
+        #: Begins the traces of exchanges; None if tracing is off. Changes replace it.
+        self.tracer: Tracer | None = None
         #: Limits the lines about clients whose frames cannot be decoded.
         self.codec_lines = LineLimit()
         self.tasks = TaskStarter()

@@ -25,6 +25,10 @@ class SenderWrapper(RequestSender):
         self.wrapped = sender
         return self
 
+    def sent_headers(self, request: RequestHead) -> Headers:
+        """The headers that the upstream gets for `request`, which may still be changed."""
+        return request.headers
+
     def abandon(self) -> None:
         """The exchange has ended."""
 

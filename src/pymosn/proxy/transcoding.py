@@ -113,6 +113,9 @@ class Transcoding(SenderWrapper):
 
     # ---- to the upstream: the client's request has been read
 
+    def sent_headers(self, request: RequestHead) -> Headers:
+        return request.headers if self._call is None else self._call.headers
+
     def send_request(self, head: RequestHead, data: bytes, end: bool) -> None:
         call = self._call
         assert call is not None

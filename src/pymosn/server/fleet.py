@@ -33,6 +33,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from pymosn.api.tracing import TraceRecord
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.dump import Marks
 from pymosn.control.plane import WorkerInfo
@@ -73,6 +74,8 @@ class Fleet(WorkerReceiver):
         self.drain_groups = 0
         #: Called with the id of a worker whose process has ended.
         self.on_gone: Callable[[int], None] = lambda worker_id: None
+        #: Called with finished traces of a worker.
+        self.on_traces: Callable[[list[TraceRecord]], None] = lambda traces: None
         #: The last block of the event loop caused by each filter, by name; empty name: not caused by a filter.
         self.blocks: dict[str, messages.Blocked] = {}
         self.handshakes = Handshakes()
@@ -327,6 +330,8 @@ class Fleet(WorkerReceiver):
             case messages.Stats():
                 self.totals.note(worker.add_stats(report.groups, report.removed))
                 worker.ticket = max(worker.ticket, report.ticket)
+            case messages.Traces():
+                self.on_traces(report.traces)
             case messages.Ejections():
                 self.ejections.note(worker.worker_id, report.ejections)
             case messages.Drained():

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pymosn.config.schema import MosnConfig
+from pymosn.config.schema.observability import SofaTracer
+from pymosn.config.typed import typed
+from pymosn.control.tracing.files import digest_files
 from pymosn.core.log import WARN
 from pymosn.observe.logs import LogSet
 from pymosn.observe.process_log import LEVELS
@@ -44,6 +47,14 @@ def event_logs(config: MosnConfig) -> list[str]:
     """The paths of the logs of health checks, which the supervisor opens when it writes the first line."""
     checks = [cluster.health_check for cluster in config.cluster_manager.clusters]
     return [check.event_log_path for check in checks if check is not None and check.event_log_path]
+
+
+def trace_logs(config: MosnConfig) -> list[str]:
+    """The paths of SOFATracer's digests; none with another driver."""
+    tracing = config.tracing
+    if tracing is None or not tracing.enable or tracing.driver != "SOFATracer":
+        return []
+    return digest_files(typed(tracing.config, SofaTracer))
 
 
 class LogOrder(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from pymosn.api.tracing import TraceRecord
 from pymosn.assembly.packed_config import PackedCluster
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.core.counters import GroupData, GroupKey
@@ -302,6 +303,12 @@ class HandshakesFailed(Message, frozen=True):
     failures: list[tuple[str, float, str, str, str]]
 
 
+class Traces(Message, frozen=True):
+    """Finished traces of sampled exchanges (`trace_report.py`); none is sent twice, and some may be lost."""
+
+    traces: list[TraceRecord]
+
+
 class TraceAllocations(Message, frozen=True):
     """Trace memory allocated by filters for `seconds`; answered with `Allocations` that carry the same ticket."""
 
@@ -337,7 +344,7 @@ Command = (
     | Finish
     | Stop
 )
-_Observed = Stats | Ejections | Blocked | HandshakesFailed | Allocations
+_Observed = Stats | Ejections | Blocked | HandshakesFailed | Traces | Allocations
 _State = Built | Ready | Failed | Drained | Departing
 Report = _State | Checked | Prepared | Activated | _Observed
 

@@ -12,7 +12,7 @@ from pymosn.core.clock import Clock
 from pymosn.core.log import ERROR, Log
 from pymosn.observe.destination import is_file
 from pymosn.observe.roller import Policy, Roller
-from pymosn.server.logs import log_paths
+from pymosn.server.logs import log_paths, trace_logs
 
 #: Seconds between two checks; also the time that processes get to close a file that was rotated.
 PERIOD: Final = 5.0
@@ -30,6 +30,8 @@ class LogRolling(Service):
         self, config: MosnConfig, base_dir: str, policy: Policy, reopen: Callable[[], None], clock: Clock, log: Log
     ) -> None:
         self.paths: list[str] = []
+        # The digest files of traces, which the admin API does not know as logs.
+        self._digests: list[str] = []
         self._base_dir = base_dir
         self._rollers: dict[str, Roller] = {}
         self._policy = policy
@@ -53,9 +55,13 @@ class LogRolling(Service):
             if path not in self.paths:
                 self.paths.append(path)
                 self._new.set()
+        for path in trace_logs(config):
+            if path not in self._digests:
+                self._digests.append(path)
+                self._new.set()
 
     def _unseen(self) -> list[str]:
-        return [path for path in self.paths if is_file(path) and path not in self._rollers]
+        return [path for path in (*self.paths, *self._digests) if is_file(path) and path not in self._rollers]
 
     async def stop(self) -> None:
         if self._task is not None:

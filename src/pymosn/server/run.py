@@ -10,7 +10,7 @@ import uvloop
 
 from pymosn.config.admin_files import token_path
 from pymosn.observe.destination import is_file
-from pymosn.server.logs import event_logs, log_paths, open_logs
+from pymosn.server.logs import event_logs, log_paths, open_logs, trace_logs
 from pymosn.server.pid_file import pid_path
 from pymosn.server.privileges import Privileges, apply_umask
 from pymosn.server.resources import raise_open_file_limit
@@ -33,7 +33,7 @@ def run(options: RunOptions, on_ready: Callable[[], None], inheritance: Inherita
     try:
         apply_umask(options.config)
         privileges = Privileges(options)
-        paths = [*log_paths(options.config, options.base_dir), *event_logs(options.config)]
+        paths = [*log_paths(options.config, options.base_dir), *event_logs(options.config), *trace_logs(options.config)]
         pid = [] if options.is_demo else [pid_path(options.config, options.base_dir)]
         privileges.hand_over([*filter(is_file, paths), *pid], os.path.join(options.base_dir, "logs"))
         admin = options.config.admin

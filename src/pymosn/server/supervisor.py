@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING
 from pymosn.api.network import join_address
 from pymosn.config.schema.top import Admin
 from pymosn.control.access import TcpDoor
-from pymosn.control.demo import create_demo
 from pymosn.control.discovery import Discovery
 from pymosn.control.expiry import Expiry
 from pymosn.control.health import HealthChecks
 from pymosn.control.http_server import HttpServer
 from pymosn.control.plane import GRACEFUL_STOPPING, RUNNING, STOPPING
 from pymosn.control.service import Service
+from pymosn.control.tracing.service import TraceExport
 from pymosn.control.xds.bootstrap import is_needed
 from pymosn.core.clock import Clock
 from pymosn.core.errors import describe
@@ -37,7 +37,6 @@ from pymosn.filters.loading import FILTERS, installed
 from pymosn.filters.sources import read_sources
 from pymosn.observe.logs import LogSet
 from pymosn.observe.roller import parse_roller
-from pymosn.server.admin_servers import admin_servers
 from pymosn.server.background import BackgroundTasks
 from pymosn.server.changes import Changes
 from pymosn.server.draining import Draining
@@ -48,6 +47,7 @@ from pymosn.server.filter_files import FilterFiles
 from pymosn.server.filter_watch import FilterWatch
 from pymosn.server.fleet import Fleet
 from pymosn.server.guardian import Guardian
+from pymosn.server.http_servers import http_servers
 from pymosn.server.installed_code import code_fault
 from pymosn.server.logs import log_paths
 from pymosn.server.messages import Command, Depart, Guard, HostHealth, Own, ReadDatagrams, Receive, ReopenLogs
@@ -120,6 +120,8 @@ class Supervisor:
         families.on_orphan = tether.on_end
         spawn = partial(WorkerProcess, loop, families)
         self._fleet = Fleet(workers, spawn, self._initial_commands, loop.call_later, clock, self._log)
+        self._traces = TraceExport(clock, self._log)
+        self._fleet.on_traces = self._traces.receive
         self._guardian = Guardian(workers, partial(self._on_deaf, loop), self._log)
         self._fleet.on_gone = self._guardian.on_gone
         self._fleet.code_fault = code_fault
@@ -153,6 +155,7 @@ class Supervisor:
         stop = self._signals.request
         self._plane = SupervisorPlane(self._changes, self._fleet, self._health, self._logs, self._rolling.paths, stop)
         self._plane.draining = self._draining
+        self._plane.traces = self._traces
         self._plane.writes_back = options.writes_back
         self._extensions = Extensions(
             options.config_dir,
@@ -210,9 +213,7 @@ class Supervisor:
     def _service_list(self) -> list[Service]:
         """All services in the order in which they start; they stop in reverse."""
         options = self._options
-        filters = installed(FILTERS)
-        servers, live = admin_servers(self._plane, self._changes, filters, self._sockets, self._port(), self._log)
-        self._http_servers = [HttpServer(create_demo(), self._sockets.demo, "demo upstream"), *servers]
+        self._http_servers, live = http_servers(self._plane, self._changes, self._sockets, self._port(), self._log)
         xds = self._xds()
         return [
             # First, so that all addresses that are in use are reported together, and nothing has to be undone.
@@ -234,6 +235,8 @@ class Supervisor:
             *self._write_back(),
             self._ticket_keys,
             self._draining,
+            # Before the workers, because it ends after them: their last traces come when they stop.
+            self._traces,
             self._workers,
             CertificateWatch(self._tls_files, lambda: self._changes.material, self._rotation.on_edit, self._log),
             self._rotation,
@@ -251,8 +254,7 @@ class Supervisor:
             # The file and the admin API announce a process that works; they disappear before the workers stop.
             *([] if options.is_demo else [self._pid_file]),
             *self._http_servers,
-            # After them, so that the streams end before they stop.
-            live,
+            live,  # after them, so that its streams end first
             # It changes the configuration of running workers.
             *([] if self._takeover is not None else xds),
             # It needs running workers, to make them reopen their logs.
@@ -429,6 +431,7 @@ class Supervisor:
     def _reopen_logs(self) -> None:
         self._logs.reopen()
         self._health.reopen_logs()
+        self._traces.reopen_logs()
         self._fleet.send(ReopenLogs())
 
     def _reload_filters(self, source: str) -> None:

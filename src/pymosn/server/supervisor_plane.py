@@ -31,6 +31,7 @@ from pymosn.control.plane import (
     UpgradeOptions,
     WorkerInfo,
 )
+from pymosn.control.tracing.service import TraceExport
 from pymosn.control.xds.mosn_counters import no_updates
 from pymosn.core.counters import GroupData
 from pymosn.filters.settings import Block
@@ -94,6 +95,8 @@ class SupervisorPlane(ControlPlane):
         self.draining: Draining | None = None
         #: The service of xDS, if there is one.
         self.xds_service: XdsView | None = None
+        #: What exports traces.
+        self.traces: TraceExport | None = None
         self.upgrades: Upgrades | None = None
         #: Whether changes are written to the file.
         self.writes_back = False
@@ -249,7 +252,7 @@ class SupervisorPlane(ControlPlane):
     async def stats(self) -> list[GroupData]:
         xds = [no_updates()] if self.xds_service is None else self.xds_service.metrics()
         certificates = metric_groups(await asyncio.to_thread(self._changes.certificates), time.time())
-        own = [*self._health.metrics.snapshot(), *certificates, *xds]
+        own = [*self._health.metrics.snapshot(), *certificates, *xds, *self._trace_counts()]
         types = {group["type"] for group in own}
         found = await self._fleet.stats()
         # Generations before this one have counted them too.
@@ -259,7 +262,11 @@ class SupervisorPlane(ControlPlane):
 
     def own_counts(self) -> list[GroupData]:
         """The metrics that this process counts itself."""
-        return [*self._health.metrics.snapshot(), *([] if self.xds_service is None else self.xds_service.metrics())]
+        xds = [] if self.xds_service is None else self.xds_service.metrics()
+        return [*self._health.metrics.snapshot(), *xds, *self._trace_counts()]
+
+    def _trace_counts(self) -> list[GroupData]:
+        return [] if self.traces is None else self.traces.metrics()
 
     def started(self) -> float:
         return self._started

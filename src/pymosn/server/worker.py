@@ -41,6 +41,7 @@ from pymosn.server.shutdown import SUPERVISOR_SIGNALS
 from pymosn.server.stacks import Frame, StackRecorder
 from pymosn.server.standard_streams import secure
 from pymosn.server.stats_report import StatsReport
+from pymosn.server.trace_report import TraceReport
 from pymosn.server.upgrade.arriving import ReceivingQueue, receive_connections
 from pymosn.server.upgrade.departure import Departure
 from pymosn.server.upgrade.sessions import SessionReceiver
@@ -69,6 +70,7 @@ class Worker:
         self._sessions: SessionReceiver | None = None
         self._runtime: WorkerRuntime | None = None
         self._report: StatsReport | None = None
+        self._traces: TraceReport | None = None
         self._overload: OverloadManager | None = None
         # Of `Guard`: the page and the queue that all workers share.
         self._shared: list[int] = []
@@ -153,6 +155,8 @@ class Worker:
         share = command.workers, command.worker_index
         self._runtime = WorkerRuntime(*share, self._loop, logs, command.incarnation)
         self._report = StatsReport(self._runtime.metrics, self._channel)
+        stamps = self._runtime.runtime.stamps
+        self._traces = TraceReport(self._runtime.traces, self._channel, stamps, self._loop, self._tasks.begin)
         self._runtime.note_addresses(command.services)
         self._folders = (command.config_dir, command.base_dir)
         self._changes = WorkerChanges(
@@ -268,8 +272,9 @@ class Worker:
                 raise_if_cancelled()
                 code = messages.STOP_FAILED
                 runtime.log.write(ERROR, f"closing failed: {describe(error)}")
-            if self._report is not None:
+            if self._traces is not None and self._report is not None:
                 with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._traces.send_all(), CLOSE_TIME)
                     await asyncio.wait_for(self._report.send(0), CLOSE_TIME)
         await self._exit(code)
 

@@ -13,12 +13,18 @@ from pymosn.api.exchange import Exchange
 from pymosn.api.stream import StreamProtocol
 from pymosn.api.stream_filter import FAIL, NO_CONTEXT, SKIP, ClusterClient, FilterContext, StreamFilter
 from pymosn.api.tls import TlsInfo
+from pymosn.api.tracing import SpanRecord, TraceRecord
 from pymosn.core.addresses import normal_ip
 from pymosn.core.counters import Metrics
 from pymosn.core.headers import Headers, headers_from
 from pymosn.core.registry import Registry
 from pymosn.core.timers import TimerWheel
 from pymosn.filters.typed_config import typed_config
+from pymosn.observe.tracing.buffer import TraceBuffer
+from pymosn.observe.tracing.ids import IdSource
+from pymosn.observe.tracing.records import record_of
+from pymosn.observe.tracing.sampling import Sampling
+from pymosn.observe.tracing.tracer import WorkerTracer
 from pymosn.proxy.cluster_client import ClusterClients
 from pymosn.proxy.filtering import FilterTask
 from pymosn.proxy.runtime import Runtime
@@ -44,7 +50,9 @@ Made = TypeVar("Made", bound=StreamFilter)
 class Result(WithBody):
     """The outcome of a request: the response, the upstream requests, and the failure if any."""
 
-    def __init__(self, client: Client, upstream: list[Request], exchange: Exchange, log: list[str]) -> None:
+    def __init__(
+        self, client: Client, upstream: list[Request], exchange: Exchange, log: list[str], spans: list[SpanRecord]
+    ) -> None:
         super().__init__(client.chunks)
         head = client.head
         has_response = head is not None and head.status >= 200
@@ -60,6 +68,8 @@ class Result(WithBody):
         self.exchange = exchange
         #: Lines of the process log.
         self.log = log
+        #: The spans of the exchange, if it is traced: its own, one for each attempt, and those of filters.
+        self.spans = spans
 
     def __repr__(self) -> str:
         return f"<Result {self.status} {self.text[:60]!r}{f' {self.reason}' if self.reason else ''}>"
@@ -117,6 +127,7 @@ class World:
         client_tls: TlsInfo | None = None,
         client_protocol: str = PROTOCOL,
         upstream_protocol: str = "",
+        tracing: bool = False,
     ) -> None:
         """`upstream`: response of the cluster `service`, the default for all requests. `clusters`: others, by name.
 
@@ -124,6 +135,7 @@ class World:
         the apparent number of workers, of which this is the first. `http1`: settings of the listener, as in
         `extend_config.Http1`, with times in seconds. `client_tls`: the facts of a client with TLS. `client_protocol`,
         `upstream_protocol`: `Http1` or `Http2`; that of the upstreams is the client's unless it is set, or a filter chooses.
+        `tracing`: every exchange is traced, and contexts have the format of W3C.
 
         Raises InvalidTest, and TypeError for a filter that the server would not accept.
         """
@@ -145,7 +157,13 @@ class World:
         self._client_tls = client_tls
         self._client_kind = Http2Client if client_protocol == HTTP2 else Client
         self._upstream_protocol = upstream_protocol
+        #: The finished traces, in order.
+        self.traces: list[TraceRecord] = []
+        self._finished = TraceBuffer(self.metrics)
         self._runtime = self._make_runtime()
+        if tracing:
+            self._finished.open()
+            self._runtime.tracer = WorkerTracer(["w3c"], Sampling(), self._finished, self._runtime.stamps)
         self._ends = Ends()
         settings = {**HTTP1, **(http1 or {})}
         try:
@@ -268,7 +286,15 @@ class World:
             del self._ends.clients[int(client.connection.id)]
         driver = client.driver
         assert driver is not None
-        return Result(client, self._answers.received[begin:], driver.exchange, self.log)
+        return Result(client, self._answers.received[begin:], driver.exchange, self.log, self._take_spans())
+
+    def _take_spans(self) -> list[SpanRecord]:
+        """The spans of the last exchange."""
+        offset = self._runtime.stamps.offset()
+        ids = IdSource()
+        made = [record_of(trace, offset, ids) for trace in self._finished.take(len(self._finished))]
+        self.traces += made
+        return made[-1].spans if made else []
 
     async def _deliver(self, client: Client) -> None:
         try:
@@ -370,6 +396,7 @@ class WorldOptions(TypedDict, total=False):
     on_error: str
     timeout: float
     workers: int
+    tracing: bool
     http1: Mapping[str, object] | None
 
 

@@ -10,8 +10,13 @@ from google.protobuf import json_format
 from shipped_kit import of_route, problems, shipped
 from tests.kit.tls_facts import certificate, tls_info
 
+from pymosn.api.exchange import Exchange
 from pymosn.api.grpc import framed
-from pymosn.core.headers import headers_from
+from pymosn.api.http import HttpRequest
+from pymosn.api.network import Connection
+from pymosn.core.headers import HttpHeaders, headers_from
+from pymosn.core.message import CONNECT
+from pymosn.filters.stream.authz_messages import Description, http_request
 from pymosn.testing import Down, Request, Response, Result, run
 
 GRPC: dict[str, Any] = {"grpc": {"cluster": "auth", "authority": "authz.example", "metadata": {"x-key": "k"}}}
@@ -72,6 +77,15 @@ def test_the_service_gets_what_envoy_sends() -> None:
     assert dict(attributes.context_extensions) == {"a": "b"}
     assert attributes.request.time.seconds >= 0
     assert (sent.method, sent.body) == ("POST", b"body")
+
+
+def test_a_connect_has_no_path() -> None:
+    exchange = Exchange(Connection())
+    exchange.request = HttpRequest(HttpHeaders())
+    exchange.request.raw_method, exchange.request.raw_path = b"CONNECT", b"/"
+    exchange.request.raw_tunnel = CONNECT
+    sent = auth.CheckRequest.FromString(http_request(exchange, Description([], None, False, {}, {}, False, False), 0.0))
+    assert (sent.attributes.request.http.method, sent.attributes.request.http.path) == ("CONNECT", "")
 
 
 def test_headers_and_the_body_are_sent_as_configured() -> None:

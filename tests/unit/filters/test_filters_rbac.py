@@ -14,6 +14,7 @@ from pymosn.api.network import Connection
 from pymosn.api.tls import ClientCertificate
 from pymosn.config.typed import typed
 from pymosn.core.headers import HttpHeaders
+from pymosn.core.message import CONNECT, CONNECT_HERE
 from pymosn.filters.connection.rbac import RbacState
 from pymosn.filters.errors import FilterConfigError
 from pymosn.filters.stream.problems import Problems
@@ -74,10 +75,27 @@ def test_the_mark_of_an_empty_query_is_a_part_of_the_path_header() -> None:
     assert [run(made, Request("GET", path)).status for path in ("/mark?", "/mark", "/mark?x")] == [403, 200, 200]
 
 
-def test_what_has_no_path_is_denied_by_rules_about_paths_and_allowed_by_none() -> None:
+def without_path(method: bytes, path: bytes, tunnel: bytes) -> HttpRequest:
+    request = HttpRequest(HttpHeaders())
+    request.raw_method, request.raw_path, request.raw_tunnel = method, path, tunnel
+    return request
+
+
+@pytest.mark.parametrize(
+    "request_head",
+    [without_path(b"", b"", b""), without_path(b"CONNECT", b"/", CONNECT), without_path(b"CONNECT", b"/", CONNECT_HERE)],
+    ids=["RPC", "CONNECT", "CONNECT that ends here"],
+)
+def test_what_has_no_path_is_denied_by_rules_about_paths_and_allowed_by_none(request_head: HttpRequest) -> None:
     exchange = Exchange(Connection())
-    exchange.request = HttpRequest(HttpHeaders())
+    exchange.request = request_head
+    header = {"name": ":path", "string_match": {"prefix": "/"}}
     for action, permission, name in (
+        ("DENY", {"header": header}, "p0"),
+        ("DENY", {"header": {**header, "invert_match": True}}, "p0"),
+        ("ALLOW", {"header": header}, None),
+        ("ALLOW", {"header": {**header, "invert_match": True}}, None),
+        ("ALLOW", {"header": {"name": ":path", "present_match": True}}, None),
         ("DENY", {"url_path": {"path": {"prefix": "/"}}}, "p0"),
         ("ALLOW", {"url_path": {"path": {"prefix": "/"}}}, None),
         ("ALLOW", {"not_rule": {"url_path": {"path": {"prefix": "/"}}}}, None),

@@ -8,7 +8,7 @@ udp        UDP listeners
 accounts   users, groups, modes of files            paths      names of files, and which of them changes may name
 tls        TLS contexts                            protocols  protocols, and which are spoken to hosts
 connections  TCP connections                   extensions  extensions of the process
-absent  what MOSN has and pymosn has not
+absent  what MOSN has and pymosn has not            tracing, trace_drivers
 """
 
 from collections.abc import Collection
@@ -25,6 +25,8 @@ from pymosn.config.check.paths import check_path_names
 from pymosn.config.check.protocols import ways_out
 from pymosn.config.check.proxy_protocol import check_proxied_clusters
 from pymosn.config.check.routes import check_tables
+from pymosn.config.check.trace_drivers import check_trace_driver
+from pymosn.config.check.tracing import check_tracing
 from pymosn.config.check.udp import check_datagram_hosts
 from pymosn.config.diagnostics import Diagnostics
 from pymosn.config.schema import MosnConfig
@@ -36,11 +38,15 @@ def check(config: MosnConfig, report: Diagnostics, stream_filters: Collection[st
     if config.admin is not None:
         check_admin(config.admin, report)
     check_absent(config, report)
+    check_trace_driver(config, report)
     check_identity(config, report)
     check_extensions(config, report)
     check_path_names(config, report)
     listeners = [listener for server in config.servers for listener in server.listeners]
     redirects = any(listener.use_original_dst in ORIGINAL_DST for listener in listeners)
+    if config.tracing is not None:
+        names: Collection[str] = {listener.known_name() for listener in listeners}
+        check_tracing(config.tracing, report, OpenNames(names) if config.uses_xds() else names)
     check_clusters(config.cluster_manager, report, redirects)
     check_datagram_hosts(listeners, config.cluster_manager.clusters, report)
     ways = ways_out(config)

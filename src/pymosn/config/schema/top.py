@@ -94,7 +94,7 @@ class MosnConfig(Block, kw_only=True):
         own("a reconnect that removes all clusters, or all listeners, has to wait if they are so many; 0: never"),
     ] = 10
     pprof: Annotated[Pprof | None, planned("Go's profiler; use py-spy or perf")] = None
-    tracing: Annotated[Tracing | None, planned("no traces are recorded")] = None
+    tracing: Annotated[Tracing | None, works("docs/tracing.md")] = None
     metrics: Annotated[Metrics | None, planned("counters are at the admin port, /api/v1/stats")] = None
     uds_dir: Annotated[str, works("folder of the sockets of a MOSN that a start replaces; docs/upgrade.md")] = ""
     disable_upgrade: Annotated[bool, works("upgrades are refused")] = False

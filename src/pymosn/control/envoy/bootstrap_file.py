@@ -42,7 +42,7 @@ _IGNORED: Final[Mapping[str, str]] = {
     "stats_flush_on_admin": "there are no sinks",
     "stats_server_version_override": "there is no such statistic",
     "stats_sinks": "statistics are at the admin port",
-    "tracing": "no traces are recorded yet",
+    "tracing": "tracing is configured by `tracing` in a file of MOSN's form (docs/tracing.md)",
     "typed_dns_resolver_config": "names are resolved as the system does",
     "use_tcp_for_dns_lookups": "names are resolved as the system does",
     "watchdog": "workers have a watchdog of their own",

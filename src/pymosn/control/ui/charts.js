@@ -4,7 +4,7 @@ import { clock } from "./format.js";
 import { h, s, setText } from "./dom.js";
 
 const HEIGHT = 168;
-const LEFT = 58;
+const LEFT = 68;
 const RIGHT = 10;
 const TOP = 8;
 const BOTTOM = 20;
@@ -155,20 +155,21 @@ export class Chart {
     }));
   }
 
+  // The lowest is drawn last: a series without values must not hide the line of those below it.
   areas(shown, values, x, y) {
     const parts = [];
-    const base = shown.map(() => 0);
+    let base = shown.map(() => 0);
     this.series.forEach((one, row) => {
-      const sums = shown.map((_, i) => base[i] + (values[row][i] || 0));
-      if (sums.some((sum, i) => sum > base[i])) {
-        for (const run of this.runs(shown, () => true)) {
-          const upper = run.map((i) => [x(shown[i].time), y(sums[i])]);
-          const lower = run.map((i) => [x(shown[i].time), y(base[i])]).reverse();
-          parts.push(s("path", { d: `${path([...upper, ...lower])}Z`, fill: one.color, class: "area" }));
-          parts.push(s("path", { d: path(upper), class: "line", stroke: one.color }));
-        }
+      const lower = base;
+      const sums = shown.map((_, i) => lower[i] + (values[row][i] || 0));
+      base = sums;
+      if (!sums.some((sum, i) => sum > lower[i])) return;
+      for (const run of this.runs(shown, () => true)) {
+        const top = run.map((i) => [x(shown[i].time), y(sums[i])]);
+        const bottom = run.map((i) => [x(shown[i].time), y(lower[i])]).reverse();
+        parts.unshift(s("path", { d: `${path([...top, ...bottom])}Z`, fill: one.color, class: "area" }),
+          s("path", { d: path(top), class: "line", stroke: one.color }));
       }
-      sums.forEach((sum, i) => { base[i] = sum; });
     });
     return parts;
   }

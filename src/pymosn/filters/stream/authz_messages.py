@@ -97,7 +97,7 @@ def connection_request(connection: Connection, with_certificate: bool, now: floa
 def http_request(exchange: Exchange, what: Description, now: float) -> bytes:
     """The CheckRequest for a request."""
     request = exchange.request
-    target = to_text(request.raw_target())
+    target = to_text(request.raw_target()) if request.has_path() else ""
     length = int(request.content_length) if what.body is None else len(what.body)
     http = (
         text(1, request.headers.get("x-request-id", ""))

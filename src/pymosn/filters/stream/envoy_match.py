@@ -22,6 +22,8 @@ Condition = Callable[[Exchange, bool], bool]
 #: with EVERY_READING only if it does for all of them, as a rule that allows has to. A negation swaps the two.
 ANY_READING: Final = True
 EVERY_READING: Final = False
+#: What a request without a path may be taken for by a rule that denies.
+MISSING_PATH: Final = ("/", "")
 
 #: Hop-by-hop fields that filters do not see. `upgrade` and `connection` are those of a request for an upgrade.
 UNSEEN: Final = ("keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding")
@@ -181,6 +183,8 @@ def header_test(source: EnvoyObject) -> Condition:
 def _has_value(name: str, test: Test, inverts: bool, counts_missing: bool, exchange: Exchange, any_reading: bool) -> bool:
     values = header_values(exchange, name)
     if not values:
+        if name == ":path" and any_reading and exchange.request is not NO_REQUEST:
+            return any(test(text) is not inverts for text in MISSING_PATH)
         return counts_missing and test("") is not inverts
     if any_reading is not inverts:
         return any(map(test, _possible_readings(values, name))) is not inverts
@@ -243,7 +247,7 @@ def header_values(exchange: Exchange, name: str) -> list[str]:
             return [request.method]
         if name == ":authority":
             return [request.host]
-        return [to_text(request.raw_target())]
+        return [to_text(request.raw_target())] if request.has_path() else []
     if name == "upgrade" or name == "connection":
         asked = request.upgrade
         return [] if not asked else [asked if name == "upgrade" else "upgrade"]

@@ -105,7 +105,7 @@ class ExtAuthzFilter(StreamFilter):
         settings = self._settings
         try:
             client = self.clusters[settings.cluster]
-            answer = await client.request("GET", settings.path or target, fields, b"", settings.timeout, LIMIT)
+            answer = await client.request("GET", settings.path or target, fields, b"", settings.timeout, LIMIT, exchange)
         except ClientError as error:
             return self._on_failed(exchange, error.reason)
         except (KeyError, HeaderError) as error:

@@ -158,7 +158,8 @@ class ExternalAuthzFilter(StreamFilter):
         request = exchange.request
         names = dict.fromkeys(name for name, _ in request.headers.items())
         own = {":method": request.method, ":authority": request.host, ":scheme": request.scheme}
-        own[":path"] = to_text(request.raw_target())
+        if request.has_path():
+            own[":path"] = to_text(request.raw_target())
         values = own | {name: ",".join(request.headers.get_all(name)) for name in names}
         noted = {name: metadata_value(exchange, name, []) for name in settings.metadata_namespaces}
         what = Description(
@@ -173,7 +174,8 @@ class ExternalAuthzFilter(StreamFilter):
         message = http_request(exchange, what, self.context.clock.wall())
         try:
             client = self.clusters[target.cluster]
-            answer = await call(client, CHECK, message, settings.timeout, target.authority, [*target.metadata.items()])
+            metadata = [*target.metadata.items()]
+            answer = await call(client, CHECK, message, settings.timeout, target.authority, metadata, exchange)
             return read_verdict(answer)
         except (CallError, KeyError, HeaderError, ValueError) as error:
             raise Failed(reason(error)) from None
@@ -187,7 +189,7 @@ class ExternalAuthzFilter(StreamFilter):
         try:
             client = self.clusters[target.cluster]
             answer = await client.request(
-                request.method, target.path_prefix + path, fields, body or b"", self._settings.timeout, LIMIT
+                request.method, target.path_prefix + path, fields, body or b"", self._settings.timeout, LIMIT, exchange
             )
         except (ClientError, KeyError, HeaderError) as error:
             raise Failed(error.reason if isinstance(error, ClientError) else reason(error)) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Final
 from urllib.parse import unquote
 
+from pymosn.api.exchange import Exchange
 from pymosn.api.grpc import MESSAGE, OK, framed, status_of, timeout_value
 from pymosn.api.stream_filter import ClientError, ClusterClient
 from pymosn.filters.settings import StrictBlock, own
@@ -33,17 +34,19 @@ async def call(
     timeout: float,
     authority: str = "",
     metadata: list[tuple[str, str]] | None = None,
+    exchange: Exchange | None = None,
 ) -> bytes:
     """Calls the method at `path`, such as `/package.Service/Method`; returns the response's message. Raises CallError.
 
     `timeout`: seconds. `authority`: instead of the host's. `metadata`: further headers. HeaderError for invalid ones.
+    `exchange`: the one that it is made for, whose trace it becomes a part of.
     """
     fields = [("content-type", "application/grpc"), ("grpc-timeout", timeout_value(timeout).decode())]
     if authority:
         fields.append(("host", authority))
     fields += metadata or []
     try:
-        answer = await client.request("POST", path, fields, framed(message), timeout, LIMIT)
+        answer = await client.request("POST", path, fields, framed(message), timeout, LIMIT, exchange)
     except ClientError as error:
         raise CallError(error.reason) from None
     if answer.status != 200:

@@ -81,7 +81,7 @@ class RateLimitFilter(StreamFilter):
         try:
             client = self.clusters[target.cluster]
             metadata = [*target.metadata.items()]
-            answer = Fields(await call(client, METHOD, body, settings.timeout, target.authority, metadata))
+            answer = Fields(await call(client, METHOD, body, settings.timeout, target.authority, metadata, exchange))
             code = answer.number(1)
             for_client, for_upstream = _headers(answer, 3), _headers(answer, 4)
             text_of_denial = answer.raw(5)

@@ -17,6 +17,7 @@ from pymosn.filters.stream.dynamic_metadata import metadata_test
 from pymosn.filters.stream.envoy_match import (
     ANY_READING,
     EVERY_READING,
+    MISSING_PATH,
     Condition,
     EnvoyObject,
     Test,
@@ -225,12 +226,12 @@ def _common(source: EnvoyObject, what: str) -> Condition:
 
 def _has_path(test: Test, exchange: Exchange, reading: bool) -> bool:
     """Whether the path meets a condition. A connection has no request at all; CONNECT and RPC calls have no path."""
-    if exchange.request is NO_REQUEST:
+    request = exchange.request
+    if request is NO_REQUEST:
         return False
-    path = exchange.request.path
-    if not path:
-        return reading is ANY_READING and (test("/") or test(""))
-    return any(map(test, path_readings(path, reading)))
+    if not request.has_path():
+        return reading is ANY_READING and any(map(test, MISSING_PATH))
+    return any(map(test, path_readings(request.path, reading)))
 
 
 def _network_test(source: EnvoyObject, address_of: Callable[[Exchange], str]) -> Condition:

@@ -72,7 +72,7 @@ def read_manager(view: View, name: str, routes: Routes) -> Manager:
         _read_request_id(view)
         if view.has("tracing"):
             view.value("tracing")
-            view.warn("tracing", "tracing is not implemented yet; no spans are reported")
+            view.warn("tracing", "no effect: tracing is configured by `tracing` in the file (docs/tracing.md)")
         for field in ("via", "add_user_agent", "append_x_forwarded_port", "always_set_request_id_in_response"):
             if view.has(field):
                 view.value(field)

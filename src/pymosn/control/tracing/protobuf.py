@@ -1,0 +1,32 @@
+"""Encoding of messages of Protocol Buffers (protobuf.dev/programming-guides/encoding), as far as exporters need it.
+
+A field with its default value is left out, as in version 3.
+"""
+
+from __future__ import annotations
+
+
+def varint(number: int) -> bytes:
+    """A number in groups of 7 bits; negative ones as 64 bits."""
+    number &= 0xFFFFFFFFFFFFFFFF
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    found.append(number)
+    return bytes(found)
+
+
+def integer(field: int, number: int) -> bytes:
+    """A field of the types int32, int64, bool or enum."""
+    return varint(field << 3) + varint(number) if number else b""
+
+
+def message(field: int, content: bytes) -> bytes:
+    """A field with another message, or with bytes; also if they are empty."""
+    return varint(field << 3 | 2) + varint(len(content)) + content
+
+
+def text(field: int, value: str) -> bytes:
+    """A field of the type string."""
+    return message(field, value.encode("utf-8", "replace")) if value else b""
