@@ -269,6 +269,64 @@ def test_explain_is_a_form(stage: Stage) -> None:
     expect(page.locator(".result")).to_contain_text("A header has no colon")
 
 
+EXCHANGE = {
+    "time": 1796106028.0,
+    "worker": 2,
+    "listener": "clientListener",
+    "protocol": "Http1",
+    "client": "10.0.0.1",
+    "method": "GET",
+    "host": "shop.example",
+    "path": "/a?<b>bold</b>",
+    "route": "client_router/all/0",
+    "cluster": "many",
+    "status": 503,
+    "reason": "connect_refused",
+    "detail": "127.7.0.1:80: refused",
+    "duration": 0.03,
+    "request_bytes": 10,
+    "response_bytes": 91,
+    "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+    "connection_id": 4711,
+    "upstream": "127.7.0.2:80",
+    "attempts": [
+        {"address": "127.7.0.1:80", "offset": 0.001, "duration": 0.002, "status": 0, "reason": "connect_refused"},
+        {"address": "127.7.0.2:80", "offset": 0.004, "duration": 0.02, "status": 503, "reason": ""},
+    ],
+    "timings": {"received": 0.0, "attempt": 0.004, "sent": 0.0041, "response": None, "finished": 0.03},
+    "filters": ["Tenant"],
+    "replied_by": "",
+    "is_local": True,
+}
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_an_exchange_has_its_story(stage: Stage, size: dict[str, int]) -> None:
+    page = stage.page(size=size)
+    answer = json.dumps({"failed": [EXCHANGE] * 3, "slow": []})
+    page.route("**/api/v1/exchanges?*", lambda route: route.fulfill(body=answer, content_type="application/json"))
+    go(page, "exchanges")
+    page.locator(".exchange").first.click()
+    story = page.locator(".panel")
+    for text in (
+        "connect_refused",
+        "1. 127.7.0.1:80",
+        "2. 127.7.0.2:80",
+        "client_router/all/0",
+        "Tenant",
+        "the proxy",
+        "4711",
+    ):
+        expect(story).to_contain_text(text)
+    expect(story.locator("h2")).to_have_text("GET /a?<b>bold</b>")
+    assert story.locator("b").count() == 0, "text is never markup"
+    assert not is_wide(page)
+    page.keyboard.press("Escape")
+    expect(story).to_be_hidden()
+    page.get_by_role("button", name="Slowest").click()
+    expect(page.locator("#main")).to_contain_text("No exchanges yet")
+
+
 def test_versions_differences_and_rejected_changes(stage: Stage) -> None:
     page = stage.page("config")
     stage.hops.server["listeners"][1]["stream_filters"] = [{"type": "payload_limit", "config": {"max_entity_size": 77}}]

@@ -5,7 +5,7 @@ import { badge, choice, empty, facts, h, pageHead, replace, searchBox, setText }
 import { ago, bytes, clock, dateTime, duration, plural } from "./format.js";
 
 const LIMIT = 200;
-const STEPS = [["received", "received"], ["attempt", "attempt"], ["sent", "sent"], ["response", "response"], ["finished", "finished"]];
+const STEPS = { attempt: "last attempt" };
 
 function statusKind(status) {
   return status >= 500 || !status ? "bad" : status >= 400 ? "warn" : status >= 300 ? "" : "ok";
@@ -25,19 +25,23 @@ function timeline(one) {
     h("span", { class: "timeline-text muted" }, text))));
 }
 
+// When what happened, in the order of time.
 function steps(one) {
-  const timings = one.timings || {};
-  const known = STEPS.filter(([key]) => timings[key] !== null && timings[key] !== undefined);
-  if (!known.length) return null;
-  return facts(known.map(([key, text]) => [text, `+${duration(timings[key])}`]));
+  const known = Object.entries(one.timings || {}).filter(([, value]) => value !== null && value !== undefined).sort((x, y) => x[1] - y[1]);
+  return known.length ? facts(known.map(([key, value]) => [STEPS[key] || key, `+${duration(value)}`])) : null;
+}
+
+function replier(one) {
+  if (one.replied_by) return one.replied_by;
+  return one.is_local === undefined ? null : one.is_local ? "the proxy" : "the upstream";
 }
 
 function story(one) {
   return [
     facts([["time", dateTime(one.time)], ["reason", one.reason && h("code", {}, one.reason)], ["detail", one.detail], ["status", String(one.status || "none")],
-      ["duration", duration(one.duration)], ["answered by", one.replied_by]]),
+      ["duration", duration(one.duration)], ["answered by", replier(one)], ["call status", one.call_status]]),
     h("section", { class: "panel-section" }, h("h3", {}, "Timeline"), timeline(one), steps(one)),
-    h("section", { class: "panel-section" }, h("h3", {}, "Request"), facts([["method", one.method], ["host", one.host], ["path", one.path], ["protocol", one.protocol], ["client", one.client],
+    h("section", { class: "panel-section" }, h("h3", {}, "Request"), facts([["method", one.method], ["host", one.host], ["path", one.path], ["protocol", [one.protocol, one.upstream_protocol].filter(Boolean).join(" to ")], ["client", one.client],
       ["listener", one.listener], ["size", bytes(one.request_bytes)], ["response size", bytes(one.response_bytes)]])),
     h("section", { class: "panel-section" }, h("h3", {}, "Way"), facts([["route", one.route || "none matched"], ["cluster", one.cluster], ["upstream", one.upstream],
       ["filters", (one.filters || []).join(", ") || "none"], ["worker", one.worker === undefined ? null : String(one.worker)], ["connection", one.connection_id === undefined ? null : String(one.connection_id)],
@@ -52,11 +56,12 @@ export function exchanges(context) {
   let opened = null;
   const list = h("div", { class: "exchange-list", role: "listbox", "aria-label": "Exchanges", tabindex: "0" }, empty("Loading"));
   const panel = h("aside", { class: "panel", hidden: true, "aria-label": "Story of the exchange" });
+  const hint = h("p", { class: "muted small", hidden: true }, "To see exchanges as they come, or to record them: ", h("code", {}, "pymosn tap"), ", over the unix socket or with the token.");
   const summary = h("span", { class: "muted summary", role: "status" });
   const tabs = choice("Kind", [["failed", "Failed"], ["slow", "Slowest"]], kind, (value) => { kind = value; context.setParameter("kind", value); refresh(); });
   const search = searchBox("search-exchanges", "Search exchanges", "", (value) => { text = value.toLowerCase(); show(); });
   const element = h("div", { class: "page table-page" }, pageHead("Exchanges", "Failed and slowest of the last minutes", tabs, search), summary,
-    h("div", { class: "split" }, list, panel));
+    h("div", { class: "split" }, list, panel), hint);
 
   function open(one) {
     opened = one;
@@ -103,6 +108,7 @@ export function exchanges(context) {
   async function refresh() {
     try {
       found = await getJson(`/api/v1/exchanges?kind=${kind}&limit=${LIMIT}`);
+      hint.hidden = false;
       show();
     } catch (error) {
       if (error.status === 404) replace(list, empty("Exchanges are not recorded", "This version of the process keeps no stories of exchanges."));

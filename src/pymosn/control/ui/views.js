@@ -318,8 +318,8 @@ export function filters(context) {
   let text = "";
   let rows = [];
   const search = searchBox("search-filters", "Search filters", "", (value) => { text = value.toLowerCase(); show(); });
-  const element = h("div", { class: "page" }, pageHead("Filters", "What they cost, and their errors", search), list,
-    h("p", { class: "muted small" }, "For a profile of a worker: ", h("code", {}, "pymosn profile"), ". Profiles need the unix socket or a token."));
+  const hint = h("p", { class: "muted small", hidden: true }, "For a profile of a worker: ", h("code", {}, "pymosn profile"), ". Profiles need the unix socket or a token.");
+  const element = h("div", { class: "page" }, pageHead("Filters", "What they cost, and their errors", search), list, hint);
   const openStacks = new Set();
 
   function stack(view) {
@@ -357,6 +357,7 @@ export function filters(context) {
   async function refresh() {
     try {
       rows = filterRows(await getJson("/api/v1/filters"));
+      hint.hidden = !rows.some((view) => view.sampled !== null);
       show();
     } catch (error) {
       replace(list, empty("The filters cannot be shown", error.message));
