@@ -13,7 +13,8 @@ from pymosn.control.live.readings import (
     reading_of,
     readings_of,
 )
-from pymosn.core.counters import BUCKET_BOUNDS, DownstreamStats, Metrics, UpstreamStats
+from pymosn.core.counters import DownstreamStats, Metrics, UpstreamStats
+from pymosn.core.histograms import BUCKET_BOUNDS
 
 
 def listener(metrics: Metrics, name: str) -> DownstreamStats:
