@@ -20,11 +20,14 @@ from interop.xds_world import resources
 
 @contextlib.contextmanager
 def pymosn(folder: Path, xds_port: int, **more: Any) -> Iterator[Pymosn]:
-    """pymosn in dynamic mode, without a cache of what it has received. `more`: as for `bootstrap`."""
+    """pymosn in dynamic mode, without a cache of what it has received. `more`: as for `bootstrap`.
+
+    It has one worker, as Envoy has: with more, it is chance whether a request finds an idle connection to its host.
+    """
     [admin] = free_ports(1)
     start = Start(folder)
     try:
-        running = start({**bootstrap(xds_port, admin, **more), "xds_cache": "off"})
+        running = start({**bootstrap(xds_port, admin, **more), "xds_cache": "off"}, "--workers", "1")
         running.wait_for(READY)
         yield running
     finally:
