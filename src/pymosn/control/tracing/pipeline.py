@@ -75,7 +75,8 @@ class Pipeline:
         self._pause = pause
         self._queue = TraceQueue(FIRST_SPANS)
         self._exporter: Exporter | None = None
-        self._is_off = False
+        #: Whether the exporter could not be made.
+        self.is_off = False
         self._next_line = 0.0
         # Whether the last attempt has failed, and what has been dropped since.
         self._failing = False
@@ -97,7 +98,7 @@ class Pipeline:
 
     def add(self, trace: TraceRecord) -> None:
         """Adds a trace, or drops it if there is no room for it."""
-        if self._is_off:
+        if self.is_off:
             self._drop(len(trace.spans), OFF)
         elif not self._queue.add(trace):
             self._drop(len(trace.spans), QUEUE_FULL)
@@ -160,7 +161,7 @@ class Pipeline:
             return await off_loop(MAKE_TIME, self._make)
         except (ExportError, OSError, ImportError, ValueError) as error:
             self._log.write(ERROR, f"tracing by {self.driver} is off: {reason(error)}")
-        self._is_off = True
+        self.is_off = True
         dropped = self._queue.spans
         self._queue.take(dropped)
         self._drop(dropped, OFF)

@@ -54,7 +54,8 @@ class TraceExport(Service):
     def follow(self, config: MosnConfig) -> None:
         self._facts.listener_types = {listener.known_name(): listener.type for listener in config.servers[0].listeners}
         wanted = config.tracing if config.tracing is not None and config.tracing.enable else None
-        if self._active is not None and wanted == self._settings:
+        # What has prevented an exporter, such as a missing file, may have been repaired since.
+        if self._active is not None and wanted == self._settings and not self._active.is_off:
             return
         if self._active is not None:
             self._end(self._active)

@@ -107,7 +107,7 @@ class World:
 
     async def ready(self) -> None:
         self.pipeline.start()
-        await self.until(lambda: self.pipeline._exporter is not None or self.pipeline._is_off)
+        await self.until(lambda: self.pipeline._exporter is not None or self.pipeline.is_off)
 
 
 def run(play: Callable[[World], Coroutine[Any, Any, None]], make: Callable[[], Exporter] | None = None) -> World:
@@ -320,6 +320,33 @@ def test_a_reload_switches_drivers_without_loss() -> None:
     assert found["a"]["counters"]["spans_exported_total"] == 2
     assert found["b"]["counters"] | {"spans_dropped_off_total": 1} == found["b"]["counters"]
     assert found["b"]["gauges"] == {"spans_waiting": 0}
+
+
+def test_a_reload_tries_an_exporter_again_that_could_not_be_made() -> None:
+    faults: list[OSError] = [OSError(2, "No such file", "/ca.pem")]
+    good = Recorder()
+
+    def make(tracing: Tracing, facts: Facts, log: Log) -> Callable[[], Exporter]:
+        def made() -> Exporter:
+            if faults:
+                raise faults.pop()
+            return good
+
+        return made
+
+    async def play() -> TraceExport:
+        service = TraceExport(FakeClock(), Lines(), make)
+        service.follow(config(enable=True, driver="a"))
+        async with asyncio.timeout(5):
+            while service._active is None or not service._active.is_off:
+                await asyncio.sleep(0.001)
+        service.follow(config(enable=True, driver="a"))
+        service.receive([ONE])
+        await service.stop()
+        return service
+
+    [group] = asyncio.run(play()).metrics()
+    assert group["counters"]["spans_exported_total"] == 1
 
 
 def test_without_tracing_nothing_is_made() -> None:
