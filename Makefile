@@ -2,7 +2,7 @@
 PYTHON  ?= python3
 VENV    := .venv
 BIN     := $(VENV)/bin
-SOURCES := $(shell find src -name '*.py' -o -name '*.in' -o -name '*.md' | sort) setup.py build_compiled.py build_c_files.py pyproject.toml
+SOURCES := $(shell find src -name '*.py' -o -name '*.in' -o -name '*.md' -o -path '*/control/ui/*' | sort) setup.py build_compiled.py build_c_files.py pyproject.toml
 BUILT   := build/compiled
 
 # Without a cache of bytecode each of the many processes that tests start would compile all its modules.
@@ -74,6 +74,7 @@ build: $(BUILT)/build-kind       ## compile the data path
 docs: $(VENV)/ready              ## regenerate the pages of keys and of fields of xDS
 	$(BIN)/python -m pymosn.config.compatibility --write
 	$(BIN)/python -m tests.xds_fields --write
+	$(BIN)/python -m pymosn.observe.metrics_page --write
 
 # The working tree stays interpreted: the package is compiled into a separate directory.
 # Only changed files are compiled again. build-kind is written last, so without it the build is incomplete.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -13,7 +13,6 @@ from starlette.responses import PlainTextResponse, Response
 
 from pymosn.config.mosn_form import NOTHING
 from pymosn.config.schema import RouterConfiguration
-from pymosn.config.schema.router import Route
 from pymosn.control.certificates import as_text
 from pymosn.control.exchange_text import exchanges_text
 from pymosn.control.guard import read_body
@@ -29,6 +28,7 @@ from pymosn.control.handlers import (
     read_post,
     wants_text,
 )
+from pymosn.control.live.routes import action_text, match_text
 from pymosn.control.plane import AllocationView, ClusterView, ControlPlane, FilterView, health_text
 from pymosn.filters.settings import Block
 
@@ -155,7 +155,7 @@ async def _filters(plane: ControlPlane, request: Request) -> Response:
     filters = await plane.filters()
     if wants_text(request):
         return PlainTextResponse("".join(_filter_text(view) for view in filters) or "no filters\n")
-    return json_response(filters)
+    return json_response({"filters": filters})
 
 
 async def _allocations(plane: ControlPlane, request: Request) -> Response:
@@ -190,33 +190,26 @@ def _table_text(table: RouterConfiguration, shown: Shown) -> str:
     lines = [table.router_config_name]
     for host in table.virtual_hosts:
         lines.append(f"  {host.name or '-'}: {', '.join(host.domains)}")
-        lines += [f"    {index}. {_route_text(route, shown)}" for index, route in enumerate(host.routers)]
+        lines += [
+            f"    {index}. {match_text(route, shown)} -> {action_text(route, shown)}"
+            for index, route in enumerate(host.routers)
+        ]
     return "\n".join([*lines, ""])
-
-
-def _route_text(route: Route, shown: Shown) -> str:
-    """`prefix "/a", header x=1 -> cluster one`."""
-    conditions = shown(route.match)
-    match = ", ".join(f"{key} {json.dumps(value)}" for key, value in conditions.items()) or "any request"
-    action = "nothing"
-    if route.direct_response is not None:
-        action = f"status {route.direct_response.status}"
-    elif route.redirect is not None:
-        action = f"redirect {json.dumps(shown(route.redirect))}"
-    elif route.route is not None and route.route.weighted_clusters:
-        shares = [f"{entry.cluster.name} ({entry.cluster.weight})" for entry in route.route.weighted_clusters]
-        action = f"clusters {', '.join(shares)}"
-    elif route.route is not None:
-        target = shown(route.route)
-        action = f"cluster {route.route.cluster_name}" if route.route.cluster_name else json.dumps(target)
-    return f"{match} -> {action}"
 
 
 def _filter_text(view: FilterView) -> str:
     counters = ", ".join(f"{key} {value}" for key, value in view["counters"].items()) or "not called yet"
-    mean = "" if view["mean_us"] is None else f", {view['mean_us']:g} us a call"
-    source = f" ({view['source']})" if view["source"] else ""
-    lines = [f"{view['listener']}: {view['name']}{source}: {counters}{mean}"]
+    mean, p99 = view["mean_seconds"], view["p99_seconds"]
+    cost = "" if mean is None or p99 is None else f", {mean * 1e6:.1f} us a call, p99 {p99 * 1e6:.1f} us"
+    sources = list(dict.fromkeys(entry["source"] for entry in view["entries"] if entry["source"]))
+    source = f" ({', '.join(sources)})" if sources else ""
+    lines = [f"{', '.join(view['listeners'])}: {view['name']}{source}: {counters}{cost}"]
+    error = view["last_error"]
+    if error is not None:
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(error["time"]))
+        phase = f", {error['phase']}" if error["phase"] else ""
+        lines.append(f"  last error, {at}, worker {error['worker']}{phase}: {error['message']}")
+        lines += [f"    {frame}" for frame in error["stack"]]
     block = view["last_block"]
     if block is not None:
         lines.append(f"  blocked a worker for {block['seconds']:g} s:")

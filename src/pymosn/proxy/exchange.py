@@ -510,8 +510,9 @@ class ExchangeDriver(DispatchOwner):
         exchange = self.exchange
         # Read again: a local reply would take no time otherwise, since it is sent by the event that the request came with.
         exchange.finished = runtime.clock.tick()
-        count(exchange, self.options.stats, was_tunnel)
-        write_logs(exchange, self.options.access_logs)
+        count(exchange, self.options.stats, was_tunnel, runtime.routes)
+        if self.options.access_logs:
+            write_logs(exchange, self.options.access_logs)
         response = exchange.response
         if (
             exchange.failure is not None

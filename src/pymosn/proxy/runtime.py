@@ -12,6 +12,7 @@ from pymosn.core.log import LineLimit, Log
 from pymosn.core.overload import OverloadState
 from pymosn.core.registry import Registry
 from pymosn.core.request_ids import RequestIds
+from pymosn.core.route_stats import RouteBook
 from pymosn.core.stamps import Stamps
 from pymosn.core.timers import TimerWheel
 from pymosn.core.turn_limit import TurnLimit
@@ -40,6 +41,8 @@ class Runtime:
         self.log = log
         self.protocols = protocols
         self.clusters = clusters
+        #: The counters of routes.
+        self.routes = RouteBook(metrics, clock)
         self.overload = OverloadState()
         self.dates = HttpDates(clock)
         self.request_ids = RequestIds()

@@ -54,6 +54,10 @@ class Guard(Message, frozen=True):
     """The page of `network/progress.py` and the receiving end of the queue of `server/guardian.py`, sent as descriptors."""
 
 
+class UseLedger(Message, frozen=True):
+    """The file of `core/ledger.py` for the worker's counters, sent as a descriptor, before all other commands."""
+
+
 class Receive(Message, frozen=True):
     """The receiving end of this worker's queue of connections from another generation (`upgrade/queues.py`), as descriptor.
 
@@ -304,6 +308,12 @@ class HandshakesFailed(Message, frozen=True):
     failures: list[tuple[str, float, str, str, str]]
 
 
+class FilterFaults(Message, frozen=True):
+    """Errors of filters since the last message, at most one for each filter; sent before the answer to `GetStats`."""
+
+    faults: list[tuple[str, float, str, str, list[str]]]
+
+
 class Traces(Message, frozen=True):
     """Finished traces of sampled exchanges (`trace_report.py`); none is sent twice, and some may be lost."""
 
@@ -322,6 +332,47 @@ class Allocations(Message, frozen=True):
 
     ticket: int
     lines: list[tuple[str, int, int]]
+
+
+class RecordCpu(Message, frozen=True):
+    """Write the stacks of all threads to the descriptor that is sent with it, `hertz` times in each second of CPU.
+
+    Ends after `seconds`, or with `EndRecording`; only a failure is answered (`Recorded`).
+    """
+
+    ticket: int
+    hertz: int
+    seconds: float
+
+
+class EndRecording(Message, frozen=True):
+    """End the recording of CPU, if there is one."""
+
+
+class RecordHeap(Message, frozen=True):
+    """Trace all allocations for `seconds`; answered with `Recorded`."""
+
+    ticket: int
+    seconds: float
+
+
+class GetStacks(Message, frozen=True):
+    """Answer with the stacks of all threads and tasks in `Recorded`."""
+
+    ticket: int
+
+
+class Recorded(Message, frozen=True):
+    """The answer to a command of a profile; `error`: why there is none.
+
+    `traces`: bytes, blocks, and file and line of the calls; `stacks`: name, and file, line and function of the calls. The
+    innermost call is the first.
+    """
+
+    ticket: int
+    error: str = ""
+    traces: list[tuple[int, int, list[tuple[str, int]]]] = []
+    stacks: list[tuple[str, list[tuple[str, int, str]]]] = []
 
 
 class GetExchanges(Message, frozen=True):
@@ -368,10 +419,12 @@ class Tapped(Message, frozen=True):
     started: bool = False
 
 
+#: Commands of profiles (`recordings.py`).
+ProfileCommand = RecordCpu | EndRecording | RecordHeap | GetStacks
 #: Commands that change logs; workers that start later get them too.
 LogCommand = SetLogLevel | SwitchLog
 _Change = Check | Prepare | Activate | Abandon | Retire
-_Setup = Sockets | Own | Part | Guard | Receive | Configure | Serve | Probe | ReadDatagrams
+_Setup = UseLedger | Sockets | Own | Part | Guard | Receive | Configure | Serve | Probe | ReadDatagrams
 Command = (
     _Setup
     | _Change
@@ -383,6 +436,7 @@ Command = (
     | ReopenLogs
     | GetStats
     | TraceAllocations
+    | ProfileCommand
     | GetExchanges
     | StartTap
     | StopTap
@@ -392,7 +446,9 @@ Command = (
     | Finish
     | Stop
 )
-_Observed = Stats | Ejections | Blocked | HandshakesFailed | Traces | Allocations | Exchanges | Tapped
+_Observed = (
+    Stats | Ejections | Blocked | FilterFaults | HandshakesFailed | Traces | Allocations | Recorded | Exchanges | Tapped
+)
 _State = Built | Ready | Failed | Drained | Departing
 Report = _State | Checked | Prepared | Activated | _Observed
 
