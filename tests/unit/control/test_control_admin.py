@@ -97,7 +97,12 @@ def test_the_index_lists_every_path(client: AsgiClient) -> None:
     title, *lines = client.get("/").text.splitlines()
     assert title == "supported APIs:"
     assert {"/metrics", "/api/v1/stats", "/api/v1/disable_log", "/api/v1/disbale_log", "/api/v1/explain"} <= set(lines)
-    assert {"/api/v1/update_config changes", "/api/v1/reload changes", "/api/v1/filters/allocations changes"} <= set(lines)
+    assert {
+        "/api/v1/update_config changes",
+        "/api/v1/reload changes",
+        "/api/v1/filters/allocations changes",
+        "/api/v1/tap changes",
+    } <= set(lines)
     for line in lines:
         assert client.get(line.removesuffix(" changes")).status != 404
 
