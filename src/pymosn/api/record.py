@@ -71,7 +71,7 @@ class EarlierAttempt:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ExchangeTrace(SpanOwner):
-    """The trace of one exchange: what the proxy tells it, and what filters and logs ask. See `api.tracer` for its maker."""
+    """The trace of one exchange: what the proxy reports to it, and what filters and logs read. `api.tracer` begins it."""
 
     def on_attempt(self, exchange: ExchangeRecord, headers: Headers) -> None:
         """An attempt begins to send the request: writes the context into its `headers`. Never raises."""

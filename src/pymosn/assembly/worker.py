@@ -45,6 +45,7 @@ from pymosn.observe.logs import LogSet
 from pymosn.observe.tracing.buffer import TraceBuffer
 from pymosn.proxy.cluster_client import ClusterClients
 from pymosn.proxy.connection_filters import ConnectionFilterHandle
+from pymosn.proxy.filter_code import FilterCode
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import FilterHandle
 from pymosn.routing.table import TableSlot
@@ -318,6 +319,10 @@ class WorkerRuntime:
     def filter_files(self) -> list[str]:
         """The files of the active filters."""
         return sorted({file for built in self.active.filters.values() if (file := source_file(built.handle.kind))})
+
+    def filter_codes(self) -> list[FilterCode]:
+        """All filters, active ones and those that exchanges still use."""
+        return [built.handle for built in [*self.retired.all_filters, *self.active.filters.values()]]
 
     def filter_at(self, locations: list[tuple[str, int]]) -> FilterHandle | ConnectionFilterHandle | None:
         """The filter whose class has the first of `locations` (file and line), or else the one whose file has it."""

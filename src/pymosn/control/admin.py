@@ -15,7 +15,7 @@ from typing import Final
 
 from starlette.types import ASGIApp
 
-from pymosn.control import log_levels, process_calls, process_views, statistics, updates, upgrades, views
+from pymosn.control import log_levels, process_calls, process_views, profiling, statistics, updates, upgrades, views
 from pymosn.control.access import UNIX_DOOR, Door, Power
 from pymosn.control.envoy import calls as envoy
 from pymosn.control.guard import Guard
@@ -50,6 +50,7 @@ def create_app(
         *updates.routes(plane, stream_filters),
         *upgrades.routes(plane, door is UNIX_DOOR),
         *envoy.routes(plane),
+        *profiling.routes(plane),
     ]
     paths = sorted(f"{call.path}{' changes' if call.power in (Power.DRAIN, Power.CHANGE) else ''}\n" for call in calls)
     index = "".join(["supported APIs:\n", *paths])

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from pymosn.control.access import Door
+from pymosn.control.access import Door, Power
 from pymosn.control.handlers import Call
 from pymosn.core.errors import describe
 from pymosn.core.log import ALERT_ADMIN, ERROR, Log
@@ -93,7 +93,8 @@ class Guard:
         rejection = self._door.host_rejection(headers, call is not None and call.is_public)
         if rejection is not None:
             return rejection
-        if method not in _SAFE and _is_cross_site(headers):
+        is_passive = call is None or call.power is not Power.PROFILE
+        if (method not in _SAFE or not is_passive) and _is_cross_site(headers):
             return PlainTextResponse("cross-site requests may not change anything\n", 403)
         if method == "OPTIONS" and scope["path"] == "*":
             return Response(status_code=204, headers={"allow": "GET, HEAD, POST"})

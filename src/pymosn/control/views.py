@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -139,7 +140,7 @@ async def _filters(plane: ControlPlane, request: Request) -> Response:
     filters = await plane.filters()
     if wants_text(request):
         return PlainTextResponse("".join(_filter_text(view) for view in filters) or "no filters\n")
-    return json_response(filters)
+    return json_response({"filters": filters})
 
 
 async def _allocations(plane: ControlPlane, request: Request) -> Response:
@@ -198,9 +199,17 @@ def _route_text(route: Route, shown: Shown) -> str:
 
 def _filter_text(view: FilterView) -> str:
     counters = ", ".join(f"{key} {value}" for key, value in view["counters"].items()) or "not called yet"
-    mean = "" if view["mean_us"] is None else f", {view['mean_us']:g} us a call"
-    source = f" ({view['source']})" if view["source"] else ""
-    lines = [f"{view['listener']}: {view['name']}{source}: {counters}{mean}"]
+    mean, p99 = view["mean_seconds"], view["p99_seconds"]
+    cost = "" if mean is None or p99 is None else f", {mean * 1e6:.1f} us a call, p99 {p99 * 1e6:.1f} us"
+    sources = list(dict.fromkeys(entry["source"] for entry in view["entries"] if entry["source"]))
+    source = f" ({', '.join(sources)})" if sources else ""
+    lines = [f"{', '.join(view['listeners'])}: {view['name']}{source}: {counters}{cost}"]
+    error = view["last_error"]
+    if error is not None:
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(error["time"]))
+        phase = f", {error['phase']}" if error["phase"] else ""
+        lines.append(f"  last error, {at}, worker {error['worker']}{phase}: {error['message']}")
+        lines += [f"    {frame}" for frame in error["stack"]]
     block = view["last_block"]
     if block is not None:
         lines.append(f"  blocked a worker for {block['seconds']:g} s:")

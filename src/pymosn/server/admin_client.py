@@ -20,6 +20,7 @@ import msgspec
 
 from pymosn.control.peer import peer_of
 from pymosn.control.plane import ChangeResult
+from pymosn.observe.profile import Profile
 from pymosn.server.admin_socket import open_folder, short_address
 from pymosn.server.admin_wire import AdminWire, WireError
 
@@ -59,6 +60,16 @@ def explain_in_running(path: str, question: dict[str, Any], timeout: float) -> d
     """How the process at the socket `path` handles a request: `Question` and answer of `control/explain.py`."""
     with _Call(path, timeout) as call:
         return _view(path, call.post("/api/v1/explain", question, (200,)))
+
+
+def profile_of_running(path: str, target: str, timeout: float) -> Profile:
+    """A profile of the process that serves the socket `path`. `target`: a path below `/debug/pprof/`, with `format=json`."""
+    with _Call(path, timeout) as call:
+        body = call.get(target)
+    try:
+        return msgspec.json.decode(body, type=Profile)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise CallError(f"the process at {path} sent a response that is not a profile") from None
 
 
 def _view(path: str, body: bytes) -> dict[str, Any]:

@@ -44,6 +44,7 @@ from pymosn.filters.secret_fields import NO_PATHS, Paths
 from pymosn.observe.totals import sum_of
 from pymosn.server import messages
 from pymosn.server.ejections import KnownEjections
+from pymosn.server.filter_faults import KnownFaults
 from pymosn.server.handshakes import Handshakes
 from pymosn.server.hangs import Hangs
 from pymosn.server.messages import Command, CommandsFor, LogCommand
@@ -56,6 +57,8 @@ from pymosn.server.worker_process import WorkerHandle, WorkerReceiver, describe_
 STATS_TIME: Final = 1.0
 #: Commands that are sent to a worker before the event loop does something else: a configuration has thousands of parts.
 SLICE: Final = 200
+#: Answers for profiles that are kept.
+MOST_RECORDED: Final = 50
 
 Spawn = Callable[[int, WorkerReceiver], WorkerHandle]
 CallLater = Callable[..., object]
@@ -78,7 +81,10 @@ class Fleet(WorkerReceiver):
         self.on_traces: Callable[[list[TraceRecord]], None] = lambda traces: None
         #: The last block of the event loop caused by each filter, by name; empty name: not caused by a filter.
         self.blocks: dict[str, messages.Blocked] = {}
+        self.filter_faults = KnownFaults()
         self.handshakes = Handshakes()
+        #: Answers for profiles, by ticket.
+        self.recorded: dict[int, messages.Recorded] = {}
         #: Why workers that start now have other code than this process; empty if they have not.
         self.code_fault: Callable[[], str] = str
         #: The secret fields of all filters so far, for `dump`.
@@ -155,6 +161,10 @@ class Fleet(WorkerReceiver):
     def _send_to(self, worker_id: int, command: Command) -> None:
         if worker_id in self._workers:
             self._workers[worker_id].send(command)
+
+    def worker(self, worker_id: int) -> WorkerHandle | None:
+        """The live worker with an id."""
+        return self._workers.get(worker_id)
 
     @property
     def log_commands(self) -> list[LogCommand]:
@@ -371,10 +381,21 @@ class Fleet(WorkerReceiver):
             case messages.Blocked():
                 self.blocks[report.filter] = report
                 self._blocks.value += 1
+            case messages.FilterFaults():
+                self.filter_faults.add(worker.worker_id, report.faults)
             case messages.HandshakesFailed():
                 self.handshakes.add(report.failures)
             case messages.Allocations():
                 worker.allocations = report
+            case messages.Recorded():
+                self.note_recorded(report)
+        self._changed.set()
+
+    def note_recorded(self, report: messages.Recorded) -> None:
+        """Keeps an answer for the profile that waits for it."""
+        if len(self.recorded) >= MOST_RECORDED:
+            del self.recorded[next(iter(self.recorded))]  # of a profile that was given up
+        self.recorded[report.ticket] = report
         self._changed.set()
 
     def _add_marks(self, marks: Marks) -> None:

@@ -307,6 +307,12 @@ class HandshakesFailed(Message, frozen=True):
     failures: list[tuple[str, float, str, str, str]]
 
 
+class FilterFaults(Message, frozen=True):
+    """Errors of filters since the last message, at most one for each filter; sent before the answer to `GetStats`."""
+
+    faults: list[tuple[str, float, str, str, list[str]]]
+
+
 class Traces(Message, frozen=True):
     """Finished traces of sampled exchanges (`trace_report.py`); none is sent twice, and some may be lost."""
 
@@ -327,6 +333,49 @@ class Allocations(Message, frozen=True):
     lines: list[tuple[str, int, int]]
 
 
+class RecordCpu(Message, frozen=True):
+    """Write the stacks of all threads to the descriptor that is sent with it, `hertz` times in each second of CPU.
+
+    Ends after `seconds`, or with `EndRecording`; only a failure is answered (`Recorded`).
+    """
+
+    ticket: int
+    hertz: int
+    seconds: float
+
+
+class EndRecording(Message, frozen=True):
+    """End the recording of CPU, if there is one."""
+
+
+class RecordHeap(Message, frozen=True):
+    """Trace all allocations for `seconds`; answered with `Recorded`."""
+
+    ticket: int
+    seconds: float
+
+
+class GetStacks(Message, frozen=True):
+    """Answer with the stacks of all threads and tasks in `Recorded`."""
+
+    ticket: int
+
+
+class Recorded(Message, frozen=True):
+    """The answer to a command of a profile; `error`: why there is none.
+
+    `traces`: bytes, blocks, and file and line of the calls; `stacks`: name, and file, line and function of the calls. The
+    innermost call is the first.
+    """
+
+    ticket: int
+    error: str = ""
+    traces: list[tuple[int, int, list[tuple[str, int]]]] = []
+    stacks: list[tuple[str, list[tuple[str, int, str]]]] = []
+
+
+#: Commands of profiles (`recordings.py`).
+ProfileCommand = RecordCpu | EndRecording | RecordHeap | GetStacks
 #: Commands that change logs; workers that start later get them too.
 LogCommand = SetLogLevel | SwitchLog
 _Change = Check | Prepare | Activate | Abandon | Retire
@@ -342,13 +391,14 @@ Command = (
     | ReopenLogs
     | GetStats
     | TraceAllocations
+    | ProfileCommand
     | SetDrain
     | Drain
     | Depart
     | Finish
     | Stop
 )
-_Observed = Stats | Ejections | Blocked | HandshakesFailed | Traces | Allocations
+_Observed = Stats | Ejections | Blocked | FilterFaults | HandshakesFailed | Traces | Allocations | Recorded
 _State = Built | Ready | Failed | Drained | Departing
 Report = _State | Checked | Prepared | Activated | _Observed
 

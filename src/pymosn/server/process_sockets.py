@@ -27,7 +27,7 @@ SINK_HOST: Final = "0.0.0.0"
 
 
 class ProcessSockets(Service):
-    """Binds the sockets of all listeners, of the admin API (a port and a unix socket) and of the demo upstream.
+    """Binds the sockets of all listeners, of the admin API (a port and a unix socket), of profiles and the demo upstream.
 
     All but those of listeners may be missing.
     """
@@ -56,6 +56,8 @@ class ProcessSockets(Service):
         self.demo: list[socket.socket] = []
         #: Of the sinks of metrics, by port.
         self.sinks: dict[int, socket.socket] = {}
+        self.pprof: list[socket.socket] = []
+        self.is_pprof_local = False
         self._options = options
         self._workers = workers
         self._log = log
@@ -70,13 +72,23 @@ class ProcessSockets(Service):
         endpoint = admin.endpoint() if admin is not None else None
         lines += self._bind_sinks()
         demo = ("127.0.0.1", 8080) if self._options.is_demo else None
-        for owner, address, sockets in (("admin", endpoint, self.admin), ("demo upstream", demo, self.demo)):
+        owners = (
+            ("admin", endpoint, self.admin),
+            ("demo upstream", demo, self.demo),
+            ("pprof", self._profiling(), self.pprof),
+        )
+        for owner, address, sockets in owners:
             try:
                 if address is not None:
                     sockets += self._adopt(owner, join_address(*address)) or bind_tcp(owner, *address, 1)
             except BindError as error:
-                lines.append(str(error))
+                if owner == "pprof" and self._options.mosn is not None:
+                    # MOSN has the port on all addresses, and serves until it is left.
+                    self._log.write(WARN, f"no profiling port: {error}")
+                else:
+                    lines.append(str(error))
         self.is_admin_local = all(is_loopback(sock.getsockname()[0]) for sock in self.admin)
+        self.is_pprof_local = all(is_loopback(sock.getsockname()[0]) for sock in self.pprof)
         lines += self._create_admin_socket()
         if not is_needed(self._options.config):  # else the control plane may have the listeners for them
             self._activated.close_spare(self._log)
@@ -104,7 +116,7 @@ class ProcessSockets(Service):
         """IP address and port of the sockets that are no listeners': clients must not choose them as destinations."""
         tcp = [
             sock
-            for sock in (*self.admin, *self.demo, *self.sinks.values())
+            for sock in (*self.admin, *self.demo, *self.pprof, *self.sinks.values())
             if sock.family in (socket.AF_INET, socket.AF_INET6)
         ]
         return [(str(name[0]), int(name[1])) for name in (sock.getsockname() for sock in tcp)]
@@ -114,6 +126,11 @@ class ProcessSockets(Service):
         own = OwnAddresses()
         own.set_services(self.services())
         return own.is_service(ip, port)
+
+    def _profiling(self) -> tuple[str, int] | None:
+        """Host and port for profiles."""
+        pprof = self._options.config.pprof
+        return None if pprof is None else pprof.address()
 
     def _create_admin_socket(self) -> list[str]:
         """Creates the unix socket; returns the errors. A default path that cannot be used is only a warning."""
@@ -155,6 +172,9 @@ class ProcessSockets(Service):
         for port, sock in self.sinks.items():
             found.append((HeldSocket(SINK_OWNER, address=join_address(SINK_HOST, port)), sock.fileno()))
         found += [(HeldSocket("demo upstream", address="127.0.0.1:8080"), sock.fileno()) for sock in self.demo]
+        profiling = self._profiling()
+        if profiling is not None:
+            found += [(HeldSocket("pprof", address=join_address(*profiling)), sock.fileno()) for sock in self.pprof]
         path = self._options.admin_socket
         if self._admin_socket is not None:
             is_kept = self._admin_socket.is_kept
@@ -180,4 +200,4 @@ class ProcessSockets(Service):
         self.listeners.close()
         if self._admin_socket is not None:
             self._admin_socket.close()
-        close_all([*self.admin, *self.demo, *self.sinks.values()])
+        close_all([*self.admin, *self.demo, *self.pprof, *self.sinks.values()])

@@ -19,6 +19,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from pymosn.api.network import join_address
 from pymosn.config.schema.top import Admin
 from pymosn.control.access import TcpDoor
@@ -29,6 +31,7 @@ from pymosn.control.expiry import Expiry
 from pymosn.control.health import HealthChecks
 from pymosn.control.http_server import HttpServer
 from pymosn.control.plane import GRACEFUL_STOPPING, RUNNING, STOPPING
+from pymosn.control.profiling import create_pprof
 from pymosn.control.service import Service
 from pymosn.control.tracing.service import TraceExport
 from pymosn.control.xds.bootstrap import is_needed
@@ -57,6 +60,7 @@ from pymosn.server.notify import Notifier
 from pymosn.server.pid_file import PidFile, pid_path
 from pymosn.server.privileges import Privileges
 from pymosn.server.process_sockets import ProcessSockets
+from pymosn.server.profiler import Profiler
 from pymosn.server.rolling import LogRolling
 from pymosn.server.rotation import Rotation
 from pymosn.server.run_options import NOT_STARTED, NOT_STOPPED_WELL, RunOptions, plan_workers
@@ -157,6 +161,7 @@ class Supervisor:
         stop = self._signals.request
         self._plane = SupervisorPlane(self._changes, self._fleet, self._health, self._logs, self._rolling.paths, stop)
         self._plane.draining = self._draining
+        self._plane.profiler = Profiler(self._fleet, loop, self._tasks.begin)
         self._plane.traces = self._traces
         self._plane.writes_back = options.writes_back
         self._extensions = Extensions(
@@ -222,6 +227,7 @@ class Supervisor:
             # Two servers with limits of their own: clients of the port cannot starve those of the unix socket.
             HttpServer(create_app(self._plane, self._log, filters), self._sockets.admin_unix, "admin socket"),
             HttpServer(create_app(self._plane, self._log, filters, door=self._port()), self._sockets.admin, "admin API"),
+            HttpServer(create_pprof(self._plane, self._log, self._profiling_port()), self._sockets.pprof, "profiles"),
         ]
         xds = self._xds()
         return [
@@ -299,6 +305,11 @@ class Supervisor:
         admin = self._options.config.admin or Admin()
         return TcpDoor(admin, self._options.config_dir, lambda: self._sockets.is_admin_local, self._log)
 
+    def _profiling_port(self) -> TcpDoor:
+        """What the clients of the port for profiles may do: all on a loopback address, else with the token."""
+        admin = replace(self._options.config.admin or Admin(), allow_changes_without_token=True)
+        return TcpDoor(admin, self._options.config_dir, lambda: self._sockets.is_pprof_local, self._log)
+
     async def run(self, on_ready: Callable[[], None]) -> int:
         """Serves until a signal arrives; returns the exit code. StartError if it cannot start.
 
@@ -374,6 +385,9 @@ class Supervisor:
             self._log.write(INFO, f"admin API on http://{join_address(host, port)}/")
             if not self._sockets.is_admin_local:
                 self._log.write(WARN, "the admin port is not on a loopback address: all clients that reach it may read")
+        if self._sockets.pprof:
+            host, port = self._sockets.pprof[0].getsockname()[:2]
+            self._log.write(INFO, f"profiles on http://{join_address(host, port)}/debug/pprof/")
         if self._sockets.admin_unix:
             self._log.write(INFO, f"admin API for changes on unix:{self._options.admin_socket}")
 

@@ -25,9 +25,11 @@ from pymosn.control.plane import (
     ClusterView,
     ControlPlane,
     Edit,
+    FilterUse,
     FilterView,
     HandshakeView,
     HostView,
+    ProfileError,
     UpgradeOptions,
     WorkerInfo,
 )
@@ -38,12 +40,15 @@ from pymosn.filters.settings import Block
 from pymosn.observe.families import Fact
 from pymosn.observe.logs import LogSet
 from pymosn.observe.process_log import level_of
+from pymosn.observe.profile import Profile, Stack
+from pymosn.observe.stats import percentile
 from pymosn.observe.totals import sum_of
 from pymosn.server.changes import Changes
 from pymosn.server.draining import Draining
 from pymosn.server.fleet import Fleet
 from pymosn.server.messages import SetLogLevel, SwitchLog
 from pymosn.server.metric_facts import ProcessState, facts_of
+from pymosn.server.profiler import Profiler
 from pymosn.server.upgrade.asking import Upgrades
 from pymosn.server.upgrade.request import UpgradeRequest
 from pymosn.version import VERSION
@@ -63,6 +68,15 @@ class XdsView(Protocol):
     def used(self, kind: str, name: str, chain: int) -> Used: ...
     def facts(self, with_resources: bool) -> Facts: ...
     def metrics(self) -> list[GroupData]: ...
+
+
+def _use(listener: str, path: str, entry: Entry) -> FilterUse:
+    return {
+        "listener": listener,
+        "path": path,
+        "source": file_of(entry) if is_from_file(entry) else "",
+        "on_error": entry.on_error if isinstance(entry, StreamFilter) else FAIL,
+    }
 
 
 class SupervisorPlane(ControlPlane):
@@ -100,6 +114,7 @@ class SupervisorPlane(ControlPlane):
         #: What exports traces.
         self.traces: TraceExport | None = None
         self.upgrades: Upgrades | None = None
+        self.profiler: Profiler | None = None
         #: Whether changes are written to the file.
         self.writes_back = False
 
@@ -200,31 +215,54 @@ class SupervisorPlane(ControlPlane):
 
     async def filters(self) -> list[FilterView]:
         groups = {group["labels"][0][1]: group for group in await self._fleet.stats() if group["type"] == "filter"}
-        return [
-            self._filter(listener.known_name(), place.lstrip("."), entry, groups.get(filter_name(entry), _NO_GROUP))
-            for listener in self._changes.config.servers[0].listeners
-            for _, _, entry, place in all_filters(listener, "")
-        ]
+        found: dict[str, FilterView] = {}
+        for listener in self._changes.config.servers[0].listeners:
+            for _, _, entry, path in all_filters(listener, ""):
+                name = filter_name(entry)
+                if name not in found:
+                    found[name] = self._filter(name, entry, groups.get(name, _NO_GROUP))
+                view, listener_name = found[name], listener.known_name()
+                if listener_name not in view["listeners"]:
+                    view["listeners"].append(listener_name)
+                view["entries"].append(_use(listener_name, path.lstrip("."), entry))
+        return list(found.values())
 
-    def _filter(self, listener: str, place: str, entry: Entry, group: GroupData) -> FilterView:
-        name = filter_name(entry)
-        time = group["histograms"].get("time")
+    def _filter(self, name: str, entry: Entry, group: GroupData) -> FilterView:
+        durations = group["histograms"].get("seconds")
+        sampled = 0 if durations is None else durations["count"]
         block = self._fleet.blocks.get(name)
         return {
             "name": name,
-            "listener": listener,
-            "place": place,
             "type": entry.type if isinstance(entry, StreamFilter) else "python",
-            "source": file_of(entry) if is_from_file(entry) else "",
-            "on_error": entry.on_error if isinstance(entry, StreamFilter) else FAIL,
-            "counters": dict(group["counters"]),
-            "mean_us": round(time["sum"] / time["count"] * 1e6, 1) if time is not None and time["count"] else None,
+            "listeners": [],
+            "calls": group["counters"].get("calls", 0),
+            "errors": group["counters"].get("errors", 0),
+            "mean_seconds": durations["sum"] / sampled if durations is not None and sampled else None,
+            "p99_seconds": percentile(durations, 99) if durations is not None and sampled else None,
+            "sampled": sampled,
+            "last_error": self._fleet.filter_faults.of(name),
             "last_block": None if block is None else {"seconds": round(block.seconds, 2), "stack": block.stack},
+            "counters": dict(group["counters"]),
+            "entries": [],
         }
 
     async def trace_allocations(self, seconds: float) -> list[AllocationView]:
         found = await self._fleet.trace_allocations(seconds)
         return [{"line": line, "bytes": size, "blocks": count} for line, size, count in found]
+
+    async def cpu_profile(self, target: int, seconds: float) -> Profile:
+        return await self._profiler().cpu(target, seconds)
+
+    async def heap_profile(self, target: int, seconds: float) -> Profile:
+        return await self._profiler().heap(target, seconds)
+
+    async def stacks(self, target: int) -> list[tuple[str, Stack]]:
+        return await self._profiler().stacks(target)
+
+    def _profiler(self) -> Profiler:
+        if self.profiler is None:
+            raise ProfileError(503, "profiles are not available in this process")
+        return self.profiler
 
     async def certificates(self) -> list[CertificateView]:
         found = await asyncio.to_thread(self._changes.certificates)

@@ -32,12 +32,14 @@ from pymosn.observe.destination import report_to_stderr
 from pymosn.server import messages
 from pymosn.server.background import BackgroundTasks
 from pymosn.server.channel import Channel
+from pymosn.server.filter_faults import FaultReport
 from pymosn.server.handover import HandoverReceiver, join_siblings
 from pymosn.server.listener_end import close_listeners, stop_listening
 from pymosn.server.logs import execute_log_command, open_logs
 from pymosn.server.messages import Command
 from pymosn.server.overload import OverloadManager
 from pymosn.server.probes import ProbeReceiver
+from pymosn.server.recordings import Recordings
 from pymosn.server.resources import keep_freed, raise_open_file_limit, settle, trace_allocations
 from pymosn.server.shutdown import SUPERVISOR_SIGNALS
 from pymosn.server.stacks import Frame, StackRecorder
@@ -72,6 +74,7 @@ class Worker:
         self._sessions: SessionReceiver | None = None
         self._runtime: WorkerRuntime | None = None
         self._report: StatsReport | None = None
+        self._faults = FaultReport()
         self._traces: TraceReport | None = None
         self._overload: OverloadManager | None = None
         # Of `UseLedger`.
@@ -92,6 +95,7 @@ class Worker:
         self._changes: WorkerChanges | None = None
         self._tasks = BackgroundTasks(loop, self._on_command_failed)
         self._channel: Channel[Command] = Channel(loop, sock, messages.COMMANDS, self._execute, self._on_orphaned)
+        self._recordings = Recordings(loop, self._channel.send, self._tasks.begin)
         loop.set_exception_handler(self._on_exception)
 
     def _execute(self, command: Command, descriptors: list[int]) -> None:
@@ -130,7 +134,12 @@ class Worker:
                 self._tasks.begin(self._open(runtime))
             case messages.GetStats():
                 if self._report is not None:
+                    faults = self._faults.take(runtime.filter_codes(), runtime.logs.without_secrets)
+                    if faults:
+                        self._channel.send(messages.FilterFaults(faults))
                     self._tasks.begin(self._report.send(command.ticket))
+            case messages.RecordCpu() | messages.EndRecording() | messages.RecordHeap() | messages.GetStacks():
+                self._recordings.execute(command, descriptors)
             case messages.TraceAllocations():
                 self._tasks.begin(self._trace(runtime, command))
             case messages.SetTicketSecret():
@@ -237,6 +246,7 @@ class Worker:
         self._loop.call_later(STATS_PERIOD, self._push_stats, runtime, overload)
         runtime.clock.tick()
         overload.check()
+        runtime.logs.count_drops(runtime.metrics)
         # Reports must not pile up for a supervisor that does not read.
         if self._report is not None and self._channel.is_flushed and not self._report.is_busy:
             self._tasks.begin(self._report.send(0))

@@ -355,10 +355,11 @@ def test_explain_uses_the_active_configuration(client: AsgiClient) -> None:
 
 
 def test_filters_for_programs_and_for_people(client: AsgiClient) -> None:
-    (view,) = client.get("/api/v1/filters").json()
+    (view,) = client.get("/api/v1/filters").json()["filters"]
     assert (view["name"], view["counters"]) == ("Tenant", {"calls": 3, "errors": 0})
     text = client.get("/api/v1/filters?format=text").text
-    assert "l: Tenant (filters.py): calls 3, errors 0, 1.5 us a call\n" in text
+    assert "l: Tenant (filters.py): calls 3, errors 0, 1.5 us a call, p99 4.0 us\n" in text
+    assert ", worker 1, on_request: ValueError: no\n    filters.py:9 in on_request\n" in text
     assert "  blocked a worker for 2.5 s:\n    filters.py:7 in on_request\n" in text
 
 

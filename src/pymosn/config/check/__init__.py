@@ -16,7 +16,7 @@ from collections.abc import Collection
 
 from pymosn.config.check.absent import check_absent
 from pymosn.config.check.accounts import check_identity
-from pymosn.config.check.admin import check_admin
+from pymosn.config.check.admin import check_admin, check_pprof
 from pymosn.config.check.clusters import check_clusters
 from pymosn.config.check.extensions import check_extensions
 from pymosn.config.check.filters import check_filter_clusters
@@ -41,6 +41,8 @@ def check(config: MosnConfig, report: Diagnostics, stream_filters: Collection[st
         check_admin(config.admin, report)
     if config.metrics is not None:
         check_metrics(config.metrics, report)
+    if config.pprof is not None:
+        check_pprof(config.pprof, config.admin, report)
     check_absent(config, report)
     check_trace_driver(config, report)
     check_identity(config, report)

@@ -43,7 +43,7 @@ def service_of(settings: OpenTelemetry, environment: Mapping[str, str]) -> str:
 
 
 class _LastMessage(logging.Handler):
-    """Keeps the last message of the SDK, which does not say why an export has failed in any other way."""
+    """Keeps the last message of the SDK, which gives the reason of a failed export in no other way."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

@@ -1,4 +1,4 @@
-"""W3C Trace Context: `traceparent`, beside which `tracestate` and `baggage` are forwarded unchanged."""
+"""W3C Trace Context: `traceparent`; `tracestate` and `baggage` are forwarded unchanged."""
 
 from __future__ import annotations
 
