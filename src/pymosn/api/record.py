@@ -108,6 +108,8 @@ class ExchangeRecord:
         self.route: RouteInfo | None = None
         self.failure: Failure | None = None
         self.failure_detail: str = ""
+        #: The name of the filter that made the reply, or whose error ended the exchange; empty if none did.
+        self.replied_by: str = ""
         self.protocol: str = ""
         #: The protocol that a transcoder translates the request to; empty when it is not transcoded.
         self.transcoded_to: str = ""

@@ -29,7 +29,7 @@ from pymosn.assembly.tls import TlsStore, resolver
 from pymosn.assembly.tracing import make_tracer
 from pymosn.assembly.wheel_timer import WheelTimer
 from pymosn.assembly.worker_clusters import WorkerClusters
-from pymosn.config.schema import Overload, WorkerLimits
+from pymosn.config.schema import Overload, RecentExchanges, WorkerLimits
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Labels, Metrics
 from pymosn.core.route_stats import OTHER
@@ -135,6 +135,7 @@ class WorkerRuntime:
         """
         server = packed.rest.servers[0]
         made = PreparedConfig(packed, server.limits, server.overload)
+        made.recent_exchanges = server.recent_exchanges or RecentExchanges()
         draft = Draft(packed, made, config_dir, base_dir)
         yield from self._prepare_tables(made, packed.parts)
         made.clusters = yield from self._clusters.build(packed)
@@ -250,6 +251,8 @@ class WorkerRuntime:
         self._network.gate.limit = self.share.of(limits.max_handshakes)
         self._network.gate.source_limit = self.share.of(limits.max_handshakes_per_source)
         self.runtime.overload.max_head_bytes = limits.max_head_bytes
+        recent = made.recent_exchanges
+        self.runtime.stories.set_limits(recent.failed, recent.slow, recent.window)
         for built in made.listeners:
             if built in already:
                 continue

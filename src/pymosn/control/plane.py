@@ -17,6 +17,7 @@ from pymosn.core.counters import GroupData
 from pymosn.filters.settings import Block
 from pymosn.observe.families import Fact
 from pymosn.observe.profile import Profile, Stack
+from pymosn.observe.tap_options import TapOptions
 
 # The stages of a process, with MOSN's numbers (key reference section 15).
 STARTING: Final = 4
@@ -96,6 +97,8 @@ class HostView(TypedDict):
     health: str
     failed_active_check: int
     ejected: int
+    #: Why it is not used, as far as it is known; empty if it is used.
+    why: str
     requests_active: int
     requests_total: int
     connections_active: int
@@ -198,6 +201,21 @@ class ProfileError(Exception):
         self.status = status
 
 
+class ExchangesView(TypedDict):
+    """The failed exchanges of all workers, the newest first, and the slowest: `Story.shown` with `worker`, its number.
+
+    `missed`: exchanges that were not kept because there were too many.
+    """
+
+    failed: list[dict[str, Any]]
+    slow: list[dict[str, Any]]
+    missed: int
+
+
+class TooManyTaps(Exception):
+    """No further tap can be started; the text is the reason."""
+
+
 class ControlPlane(Protocol):
     """Methods that query workers are asynchronous. Configurations have MOSN's keys, and their secrets are removed."""
 
@@ -251,6 +269,10 @@ class ControlPlane(Protocol):
     async def live_clusters(self) -> list[ClusterView]:
         """The clusters with the current state of their hosts."""
 
+    def cluster_views(self, groups: list[GroupData]) -> list[ClusterView]:
+        """The clusters with the state that these metrics have. To be called in a thread: there may be many hosts."""
+        return []
+
     async def filters(self) -> list[FilterView]:
         """The active stream and connection filters."""
 
@@ -267,6 +289,14 @@ class ControlPlane(Protocol):
 
     async def stacks(self, target: int) -> list[tuple[str, Stack]]:
         """The threads and tasks of a process by name, with their stacks. Raises ProfileError."""
+        raise NotImplementedError
+
+    async def exchanges(self, limit: int) -> ExchangesView:
+        """The stories of recent exchanges, at most `limit` of each kind."""
+        return {"failed": [], "slow": [], "missed": 0}
+
+    def tap(self, options: TapOptions) -> AsyncIterator[bytes]:
+        """Starts a tap, which ends when its reader does: lines of JSON. Raises TooManyTaps."""
         raise NotImplementedError
 
     def failed_handshakes(self, listener: str) -> list[HandshakeView]:

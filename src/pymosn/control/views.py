@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -14,8 +13,8 @@ from starlette.responses import PlainTextResponse, Response
 
 from pymosn.config.mosn_form import NOTHING
 from pymosn.config.schema import RouterConfiguration
-from pymosn.config.schema.router import Route
 from pymosn.control.certificates import as_text
+from pymosn.control.exchange_text import exchanges_text
 from pymosn.control.guard import read_body
 from pymosn.control.handlers import (
     ONE_PARAMETER,
@@ -29,11 +28,14 @@ from pymosn.control.handlers import (
     read_post,
     wants_text,
 )
+from pymosn.control.live.routes import action_text, match_text
 from pymosn.control.plane import AllocationView, ClusterView, ControlPlane, FilterView, health_text
 from pymosn.filters.settings import Block
 
 #: Maximum seconds for tracing allocations, which slows the workers down.
 LONGEST_TRACE: Final = 60.0
+#: Maximum number of exchanges of each kind that are shown.
+MOST_EXCHANGES: Final = 1000
 
 #: A block of the configuration without its secrets.
 Shown = Callable[[Block], dict[str, Any]]
@@ -48,6 +50,7 @@ def routes(plane: ControlPlane) -> list[Call]:
         read_post(plane, "/api/v1/explain", _explain),
         get(plane, "/api/v1/filters", _filters),
         get(plane, "/api/v1/certs", _certs),
+        get(plane, "/api/v1/exchanges", _exchanges),
         get(plane, "/api/v1/xds", _xds),
         change(plane, "/api/v1/filters/allocations", _allocations, ("format",)),
     ]
@@ -95,6 +98,18 @@ async def _certs(plane: ControlPlane, request: Request) -> Response:
     """The certificates in use."""
     found = await plane.certificates()
     return PlainTextResponse(as_text(found)) if wants_text(request) else json_response(found)
+
+
+async def _exchanges(plane: ControlPlane, request: Request) -> Response:
+    """The stories of recent exchanges; `?kind=failed` or `slow` for one kind, `?limit=` for at most so many of each."""
+    kind, number = request.query_params.get("kind", ""), request.query_params.get("limit", "50")
+    if kind not in ("", "failed", "slow"):
+        return PlainTextResponse(f"kind must be failed or slow, not {kind!r}\n", 400)
+    if not (number.isascii() and number.isdecimal() and 1 <= int(number[:5]) <= MOST_EXCHANGES and len(number) < 5):
+        return PlainTextResponse(f"limit must be a number from 1 to {MOST_EXCHANGES}, not {number!r}\n", 400)
+    found = await plane.exchanges(int(number))
+    shown = {key: value for key, value in found.items() if key in ("missed", kind or key)}
+    return PlainTextResponse(exchanges_text(shown)) if wants_text(request) else json_response(shown)
 
 
 async def _xds(plane: ControlPlane, request: Request) -> Response:
@@ -175,26 +190,11 @@ def _table_text(table: RouterConfiguration, shown: Shown) -> str:
     lines = [table.router_config_name]
     for host in table.virtual_hosts:
         lines.append(f"  {host.name or '-'}: {', '.join(host.domains)}")
-        lines += [f"    {index}. {_route_text(route, shown)}" for index, route in enumerate(host.routers)]
+        lines += [
+            f"    {index}. {match_text(route, shown)} -> {action_text(route, shown)}"
+            for index, route in enumerate(host.routers)
+        ]
     return "\n".join([*lines, ""])
-
-
-def _route_text(route: Route, shown: Shown) -> str:
-    """`prefix "/a", header x=1 -> cluster one`."""
-    conditions = shown(route.match)
-    match = ", ".join(f"{key} {json.dumps(value)}" for key, value in conditions.items()) or "any request"
-    action = "nothing"
-    if route.direct_response is not None:
-        action = f"status {route.direct_response.status}"
-    elif route.redirect is not None:
-        action = f"redirect {json.dumps(shown(route.redirect))}"
-    elif route.route is not None and route.route.weighted_clusters:
-        shares = [f"{entry.cluster.name} ({entry.cluster.weight})" for entry in route.route.weighted_clusters]
-        action = f"clusters {', '.join(shares)}"
-    elif route.route is not None:
-        target = shown(route.route)
-        action = f"cluster {route.route.cluster_name}" if route.route.cluster_name else json.dumps(target)
-    return f"{match} -> {action}"
 
 
 def _filter_text(view: FilterView) -> str:

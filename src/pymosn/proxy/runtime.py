@@ -17,6 +17,8 @@ from pymosn.core.stamps import Stamps
 from pymosn.core.timers import TimerWheel
 from pymosn.core.turn_limit import TurnLimit
 from pymosn.proxy.contexts import ExchangeContext
+from pymosn.proxy.stories import Stories
+from pymosn.proxy.taps import Taps
 from pymosn.proxy.task_starter import TaskStarter
 from pymosn.upstream.clusters import Clusters
 
@@ -54,3 +56,7 @@ class Runtime:
         self.spare_context = ExchangeContext(Context())
         #: For what filters await, when it completes without waiting.
         self.turns = TurnLimit()
+        #: The exchanges that failed, and the slowest ones.
+        self.stories = Stories(clock)
+        #: What operators watch now; usually None.
+        self.taps: Taps | None = None

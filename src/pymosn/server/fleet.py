@@ -31,7 +31,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from pymosn.api.tracing import TraceRecord
 from pymosn.config.diagnostics import Diagnostic
@@ -49,6 +49,7 @@ from pymosn.server.handshakes import Handshakes
 from pymosn.server.hangs import Hangs
 from pymosn.server.messages import Command, CommandsFor, LogCommand
 from pymosn.server.restart_policy import RestartPolicy
+from pymosn.server.taps import FleetTaps
 from pymosn.server.upgrade.totals import GenerationTotals
 from pymosn.server.worker_answers import crashes, errors_of, sum_of_allocations
 from pymosn.server.worker_process import WorkerHandle, WorkerReceiver, describe_exit
@@ -60,6 +61,8 @@ SLICE: Final = 200
 #: Answers for profiles that are kept.
 MOST_RECORDED: Final = 50
 
+#: An answer that carries the ticket of its question.
+Answer = TypeVar("Answer", messages.Allocations, messages.Exchanges)
 Spawn = Callable[[int, WorkerReceiver], WorkerHandle]
 CallLater = Callable[..., object]
 
@@ -85,6 +88,7 @@ class Fleet(WorkerReceiver):
         self.handshakes = Handshakes()
         #: Answers for profiles, by ticket.
         self.recorded: dict[int, messages.Recorded] = {}
+        self.taps = FleetTaps(self.send, lambda: len(self._ready()))
         #: Why workers that start now have other code than this process; empty if they have not.
         self.code_fault: Callable[[], str] = str
         #: The secret fields of all filters so far, for `dump`.
@@ -196,12 +200,24 @@ class Fleet(WorkerReceiver):
 
     async def trace_allocations(self, seconds: float) -> list[tuple[str, int, int]]:
         """Memory that filters allocate within `seconds` and keep, in all workers: `file:line`, bytes, blocks."""
+        found = await self.ask(
+            lambda ticket: messages.TraceAllocations(ticket, seconds), lambda worker: worker.allocations, seconds
+        )
+        return sum_of_allocations([answer for _, answer in found])
+
+    async def ask(
+        self, question: Callable[[int], Command], answer: Callable[[WorkerHandle], Answer], seconds: float = 0.0
+    ) -> list[tuple[int, Answer]]:
+        """The answers of the ready workers to a question with a ticket, with their ids; of those that answer in time.
+
+        `answer`: the last one of a worker. `seconds`: how long it takes by itself.
+        """
         self._last_ticket += 1
         ticket = self._last_ticket
         asked = self._ready()
-        self.send(messages.TraceAllocations(ticket, seconds))
-        await self._wait_for_each(asked, lambda worker: worker.allocations.ticket, ticket, seconds + STATS_TIME)
-        return sum_of_allocations([worker.allocations for worker in asked if worker.allocations.ticket == ticket])
+        self.send(question(ticket))
+        await self._wait_for_each(asked, lambda worker: answer(worker).ticket, ticket, seconds + STATS_TIME)
+        return [(worker.worker_id, found) for worker in asked if (found := answer(worker)).ticket == ticket]
 
     def end_hung(self, limit: float, start_limit: float) -> None:
         """Kills workers that have not responded for `limit` seconds, or not become ready within `start_limit` (0: no limit).
@@ -375,6 +391,8 @@ class Fleet(WorkerReceiver):
                 worker.ready_since = worker.probe.answered = worker.last_report
                 self.drain_groups = report.drain_groups
                 self._add_marks(report.marks)
+                for command in self.taps.commands():
+                    worker.send(command)
                 if self._started:
                     self._log.write(INFO, f"{worker.text()} is ready")
                 self._started = self._started or self.all_ready
@@ -389,6 +407,10 @@ class Fleet(WorkerReceiver):
                 worker.allocations = report
             case messages.Recorded():
                 self.note_recorded(report)
+            case messages.Exchanges():
+                worker.exchanges = report
+            case messages.Tapped():
+                self.taps.on_report(report)
         self._changed.set()
 
     def note_recorded(self, report: messages.Recorded) -> None:
@@ -396,7 +418,6 @@ class Fleet(WorkerReceiver):
         if len(self.recorded) >= MOST_RECORDED:
             del self.recorded[next(iter(self.recorded))]  # of a profile that was given up
         self.recorded[report.ticket] = report
-        self._changed.set()
 
     def _add_marks(self, marks: Marks) -> None:
         """Fields are never unmarked, because an older version of a filter may still be in use."""

@@ -1,7 +1,7 @@
 """Messages between supervisor and workers: commands down, reports up."""
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -9,6 +9,7 @@ from pymosn.api.tracing import TraceRecord
 from pymosn.assembly.packed_config import PackedCluster
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.core.counters import GroupData, GroupKey
+from pymosn.observe.tap_options import TapOptions
 from pymosn.upstream.ejection import Ejection
 
 #: The exit code of a worker with filters that could not be stopped.
@@ -374,6 +375,50 @@ class Recorded(Message, frozen=True):
     stacks: list[tuple[str, list[tuple[str, int, str]]]] = []
 
 
+class GetExchanges(Message, frozen=True):
+    """Report the kept stories of exchanges (`proxy/stories.py`), `limit` of each kind; answered with `Exchanges`."""
+
+    ticket: int
+    limit: int
+
+
+class Exchanges(Message, frozen=True):
+    """The failed exchanges, the newest first, and the slowest ones, as `Story.shown` has them; `missed`: not kept.
+
+    `ticket`: that of the `GetExchanges` that this answers.
+    """
+
+    ticket: int
+    failed: list[dict[str, Any]]
+    slow: list[dict[str, Any]]
+    missed: int = 0
+
+
+class StartTap(Message, frozen=True):
+    """Copy the exchanges that meet these conditions, until `StopTap`; reported with `Tapped`."""
+
+    tap: int
+    options: TapOptions
+
+
+class StopTap(Message, frozen=True):
+    """End a tap."""
+
+    tap: int
+
+
+class Tapped(Message, frozen=True):
+    """Records of a tap, each as JSON. `dropped`: exchanges since the last report of which nothing is recorded.
+
+    `started`: the first report; the tap has been started.
+    """
+
+    tap: int
+    records: list[bytes]
+    dropped: int
+    started: bool = False
+
+
 #: Commands of profiles (`recordings.py`).
 ProfileCommand = RecordCpu | EndRecording | RecordHeap | GetStacks
 #: Commands that change logs; workers that start later get them too.
@@ -392,13 +437,18 @@ Command = (
     | GetStats
     | TraceAllocations
     | ProfileCommand
+    | GetExchanges
+    | StartTap
+    | StopTap
     | SetDrain
     | Drain
     | Depart
     | Finish
     | Stop
 )
-_Observed = Stats | Ejections | Blocked | FilterFaults | HandshakesFailed | Traces | Allocations | Recorded
+_Observed = (
+    Stats | Ejections | Blocked | FilterFaults | HandshakesFailed | Traces | Allocations | Recorded | Exchanges | Tapped
+)
 _State = Built | Ready | Failed | Drained | Departing
 Report = _State | Checked | Prepared | Activated | _Observed
 

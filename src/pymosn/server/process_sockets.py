@@ -54,10 +54,10 @@ class ProcessSockets(Service):
         #: Whether the admin port is bound to a loopback address.
         self.is_admin_local = False
         self.demo: list[socket.socket] = []
-        #: Of the sinks of metrics, by port.
-        self.sinks: dict[int, socket.socket] = {}
         self.pprof: list[socket.socket] = []
         self.is_pprof_local = False
+        #: Of the sinks of metrics, by port.
+        self.sinks: dict[int, socket.socket] = {}
         self._options = options
         self._workers = workers
         self._log = log
@@ -114,11 +114,8 @@ class ProcessSockets(Service):
 
     def services(self) -> list[tuple[str, int]]:
         """IP address and port of the sockets that are no listeners': clients must not choose them as destinations."""
-        tcp = [
-            sock
-            for sock in (*self.admin, *self.demo, *self.pprof, *self.sinks.values())
-            if sock.family in (socket.AF_INET, socket.AF_INET6)
-        ]
+        bound = (*self.admin, *self.demo, *self.pprof, *self.sinks.values())
+        tcp = [sock for sock in bound if sock.family in (socket.AF_INET, socket.AF_INET6)]
         return [(str(name[0]), int(name[1])) for name in (sock.getsockname() for sock in tcp)]
 
     def is_service(self, ip: str, port: int) -> bool:

@@ -45,6 +45,7 @@ from pymosn.server.shutdown import SUPERVISOR_SIGNALS
 from pymosn.server.stacks import Frame, StackRecorder
 from pymosn.server.standard_streams import secure
 from pymosn.server.stats_report import StatsReport
+from pymosn.server.tap_outbox import TapOutbox
 from pymosn.server.trace_report import TraceReport
 from pymosn.server.upgrade.arriving import ReceivingQueue, receive_connections
 from pymosn.server.upgrade.departure import Departure
@@ -77,6 +78,7 @@ class Worker:
         self._faults = FaultReport()
         self._traces: TraceReport | None = None
         self._overload: OverloadManager | None = None
+        self._taps: TapOutbox | None = None
         # Of `UseLedger`.
         self._ledger: list[int] = []
         # Of `Guard`: the page and the queue that all workers share.
@@ -142,6 +144,15 @@ class Worker:
                 self._recordings.execute(command, descriptors)
             case messages.TraceAllocations():
                 self._tasks.begin(self._trace(runtime, command))
+            case messages.GetExchanges():
+                found = runtime.runtime.stories.report(command.limit)
+                self._channel.send(messages.Exchanges(command.ticket, *found))
+            case messages.StartTap():
+                if self._taps is not None:
+                    self._taps.start(command)
+            case messages.StopTap():
+                if self._taps is not None:
+                    self._taps.stop(command.tap)
             case messages.SetTicketSecret():
                 runtime.set_ticket_secret(command.secret)
             case messages.SetDrain():
@@ -173,6 +184,7 @@ class Worker:
             self._runtime.metrics.ledger.attach(memoryview(mmap.mmap(descriptor, LEDGER_SIZE)))
             os.close(descriptor)
         self._report = StatsReport(self._runtime.metrics, self._channel)
+        self._taps = TapOutbox(self._loop, self._runtime.runtime, self._channel, command.worker_index + 1)
         stamps = self._runtime.runtime.stamps
         self._traces = TraceReport(self._runtime.traces, self._channel, stamps, self._loop, self._tasks.begin)
         self._runtime.note_addresses(command.services)
@@ -247,6 +259,7 @@ class Worker:
         runtime.clock.tick()
         overload.check()
         runtime.logs.count_drops(runtime.metrics)
+        runtime.runtime.stories.expire()
         # Reports must not pile up for a supervisor that does not read.
         if self._report is not None and self._channel.is_flushed and not self._report.is_busy:
             self._tasks.begin(self._report.send(0))

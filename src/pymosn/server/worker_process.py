@@ -19,7 +19,7 @@ from pymosn.core.ledger import SIZE, read_ledger
 from pymosn.observe.totals import labels_of
 from pymosn.server.channel import Channel
 from pymosn.server.families import Families
-from pymosn.server.messages import REPORTS, Allocations, Command, Probe, Report, UseLedger
+from pymosn.server.messages import REPORTS, Allocations, Command, Exchanges, Probe, Report, UseLedger
 from pymosn.server.notify import VARIABLES
 from pymosn.server.probes import ProbeSender
 from pymosn.server.shutdown import SUPERVISOR_SIGNALS
@@ -50,6 +50,7 @@ class WorkerHandle:
         self._removed: set[GroupKey] = set()
         self.ticket = 0
         self.allocations = Allocations(0, [])
+        self.exchanges = Exchanges(0, [], [])
         #: The last changes that it has checked and prepared, with the errors, and activated.
         self.checked = 0
         self.prepared = 0

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
+
 from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
 from pymosn.config.load import load_text
 from pymosn.config.schema import MosnConfig
@@ -14,15 +16,18 @@ from pymosn.control.plane import (
     ClusterView,
     ControlPlane,
     Edit,
+    ExchangesView,
     FilterView,
     HostView,
     ProfileError,
+    TooManyTaps,
     UpgradeOptions,
     WorkerInfo,
 )
 from pymosn.core.counters import DownstreamStats, GroupData, Metrics
 from pymosn.observe.process_log import level_of
 from pymosn.observe.profile import Call, Profile, Stack
+from pymosn.observe.tap_options import TapOptions
 
 PATH = "/logs/mosn.log"
 
@@ -149,6 +154,43 @@ class FakePlane(ControlPlane):
         stack = (Call("filters.wait", "/f/filters.py", 3), Call("[native]", "", 0))
         return [("thread MainThread", stack), ("task one", stack)]
 
+    async def exchanges(self, limit: int) -> ExchangesView:
+        story = {
+            "worker": 1,
+            "time": 0.25,
+            "listener": "l",
+            "protocol": "Http1",
+            "client": "192.0.2.7",
+            "method": "GET",
+            "host": "shop.example",
+            "path": "/orders",
+            "route": "table/0",
+            "cluster": "c",
+            "status": 502,
+            "reason": "connect_refused",
+            "detail": "",
+            "duration": 0.0123,
+            "request_bytes": 3,
+            "response_bytes": 9,
+            "trace_id": "",
+            "attempts": [{"address": "10.0.0.1:80", "offset": 0.001, "duration": 2.5, "status": 0, "reason": "lost"}],
+            "timings": {"received": 0.0, "response": None},
+            "filters": ["Tenant"],
+            "replied_by": "",
+        }
+        return {"failed": [{**story, "path": f"/{number}"} for number in range(3)][:limit], "slow": [story], "missed": 2}
+
+    def tap(self, options: TapOptions) -> AsyncIterator[bytes]:
+        if options.count == 7:
+            raise TooManyTaps("there are too many")
+
+        async def lines() -> AsyncIterator[bytes]:
+            yield b'{"tap":{}}\n'
+            asked = {"statuses": options.statuses, "count": options.count}
+            yield b'{"exchange":' + msgspec.json.encode(asked) + b"}\n"
+
+        return lines()
+
     async def trace_allocations(self, seconds: float) -> list[AllocationView]:
         return [{"line": f"filters.py:{int(seconds)}", "bytes": 64, "blocks": 2}]
 
@@ -163,6 +205,7 @@ class FakePlane(ControlPlane):
             "health": "failed_active_check",
             "failed_active_check": 2,
             "ejected": 0,
+            "why": "",
             "requests_active": 2,
             "requests_total": 9,
             "connections_active": 3,

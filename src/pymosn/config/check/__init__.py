@@ -39,10 +39,10 @@ def check(config: MosnConfig, report: Diagnostics, stream_filters: Collection[st
     _check_server_count(config, report)
     if config.admin is not None:
         check_admin(config.admin, report)
-    if config.metrics is not None:
-        check_metrics(config.metrics, report)
     if config.pprof is not None:
         check_pprof(config.pprof, config.admin, report)
+    if config.metrics is not None:
+        check_metrics(config.metrics, report)
     check_absent(config, report)
     check_trace_driver(config, report)
     check_identity(config, report)
