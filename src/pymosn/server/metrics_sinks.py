@@ -62,6 +62,8 @@ class MetricsSinks(Service):
         self._failed: set[int] = set()
         self._lock = asyncio.Lock()
         self._is_stopped = False
+        # Of the supervisor's services, for `flush_mosn`.
+        self._addresses: list[str] = []
         # In progress.
         self._scrapes = 0
 
@@ -95,6 +97,9 @@ class MetricsSinks(Service):
             for port in [port for port in self._wanted if port not in self._servers]:
                 if not self._is_stopped:
                     await self._open(port)
+            # Now, because a socket that another process has taken over is closed here.
+            if not self._is_stopped:
+                self._addresses = [join_address(*address) for address in self._sockets.services()]
 
     async def _open(self, port: int) -> None:
         try:
@@ -155,7 +160,7 @@ class MetricsSinks(Service):
         meta: list[GroupData] = []
         if metrics.flush_mosn:
             addresses = [listener.address for listener in config.servers[0].listeners]
-            addresses += [join_address(*address) for address in self._sockets.services()]
+            addresses += self._addresses
             meta = [meta_group(VERSION, platform.python_version(), addresses, self._plane.state())]
         # In a thread: with many hosts it takes seconds.
         return await asyncio.to_thread(self._write, settings, metrics, [*groups, *meta], workers)
