@@ -111,8 +111,9 @@ def scrape(port: int, path: str = "/metrics", headers: dict[str, str] | None = N
     try:
         connection.request("GET", path, headers=headers or {})
         response = connection.getresponse()
-        assert response.status == 200
-        return response.read().decode(), response.headers["content-type"]
+        body = response.read().decode()
+        assert response.status == 200, body
+        return body, response.headers["content-type"]
     finally:
         connection.close()
 
@@ -220,5 +221,5 @@ def test_metrics(start: Start, statuses: int, tmp_path: Path) -> None:
         stop.set()
         watcher.join(PATIENCE)
         generations.end()
-    assert refused == []
+    assert refused == [], proxy.output
     assert values == sorted(values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import platform
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -17,6 +18,7 @@ from pymosn.control.http_server import HttpServer
 from pymosn.control.plane import ControlPlane
 from pymosn.control.service import Service
 from pymosn.core.counters import GroupData
+from pymosn.core.errors import describe
 from pymosn.core.log import ERROR, INFO, Log
 from pymosn.observe.mosn_text import meta_group, mosn_text, process_text, recorded, touched
 from pymosn.observe.processes import process_limits, total_use
@@ -27,6 +29,8 @@ from pymosn.version import VERSION
 
 #: Seconds between two attempts to bind the port of a sink that a reload has added.
 RETRY: Final = 1.0
+#: Seconds that scrapes in progress get when their server stops.
+SCRAPE_TIME: Final = 5.0
 #: The content type of Go's client.
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -58,6 +62,10 @@ class MetricsSinks(Service):
         self._failed: set[int] = set()
         self._lock = asyncio.Lock()
         self._is_stopped = False
+        # Of the supervisor's services, for `flush_mosn`.
+        self._addresses: list[str] = []
+        # In progress.
+        self._scrapes = 0
 
     async def start(self) -> None:
         self._wanted = {port: PrometheusSink(port=port) for port in self._sockets.sinks}
@@ -89,6 +97,9 @@ class MetricsSinks(Service):
             for port in [port for port in self._wanted if port not in self._servers]:
                 if not self._is_stopped:
                     await self._open(port)
+            # Now, because a socket that another process has taken over is closed here.
+            if not self._is_stopped:
+                self._addresses = [join_address(*address) for address in self._sockets.services()]
 
     async def _open(self, port: int) -> None:
         try:
@@ -106,7 +117,14 @@ class MetricsSinks(Service):
         self._log.write(INFO, f"metrics sink on http://0.0.0.0:{port}{self._settings(port).endpoint}")
 
     async def _close(self, port: int) -> None:
-        await self._servers.pop(port).stop()
+        server = self._servers.pop(port)
+        server.stop_listening()
+        # A scrape waits for the workers, longer than a server waits for its requests.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SCRAPE_TIME):
+                while self._scrapes:
+                    await asyncio.sleep(0.02)
+        await server.stop()
         sock = self._sockets.sinks.pop(port, None)
         if sock is not None:
             sock.close()
@@ -118,12 +136,22 @@ class MetricsSinks(Service):
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
             settings = self._settings(port)
             if scope["path"] == settings.endpoint:
-                response = Response(await self.text(settings), headers={"content-type": CONTENT_TYPE})
+                response = await self._scrape(settings)
             else:
                 response = PlainTextResponse("404 page not found\n", 404)
             await response(scope, receive, send)
 
         return serve
+
+    async def _scrape(self, settings: PrometheusSink) -> Response:
+        self._scrapes += 1
+        try:
+            return Response(await self.text(settings), headers={"content-type": CONTENT_TYPE})
+        except Exception as error:
+            self._log.write(ERROR, f"metrics sink: {describe(error)}")
+            return PlainTextResponse("internal error; see the process log\n", 500)
+        finally:
+            self._scrapes -= 1
 
     async def text(self, settings: PrometheusSink) -> str:
         """The metrics as MOSN's sink writes them."""
@@ -132,7 +160,7 @@ class MetricsSinks(Service):
         meta: list[GroupData] = []
         if metrics.flush_mosn:
             addresses = [listener.address for listener in config.servers[0].listeners]
-            addresses += [join_address(*address) for address in self._sockets.services()]
+            addresses += self._addresses
             meta = [meta_group(VERSION, platform.python_version(), addresses, self._plane.state())]
         # In a thread: with many hosts it takes seconds.
         return await asyncio.to_thread(self._write, settings, metrics, [*groups, *meta], workers)
