@@ -2,7 +2,7 @@
 PYTHON  ?= python3
 VENV    := .venv
 BIN     := $(VENV)/bin
-SOURCES := $(shell find src -name '*.py' -o -name '*.in' -o -name '*.md' | sort) setup.py build_compiled.py build_c_files.py pyproject.toml
+SOURCES := $(shell find src -name '*.py' -o -name '*.in' -o -name '*.md' -o -path '*/control/ui/*' | sort) setup.py build_compiled.py build_c_files.py pyproject.toml
 BUILT   := build/compiled
 
 # Without a cache of bytecode each of the many processes that tests start would compile all its modules.

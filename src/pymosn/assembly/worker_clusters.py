@@ -155,10 +155,10 @@ class WorkerClusters(msgspec.Struct, eq=False):
         passed = self.maker.clock.now - self.ejected_at
         later = []
         for ejection in self.ejected.pop(name):
-            _, address, seconds, times, since = ejection
+            _, address, seconds, times, since, cause = ejection
             host = cluster.find(address)
             if host is not None:
-                host.restore_ejection(max(0.0, seconds - passed), times, since + max(0.0, passed - seconds))
+                host.restore_ejection(max(0.0, seconds - passed), times, since + max(0.0, passed - seconds), cause)
             elif passed < ADOPTION_TIME:
                 later.append(ejection)
         if later:

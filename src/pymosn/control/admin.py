@@ -15,11 +15,23 @@ from typing import Final
 
 from starlette.types import ASGIApp
 
-from pymosn.control import log_levels, process_calls, process_views, profiling, statistics, taps, updates, upgrades, views
+from pymosn.control import (
+    log_levels,
+    pages,
+    process_calls,
+    process_views,
+    profiling,
+    statistics,
+    taps,
+    updates,
+    upgrades,
+    views,
+)
 from pymosn.control.access import UNIX_DOOR, Door, Power
 from pymosn.control.envoy import calls as envoy
 from pymosn.control.guard import Guard
 from pymosn.control.handlers import ANY, page
+from pymosn.control.live.calls import Live
 from pymosn.control.plane import ControlPlane
 from pymosn.core.log import Log
 
@@ -36,10 +48,12 @@ def create_app(
     env_prefixes: tuple[str, ...] = ENV_PREFIXES,
     environment: Mapping[str, str] = os.environ,
     door: Door = UNIX_DOOR,
+    live: Live | None = None,
 ) -> ASGIApp:
     """The admin API of `plane` for the clients that come through `door`. Its internal errors are written to `log`.
 
     `stream_filters`: names of the stream filters that installed packages provide. `env_prefixes`: see ENV_PREFIXES.
+    `live`: the data of the dashboard, which all sockets share.
     """
     calls = [
         *process_views.routes(plane, env_prefixes, environment),
@@ -52,8 +66,10 @@ def create_app(
         *taps.routes(plane),
         *envoy.routes(plane),
         *profiling.routes(plane),
+        *(live or Live(plane, log)).calls(),
     ]
     paths = sorted(f"{call.path}{' changes' if call.power in (Power.DRAIN, Power.CHANGE) else ''}\n" for call in calls)
-    index = "".join(["supported APIs:\n", *paths])
+    index = "".join(["supported APIs:\n", *paths, "/ui/\n"])
+    calls += pages.routes()
     calls += [page(path, lambda: index, ANY) for path in INDEX_PATHS]
     return Guard({call.path: call for call in calls}, door, log or Log(), index)

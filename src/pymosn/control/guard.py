@@ -1,7 +1,8 @@
 """Handles every request to the admin API: decides who may make it, calls its handler, and ends the connection cleanly.
 
-The order of the checks: the `Host` (against DNS rebinding), the origin (web pages change nothing), path and method, what
-the socket of the connection allows (`access.py`), and the parameters of a change. None of them reads the body.
+The order of the checks: the `Host` (against DNS rebinding), the origin (web pages change nothing; only the dashboard asks),
+path and method, what the socket of the connection allows (`access.py`), and the parameters of a change. None of them reads
+the body.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class Guard:
         if rejection is not None:
             return rejection
         is_passive = call is None or call.power is not Power.PROFILE
-        if (method not in _SAFE or not is_passive) and _is_cross_site(headers):
+        if (method not in _SAFE or not is_passive) and _is_of_page(headers) and not _is_own_question(call, headers):
             return PlainTextResponse("cross-site requests may not change anything\n", 403)
         if method == "OPTIONS" and scope["path"] == "*":
             return Response(status_code=204, headers={"allow": "GET, HEAD, POST"})
@@ -111,9 +112,20 @@ class Guard:
         return rejection
 
 
-def _is_cross_site(headers: Headers) -> bool:
+def _is_of_page(headers: Headers) -> bool:
     """Whether a web page makes the request: browsers add `Origin` or `Sec-Fetch-Site` to those."""
     return "origin" in headers or headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+
+
+def _is_own_question(call: Call | None, headers: Headers) -> bool:
+    """Whether the dashboard makes a call that only reads: its origin is the host that it asks, which was checked before."""
+    origins, hosts = headers.getlist("origin"), headers.getlist("host")
+    if call is None or call.power is not Power.READ or len(origins) != 1 or len(hosts) != 1:
+        return False
+    if headers.get("sec-fetch-site", "same-origin") != "same-origin":
+        return False
+    scheme, separator, host = origins[0].partition("://")
+    return scheme in ("http", "https") and bool(separator) and host.lower() == hosts[0].lower()
 
 
 class _Exchange:

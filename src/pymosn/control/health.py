@@ -54,6 +54,8 @@ class HostState:
 
     def __init__(self, is_healthy: bool = True) -> None:
         self.is_healthy = is_healthy
+        #: Why the last check failed; empty if it passed.
+        self.why = ""
         #: Whether its own checks have ever changed it.
         self.has_changed = False
         # Consecutive results that contradict the state.
@@ -230,6 +232,11 @@ class HealthChecks(Service):
         state = self._states.get((cluster, address))
         return None if state is None else state.is_healthy
 
+    def why(self, cluster: str, address: str) -> str:
+        """Why the last check of a host failed; empty if it passed, or has not been made here."""
+        state = self._states.get((cluster, address))
+        return "" if state is None else state.why
+
     async def stop(self) -> None:
         for task in self._tasks.values():
             task.cancel()
@@ -269,6 +276,7 @@ class HealthChecks(Service):
         if not passed:
             group.counter("active_failure").value += 1
         state = self._states[key]
+        state.why = why
         changed = state.add(passed, check)
         self._record(check, address, state.is_healthy, passed, changed)
         if changed:

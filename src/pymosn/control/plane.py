@@ -97,6 +97,8 @@ class HostView(TypedDict):
     health: str
     failed_active_check: int
     ejected: int
+    #: Why it is not used, as far as it is known; empty if it is used.
+    why: str
     requests_active: int
     requests_total: int
     connections_active: int
@@ -266,6 +268,10 @@ class ControlPlane(Protocol):
 
     async def live_clusters(self) -> list[ClusterView]:
         """The clusters with the current state of their hosts."""
+
+    def cluster_views(self, groups: list[GroupData]) -> list[ClusterView]:
+        """The clusters with the state that these metrics have. To be called in a thread: there may be many hosts."""
+        return []
 
     async def filters(self) -> list[FilterView]:
         """The active stream and connection filters."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -14,7 +13,6 @@ from starlette.responses import PlainTextResponse, Response
 
 from pymosn.config.mosn_form import NOTHING
 from pymosn.config.schema import RouterConfiguration
-from pymosn.config.schema.router import Route
 from pymosn.control.certificates import as_text
 from pymosn.control.exchange_text import exchanges_text
 from pymosn.control.guard import read_body
@@ -30,6 +28,7 @@ from pymosn.control.handlers import (
     read_post,
     wants_text,
 )
+from pymosn.control.live.routes import action_text, match_text
 from pymosn.control.plane import AllocationView, ClusterView, ControlPlane, FilterView, health_text
 from pymosn.filters.settings import Block
 
@@ -191,26 +190,11 @@ def _table_text(table: RouterConfiguration, shown: Shown) -> str:
     lines = [table.router_config_name]
     for host in table.virtual_hosts:
         lines.append(f"  {host.name or '-'}: {', '.join(host.domains)}")
-        lines += [f"    {index}. {_route_text(route, shown)}" for index, route in enumerate(host.routers)]
+        lines += [
+            f"    {index}. {match_text(route, shown)} -> {action_text(route, shown)}"
+            for index, route in enumerate(host.routers)
+        ]
     return "\n".join([*lines, ""])
-
-
-def _route_text(route: Route, shown: Shown) -> str:
-    """`prefix "/a", header x=1 -> cluster one`."""
-    conditions = shown(route.match)
-    match = ", ".join(f"{key} {json.dumps(value)}" for key, value in conditions.items()) or "any request"
-    action = "nothing"
-    if route.direct_response is not None:
-        action = f"status {route.direct_response.status}"
-    elif route.redirect is not None:
-        action = f"redirect {json.dumps(shown(route.redirect))}"
-    elif route.route is not None and route.route.weighted_clusters:
-        shares = [f"{entry.cluster.name} ({entry.cluster.weight})" for entry in route.route.weighted_clusters]
-        action = f"clusters {', '.join(shares)}"
-    elif route.route is not None:
-        target = shown(route.route)
-        action = f"cluster {route.route.cluster_name}" if route.route.cluster_name else json.dumps(target)
-    return f"{match} -> {action}"
 
 
 def _filter_text(view: FilterView) -> str:

@@ -1,4 +1,4 @@
-"""The commands about a process that runs: `reload`, `upgrade`, `stop` and `xds`."""
+"""The commands about a process that runs: `reload`, `upgrade`, `stop`, `xds` and `top`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pymosn.kit.command_line import GoCommand
 from pymosn.kit.commands import fail, json_text
 from pymosn.kit.foreground import print_faults, summary
 from pymosn.kit.mosn_flags import Seconds, running_config_option, timeout_option, warn
+from pymosn.kit.top import show_top
 from pymosn.server.run_options import BAD_CONFIGURATION, OTHER_FAULT, ConfigSource
 
 
@@ -162,4 +163,4 @@ def show_xds(path: str, as_json: bool, timeout: float, resource: str | None) -> 
     click.echo(json_text(found) if as_json else resource_lines(found))
 
 
-RUNNING: Final = (reload, upgrade, stop, show_xds)
+RUNNING: Final = (reload, upgrade, stop, show_xds, show_top)

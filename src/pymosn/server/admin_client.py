@@ -59,6 +59,13 @@ def view_of_running(path: str, target: str, timeout: float) -> dict[str, Any]:
         return _view(path, call.get(target))
 
 
+def json_of_running(path: str, target: str, timeout: float) -> Any:
+    """What the admin API of the process at the socket `path` shows: a JSON value. `timeout`: seconds."""
+    with _Call(path, timeout) as call, suppress(ValueError, RecursionError):
+        return json.loads(call.get(target))
+    raise CallError(f"the process at {path} sent a response that is not JSON")
+
+
 def explain_in_running(path: str, question: dict[str, Any], timeout: float) -> dict[str, Any]:
     """How the process at the socket `path` handles a request: `Question` and answer of `control/explain.py`."""
     with _Call(path, timeout) as call:

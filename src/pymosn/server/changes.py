@@ -109,6 +109,8 @@ class Changes(Service):
         self.merged = self._merger.merge(self.own, self.layer)
         #: Called with the items of xDS that could not be activated by a change from elsewhere, and why.
         self.on_rejected: Callable[[Mapping[Owner, str]], None] = lambda faults: None
+        #: Called with the result of each change.
+        self.noted: Callable[[ChangeResult], None] = lambda result: None
         # Tells what the workers report about each try; a change may take several, or none.
         self._tries = 0
         self.last = ChangeResult(attempt=0, source="start", applied=True, version=1, message="", faults=[])
@@ -319,6 +321,7 @@ class Changes(Service):
             attempt=self.last.attempt + 1, source=source, applied=applied, version=version, message=message, faults=faults
         )
         change_steps.log_result(self._log, self.last, self._rejection)
+        self.noted(self.last)
         return self.last
 
     async def reload_filters(self, source: str) -> ChangeResult:

@@ -24,6 +24,7 @@ class CarriedEjection(msgspec.Struct, array_like=True, frozen=True):
     seconds: float
     times: int
     since: float = 0.0
+    cause: str = ""
 
 
 _CONTENT: Final = msgspec.msgpack.Decoder(list[list[CarriedEjection]])
@@ -39,10 +40,13 @@ class KnownEjections:
         self._send = send
         # When a worker reported them, and what.
         self._known: dict[int, tuple[float, list[Ejection]]] = {}
+        # The same by cluster and address.
+        self._by_host: dict[int, dict[tuple[str, str], Ejection]] = {}
 
     def note(self, worker_id: int, ejections: list[Ejection]) -> None:
         """A worker has reported all of its recent ejections."""
         self._known[worker_id] = self._clock.tick(), ejections
+        self._by_host[worker_id] = {ejection[:2]: ejection for ejection in ejections}
 
     def commands(self, worker_id: int) -> list[SetEjections]:
         """What a new worker with this id gets before it serves."""
@@ -56,7 +60,9 @@ class KnownEjections:
 
     def adopt(self, content: bytes) -> None:
         """Makes the workers continue the ejections of the generation before."""
-        old = [[(e.cluster, e.address, e.seconds, e.times, e.since) for e in some] for some in _CONTENT.decode(content)]
+        old = [
+            [(e.cluster, e.address, e.seconds, e.times, e.since, e.cause) for e in some] for some in _CONTENT.decode(content)
+        ]
         for index in range(self._size if old else 0):
             # With fewer workers now, one continues those of several.
             found = {e[:2]: e for i in {index % len(old), *range(index, len(old), self._size)} for e in old[i]}
@@ -65,10 +71,22 @@ class KnownEjections:
             for command in self.commands(worker_id):
                 self._send(worker_id, command)
 
+    def text(self, cluster: str, address: str) -> str:
+        """Why workers do not use a host, and for how long: `consecutive errors, 25 s left`. Empty if none reported it."""
+        found: dict[str, float] = {}
+        now = self._clock.tick()
+        for worker_id, (reported, _) in self._known.items():
+            ejection = self._by_host[worker_id].get((cluster, address))
+            left = 0.0 if ejection is None else ejection[2] - (now - reported)
+            if ejection is not None and left > 0.0:
+                cause = ejection[5] or "failed requests"
+                found[cause] = max(found.get(cause, 0.0), left)
+        return "; ".join(f"{cause}, {left:.0f} s left" for cause, left in found.items())
+
     def _of(self, worker_id: int) -> list[Ejection]:
         reported, ejections = self._known.get(worker_id, (0.0, []))
         passed = self._clock.tick() - reported
         return [
-            (cluster, address, max(0.0, seconds - passed), times, since + max(0.0, passed - seconds))
-            for cluster, address, seconds, times, since in ejections
+            (cluster, address, max(0.0, seconds - passed), times, since + max(0.0, passed - seconds), cause)
+            for cluster, address, seconds, times, since, cause in ejections
         ]

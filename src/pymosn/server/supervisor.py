@@ -24,14 +24,11 @@ from msgspec.structs import replace
 from pymosn.api.network import join_address
 from pymosn.config.schema.top import Admin
 from pymosn.control.access import TcpDoor
-from pymosn.control.admin import create_app
-from pymosn.control.demo import create_demo
 from pymosn.control.discovery import Discovery
 from pymosn.control.expiry import Expiry
 from pymosn.control.health import HealthChecks
 from pymosn.control.http_server import HttpServer
 from pymosn.control.plane import GRACEFUL_STOPPING, RUNNING, STOPPING
-from pymosn.control.profiling import create_pprof
 from pymosn.control.service import Service
 from pymosn.control.tracing.service import TraceExport
 from pymosn.control.xds.bootstrap import is_needed
@@ -52,6 +49,7 @@ from pymosn.server.filter_files import FilterFiles
 from pymosn.server.filter_watch import FilterWatch
 from pymosn.server.fleet import Fleet
 from pymosn.server.guardian import Guardian
+from pymosn.server.http_servers import http_servers
 from pymosn.server.installed_code import code_fault
 from pymosn.server.logs import log_paths
 from pymosn.server.messages import Command, Depart, Guard, HostHealth, Own, ReadDatagrams, Receive, ReopenLogs
@@ -221,14 +219,9 @@ class Supervisor:
     def _service_list(self) -> list[Service]:
         """All services in the order in which they start; they stop in reverse."""
         options = self._options
-        filters = installed(FILTERS)
-        self._http_servers = [
-            HttpServer(create_demo(), self._sockets.demo, "demo upstream"),
-            # Two servers with limits of their own: clients of the port cannot starve those of the unix socket.
-            HttpServer(create_app(self._plane, self._log, filters), self._sockets.admin_unix, "admin socket"),
-            HttpServer(create_app(self._plane, self._log, filters, door=self._port()), self._sockets.admin, "admin API"),
-            HttpServer(create_pprof(self._plane, self._log, self._profiling_port()), self._sockets.pprof, "profiles"),
-        ]
+        self._http_servers, live = http_servers(
+            self._plane, self._changes, self._sockets, self._port(), self._profiling_port(), self._log
+        )
         xds = self._xds()
         return [
             # First, so that all addresses that are in use are reported together, and nothing has to be undone.
@@ -270,6 +263,7 @@ class Supervisor:
             *([] if options.is_demo else [self._pid_file]),
             *self._http_servers,
             self._sinks,
+            live,  # after them, so that its streams end first
             # It changes the configuration of running workers.
             *([] if self._takeover is not None else xds),
             # It needs running workers, to make them reopen their logs.

@@ -177,13 +177,12 @@ class SupervisorPlane(ControlPlane):
         return self._changes.effective
 
     async def live_clusters(self) -> list[ClusterView]:
-        stats, clusters = await self._fleet.stats(), self._changes.effective.cluster_manager.clusters
         # In a thread, because there may be tens of thousands of hosts.
-        return await asyncio.to_thread(self._clusters, clusters, stats)
+        return await asyncio.to_thread(self.cluster_views, await self._fleet.stats())
 
-    def _clusters(self, clusters: list[Cluster], stats: list[GroupData]) -> list[ClusterView]:
-        groups = {Labels(group["labels"]): group for group in stats if group["type"] == "upstream"}
-        return [self._cluster(cluster, groups) for cluster in clusters]
+    def cluster_views(self, groups: list[GroupData]) -> list[ClusterView]:
+        by_labels = {Labels(group["labels"]): group for group in groups if group["type"] == "upstream"}
+        return [self._cluster(cluster, by_labels) for cluster in self._changes.effective.cluster_manager.clusters]
 
     def _cluster(self, cluster: Cluster, groups: dict[Labels, GroupData]) -> ClusterView:
         hosts = list({host.address: host for host in reversed(cluster.hosts)}.values())[::-1]
@@ -211,10 +210,18 @@ class SupervisorPlane(ControlPlane):
             "health": "ejected" if ejected and health != "failed_active_check" else health,
             "failed_active_check": gauges.get("failed_active_check", 0),
             "ejected": ejected,
+            "why": self._why(cluster, host.address, health, ejected),
             "requests_active": gauges.get("request_active", 0),
             "requests_total": group["counters"].get("request_total", 0),
             "connections_active": gauges.get("connection_active", 0),
         }
+
+    def _why(self, cluster: str, address: str, health: str, ejected: int) -> str:
+        """Why a host is not used; empty if it is."""
+        found = [self._health.why(cluster, address)] if health == "failed_active_check" else []
+        if ejected:
+            found.append(self._fleet.ejections.text(cluster, address))
+        return "; ".join(filter(None, found))
 
     async def filters(self) -> list[FilterView]:
         groups = {group["labels"][0][1]: group for group in await self._fleet.stats() if group["type"] == "filter"}

@@ -432,11 +432,11 @@ class ClusterHost(Host):
         if not self._is_closed:
             self._context.faults.record(rule, self, status)
 
-    def restore_ejection(self, seconds: float, times: i64, since: float) -> None:
+    def restore_ejection(self, seconds: float, times: i64, since: float, cause: str = "") -> None:
         """Continues an ejection by another worker, see `Outcomes.restore`; not if the cluster has no rules for ejection."""
         ejector = self._context.ejector
         if ejector.is_on and not self._is_closed:
-            self._recent_outcomes(ejector).restore(seconds, times, since)
+            self._recent_outcomes(ejector).restore(seconds, times, since, cause)
 
     def _recent_outcomes(self, ejector: Ejector) -> Outcomes:
         outcomes = self._outcomes

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Final
 
 from mypy_extensions import i64
 
@@ -19,8 +20,15 @@ from pymosn.upstream.plan import EjectionPlan
 from pymosn.upstream.selection import draw
 
 #: A recent ejection: cluster, address, seconds that are left (0 if the host is back), number of recent ejections, and
-#: seconds since the last one ended.
-Ejection = tuple[str, str, float, int, float]
+#: seconds since the last one ended, and the rule that caused it, one of the words below.
+Ejection = tuple[str, str, float, int, float, str]
+
+CONSECUTIVE_ERRORS: Final = "consecutive errors"
+GATEWAY_FAILURES: Final = "consecutive gateway failures"
+LOCAL_FAILURES: Final = "consecutive requests without a response"
+ERROR_RATE: Final = "rate of errors"
+SUCCESS_RATE: Final = "success rate below that of other hosts"
+FAILURE_SHARE: Final = "share of failed requests"
 
 
 class RecentEjections:
@@ -153,7 +161,7 @@ class Ejector(Alarm):
                 least = _least_rate(found, is_local, float(rate.stdev_factor) / 1000.0)
                 for outcomes in found:
                     if outcomes.success_rate(is_local) < least:
-                        outcomes.eject_by(percent)
+                        outcomes.eject_by(percent, SUCCESS_RATE)
         share = self.plan.failure_percentage
         if share is not None:
             percent = enforcing.local_failure_percentage if is_local else enforcing.failure_percentage
@@ -161,7 +169,7 @@ class Ejector(Alarm):
             if percent > 0 and found and len(found) >= share.minimum_hosts:
                 for outcomes in found:
                     if 100.0 - outcomes.success_rate(is_local) >= share.threshold:
-                        outcomes.eject_by(percent)
+                        outcomes.eject_by(percent, FAILURE_SHARE)
 
 
 def _with_volume(watched: list[Outcomes], volume: int, is_local: bool) -> list[Outcomes]:
@@ -191,6 +199,8 @@ class Outcomes(Alarm):
         self._era: i64 = ejector.era
         #: Number of recent ejections: each lasts longer. One is forgotten after each interval without ejection.
         self.times_ejected: i64 = 0
+        #: The rule that caused the last one.
+        self.cause = ""
         self._host = host
         self._clock = clock
         self._wheel = wheel
@@ -223,7 +233,7 @@ class Outcomes(Alarm):
             self._local += 1
             if 0 < ejector.local_failures <= self._local:
                 self._local = 0
-                self.eject_by(ejector.plan.enforcing.local_failures)
+                self.eject_by(ejector.plan.enforcing.local_failures, LOCAL_FAILURES)
             return
         self._local = 0
         self._record_external(status < 0 or status >= 500, status < 0 or 502 <= status <= 504, now)
@@ -246,12 +256,12 @@ class Outcomes(Alarm):
             self._gateway += 1
             if 0 < ejector.gateway_failures <= self._gateway:
                 self._gateway = 0
-                self.eject_by(ejector.plan.enforcing.gateway_failures)
+                self.eject_by(ejector.plan.enforcing.gateway_failures, GATEWAY_FAILURES)
         if 0 < ejector.consecutive_errors <= self._consecutive:
             self._consecutive = 0
-            self.eject_by(ejector.plan.enforcing.consecutive_errors)
+            self.eject_by(ejector.plan.enforcing.consecutive_errors, CONSECUTIVE_ERRORS)
         elif self._exceeds_rate():
-            self.eject_by(100)
+            self.eject_by(100, ERROR_RATE)
 
     def _exceeds_rate(self) -> bool:
         """Whether too many of the recent requests were errors."""
@@ -294,11 +304,15 @@ class Outcomes(Alarm):
         self._tried = 0
         self._lost = 0
 
-    def eject_by(self, percent: i64) -> None:
-        """Ejects the host, in `percent` of the cases, unless too many are or it already is: by a request from before."""
+    def eject_by(self, percent: i64, cause: str) -> None:
+        """Ejects the host because of a rule, in `percent` of the cases.
+
+        Not if too many are, or it already is: by a request from before.
+        """
         if self._host.health_flags & EJECTED or draw(100) >= percent:
             return
         if self.ejector.may_eject():
+            self.cause = cause
             self._eject(self._clock.now)
 
     def _eject(self, now: float) -> None:
@@ -328,15 +342,16 @@ class Outcomes(Alarm):
         now = self._clock.now
         cluster, address, times = self.ejector.cluster, self._host.address, int(self.times_ejected)
         if self._host.health_flags & EJECTED:
-            return cluster, address, max(0.0, self.alarm_deadline - now), times, 0.0
-        return cluster, address, 0.0, times, now - self._returned
+            return cluster, address, max(0.0, self.alarm_deadline - now), times, 0.0, self.cause
+        return cluster, address, 0.0, times, now - self._returned, self.cause
 
-    def restore(self, seconds: float, times: i64, since: float) -> None:
+    def restore(self, seconds: float, times: i64, since: float, cause: str) -> None:
         """Continues an ejection of another worker: see `Ejection`. A host that is ejected already stays as it is."""
         if self._host.health_flags & EJECTED or times <= self.times_ejected:
             return
         self._era = self.ejector.era
         self.times_ejected = times
+        self.cause = cause
         self._returned = self._clock.now - since
         if seconds > 0.0 and self.ejector.may_eject():
             self._begin(seconds)

@@ -247,12 +247,14 @@ def test_ejections_hold_for_hosts_that_are_added_soon(worker: Worker) -> None:
     rule = {"consecutive_errors": 5, "max_ejection_percent": 100, "base_ejection_time": 30.0}
     worker.change(packed([host(1)], outlier_detection=rule))
     names = [host(number)["address"] for number in (1, 2, 3)]
-    worker.runtime.restore_ejections([("c", name, 30.0, 1, 0.0) for name in names] + [("other", names[0], 30.0, 1, 0.0)])
+    worker.runtime.restore_ejections(
+        [("c", name, 30.0, 1, 0.0, "") for name in names] + [("other", names[0], 30.0, 1, 0.0, "")]
+    )
     assert [one.is_healthy for one in worker.cluster.hosts] == [False]
     worker.runtime.clock.now += 10.0
     worker.change(packed([host(1), host(2)], outlier_detection=rule))
     assert [one.is_healthy for one in worker.cluster.hosts] == [False, False]
-    left = {address: round(seconds) for _, address, seconds, _, _ in worker.runtime.ejections.all()}
+    left = {address: round(seconds) for _, address, seconds, *_ in worker.runtime.ejections.all()}
     assert left == {names[0]: 20, names[1]: 20}
     worker.runtime.clock.now += 300.0
     worker.change(packed([host(1), host(2), host(3)], outlier_detection=rule))

@@ -59,14 +59,18 @@ class AsgiClient:
         }
         parts = list(body)
         sent: list[Message] = []
+        has_left = asyncio.Event()
 
         async def receive() -> Message:
             if not parts:
-                await asyncio.Event().wait()
+                await has_left.wait()
+                return {"type": "http.disconnect"}
             return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
 
         async def send(message: Message) -> None:
             sent.append(message)
+            if message.get("body", b"").startswith(b"event: "):
+                has_left.set()  # a stream of events has no end
 
         await asyncio.wait_for(self._app(scope, receive, send), 10)
         start, *rest = sent

@@ -205,6 +205,7 @@ class FakePlane(ControlPlane):
             "health": "failed_active_check",
             "failed_active_check": 2,
             "ejected": 0,
+            "why": "",
             "requests_active": 2,
             "requests_total": 9,
             "connections_active": 3,

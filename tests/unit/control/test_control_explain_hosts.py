@@ -27,6 +27,7 @@ def state(address: str, health: str, ejected: int = 0) -> HostView:
         "health": health,
         "failed_active_check": 0,
         "ejected": ejected,
+        "why": "",
         "requests_active": 0,
         "requests_total": 0,
         "connections_active": 0,

@@ -22,8 +22,8 @@ class Stage:
         return [sorted(e[1] for _, command in self.sent for e in command.ejections if _ == i) for i in range(1, 5)]
 
 
-def ejection(address: str, seconds: float = 30.0, times: int = 1, since: float = 0.0) -> Ejection:
-    return "c", address, seconds, times, since
+def ejection(address: str, seconds: float = 30.0, times: int = 1, since: float = 0.0, cause: str = "") -> Ejection:
+    return "c", address, seconds, times, since, cause
 
 
 def test_a_replaced_worker_continues_with_the_time_that_is_left() -> None:
@@ -75,7 +75,26 @@ def test_without_ejections_nothing_is_carried() -> None:
 
 def test_later_versions_may_add_values() -> None:
     stage = Stage(1)
-    stage.known.adopt(msgspec.msgpack.encode([[["c", "a", 30.0, 1, 0.0, "more"]]]))
+    stage.known.adopt(msgspec.msgpack.encode([[["c", "a", 30.0, 1, 0.0, "", "more"]]]))
     assert stage.sent == [(1, SetEjections([ejection("a")]))]
     with pytest.raises((ValueError, msgspec.MsgspecError)):
         stage.known.adopt(msgspec.msgpack.encode([[["c", "a"]]]))
+
+
+def test_the_next_generation_knows_the_cause_and_earlier_versions_did_not_send_it() -> None:
+    stage = Stage(1)
+    stage.known.adopt(msgspec.msgpack.encode([[["c", "a", 30.0, 1, 0.0, "error rate"], ["c", "b", 30.0, 1, 0.0]]]))
+    assert stage.sent == [(1, SetEjections([ejection("a", cause="error rate"), ejection("b")]))]
+
+
+def test_why_a_host_is_ejected() -> None:
+    stage = Stage(2)
+    stage.known.note(1, [ejection("a", 30.0, cause="consecutive errors"), ejection("b", 0.0, since=5.0, cause="error rate")])
+    stage.clock.now += 10.0
+    stage.known.note(2, [ejection("a", 25.0, cause="consecutive errors"), ejection("d")])
+    assert stage.known.text("c", "a") == "consecutive errors, 25 s left"
+    assert stage.known.text("c", "b") == "", "it is back"
+    assert stage.known.text("c", "d") == "failed requests, 30 s left"
+    assert stage.known.text("other", "a") == ""
+    stage.known.note(2, [ejection("a", 25.0, cause="error rate")])
+    assert stage.known.text("c", "a") == "consecutive errors, 20 s left; error rate, 25 s left"

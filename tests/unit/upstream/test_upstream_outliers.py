@@ -176,7 +176,7 @@ def test_another_worker_continues_an_ejection_and_its_growth() -> None:
     before.advance(20.0)
     assert before.maker.ejections.take_change()
     assert not before.maker.ejections.take_change()
-    found = {address: (round(seconds), times, since) for _, address, seconds, times, since in before.maker.ejections.all()}
+    found = {e[1]: (round(e[2]), e[3], e[4]) for e in before.maker.ejections.all()}
     assert found == {"h0:1": (40, 2, 0.0), "h1:1": (10, 1, 0.0)}
     assert {cluster for cluster, *_ in before.maker.ejections.all()} == {"c"}
 
@@ -203,7 +203,8 @@ def test_a_host_that_is_back_is_remembered_until_its_ejections_are_forgotten() -
     record(hosts[0], 502)
     worker.advance(30.1)
     assert worker.maker.ejections.take_change()
-    ((_, address, seconds, times, since),) = worker.maker.ejections.all()
+    ((_, address, seconds, times, since, cause),) = worker.maker.ejections.all()
+    assert cause == "consecutive gateway failures"
     assert (address, seconds, times) == ("h0:1", 0.0, 1)
     assert since < 1.0
     _, new = start(OFF._replace(gateway_failures=1))
