@@ -74,6 +74,7 @@ build: $(BUILT)/build-kind       ## compile the data path
 docs: $(VENV)/ready              ## regenerate the pages of keys and of fields of xDS
 	$(BIN)/python -m pymosn.config.compatibility --write
 	$(BIN)/python -m tests.xds_fields --write
+	$(BIN)/python -m pymosn.observe.metrics_page --write
 
 # The working tree stays interpreted: the package is compiled into a separate directory.
 # Only changed files are compiled again. build-kind is written last, so without it the build is incomplete.

@@ -21,7 +21,10 @@ from pymosn.kit.command_line import GoGroup, GoInt
 from pymosn.kit.commands import COMMANDS, fail, json_text
 from pymosn.kit.foreground import print_faults, run_in_foreground, summary
 from pymosn.kit.mosn_flags import DEFAULT_FILE, Gates, Level, config_option, mosn_flags, timeout_option, warn
+from pymosn.kit.profile import profile
+from pymosn.kit.replaying import replay
 from pymosn.kit.running import RUNNING
+from pymosn.kit.tapping import record, tap
 from pymosn.server import standard_streams
 from pymosn.server.envoy_flags import Flags, envoy_flags, warnings_of
 from pymosn.server.envoy_source import OVERLAY, EnvoySource, discard_folder, own_folder
@@ -63,7 +66,7 @@ def run_command() -> None:
     sys.exit(code)
 
 
-for _command in (*COMMANDS, certs, *RUNNING):
+for _command in (*COMMANDS, certs, *RUNNING, profile, tap, record, replay):
     main.add_command(_command)
 
 

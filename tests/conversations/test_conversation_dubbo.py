@@ -15,6 +15,7 @@ from tests.unit.protocol.test_tars_codec import request as tars_request
 
 from pymosn.api import Exchange, Reply, StreamFilter
 from pymosn.api.routing import Route
+from pymosn.api.stream_filter import FilterContext
 from pymosn.core.failure import CONNECT_REFUSED
 from pymosn.filters.stream.dubbo_stream import DubboStreamFilter, Settings
 from pymosn.routing.actions import Forward
@@ -192,6 +193,32 @@ def test_dubbo_stream_makes_hosts_of_services_and_subsets_of_attachments(start: 
     client.sends(dubbo.call(2, service="a.B"))
     upstream.receives(dubbo.call(2, service="a.B"))
     assert seen == [("a.b", "m", (("group", "g"),)), ("a.b", "m", None)]
+
+
+def test_dubbo_stream_counts_calls_by_service_and_method(start: Start) -> None:
+    routes = [Route("", Prefix("/"), Forward("service", 60.0))]
+    counts = DubboStreamFilter(Settings(max_names=2))
+    talk = start(routes=routes, filters={"dubbo_stream": counts}, **DUBBO)
+    counts.context = FilterContext("dubbo_stream", talk.log, {}, all_metrics=talk.metrics)
+    client, upstream = talk.forwarded(dubbo.call(1, service="a.B"))
+    upstream.sends(dubbo.result(1))
+    client.takes()
+    for number, method in enumerate(("m", "n", "o", "o"), 2):
+        client.sends(dubbo.call(number, service="a.B", method=method))
+        upstream.takes()
+        failed = dubbo.frame(2, 80, dubbo.Hessian2(False).write("refused"), number)
+        upstream.sends(dubbo.result(number) if method == "m" else failed)
+        client.takes()
+    client.sends(dubbo.call(9, service="a.B", method="late"))
+    upstream.takes()
+    upstream.resets()
+    client.takes()
+    counted = {
+        (dict(group["labels"])["service"], dict(group["labels"])["method"]): list(group["counters"].values())
+        for group in talk.metrics.snapshot()
+        if group["type"] == "mosn"
+    }
+    assert counted == {("a.B", "m"): [2, 2, 0], ("a.B", "n"): [1, 0, 1], ("other", "other"): [3, 0, 3]}
 
 
 def test_dubbo_thrift(start: Start) -> None:

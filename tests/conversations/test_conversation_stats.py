@@ -12,8 +12,8 @@ from tests.kit.h2_peers import h2_upstream
 from tests.kit.options import http_options
 
 from pymosn.api.routing import Route
-from pymosn.core.counters import HistogramData
 from pymosn.core.failure import CONNECT_REFUSED
+from pymosn.core.histograms import HistogramData
 from pymosn.core.message import CONNECT, CONNECT_HERE
 from pymosn.protocol.http2.frames import CANCEL, GOAWAY
 from pymosn.routing.actions import Forward, ForwardOptions

@@ -143,7 +143,7 @@ def test_changes_of_a_large_cluster_delay_no_request(start: Start, tmp_path: Pat
         tell("memory", supervisor=mib(resident(scene.proxy.process.pid)), worker=mib(resident(pids[0])))
 
         async def scrape(number: int) -> None:
-            assert "upstream_request" in await scene.admin("/metrics")
+            assert "pymosn_upstream_host_requests_total" in await scene.admin("/metrics")
 
         phases: dict[str, Callable[[int], Awaitable[None]]] = {
             "a host more elsewhere": lambda number: scene.add_host("client", number),

@@ -323,8 +323,9 @@ def test_whatever_a_filter_raises(start: Start, echo: int, tmp_path: Path, place
         assert bystander.fileno() >= 0
         errors = [line for line in proxy.lines if "filter 'Raises' failed" in line]
         assert len(errors) == len(KINDS)
-    [view] = json.loads(get(world.admin_port, "/api/v1/filters")[1])
-    assert (view["name"], view["place"], view["on_error"]) == ("Raises", "filter_chains[0].filters[0].config", "fail")
+    [view] = json.loads(get(world.admin_port, "/api/v1/filters")[1])["filters"]
+    [entry] = view["entries"]
+    assert (view["name"], entry["path"], entry["on_error"]) == ("Raises", "filter_chains[0].filters[0].config", "fail")
     assert eventually(lambda: proxy.output.count("filter_error") >= len(KINDS))
 
 

@@ -138,7 +138,7 @@ def test_each_exchange_sees_only_its_own_values(start: Start, tmp_path: Path) ->
             await asyncio.gather(*(talk(proxy, hops.client_port, number) for number in range(CONNECTIONS)))
 
             def counters() -> dict[str, dict[str, int]]:
-                return {view["name"]: view["counters"] for view in json.loads(hops.admin("/api/v1/filters"))}
+                return {view["name"]: view["counters"] for view in json.loads(hops.admin("/api/v1/filters"))["filters"]}
 
             def is_complete() -> bool:  # `on_complete` of the last ones may follow their responses
                 found = counters()

@@ -1,7 +1,6 @@
 """The examples for HTTP/2 and gRPC on the real program, with other ports."""
 
 import json
-import re
 import runpy
 import shutil
 import sys
@@ -45,7 +44,10 @@ def test_grpc(start: Start) -> None:
         "/demo.Greeter/Hello: INVALID_ARGUMENT, who are you?",
         "/demo.Nobody/Hello: UNIMPLEMENTED, 404 Not Found: no_route",
     ]
-    assert re.search(r'^grpc_request_total\{method="Hello",service="demo.Greeter"\} 2', get(admin, "/metrics")[1], re.M)
+    metrics = get(admin, "/metrics")[1]
+    for outcome in ("success", "failure"):
+        labels = f'method="Hello",outcome="{outcome}",service="demo.Greeter"'
+        assert f"pymosn_grpc_method_calls_total{{{labels}}} 1.0" in metrics
     server.stop(None)
 
 

@@ -350,7 +350,7 @@ def test_requests(start: Start, scene: Scene) -> None:
     assert proxy.worker_pids() == pids
     assert [scene.hops.get("/well")[0] for _ in range(8)] == [200] * 8
     assert "Task exception was never retrieved" not in proxy.output
-    views = {view["name"]: view["counters"] for view in json.loads(scene.hops.admin("/api/v1/filters"))}
+    views = {view["name"]: view["counters"] for view in json.loads(scene.hops.admin("/api/v1/filters"))["filters"]}
     assert views["Wrong"]["errors"] == len(KINDS) * (len(PLACES) - 2)  # without transcoder and background tasks
     assert views["Calls"]["errors"] == len(KINDS)
     proxy.send(signal.SIGTERM)

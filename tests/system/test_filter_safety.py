@@ -182,9 +182,13 @@ def test_filters_that_do_wrong(start: Start, tmp_path: Path) -> None:
             for kind in ("raise", "exit"):
                 assert await statuses(hops, f"/on_complete/{kind}") == [200, 200]
             await leaks(proxy, hops)
-            views = {view["name"]: view["counters"] for view in await ask_json(hops.admin_port, "/api/v1/filters")}
+            shown = (await ask_json(hops.admin_port, "/api/v1/filters"))["filters"]
+            views = {view["name"]: view["counters"] for view in shown}
             assert views["Wrong"]["errors"] == views["Skipped"]["errors"] == len(ROWS) + 2
             assert (views["Wrong"]["skipped"], views["Skipped"]["skipped"]) == (0, len(ROWS))
+            (error,) = [view["last_error"] for view in shown if view["name"] == "Wrong"]
+            assert (error["phase"], error["worker"] in (1, 2)) == ("on_complete", True)
+            assert "filters.py:" in error["stack"][0]
             assert proxy.worker_pids() == pids
             await unhurt(bystanders)
 
@@ -200,7 +204,7 @@ def test_filters_that_do_wrong(start: Start, tmp_path: Path) -> None:
         (line,) = [text for text in lines if text.endswith(f"filters.py:{line_of('kept.append')}")]
         assert lines[line]["bytes"] >= 100_000
         assert lines[line]["blocks"] > 0
-        (view,) = [one for one in await ask_json(hops.admin_port, "/api/v1/filters") if one["name"] == "Wrong"]
+        (view,) = [one for one in (await ask_json(hops.admin_port, "/api/v1/filters"))["filters"] if one["name"] == "Wrong"]
         assert view["counters"]["leaked"] == asked
 
     async def statuses(hops: TwoHops, path: str) -> list[int]:
@@ -300,7 +304,7 @@ def test_filters_that_hold_up_and_end_their_worker(start: Start, tmp_path: Path,
             assert 1.3 <= float(line[1]) <= asked.ended - asked.began + 1.0
             assert "in filter 'Ends': " in line.string
             assert where in line.string
-            (view,) = await ask_json(hops.admin_port, "/api/v1/filters")
+            (view,) = (await ask_json(hops.admin_port, "/api/v1/filters"))["filters"]
             assert view["counters"]["blocked"] == 1
             assert view["last_block"]["stack"][0].endswith(where)
             text = await ask_text(hops.admin_port, "/api/v1/filters?format=text")

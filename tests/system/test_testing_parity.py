@@ -261,7 +261,7 @@ def in_the_program(program: Pymosn, port: int, upstreams: Upstreams, case: Case)
 
 def counters(admin: int) -> Counted:
     found: Counted = {}
-    for view in json.loads(get(admin, "/api/v1/filters")[1]):
+    for view in json.loads(get(admin, "/api/v1/filters")[1])["filters"]:
         sums = found.setdefault(view["name"], Counter())
         for key in ("calls", "errors", "skipped", "timeouts"):
             sums[key] += view["counters"][key]

@@ -159,9 +159,9 @@ def test_the_reason_is_the_same_everywhere(start: Start, tmp_path: Path) -> None
             assert (number, status, word.split()[0]) == (number, 502, reason)
         metrics = site.get("/metrics", site.admin)[2].decode()
         for reason, count in Counter(reason for reason, _, _ in TABLE).items():
-            assert f'downstream_reason_{reason}_total{{listener="l"}} {count}.0' in metrics
+            assert f'pymosn_request_failures_total{{listener="l",reason="{reason}"}} {count}.0' in metrics
         for number in range(len(TABLE)):
-            assert f'upstream_tls_handshake_failed_total{{cluster="c{number}"}} 1.0' in metrics
+            assert f'pymosn_upstream_tls_handshakes_total{{cluster="c{number}",result="failed"}} 1.0' in metrics
         start.end()
     lines = [line.split()[:3] for line in site.access_log.read_text().splitlines()]
     assert lines == [[f"/{number}", "502", reason] for number, (reason, _, _) in enumerate(TABLE)]

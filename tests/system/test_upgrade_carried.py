@@ -82,7 +82,7 @@ class Scrapes:
 
     def prometheus(self) -> int:
         text = self._hops.admin("/metrics")
-        found = re.search(r'^downstream_request_total\{listener="clientListener"\} ([\d.e+]+)$', text, re.MULTILINE)
+        found = re.search(r'^pymosn_requests_received_total\{listener="clientListener"\} ([\d.e+]+)$', text, re.MULTILINE)
         assert found is not None, text
         return int(float(found[1]))
 

@@ -150,7 +150,7 @@ class World:
 
     def metrics(self) -> dict[str, float]:
         """The counters and gauges of the listener, of all generations."""
-        prefix = "downstream_"
+        prefix = "pymosn_"
         found = {}
         for line in self.generations.get("/metrics").decode().splitlines():
             name, _, value = line.rpartition(" ")

@@ -127,7 +127,7 @@ def test_row_3_a_rejected_listener_goes_on_serving(mesh: Mesh) -> None:
     assert path in nack.message.error_detail.message
     assert text_of(port) == "first"
     assert mesh.client_view("lds")["nacks_in_row"] == 1
-    assert 'xds="info"} 1' in next(line for line in mesh.admin_text("/metrics").splitlines() if "xds_lds_rejected{" in line)
+    assert 'pymosn_xds_resources_rejected{type="lds"} 1.0' in mesh.admin_text("/metrics")
 
 
 def test_row_25_a_name_twice_in_a_response_changes_nothing_of_this_name(mesh: Mesh, upstream: Upstream) -> None:

@@ -56,6 +56,14 @@ LETTERS: Final = frozenset([*_BY_REASON.values(), *[letters for _, letters in _B
 _PROTOCOLS: Final = {"Http1": "HTTP/1.1", "Http2": "HTTP/2"}
 
 
+#: gRPC's names of its statuses, from 0 (github.com/grpc/grpc/blob/master/doc/statuscodes.md).
+GRPC_NAMES: Final = (
+    *("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS"),
+    *("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED"),
+    *("INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
+)
+
+
 def envoy_flags(failure: Failure | None) -> str:
     """Envoy's response flags for a failure, such as `UH`; empty for none."""
     if failure is None:
@@ -103,6 +111,14 @@ def _details(exchange: ExchangeRecord) -> str | None:
     return "via_upstream" if exchange.response_received > 0.0 else None
 
 
+def _grpc_status_name(exchange: ExchangeRecord) -> str | None:
+    """The name of a gRPC call's status; its number if it has none."""
+    if not exchange.request.has_call_status:
+        return None
+    status = exchange.call_status
+    return None if status < 0 else GRPC_NAMES[status] if status < len(GRPC_NAMES) else str(status)
+
+
 def _path(exchange: ExchangeRecord) -> str:
     """Path and query as they are now, after rewrites."""
     return to_text(exchange.request.raw_target())
@@ -138,6 +154,7 @@ ENVOY: Final[dict[str, Callable[[ExchangeRecord], str | None]]] = {
     "downstream_local_ip": lambda exchange: exchange.connection.local_ip or None,
     "original_destination": lambda exchange: exchange.connection.original_destination or exchange.local_address,
     "path_now": _path,
+    "grpc_status_name": _grpc_status_name,
 }
 #: Variables whose values are numbers, also of MOSN's.
 NUMBERS: Final = frozenset(

@@ -11,9 +11,11 @@ from pymosn.api.network import Connection, join_address
 from pymosn.api.tls import TlsInfo
 from pymosn.api.tracing import Span, SpanOwner
 from pymosn.api.upstream import Criteria
+from pymosn.core.counters import Counter
 from pymosn.core.failure import Failure
 from pymosn.core.headers import Headers
 from pymosn.core.message import RequestHead, ResponseHead
+from pymosn.core.route_stats import RouteStats
 from pymosn.core.stamps import Stamps
 
 #: Placeholder until the request has been received.
@@ -32,6 +34,9 @@ class RouteInfo:
         self.name = name
         self.filter_configs = filter_configs
         self.label = label
+        #: The number of its requests; None until the first one has ended. `stats`: the rest that is counted of them.
+        self.hits: Counter | None = None
+        self.stats: RouteStats | None = None
 
 
 class RouteOverrides:
@@ -66,7 +71,7 @@ class EarlierAttempt:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ExchangeTrace(SpanOwner):
-    """The trace of one exchange: what the proxy calls, and what filters and logs read. See `api.tracer` for its maker."""
+    """The trace of one exchange: what the proxy reports to it, and what filters and logs read. `api.tracer` begins it."""
 
     def on_attempt(self, exchange: ExchangeRecord, headers: Headers) -> None:
         """An attempt begins to send the request: writes the context into its `headers`. Never raises."""
@@ -103,6 +108,8 @@ class ExchangeRecord:
         self.route: RouteInfo | None = None
         self.failure: Failure | None = None
         self.failure_detail: str = ""
+        #: The name of the filter that made the reply, or whose error ended the exchange; empty if none did.
+        self.replied_by: str = ""
         self.protocol: str = ""
         #: The protocol that a transcoder translates the request to; empty when it is not transcoded.
         self.transcoded_to: str = ""

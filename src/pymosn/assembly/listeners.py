@@ -401,7 +401,7 @@ class ListenerBuilder(msgspec.Struct, eq=False):
             try:
                 destination = self.logs.access_destination(log_path, self.loop.call_soon, self.new_logs)
                 line = compiled_log(entry).bind(self.runtime.clock, config.known_name(), config.type)
-                made.append(AccessLogFile(destination, line, log_condition(entry.filter)))
+                made.append(AccessLogFile(destination, line, log_condition(entry.filter), entry.name, entry.disabled))
             except (OSError, ValueError) as error:
                 self.faults.append(error_at(f"{path}[{i}]", str(error)))
         return made

@@ -9,8 +9,8 @@ from pymosn.assembly.listeners import BuiltListener
 from pymosn.assembly.packed_config import Digest, PackedCluster, PackedConfig, PackedTable
 from pymosn.assembly.steps import Steps
 from pymosn.config.diagnostics import Diagnostic, error_at
-from pymosn.config.schema import Overload, WorkerLimits
-from pymosn.config.schema.observability import Tracing
+from pymosn.config.schema import Overload, RecentExchanges, WorkerLimits
+from pymosn.config.schema.observability import Metrics, Tracing
 from pymosn.filters.modules import ModuleDraft, Replaced
 from pymosn.filters.secret_fields import Paths
 from pymosn.network.listener import Listener
@@ -35,7 +35,10 @@ class PreparedConfig:
     def __init__(self, packed: PackedConfig | None, limits: WorkerLimits, overload: Overload) -> None:
         """`packed`: what it is built from; None for an empty one."""
         self.limits = limits
+        #: What is counted.
+        self.metrics: Metrics = (packed.rest.metrics if packed is not None else None) or Metrics()
         self.overload = overload
+        self.recent_exchanges = RecentExchanges()
         self.tracing: Tracing | None = packed.rest.tracing if packed is not None else None
         self.clusters: dict[str, Cluster] = {}
         self.packed_tables: dict[str, PackedTable] = packed.tables if packed is not None else {}

@@ -20,6 +20,7 @@ from pymosn.config.schema.router import WeightedTarget
 from pymosn.config.typed import typed
 from pymosn.core.failure import CLUSTER_UNKNOWN, CLUSTER_UNKNOWN_500, CLUSTER_UNKNOWN_503, Failure
 from pymosn.filters.stream.shipped import route_spec, switch_of
+from pymosn.observe.access_log import SWITCHES
 from pymosn.routing import actions, matchers
 from pymosn.routing.envoy_hashing import EnvoyCookie, EnvoyHeader, EnvoyPolicy, EnvoyQuery, EnvoySourceIp
 from pymosn.routing.hashing import EnvoyHash, HashCookie, HashHeader, HashPolicy, HashQuery, HashSourceIp
@@ -55,6 +56,7 @@ def filter_settings(config: dict[str, object]) -> dict[str, object]:
     """`per_filter_config`, with the settings of shipped filters in their run-time form; those with a name enable it."""
     made: dict[str, object] = {f"/{name}": True for key in config if (name := key.partition("/")[2])}
     made |= config
+    made.pop(SWITCHES, None)
     for name, value in config.items():
         if name.startswith("/"):
             made[name] = switch_of(name, value)

@@ -13,6 +13,7 @@ from pymosn.assembly.steps import Steps, run_whole
 from pymosn.config.schema import Route as RouteConfig
 from pymosn.config.schema import RouterConfiguration
 from pymosn.config.schema.router import VirtualHost as HostConfig
+from pymosn.observe.access_log import EVERY, SWITCHES
 from pymosn.routing.table import EnvoyTable, RouteTable
 from pymosn.routing.table import VirtualHost as HostTable
 
@@ -73,6 +74,11 @@ def empty_table(config: RouterConfiguration) -> RouteTable:
     return RouteTable(config.router_config_name)
 
 
+def log_switches(outer: dict[str, bool], inner: dict[str, bool]) -> dict[str, bool]:
+    """Which access logs a route switches on or off. `outer`: of its virtual host; `inner`: its own, which come first."""
+    return inner if EVERY in inner else {**outer, **inner}
+
+
 class _Host:
     """What the routes of a virtual host share."""
 
@@ -81,11 +87,15 @@ class _Host:
         self._prefix = f"{table}/{self.name}/"
         self._changes = outer.within(config)
         self._filters = filter_settings(config.per_filter_config)
+        self._logs = config.access_logs
         self._counts_attempts = config.include_request_attempt_count
 
     def route(self, index: int, config: RouteConfig) -> Route:
         """The route at an index of the virtual host."""
         filters = {**self._filters, **filter_settings(config.per_filter_config)}
+        switches = log_switches(self._logs, config.access_logs)
+        if switches:
+            filters[SWITCHES] = switches
         parts = RouteParts(f"{self._prefix}{index}", config, route_matcher(config.match), filters, self._counts_attempts)
         changes = self._changes.with_responses(config.response_headers_to_add, config.response_headers_to_remove)
         return build_route(parts, changes if config.route is None else changes.within(config.route))

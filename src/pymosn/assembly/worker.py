@@ -29,9 +29,11 @@ from pymosn.assembly.tls import TlsStore, resolver
 from pymosn.assembly.tracing import make_tracer
 from pymosn.assembly.wheel_timer import WheelTimer
 from pymosn.assembly.worker_clusters import WorkerClusters
-from pymosn.config.schema import Overload, WorkerLimits
+from pymosn.config.schema import Overload, RecentExchanges, WorkerLimits
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Labels, Metrics
+from pymosn.core.route_stats import OTHER
+from pymosn.core.route_stats import TYPE as ROUTES
 from pymosn.core.stamps import Stamps
 from pymosn.filters.modules import ModuleDraft, ModuleStore, is_in_class, is_in_file, source_file
 from pymosn.network.admission import Admission
@@ -43,6 +45,7 @@ from pymosn.observe.logs import LogSet
 from pymosn.observe.tracing.buffer import TraceBuffer
 from pymosn.proxy.cluster_client import ClusterClients
 from pymosn.proxy.connection_filters import ConnectionFilterHandle
+from pymosn.proxy.filter_code import FilterCode
 from pymosn.proxy.runtime import Runtime
 from pymosn.proxy.stream_filters import FilterHandle
 from pymosn.routing.table import TableSlot
@@ -132,6 +135,7 @@ class WorkerRuntime:
         """
         server = packed.rest.servers[0]
         made = PreparedConfig(packed, server.limits, server.overload)
+        made.recent_exchanges = server.recent_exchanges or RecentExchanges()
         draft = Draft(packed, made, config_dir, base_dir)
         yield from self._prepare_tables(made, packed.parts)
         made.clusters = yield from self._clusters.build(packed)
@@ -239,12 +243,16 @@ class WorkerRuntime:
             self.retired.modules.append(made.modules.commit())
             made.modules = None
         self.active = made
+        routes, wanted = self.runtime.routes, made.metrics
+        routes.is_detailed, routes.has_exemplars, routes.limit = wanted.per_route, wanted.exemplars, wanted.max_series
         limits = made.limits
         self.admission.max_connections = limits.max_connections
         self.admission.descriptor_ceiling = descriptor_ceiling(limits.descriptor_reserve)
         self._network.gate.limit = self.share.of(limits.max_handshakes)
         self._network.gate.source_limit = self.share.of(limits.max_handshakes_per_source)
         self.runtime.overload.max_head_bytes = limits.max_head_bytes
+        recent = made.recent_exchanges
+        self.runtime.stories.set_limits(recent.failed, recent.slow, recent.window)
         for built in made.listeners:
             if built in already:
                 continue
@@ -278,9 +286,10 @@ class WorkerRuntime:
                 slot.table = None
         yield from self.clean_up()
         listeners = {built.name for built in self.active.listeners}
-        if has_removed or not self._counted <= listeners:
+        counted = {*listeners, *(f"router {name}" for name in self.active.packed_tables)}
+        if has_removed or not self._counted <= counted:
             yield from self.metrics.keep_in_steps(partial(self._is_counted, listeners))
-        self._counted = listeners
+        self._counted = counted
 
     def clean_up(self) -> Steps[None]:
         """Closes and frees, in steps, what the last change has replaced."""
@@ -292,6 +301,8 @@ class WorkerRuntime:
     def _is_counted(self, listeners: set[str], kind: str, labels: Labels) -> bool:
         if kind == "downstream":
             return dict(labels).get("listener") in listeners
+        if kind == ROUTES:
+            return dict(labels).get("router") in (*self.active.packed_tables, OTHER)
         return kind != "upstream" or self._clusters.has(labels)
 
     def size(self) -> int:
@@ -311,6 +322,10 @@ class WorkerRuntime:
     def filter_files(self) -> list[str]:
         """The files of the active filters."""
         return sorted({file for built in self.active.filters.values() if (file := source_file(built.handle.kind))})
+
+    def filter_codes(self) -> list[FilterCode]:
+        """All filters, active ones and those that exchanges still use."""
+        return [built.handle for built in [*self.retired.all_filters, *self.active.filters.values()]]
 
     def filter_at(self, locations: list[tuple[str, int]]) -> FilterHandle | ConnectionFilterHandle | None:
         """The filter whose class has the first of `locations` (file and line), or else the one whose file has it."""

@@ -26,10 +26,11 @@ TOKEN_TIME: Final = 5.0
 
 
 class Power(enum.Enum):
-    """What a call can do: read, switch logs that exist, take the process out of service, or change anything."""
+    """What a call can do: read, switch logs, show profiles, take the process out of service, or change anything."""
 
     READ = "reads"
     LOG = "switches logs"
+    PROFILE = "shows a profile of a process"
     DRAIN = "drains or ends the process"
     CHANGE = "changes"
 

@@ -15,7 +15,18 @@ from typing import Final
 
 from starlette.types import ASGIApp
 
-from pymosn.control import log_levels, pages, process_calls, process_views, statistics, updates, upgrades, views
+from pymosn.control import (
+    log_levels,
+    pages,
+    process_calls,
+    process_views,
+    profiling,
+    statistics,
+    taps,
+    updates,
+    upgrades,
+    views,
+)
 from pymosn.control.access import UNIX_DOOR, Door, Power
 from pymosn.control.envoy import calls as envoy
 from pymosn.control.guard import Guard
@@ -52,7 +63,9 @@ def create_app(
         *views.routes(plane),
         *updates.routes(plane, stream_filters),
         *upgrades.routes(plane, door is UNIX_DOOR),
+        *taps.routes(plane),
         *envoy.routes(plane),
+        *profiling.routes(plane),
         *(live or Live(plane, log)).calls(),
     ]
     paths = sorted(f"{call.path}{' changes' if call.power in (Power.DRAIN, Power.CHANGE) else ''}\n" for call in calls)

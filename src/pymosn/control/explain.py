@@ -29,6 +29,7 @@ from pymosn.config.tls_contexts import cluster_tls
 from pymosn.config.typed import typed
 from pymosn.control.explain_chain import choose_chain, host_of
 from pymosn.control.explain_hosts import Choice, choose_host
+from pymosn.control.explain_logs import log_states
 from pymosn.control.origins import Origins, Parts
 from pymosn.control.plane import ClusterView
 from pymosn.core.addresses import HIGHEST_PORT, address_host, address_port
@@ -177,6 +178,8 @@ def _explain(
     host = table.find_virtual_host(head.raw_host)
     answer["virtual_host"] = _virtual_host(table, host, head.raw_host)
     route = decide(exchange, table, table.name)
+    logs = listener.access_logs if proxy.access_logs is None else proxy.access_logs
+    answer["access_logs"] = log_states(logs, route if isinstance(route, Route) else None)
     if host is not None:
         parts.virtual_host = table.virtual_hosts.index(host)
         parts.route = host.routes.index(route) if isinstance(route, Route) else -1

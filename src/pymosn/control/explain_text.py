@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pymosn.control.certificates import iso_time
+from pymosn.control.explain_logs import log_lines
 from pymosn.control.origins import lines_of
 
 
@@ -39,7 +40,9 @@ def as_text(answer: dict[str, Any]) -> str:
         lines += _section("route", f"{route.get('name', 'none')}{because}", more)
     if "action" in answer:
         lines += _section("action", answer["action"])
-    return "\n".join([*lines, *_forward_lines(answer), *_reply_lines(answer), *_origin_lines(answer)])
+    logs = log_lines(answer)
+    logged = _section("access logs", logs[0], logs[1:]) if logs else []
+    return "\n".join([*lines, *_forward_lines(answer), *_reply_lines(answer), *logged, *_origin_lines(answer)])
 
 
 def _section(title: str, first: str, more: Iterable[str] = ()) -> list[str]:

@@ -94,7 +94,8 @@ class Guard:
         rejection = self._door.host_rejection(headers, call is not None and call.is_public)
         if rejection is not None:
             return rejection
-        if method not in _SAFE and _is_of_page(headers) and not _is_own_question(call, headers):
+        is_passive = call is None or call.power is not Power.PROFILE
+        if (method not in _SAFE or not is_passive) and _is_of_page(headers) and not _is_own_question(call, headers):
             return PlainTextResponse("cross-site requests may not change anything\n", 403)
         if method == "OPTIONS" and scope["path"] == "*":
             return Response(status_code=204, headers={"allow": "GET, HEAD, POST"})

@@ -15,6 +15,9 @@ from pymosn.control.envoy.facts import Facts
 from pymosn.control.origins import Origins
 from pymosn.core.counters import GroupData
 from pymosn.filters.settings import Block
+from pymosn.observe.families import Fact
+from pymosn.observe.profile import Profile, Stack
+from pymosn.observe.tap_options import TapOptions
 
 # The stages of a process, with MOSN's numbers (key reference section 15).
 STARTING: Final = 4
@@ -126,22 +129,44 @@ class BlockView(TypedDict):
     stack: list[str]
 
 
-class FilterView(TypedDict):
-    """A stream or connection filter with its counters, summed over the workers. Filters with the same name share counters.
+class FaultView(TypedDict):
+    """The last error of a filter. `time`: seconds since 1970; `stack`: innermost call first, empty without a traceback."""
 
-    `mean_us`: mean duration of the timed calls, which are one in 64 and all that waited; None before the first of them.
+    time: float
+    worker: int
+    phase: str
+    message: str
+    stack: list[str]
+
+
+class FilterUse(TypedDict):
+    """An entry of the configuration; `path`: within that of the listener."""
+
+    listener: str
+    path: str
+    source: str
+    on_error: str
+
+
+class FilterView(TypedDict):
+    """A stream or connection filter, summed over the workers and over all entries with its name, which share counters.
+
+    `sampled` calls were timed: one in 61, and all that waited; the durations are None before the first. `p99_seconds` is
+    estimated from a histogram whose buckets double in width.
     """
 
     name: str
-    listener: str
-    #: Its path in the listener's configuration.
-    place: str
     type: str
-    source: str
-    on_error: str
-    counters: dict[str, int]
-    mean_us: float | None
+    listeners: list[str]
+    calls: int
+    errors: int
+    mean_seconds: float | None
+    p99_seconds: float | None
+    sampled: int
+    last_error: FaultView | None
     last_block: BlockView | None
+    counters: dict[str, int]
+    entries: list[FilterUse]
 
 
 class HandshakeView(TypedDict):
@@ -162,6 +187,33 @@ class AllocationView(TypedDict):
     line: str
     bytes: int
     blocks: int
+
+
+#: The process of the control plane as the target of a profile; workers have ids from 1.
+SUPERVISOR: Final = 0
+
+
+class ProfileError(Exception):
+    """A profile cannot be made; `status`: of the response."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class ExchangesView(TypedDict):
+    """The failed exchanges of all workers, the newest first, and the slowest: `Story.shown` with `worker`, its number.
+
+    `missed`: exchanges that were not kept because there were too many.
+    """
+
+    failed: list[dict[str, Any]]
+    slow: list[dict[str, Any]]
+    missed: int
+
+
+class TooManyTaps(Exception):
+    """No further tap can be started; the text is the reason."""
 
 
 class ControlPlane(Protocol):
@@ -227,6 +279,26 @@ class ControlPlane(Protocol):
     async def trace_allocations(self, seconds: float) -> list[AllocationView]:
         """Traces for `seconds` the memory that filters allocate and keep, in all workers."""
 
+    async def cpu_profile(self, target: int, seconds: float) -> Profile:
+        """Where a process uses CPU within `seconds`. `target`: id of a worker, or SUPERVISOR. Raises ProfileError."""
+        raise NotImplementedError
+
+    async def heap_profile(self, target: int, seconds: float) -> Profile:
+        """The memory that a process allocates within `seconds` and keeps. Raises ProfileError."""
+        raise NotImplementedError
+
+    async def stacks(self, target: int) -> list[tuple[str, Stack]]:
+        """The threads and tasks of a process by name, with their stacks. Raises ProfileError."""
+        raise NotImplementedError
+
+    async def exchanges(self, limit: int) -> ExchangesView:
+        """The stories of recent exchanges, at most `limit` of each kind."""
+        return {"failed": [], "slow": [], "missed": 0}
+
+    def tap(self, options: TapOptions) -> AsyncIterator[bytes]:
+        """Starts a tap, which ends when its reader does: lines of JSON. Raises TooManyTaps."""
+        raise NotImplementedError
+
     def failed_handshakes(self, listener: str) -> list[HandshakeView]:
         """The last failed handshakes of a listener, the newest first."""
         return []
@@ -240,6 +312,10 @@ class ControlPlane(Protocol):
 
     async def stats(self) -> list[GroupData]:
         """The metrics of all workers, summed or concatenated."""
+
+    async def metric_facts(self) -> list[Fact]:
+        """What `/metrics` has besides counters: the process, its workers, the configuration and certificates."""
+        return []
 
     async def certificates(self) -> list[CertificateView]:
         """The certificates of all TLS contexts, those that expire first at the beginning."""

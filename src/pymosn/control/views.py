@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from pymosn.config.mosn_form import NOTHING
 from pymosn.config.schema import RouterConfiguration
 from pymosn.control.certificates import as_text
+from pymosn.control.exchange_text import exchanges_text
 from pymosn.control.guard import read_body
 from pymosn.control.handlers import (
     ONE_PARAMETER,
@@ -32,6 +34,8 @@ from pymosn.filters.settings import Block
 
 #: Maximum seconds for tracing allocations, which slows the workers down.
 LONGEST_TRACE: Final = 60.0
+#: Maximum number of exchanges of each kind that are shown.
+MOST_EXCHANGES: Final = 1000
 
 #: A block of the configuration without its secrets.
 Shown = Callable[[Block], dict[str, Any]]
@@ -46,6 +50,7 @@ def routes(plane: ControlPlane) -> list[Call]:
         read_post(plane, "/api/v1/explain", _explain),
         get(plane, "/api/v1/filters", _filters),
         get(plane, "/api/v1/certs", _certs),
+        get(plane, "/api/v1/exchanges", _exchanges),
         get(plane, "/api/v1/xds", _xds),
         change(plane, "/api/v1/filters/allocations", _allocations, ("format",)),
     ]
@@ -95,6 +100,18 @@ async def _certs(plane: ControlPlane, request: Request) -> Response:
     return PlainTextResponse(as_text(found)) if wants_text(request) else json_response(found)
 
 
+async def _exchanges(plane: ControlPlane, request: Request) -> Response:
+    """The stories of recent exchanges; `?kind=failed` or `slow` for one kind, `?limit=` for at most so many of each."""
+    kind, number = request.query_params.get("kind", ""), request.query_params.get("limit", "50")
+    if kind not in ("", "failed", "slow"):
+        return PlainTextResponse(f"kind must be failed or slow, not {kind!r}\n", 400)
+    if not (number.isascii() and number.isdecimal() and 1 <= int(number[:5]) <= MOST_EXCHANGES and len(number) < 5):
+        return PlainTextResponse(f"limit must be a number from 1 to {MOST_EXCHANGES}, not {number!r}\n", 400)
+    found = await plane.exchanges(int(number))
+    shown = {key: value for key, value in found.items() if key in ("missed", kind or key)}
+    return PlainTextResponse(exchanges_text(shown)) if wants_text(request) else json_response(shown)
+
+
 async def _xds(plane: ControlPlane, request: Request) -> Response:
     """What xDS adds, per type the versions and the last ACK and NACK, and what waits; `?resource=` for one by its name."""
     name = request.query_params.get("resource")
@@ -138,7 +155,7 @@ async def _filters(plane: ControlPlane, request: Request) -> Response:
     filters = await plane.filters()
     if wants_text(request):
         return PlainTextResponse("".join(_filter_text(view) for view in filters) or "no filters\n")
-    return json_response(filters)
+    return json_response({"filters": filters})
 
 
 async def _allocations(plane: ControlPlane, request: Request) -> Response:
@@ -182,9 +199,17 @@ def _table_text(table: RouterConfiguration, shown: Shown) -> str:
 
 def _filter_text(view: FilterView) -> str:
     counters = ", ".join(f"{key} {value}" for key, value in view["counters"].items()) or "not called yet"
-    mean = "" if view["mean_us"] is None else f", {view['mean_us']:g} us a call"
-    source = f" ({view['source']})" if view["source"] else ""
-    lines = [f"{view['listener']}: {view['name']}{source}: {counters}{mean}"]
+    mean, p99 = view["mean_seconds"], view["p99_seconds"]
+    cost = "" if mean is None or p99 is None else f", {mean * 1e6:.1f} us a call, p99 {p99 * 1e6:.1f} us"
+    sources = list(dict.fromkeys(entry["source"] for entry in view["entries"] if entry["source"]))
+    source = f" ({', '.join(sources)})" if sources else ""
+    lines = [f"{', '.join(view['listeners'])}: {view['name']}{source}: {counters}{cost}"]
+    error = view["last_error"]
+    if error is not None:
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(error["time"]))
+        phase = f", {error['phase']}" if error["phase"] else ""
+        lines.append(f"  last error, {at}, worker {error['worker']}{phase}: {error['message']}")
+        lines += [f"    {frame}" for frame in error["stack"]]
     block = view["last_block"]
     if block is not None:
         lines.append(f"  blocked a worker for {block['seconds']:g} s:")

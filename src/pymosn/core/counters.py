@@ -6,33 +6,18 @@ the supervisor adds up over its workers. A worker with many groups reports only 
 
 from __future__ import annotations
 
-from bisect import bisect_left
+import re
 from collections.abc import Callable, Iterator
 from typing import Final, TypedDict
 
 from mypy_extensions import i64, mypyc_attr
 
+from pymosn.core.histograms import Distribution, Histogram, HistogramData
+from pymosn.core.ledger import Ledger, ledger_name
+
 Labels = tuple[tuple[str, str], ...]
 #: Type and labels of a metric group.
 GroupKey = tuple[str, Labels]
-
-#: Upper bounds of the histogram buckets in seconds: powers of two from 16 us to about 134 s; one more bucket is unbounded.
-BUCKET_BOUNDS: Final[list[float]] = [0.000016 * 2.0**n for n in range(24)]
-
-
-class HistogramData(TypedDict):
-    """A histogram as plain data: `buckets` has one more entry than BUCKET_BOUNDS; times in seconds.
-
-    If `bounds` is not empty, it is a `Distribution`: these are the bounds of its buckets, and its key names the unit. It is
-    always there: compiled classes of this kind have no optional keys.
-    """
-
-    count: int
-    sum: float
-    min: float
-    max: float
-    buckets: list[int]
-    bounds: list[float]
 
 
 class GroupData(TypedDict):
@@ -55,79 +40,26 @@ class Counter:
 
 
 @mypyc_attr(acyclic=True)
-class Histogram:
-    """Durations in seconds, in buckets of doubling width. `reported`: its count when it was last reported."""
+class KeptCounter(Counter):
+    """A counter whose value is also written to the worker's ledger, by whoever adds to it.
 
-    def __init__(self) -> None:
-        self.count: i64 = 0
-        self.reported: i64 = 0
-        self.sum: float = 0.0
-        self.min: float = 0.0
-        self.max: float = 0.0
-        # Made by the first duration: thousands of clusters are never used.
-        self._buckets: list[Counter] = []
+    `cell`: from its first use on, see `MetricGroup.keep`.
+    """
 
-    def record(self, seconds: float) -> None:
-        """Records one duration."""
-        if self.count == 0:
-            self._buckets = [Counter() for _ in range(len(BUCKET_BOUNDS) + 1)]
-        if self.count == 0 or seconds < self.min:
-            self.min = seconds
-        if seconds > self.max:
-            self.max = seconds
-        self.count += 1
-        self.sum += seconds
-        bucket: i64 = 0
-        bound = 0.000016
-        while bucket < 24 and seconds > bound:
-            bound += bound
-            bucket += 1
-        self._buckets[bucket].value += 1
-
-    def data(self) -> HistogramData:
-        """The histogram as plain data."""
-        return {
-            "count": int(self.count),
-            "sum": self.sum,
-            "min": self.min,
-            "max": self.max,
-            "buckets": [int(bucket.value) for bucket in self._buckets] or [0] * (len(BUCKET_BOUNDS) + 1),
-            "bounds": [],
-        }
-
-
-@mypyc_attr(acyclic=True)
-class Distribution(Histogram):
-    """Values of any unit, in buckets with bounds of their own."""
-
-    def __init__(self, bounds: list[float]) -> None:
-        """`bounds`: upper bounds in ascending order; one more bucket is unbounded."""
+    def __init__(self, key: str) -> None:
         super().__init__()
-        self._bounds = bounds
-        self._buckets = [Counter() for _ in range(len(bounds) + 1)]
-
-    def record(self, seconds: float) -> None:
-        """Records one value, in its own unit."""
-        if self.count == 0 or seconds < self.min:
-            self.min = seconds
-        if seconds > self.max:
-            self.max = seconds
-        self.count += 1
-        self.sum += seconds
-        self._buckets[bisect_left(self._bounds, seconds)].value += 1
-
-    def data(self) -> HistogramData:
-        found = super().data()
-        found["bounds"] = list(self._bounds)
-        return found
+        self.key = key
+        self.cell: i64 = 0
 
 
 class MetricGroup:
     """The metrics of one object: a type ("downstream", "upstream"), labels, and keys."""
 
-    def __init__(self, type_name: str, labels: Labels) -> None:
+    def __init__(self, type_name: str, labels: Labels, ledger: Ledger | None = None) -> None:
+        """`ledger`: for the counters that are to survive a crash."""
         self.type_name = type_name
         self.labels = labels
+        self.ledger = ledger
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Counter] = {}
         self._histograms: dict[str, Histogram] = {}
@@ -137,6 +69,20 @@ class MetricGroup:
     def counter(self, key: str) -> Counter:
         """Returns the counter `key`, creating it on first use."""
         return _numbered(self._counters, key)
+
+    def kept_counter(self, key: str) -> KeptCounter:
+        """Returns the counter `key`, which survives a crash of the worker, creating it on first use."""
+        found = self._counters.get(key)
+        if isinstance(found, KeptCounter):
+            return found
+        made = KeptCounter(key)
+        self._counters[key] = made
+        return made
+
+    def keep(self, counter: KeptCounter) -> None:
+        """Gives a counter that is about to be used for the first time its cell in the ledger."""
+        if self.ledger is not None:
+            counter.cell = self.ledger.cell(ledger_name(self.type_name, self.labels, counter.key))
 
     def gauge(self, key: str) -> Counter:
         """Returns the gauge `key`, creating it on first use."""
@@ -196,6 +142,8 @@ class Metrics:
     """All metric groups of one worker."""
 
     def __init__(self) -> None:
+        #: Counters that survive a crash of the worker.
+        self.ledger = Ledger()
         self._groups: dict[GroupKey, MetricGroup] = {}
         # Removed since the last `take_removed`.
         self._removed: dict[GroupKey, None] = {}
@@ -207,7 +155,7 @@ class Metrics:
         key = (type_name, labels)
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = MetricGroup(type_name, labels)
+            group = self._groups[key] = MetricGroup(type_name, labels, self.ledger)
         return group
 
     def bounded(self, limit: int, type_name: str, *labels: tuple[str, str]) -> MetricGroup | None:
@@ -286,6 +234,13 @@ class TlsStats:
         self.plain = group.counter("tls_fall_back_total")
 
 
+#: Keys of a listener whose sums are the number of finished and of failed requests.
+CODE_KEYS: Final = re.compile(r"request_(\d{3})_total|code_(\d+)")
+FAILURE_KEYS: Final = re.compile(r"failed_(.+)")
+#: Status codes for which MOSN has a key.
+MOSN_CODES: Final = frozenset((200, 206, 302, 304, 400, 403, 404, 416, 499, 500, 502, 503, 504))
+
+
 class DownstreamStats:
     """The metrics of a listener, with MOSN's keys (key reference section 10)."""
 
@@ -311,23 +266,54 @@ class DownstreamStats:
         self.tcp_total = group.counter("tcp_total")
         self.tcp_active = group.gauge("tcp_active")
         self.tls = TlsStats(group)
-        self._status: dict[int, Counter] = {
-            code: group.counter(f"request_{code}_total")
-            for code in (200, 206, 302, 304, 400, 403, 404, 416, 499, 500, 502, 503, 504)
+        # The numbers of finished requests survive a crash of the worker: they are also in its ledger.
+        ledger = Ledger() if group.ledger is None else group.ledger
+        self._low, self._cells = ledger.low, ledger.cells
+        self._status: dict[int, KeptCounter] = {
+            code: group.kept_counter(f"request_{code}_total") for code in sorted(MOSN_CODES)
         }
         self._ok = self._status[200]
-        self._other = group.counter("request_other_code")
+        self._other = group.kept_counter("request_other_code")
         self._reasons: dict[str, Counter] = {}
+        self._failures: dict[str, KeptCounter] = {}
 
     def count_status(self, status: i64) -> None:
-        """Counts one finished request by its status code."""
+        """Counts one finished request by its status code: MOSN's keys for some codes, `code_401` and so on for others."""
         if status == 200:
-            self._ok.value += 1
+            counter = self._ok
         else:
-            self._status.get(int(status), self._other).value += 1
+            found = self._status.get(int(status))
+            counter = self._new_status(status) if found is None else found
+            if status not in MOSN_CODES:
+                self._add(self._other)
+        self._add(counter)
+
+    def _new_status(self, status: i64) -> KeptCounter:
+        if not 100 <= status <= 999:
+            status = 0  # of an installed protocol
+        counter = self._group.kept_counter(f"code_{status}")
+        self._status[int(status)] = counter
+        return counter
+
+    def _add(self, counter: KeptCounter) -> None:
+        if counter.value == 0:
+            self._group.keep(counter)
+        counter.value += 1
+        if counter.value & 127 == 0:  # STEP of the ledger
+            self._cells[counter.cell] = counter.value
+        self._low[counter.cell] = counter.value & 255
+
+    def count_failure(self, reason: str) -> None:
+        """Counts one failed request by its reason word."""
+        counter = self._failures.get(reason)
+        if counter is None:
+            counter = self._failures[reason] = self._group.kept_counter(f"failed_{reason}")
+        self._add(counter)
+        self.request_failed.value += 1
+        self.count_reason(reason)
 
     def count_reason(self, reason: str) -> None:
-        """Counts one failed request, or one refused connection, by its reason word."""
+        """Counts one refused or failed connection by its reason word; failed requests too, by `count_failure`."""
         counter = self._reasons.get(reason)
         if counter is None:
             counter = self._reasons[reason] = self._group.counter(f"reason_{reason}")

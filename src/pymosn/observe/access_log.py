@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from pymosn.api.envoy_variables import NUMBERS, start_time
 from pymosn.api.exchange import AccessLog, Exchange
+from pymosn.api.record import RouteInfo
 from pymosn.api.variables import PREFIXES
 from pymosn.core.clock import Clock
 from pymosn.core.message import UnreadableHeaders
@@ -29,6 +30,10 @@ DEFAULT_FORMAT: Final = (
 _PERCENT: Final = re.compile(r"(?<!\\)%")
 
 LineMaker = Callable[[Exchange], str]
+
+#: Of the settings of a route: the states of access logs by their names, a `dict[str, bool]`. EVERY: of all others.
+SWITCHES: Final = "\0access_logs"
+EVERY: Final = "*"
 
 
 class Format:
@@ -104,17 +109,42 @@ class AccessLogFile(AccessLog):
     """The access log of one listener. Its destination batches lines and never blocks the event loop."""
 
     def __init__(
-        self, destination: Destination, make_line: LineMaker, condition: Callable[[Exchange], bool] | None = None
+        self,
+        destination: Destination,
+        make_line: LineMaker,
+        condition: Callable[[Exchange], bool] | None = None,
+        name: str = "",
+        is_disabled: bool = False,
     ) -> None:
-        """`condition`: which exchanges are logged; None for all."""
+        """`condition`: which exchanges are logged; None for all. `name`: by which routes switch it.
+
+        `is_disabled`: unless a route switches it on.
+        """
         self._destination = destination
         self._make_line = make_line
         self._condition = condition
+        self._name = name
+        self._is_disabled = is_disabled
 
     def log(self, exchange: Exchange) -> None:
         condition = self._condition
-        if self._destination.enabled and (condition is None or condition(exchange)):
+        if not self._destination.enabled or not is_logged(exchange.route, self._name, self._is_disabled):
+            return
+        if condition is None or condition(exchange):
             self._destination.write(self._make_line(exchange))
+
+
+def is_logged(route: RouteInfo | None, name: str, is_disabled: bool) -> bool:
+    """Whether an access log has the exchanges of a route, apart from its conditions. `name`, `is_disabled`: of the log."""
+    settings = None if route is None else route.filter_configs
+    switches = None if settings is None else settings.get(SWITCHES)
+    if switches is None:
+        return not is_disabled
+    states = cast("dict[str, bool]", switches)
+    state = states.get(name) if name else None
+    if state is None:
+        state = states.get(EVERY)
+    return not is_disabled if state is None else state
 
 
 def _readable(get: Getter, exchange: Exchange) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pymosn.core.clock import Clock
+from pymosn.core.counters import Metrics
 from pymosn.core.log import ERROR, TRACE, Log
 from pymosn.observe.destination import STANDARD_STREAMS, Destination, LineFile, Report, Schedule, is_file, report_to_stderr
 from pymosn.observe.process_log import CEILINGS, NAMES, ProcessLog, level_of
@@ -35,6 +38,8 @@ class LogSet:
             raise ValueError(f"unknown log level {ceiling!r}; expected one of {' '.join(CEILINGS)}")
         self._process_log = ProcessLog(self._destinations[path], clock or Clock(), level_of(level), limit)
         self.process_log: Log = self._process_log
+        #: Removes secrets from a text, as the process log does from its lines.
+        self.without_secrets: Callable[[str], str] = self._process_log.without_secrets
 
     def access_destination(self, path: str, schedule: Schedule, planned: dict[str, Destination]) -> Destination:
         """The destination of access logs at `path`, shared by all listeners; a new one is added to `planned`.
@@ -84,6 +89,12 @@ class LogSet:
         """Writes waiting lines."""
         for destination in self._destinations.values():
             destination.flush()
+
+    def count_drops(self, metrics: Metrics) -> None:
+        """Notes how many lines each log has lost so far, if it has lost any."""
+        for path, destination in self._destinations.items():
+            if destination.dropped > 0:
+                metrics.group("log", ("log", path)).counter("lines_dropped_total").value = destination.dropped
 
     def close(self) -> None:
         """Writes waiting lines and closes all logs; nothing may be logged afterwards."""

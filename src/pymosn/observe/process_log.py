@@ -68,6 +68,10 @@ class ProcessLog(Log):
     def hide(self, secret: object) -> None:
         self._secrets.add(secret)
 
+    def without_secrets(self, text: str) -> str:
+        """A text as a line would have it."""
+        return self._secrets.hide(text)
+
     def write(self, level: int, text: str, alert: str = "") -> None:
         if level < self.level:
             return

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from pymosn.core.counters import BUCKET_BOUNDS, GroupData, HistogramData
+from pymosn.core.counters import GroupData
+from pymosn.core.histograms import BUCKET_BOUNDS, HistogramData
 
 Stats = dict[str, dict[str, dict[str, str]]]
 

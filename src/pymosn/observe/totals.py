@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from pymosn.core.counters import GroupData, GroupKey, HistogramData, Labels
+from pymosn.core.counters import GroupData, GroupKey, Labels
+from pymosn.core.histograms import Exemplar, HistogramData
 
 GLOBAL_LABELS: Labels = (("proxy", "global"),)
 
@@ -112,4 +113,13 @@ def _merge(one: HistogramData, other: HistogramData) -> HistogramData:
         "max": max(one["max"], other["max"]),
         "buckets": [a + b for a, b in zip(one["buckets"], other["buckets"], strict=True)],
         "bounds": one["bounds"],
+        "exemplars": _latest(one["exemplars"], other["exemplars"]) if other["exemplars"] else one["exemplars"],
     }
+
+
+def _latest(one: list[Exemplar], other: list[Exemplar]) -> list[Exemplar]:
+    """The later exemplar of each bucket."""
+    found: dict[int, Exemplar] = {}
+    for exemplar in sorted([*one, *other], key=lambda exemplar: exemplar[3]):
+        found[exemplar[0]] = exemplar
+    return list(found.values())

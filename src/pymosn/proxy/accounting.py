@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from mypy_extensions import i64
+
 from pymosn.api.exchange import AccessLog, Exchange
 from pymosn.api.variables import trace_id
 from pymosn.core.counters import DownstreamStats
 from pymosn.core.failure import DEADLINE_EXCEEDED, Failure
 from pymosn.core.foreign import report
 from pymosn.core.log import ALERT_CODEC, DEBUG, ERROR, WARN, LineLimit, Log
+from pymosn.core.route_stats import RouteBook
 
 
 def log_failure(log: Log, exchange: Exchange, failure: Failure, detail: str, limit: LineLimit) -> None:
@@ -43,25 +46,45 @@ def log_prefix(exchange: Exchange) -> str:
     return f"[{exchange.connection_id},{exchange.upstream_connection_id or '-'},{trace_id(exchange) or '-'}]"
 
 
-def count(exchange: Exchange, stats: DownstreamStats, was_tunnel: bool) -> None:
-    """Adds a finished exchange to the listener's counters."""
+def count(exchange: Exchange, stats: DownstreamStats, was_tunnel: bool, book: RouteBook) -> None:
+    """Adds a finished exchange to the counters of the listener and of its route."""
     stats.request_active.value -= 1
+    taken = (exchange.response_received if was_tunnel else exchange.finished) - exchange.started
     exchange.connection.count_into(stats.bytes_read, stats.bytes_written)
     if was_tunnel:
         stats.tunnel_active.value -= 1
-        stats.request_time.record(exchange.response_received - exchange.started)
+        stats.request_time.record(taken)
         stats.process_time.record(exchange.request_sent - exchange.started)
     else:
-        stats.request_time.record(exchange.finished - exchange.started)
+        stats.request_time.record(taken)
         stats.process_time.record(exchange.processing_time())
+    if book.has_exemplars:
+        _note_trace(exchange, stats, taken, book)
     failure = exchange.failure
+    status: i64 = 0
     if exchange.response is not None:
-        stats.count_status(exchange.response.status)
+        status = exchange.response.status
+        stats.count_status(status)
     elif failure is not None:
-        stats.count_status(failure.status)
+        status = failure.status
+        stats.count_status(status)
+    route = exchange.route
+    if route is not None:
+        hits = route.hits
+        if hits is None:
+            route.stats = book.stats_of(route.name, route.label)
+            hits = route.hits = route.stats.hits
+        hits.value += 1
+        if book.is_detailed and route.stats is not None:
+            route.stats.count(status, taken)
     if failure is not None:
-        stats.request_failed.value += 1
-        stats.count_reason(failure.reason)
+        stats.count_failure(failure.reason)
+
+
+def _note_trace(exchange: Exchange, stats: DownstreamStats, taken: float, book: RouteBook) -> None:
+    found = trace_id(exchange)
+    if found is not None:
+        stats.request_time.note_trace(taken, found, book.clock.wall())
 
 
 def write_logs(exchange: Exchange, access_logs: list[AccessLog]) -> None:

@@ -223,6 +223,8 @@ class ExchangeDriver(DispatchOwner):
     def apply(self, verdict: Verdict) -> None:
         if verdict is WAITING or self.stage == DONE:
             return
+        if verdict.handle is not None:
+            self.exchange.replied_by = verdict.handle.name
         if verdict.failure is not None:
             self.fail(verdict.failure, verdict.detail)
         elif verdict.reply is not None and verdict.handle is not None:
@@ -508,8 +510,17 @@ class ExchangeDriver(DispatchOwner):
         exchange = self.exchange
         # Read again: a local reply would take no time otherwise, since it is sent by the event that the request came with.
         exchange.finished = runtime.clock.tick()
-        count(exchange, self.options.stats, was_tunnel)
-        write_logs(exchange, self.options.access_logs)
+        count(exchange, self.options.stats, was_tunnel, runtime.routes)
+        if self.options.access_logs:
+            write_logs(exchange, self.options.access_logs)
+        response = exchange.response
+        if (
+            exchange.failure is not None
+            or exchange.finished - exchange.started > runtime.stories.threshold
+            or (response is not None and response.status >= 500)
+            or exchange.request.has_call_status
+        ):
+            runtime.stories.consider(exchange, self.options, was_tunnel)
         filters = self.options.filters
         if filters.on_complete:
             run_completion(self, filters.on_complete)

@@ -165,7 +165,7 @@ def _run_phase(
         if handle.switch and handle.is_off(exchange):
             continue
         handle.calls.value += 1
-        started = time.perf_counter() if handle.calls.value & (TIMED_ONE_IN - 1) == 0 else 0.0
+        started = time.perf_counter() if handle.calls.value % TIMED_ONE_IN == 0 else 0.0
         try:
             answer = run(step.call, exchange)
             # The test is part of it: an object may raise when it is asked for its class.
@@ -247,16 +247,21 @@ def run_completion(owner: FilterOwner, chain: list[PhaseHandler]) -> None:
     """Calls `on_complete` of the filters; errors are only reported."""
     context = owner.enter()
     for step in chain:
-        if step.handle.switch and step.handle.is_off(owner.exchange):
+        handle = step.handle
+        if handle.switch and handle.is_off(owner.exchange):
             continue
+        handle.calls.value += 1
+        started = time.perf_counter() if handle.calls.value % TIMED_ONE_IN == 0 else 0.0
         try:
             answer = context.run(step.call, owner.exchange)
+            if started > 0.0:
+                handle.time.record(time.perf_counter() - started)
         except BaseException as error:
-            report_error(owner.runtime.log, step.handle, log_prefix(owner.exchange), error)
+            report_error(owner.runtime.log, handle, log_prefix(owner.exchange), error)
             continue
         if answer is not None:
             wrong = f"it returned {type_name(answer)}, not None"
-            report_error(owner.runtime.log, step.handle, log_prefix(owner.exchange), wrong, step.call)
+            report_error(owner.runtime.log, handle, log_prefix(owner.exchange), wrong, step.call)
     owner.leave(context)
 
 
@@ -316,8 +321,11 @@ def _filter_chunk(
         if handle.switch and handle.is_off(exchange):
             continue
         handle.calls.value += 1
+        started = time.perf_counter() if handle.calls.value % TIMED_ONE_IN == 0 else 0.0
         try:
             answer = run(step.call, exchange, data, last)
+            if started > 0.0:
+                handle.time.record(time.perf_counter() - started)
             if answer is not None and type(answer) is not bytes and issubclass(type(answer), bytes):
                 answer = plain_bytes(cast("bytes", answer))
         except BaseException as error:

@@ -31,6 +31,7 @@ from pymosn.protocol.http1.spec import match_any_method
 from pymosn.proxy.exchange import ExchangeDriver
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
+from pymosn.proxy.tapping import tapped
 
 #: Seconds after which an undecided connection is passed to the fallback, if there is one, as in MOSN: the client may be
 #: silent because it expects the server to speak first.
@@ -51,6 +52,9 @@ class ExchangeMaker(StreamHandler):
         self._protocol = protocol
 
     def new_stream(self, sender: ResponseSender) -> RequestReceiver:
+        taps = self._runtime.taps
+        if taps is not None:
+            return tapped(taps, self._runtime, self.options, sender, self._protocol)
         return ExchangeDriver(self._runtime, self.options, sender, self._protocol)
 
     def on_unexpected_message(self, failure: Failure) -> None:

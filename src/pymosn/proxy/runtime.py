@@ -12,10 +12,13 @@ from pymosn.core.log import LineLimit, Log
 from pymosn.core.overload import OverloadState
 from pymosn.core.registry import Registry
 from pymosn.core.request_ids import RequestIds
+from pymosn.core.route_stats import RouteBook
 from pymosn.core.stamps import Stamps
 from pymosn.core.timers import TimerWheel
 from pymosn.core.turn_limit import TurnLimit
 from pymosn.proxy.contexts import ExchangeContext
+from pymosn.proxy.stories import Stories
+from pymosn.proxy.taps import Taps
 from pymosn.proxy.task_starter import TaskStarter
 from pymosn.upstream.clusters import Clusters
 
@@ -38,6 +41,8 @@ class Runtime:
         self.log = log
         self.protocols = protocols
         self.clusters = clusters
+        #: The counters of routes.
+        self.routes = RouteBook(metrics, clock)
         self.overload = OverloadState()
         self.dates = HttpDates(clock)
         self.request_ids = RequestIds()
@@ -51,3 +56,7 @@ class Runtime:
         self.spare_context = ExchangeContext(Context())
         #: For what filters await, when it completes without waiting.
         self.turns = TurnLimit()
+        #: The exchanges that failed, and the slowest ones.
+        self.stories = Stories(clock)
+        #: What operators watch now; usually None.
+        self.taps: Taps | None = None

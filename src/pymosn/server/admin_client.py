@@ -20,11 +20,15 @@ import msgspec
 
 from pymosn.control.peer import peer_of
 from pymosn.control.plane import ChangeResult
+from pymosn.observe.profile import Profile
 from pymosn.server.admin_socket import open_folder, short_address
-from pymosn.server.admin_wire import AdminWire, WireError
+from pymosn.server.admin_wire import LONGEST_LINE, AdminWire, WireError
 
 #: Limit of the processes above the one that serves.
 MAX_ANCESTORS: Final = 100
+#: Seconds that a tap may take longer than its time, and bytes of the longest line about an exchange.
+TAP_MARGIN: Final = 30.0
+LONGEST_RECORD: Final = 64 * 1024 * 1024
 _NOT_RUNNING: Final = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR)
 
 
@@ -68,6 +72,16 @@ def explain_in_running(path: str, question: dict[str, Any], timeout: float) -> d
         return _view(path, call.post("/api/v1/explain", question, (200,)))
 
 
+def profile_of_running(path: str, target: str, timeout: float) -> Profile:
+    """A profile of the process that serves the socket `path`. `target`: a path below `/debug/pprof/`, with `format=json`."""
+    with _Call(path, timeout) as call:
+        body = call.get(target)
+    try:
+        return msgspec.json.decode(body, type=Profile)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise CallError(f"the process at {path} sent a response that is not a profile") from None
+
+
 def _view(path: str, body: bytes) -> dict[str, Any]:
     with suppress(ValueError, RecursionError):
         value = json.loads(body)
@@ -107,6 +121,12 @@ def upgrade_running(path: str, asked: dict[str, Any], timeout: float, tell: Call
                 return item
             tell(_one_line(str(item.get("progress", ""))))
     raise CallError(f"the process at {path} has ended before the upgrade did")
+
+
+def tap_running(path: str, asked: dict[str, Any], seconds: float) -> Iterator[bytes]:
+    """The lines of a tap of the process at the socket `path`. `asked`: the body of `/api/v1/tap`."""
+    with _Call(path, seconds + TAP_MARGIN) as call:
+        yield from call.lines("/api/v1/tap", asked, LONGEST_RECORD)
 
 
 def _ancestors_of(pid: int) -> list[int]:
@@ -196,13 +216,13 @@ class _Call:
         """Sends a request; returns the body of the response. CallError if its status is not `expected`."""
         return self._exchange("POST", target, json.dumps(value), expected)
 
-    def lines(self, target: str, value: dict[str, Any]) -> Iterator[bytes]:
+    def lines(self, target: str, value: dict[str, Any], longest: int = LONGEST_LINE) -> Iterator[bytes]:
         """Sends a request; yields the lines of the response while they arrive. CallError as for `post`."""
         with self._connected() as wire:
             status = wire.ask("POST", target, json.dumps(value).encode())
             if status != 200:
                 raise self._refusal(status, wire.body())
-            yield from wire.lines()
+            yield from wire.lines(longest)
 
     def _exchange(self, method: str, target: str, content: str, expected: tuple[int, ...]) -> bytes:
         with self._connected() as wire:

@@ -63,13 +63,13 @@ class AdminWire:
             self._has_ended = self._decoder.end
             yield self._decoder.data
 
-    def lines(self) -> Iterator[bytes]:
-        """The lines of the body as they arrive."""
+    def lines(self, longest: int = LONGEST_LINE) -> Iterator[bytes]:
+        """The lines of the body as they arrive, of at most about `longest` bytes."""
         rest = b""
         for piece in self.pieces():
             *whole, rest = (rest + piece).split(b"\n")
             yield from whole
-            if len(rest) > LONGEST_LINE:
+            if len(rest) > longest:
                 raise WireError("a line of the response is too long")
         if rest:
             yield rest

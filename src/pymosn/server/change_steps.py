@@ -112,7 +112,7 @@ def only_at_start(old: MosnConfig, new: MosnConfig) -> list[Diagnostic]:
     # The folders of the admin API take effect immediately.
     admins = [None if admin is None else replace(admin, allowed_folders=[]) for admin in (old.admin, new.admin)]
     changed = ["admin"] if admins[0] != admins[1] else []
-    sections = ("dynamic_resources", "static_resources", "node")
+    sections = ("pprof", "dynamic_resources", "static_resources", "node")
     once = ("pid", "user", "group", "umask", *sections, "xds_cache", "xds_max_message_bytes", "xds_removal_guard")
     changed += [key for key in once if getattr(old, key) != getattr(new, key)]
     changed += [f"servers[0].{key}" for key in keys if getattr(old_server, key) != getattr(new_server, key)]

@@ -30,6 +30,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
 
@@ -47,6 +48,7 @@ from pymosn.control.plane import Candidate, ChangeResult, Edit
 from pymosn.control.service import Service
 from pymosn.control.threads import off_loop
 from pymosn.control.xds.layer import Layer, Merged, Merger, Owner, differs_in_hosts_only
+from pymosn.core.counters import Metrics
 from pymosn.core.log import WARN, Log
 from pymosn.filters.sources import Sources
 from pymosn.server import change_steps
@@ -112,6 +114,11 @@ class Changes(Service):
         # Tells what the workers report about each try; a change may take several, or none.
         self._tries = 0
         self.last = ChangeResult(attempt=0, source="start", applied=True, version=1, message="", faults=[])
+        #: How often a change was applied and rejected, and when the active configuration became active.
+        self.counts = Metrics()
+        for key in ("applied", "rejected"):
+            self.counts.group("config", ("config", "active")).counter(key)
+        self.activated = time.time()
         self._options = options
         #: The positions of the values of the active file; empty after a change by the admin API.
         self.places = options.places
@@ -305,6 +312,9 @@ class Changes(Service):
 
     def _note(self, source: str, applied: bool, faults: list[Diagnostic]) -> ChangeResult:
         """Records and logs the result of a change."""
+        self.counts.group("config", ("config", "active")).counter("applied" if applied else "rejected").value += 1
+        if applied:
+            self.activated = time.time()
         version = self.last.version + int(applied)
         message = f"version {version} is active" if applied else "rejected; nothing changed"
         self.last = ChangeResult(

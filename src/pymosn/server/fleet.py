@@ -31,23 +31,25 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from pymosn.api.tracing import TraceRecord
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.config.dump import Marks
 from pymosn.control.plane import WorkerInfo
 from pymosn.core.clock import Clock
-from pymosn.core.counters import GroupData
+from pymosn.core.counters import GroupData, Metrics
 from pymosn.core.log import ERROR, INFO, WARN, Log
 from pymosn.filters.secret_fields import NO_PATHS, Paths
 from pymosn.observe.totals import sum_of
 from pymosn.server import messages
 from pymosn.server.ejections import KnownEjections
+from pymosn.server.filter_faults import KnownFaults
 from pymosn.server.handshakes import Handshakes
 from pymosn.server.hangs import Hangs
 from pymosn.server.messages import Command, CommandsFor, LogCommand
 from pymosn.server.restart_policy import RestartPolicy
+from pymosn.server.taps import FleetTaps
 from pymosn.server.upgrade.totals import GenerationTotals
 from pymosn.server.worker_answers import crashes, errors_of, sum_of_allocations
 from pymosn.server.worker_process import WorkerHandle, WorkerReceiver, describe_exit
@@ -56,7 +58,11 @@ from pymosn.server.worker_process import WorkerHandle, WorkerReceiver, describe_
 STATS_TIME: Final = 1.0
 #: Commands that are sent to a worker before the event loop does something else: a configuration has thousands of parts.
 SLICE: Final = 200
+#: Answers for profiles that are kept.
+MOST_RECORDED: Final = 50
 
+#: An answer that carries the ticket of its question.
+Answer = TypeVar("Answer", messages.Allocations, messages.Exchanges)
 Spawn = Callable[[int, WorkerReceiver], WorkerHandle]
 CallLater = Callable[..., object]
 
@@ -78,7 +84,11 @@ class Fleet(WorkerReceiver):
         self.on_traces: Callable[[list[TraceRecord]], None] = lambda traces: None
         #: The last block of the event loop caused by each filter, by name; empty name: not caused by a filter.
         self.blocks: dict[str, messages.Blocked] = {}
+        self.filter_faults = KnownFaults()
         self.handshakes = Handshakes()
+        #: Answers for profiles, by ticket.
+        self.recorded: dict[int, messages.Recorded] = {}
+        self.taps = FleetTaps(self.send, lambda: len(self._ready()))
         #: Why workers that start now have other code than this process; empty if they have not.
         self.code_fault: Callable[[], str] = str
         #: The secret fields of all filters so far, for `dump`.
@@ -104,6 +114,11 @@ class Fleet(WorkerReceiver):
         self.totals = GenerationTotals()
         self.totals.follow(lambda: [worker.stats for worker in self._live])
         self._log_commands: dict[tuple[type, str], LogCommand] = {}
+        #: What this process counts about its workers.
+        self.counts = Metrics()
+        group = self.counts.group("worker", ("worker", "all"))
+        self._restarts, self._kills = group.counter("restarts"), group.counter("kills")
+        self._blocks = group.counter("blocks")
         self._last_ticket = 0
         self._hangs = Hangs(clock)
         self._changed = asyncio.Event()
@@ -151,6 +166,10 @@ class Fleet(WorkerReceiver):
         if worker_id in self._workers:
             self._workers[worker_id].send(command)
 
+    def worker(self, worker_id: int) -> WorkerHandle | None:
+        """The live worker with an id."""
+        return self._workers.get(worker_id)
+
     @property
     def log_commands(self) -> list[LogCommand]:
         """What was ordered for logs, and is sent to later workers too."""
@@ -181,12 +200,24 @@ class Fleet(WorkerReceiver):
 
     async def trace_allocations(self, seconds: float) -> list[tuple[str, int, int]]:
         """Memory that filters allocate within `seconds` and keep, in all workers: `file:line`, bytes, blocks."""
+        found = await self.ask(
+            lambda ticket: messages.TraceAllocations(ticket, seconds), lambda worker: worker.allocations, seconds
+        )
+        return sum_of_allocations([answer for _, answer in found])
+
+    async def ask(
+        self, question: Callable[[int], Command], answer: Callable[[WorkerHandle], Answer], seconds: float = 0.0
+    ) -> list[tuple[int, Answer]]:
+        """The answers of the ready workers to a question with a ticket, with their ids; of those that answer in time.
+
+        `answer`: the last one of a worker. `seconds`: how long it takes by itself.
+        """
         self._last_ticket += 1
         ticket = self._last_ticket
         asked = self._ready()
-        self.send(messages.TraceAllocations(ticket, seconds))
-        await self._wait_for_each(asked, lambda worker: worker.allocations.ticket, ticket, seconds + STATS_TIME)
-        return sum_of_allocations([worker.allocations for worker in asked if worker.allocations.ticket == ticket])
+        self.send(question(ticket))
+        await self._wait_for_each(asked, lambda worker: answer(worker).ticket, ticket, seconds + STATS_TIME)
+        return [(worker.worker_id, found) for worker in asked if (found := answer(worker)).ticket == ticket]
 
     def end_hung(self, limit: float, start_limit: float) -> None:
         """Kills workers that have not responded for `limit` seconds, or not become ready within `start_limit` (0: no limit).
@@ -203,6 +234,7 @@ class Fleet(WorkerReceiver):
             self._kill(worker, f"responds, but listener {listener} accepts no connections")
 
     def _kill(self, worker: WorkerHandle, why: str, where: str = "") -> None:
+        self._kills.value += 1
         # Once is enough: each of these times starts again.
         worker.last_report = worker.began = worker.probe.answered = self._clock.tick()
         self._log.write(ERROR, f"{worker.text()} {why}; killing it{where}", "pymosn.worker.hung")
@@ -359,16 +391,33 @@ class Fleet(WorkerReceiver):
                 worker.ready_since = worker.probe.answered = worker.last_report
                 self.drain_groups = report.drain_groups
                 self._add_marks(report.marks)
+                for command in self.taps.commands():
+                    worker.send(command)
                 if self._started:
                     self._log.write(INFO, f"{worker.text()} is ready")
                 self._started = self._started or self.all_ready
             case messages.Blocked():
                 self.blocks[report.filter] = report
+                self._blocks.value += 1
+            case messages.FilterFaults():
+                self.filter_faults.add(worker.worker_id, report.faults)
             case messages.HandshakesFailed():
                 self.handshakes.add(report.failures)
             case messages.Allocations():
                 worker.allocations = report
+            case messages.Recorded():
+                self.note_recorded(report)
+            case messages.Exchanges():
+                worker.exchanges = report
+            case messages.Tapped():
+                self.taps.on_report(report)
         self._changed.set()
+
+    def note_recorded(self, report: messages.Recorded) -> None:
+        """Keeps an answer for the profile that waits for it."""
+        if len(self.recorded) >= MOST_RECORDED:
+            del self.recorded[next(iter(self.recorded))]  # of a profile that was given up
+        self.recorded[report.ticket] = report
 
     def _add_marks(self, marks: Marks) -> None:
         """Fields are never unmarked, because an older version of a filter may still be in use."""
@@ -398,6 +447,7 @@ class Fleet(WorkerReceiver):
             if code != 0:
                 self._log.write(WARN, what)
         elif self._started:
+            self._restarts.value += 1
             served = 0.0 if worker.ready_since is None else self._clock.tick() - worker.ready_since
             self._replace(worker.worker_id, what, self._policies[worker.worker_id].delay(served))
         else:

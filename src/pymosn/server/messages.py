@@ -1,7 +1,7 @@
 """Messages between supervisor and workers: commands down, reports up."""
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -9,6 +9,7 @@ from pymosn.api.tracing import TraceRecord
 from pymosn.assembly.packed_config import PackedCluster
 from pymosn.config.diagnostics import Diagnostic
 from pymosn.core.counters import GroupData, GroupKey
+from pymosn.observe.tap_options import TapOptions
 from pymosn.upstream.ejection import Ejection
 
 #: The exit code of a worker with filters that could not be stopped.
@@ -51,6 +52,10 @@ class Part(Message, frozen=True):
 
 class Guard(Message, frozen=True):
     """The page of `network/progress.py` and the receiving end of the queue of `server/guardian.py`, sent as descriptors."""
+
+
+class UseLedger(Message, frozen=True):
+    """The file of `core/ledger.py` for the worker's counters, sent as a descriptor, before all other commands."""
 
 
 class Receive(Message, frozen=True):
@@ -303,6 +308,12 @@ class HandshakesFailed(Message, frozen=True):
     failures: list[tuple[str, float, str, str, str]]
 
 
+class FilterFaults(Message, frozen=True):
+    """Errors of filters since the last message, at most one for each filter; sent before the answer to `GetStats`."""
+
+    faults: list[tuple[str, float, str, str, list[str]]]
+
+
 class Traces(Message, frozen=True):
     """Finished traces of sampled exchanges (`trace_report.py`); none is sent twice, and some may be lost."""
 
@@ -323,10 +334,97 @@ class Allocations(Message, frozen=True):
     lines: list[tuple[str, int, int]]
 
 
+class RecordCpu(Message, frozen=True):
+    """Write the stacks of all threads to the descriptor that is sent with it, `hertz` times in each second of CPU.
+
+    Ends after `seconds`, or with `EndRecording`; only a failure is answered (`Recorded`).
+    """
+
+    ticket: int
+    hertz: int
+    seconds: float
+
+
+class EndRecording(Message, frozen=True):
+    """End the recording of CPU, if there is one."""
+
+
+class RecordHeap(Message, frozen=True):
+    """Trace all allocations for `seconds`; answered with `Recorded`."""
+
+    ticket: int
+    seconds: float
+
+
+class GetStacks(Message, frozen=True):
+    """Answer with the stacks of all threads and tasks in `Recorded`."""
+
+    ticket: int
+
+
+class Recorded(Message, frozen=True):
+    """The answer to a command of a profile; `error`: why there is none.
+
+    `traces`: bytes, blocks, and file and line of the calls; `stacks`: name, and file, line and function of the calls. The
+    innermost call is the first.
+    """
+
+    ticket: int
+    error: str = ""
+    traces: list[tuple[int, int, list[tuple[str, int]]]] = []
+    stacks: list[tuple[str, list[tuple[str, int, str]]]] = []
+
+
+class GetExchanges(Message, frozen=True):
+    """Report the kept stories of exchanges (`proxy/stories.py`), `limit` of each kind; answered with `Exchanges`."""
+
+    ticket: int
+    limit: int
+
+
+class Exchanges(Message, frozen=True):
+    """The failed exchanges, the newest first, and the slowest ones, as `Story.shown` has them; `missed`: not kept.
+
+    `ticket`: that of the `GetExchanges` that this answers.
+    """
+
+    ticket: int
+    failed: list[dict[str, Any]]
+    slow: list[dict[str, Any]]
+    missed: int = 0
+
+
+class StartTap(Message, frozen=True):
+    """Copy the exchanges that meet these conditions, until `StopTap`; reported with `Tapped`."""
+
+    tap: int
+    options: TapOptions
+
+
+class StopTap(Message, frozen=True):
+    """End a tap."""
+
+    tap: int
+
+
+class Tapped(Message, frozen=True):
+    """Records of a tap, each as JSON. `dropped`: exchanges since the last report of which nothing is recorded.
+
+    `started`: the first report; the tap has been started.
+    """
+
+    tap: int
+    records: list[bytes]
+    dropped: int
+    started: bool = False
+
+
+#: Commands of profiles (`recordings.py`).
+ProfileCommand = RecordCpu | EndRecording | RecordHeap | GetStacks
 #: Commands that change logs; workers that start later get them too.
 LogCommand = SetLogLevel | SwitchLog
 _Change = Check | Prepare | Activate | Abandon | Retire
-_Setup = Sockets | Own | Part | Guard | Receive | Configure | Serve | Probe | ReadDatagrams
+_Setup = UseLedger | Sockets | Own | Part | Guard | Receive | Configure | Serve | Probe | ReadDatagrams
 Command = (
     _Setup
     | _Change
@@ -338,13 +436,19 @@ Command = (
     | ReopenLogs
     | GetStats
     | TraceAllocations
+    | ProfileCommand
+    | GetExchanges
+    | StartTap
+    | StopTap
     | SetDrain
     | Drain
     | Depart
     | Finish
     | Stop
 )
-_Observed = Stats | Ejections | Blocked | HandshakesFailed | Traces | Allocations
+_Observed = (
+    Stats | Ejections | Blocked | FilterFaults | HandshakesFailed | Traces | Allocations | Recorded | Exchanges | Tapped
+)
 _State = Built | Ready | Failed | Drained | Departing
 Report = _State | Checked | Prepared | Activated | _Observed
 

@@ -20,11 +20,14 @@ from typing import Final, NamedTuple
 #: than the one a program gives them; SIGALRM and SIGPROF are used by libraries.
 _SIGNAL: Final = signal.SIGRTMAX - 1
 #: From linux/signal.h.
-_SIGEV_THREAD_ID: Final = 4
-_FRAME: Final = re.compile(r'  File "(.*)", line (\d+) in (.*)')
+SIGEV_THREAD_ID: Final = 4
+#: The line before a stack in the output of faulthandler.
+HEADER: Final = "Stack (most recent call first):"
+#: A call in the output of faulthandler.
+FRAME: Final = re.compile(r'  File "(.*)", line (\d+) in (.*)')
 
 
-class _SignalEvent(ctypes.Structure):
+class SignalEvent(ctypes.Structure):
     """`struct sigevent` of sigevent(7)."""
 
     _fields_ = (
@@ -36,7 +39,7 @@ class _SignalEvent(ctypes.Structure):
     )
 
 
-class _Interval(ctypes.Structure):
+class Interval(ctypes.Structure):
     """`struct itimerspec` of timer_settime(2)."""
 
     _fields_ = (
@@ -68,14 +71,14 @@ class StackRecorder:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._timer = ctypes.c_void_p()
         faulthandler.register(_SIGNAL, file=descriptor, all_threads=False, chain=False)
-        event = _SignalEvent(signal=_SIGNAL, notify=_SIGEV_THREAD_ID, thread=threading.get_native_id())
+        event = SignalEvent(signal=_SIGNAL, notify=SIGEV_THREAD_ID, thread=threading.get_native_id())
         self._check(self._libc.timer_create(time.CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(self._timer)))
 
     def record_after(self, seconds: float, *, repeat: bool = False) -> None:
         """Restarts the timer. `repeat`: whether it records again after each further `seconds`."""
         whole, part = divmod(seconds, 1.0)
         nanoseconds = int(part * 1e9)
-        interval = _Interval(seconds=int(whole), nanoseconds=nanoseconds)
+        interval = Interval(seconds=int(whole), nanoseconds=nanoseconds)
         if repeat:
             interval.repeat_seconds, interval.repeat_nanoseconds = interval.seconds, interval.nanoseconds
         self._check(self._libc.timer_settime(self._timer, 0, ctypes.byref(interval), None))
@@ -107,5 +110,5 @@ def take_stack(descriptor: int) -> str:
 
 def frames(text: str) -> list[Frame]:
     """The calls of the last stack in the output of faulthandler, innermost first."""
-    _, _, last = text.rpartition("Stack (most recent call first):")
-    return [Frame(match[1], int(match[2]), match[3]) for line in last.splitlines() if (match := _FRAME.fullmatch(line))]
+    _, _, last = text.rpartition(HEADER)
+    return [Frame(match[1], int(match[2]), match[3]) for line in last.splitlines() if (match := FRAME.fullmatch(line))]

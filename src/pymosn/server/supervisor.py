@@ -19,6 +19,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from pymosn.api.network import join_address
 from pymosn.config.schema.top import Admin
 from pymosn.control.access import TcpDoor
@@ -51,10 +53,12 @@ from pymosn.server.http_servers import http_servers
 from pymosn.server.installed_code import code_fault
 from pymosn.server.logs import log_paths
 from pymosn.server.messages import Command, Depart, Guard, HostHealth, Own, ReadDatagrams, Receive, ReopenLogs
+from pymosn.server.metrics_sinks import MetricsSinks
 from pymosn.server.notify import Notifier
 from pymosn.server.pid_file import PidFile, pid_path
 from pymosn.server.privileges import Privileges
 from pymosn.server.process_sockets import ProcessSockets
+from pymosn.server.profiler import Profiler
 from pymosn.server.rolling import LogRolling
 from pymosn.server.rotation import Rotation
 from pymosn.server.run_options import NOT_STARTED, NOT_STOPPED_WELL, RunOptions, plan_workers
@@ -155,6 +159,7 @@ class Supervisor:
         stop = self._signals.request
         self._plane = SupervisorPlane(self._changes, self._fleet, self._health, self._logs, self._rolling.paths, stop)
         self._plane.draining = self._draining
+        self._plane.profiler = Profiler(self._fleet, loop, self._tasks.begin)
         self._plane.traces = self._traces
         self._plane.writes_back = options.writes_back
         self._extensions = Extensions(
@@ -169,6 +174,7 @@ class Supervisor:
         self._extensions.active = self._changes
         self._changes.extensions = self._extensions
         self._http_servers: list[HttpServer] = []
+        self._sinks = MetricsSinks(self._sockets, self._plane, self._tasks.begin, loop.call_later, self._log)
         self._plane.main_pid = tether.main_pid
         self._pid_file = PidFile(pid_path(options.config, options.base_dir), self._log, tether.main_pid)
         self._carried = carried_state(
@@ -213,7 +219,8 @@ class Supervisor:
     def _service_list(self) -> list[Service]:
         """All services in the order in which they start; they stop in reverse."""
         options = self._options
-        self._http_servers, live = http_servers(self._plane, self._changes, self._sockets, self._port(), self._log)
+        doors = (self._port(), self._profiling_port())
+        self._http_servers, live = http_servers(self._plane, self._changes, self._sockets, *doors, self._log)
         xds = self._xds()
         return [
             # First, so that all addresses that are in use are reported together, and nothing has to be undone.
@@ -254,7 +261,8 @@ class Supervisor:
             # The file and the admin API announce a process that works; they disappear before the workers stop.
             *([] if options.is_demo else [self._pid_file]),
             *self._http_servers,
-            live,  # after them, so that its streams end first
+            self._sinks,
+            live,  # after the servers, so that its streams end first
             # It changes the configuration of running workers.
             *([] if self._takeover is not None else xds),
             # It needs running workers, to make them reopen their logs.
@@ -289,6 +297,11 @@ class Supervisor:
         """What the clients of the admin port may do."""
         admin = self._options.config.admin or Admin()
         return TcpDoor(admin, self._options.config_dir, lambda: self._sockets.is_admin_local, self._log)
+
+    def _profiling_port(self) -> TcpDoor:
+        """What the clients of the port for profiles may do: all on a loopback address, else with the token."""
+        admin = replace(self._options.config.admin or Admin(), allow_changes_without_token=True)
+        return TcpDoor(admin, self._options.config_dir, lambda: self._sockets.is_pprof_local, self._log)
 
     async def run(self, on_ready: Callable[[], None]) -> int:
         """Serves until a signal arrives; returns the exit code. StartError if it cannot start.
@@ -345,6 +358,7 @@ class Supervisor:
         """Another one does. Who reads of it, and asks for something else, must reach that one."""
         for server in self._http_servers:
             server.stop_listening()
+        self._sinks.stop_listening()
         self._notifier.leave()
         self._tether.on_taken(pid)
         self._signals.pass_on(self._tether.forward)
@@ -364,6 +378,9 @@ class Supervisor:
             self._log.write(INFO, f"admin API on http://{join_address(host, port)}/")
             if not self._sockets.is_admin_local:
                 self._log.write(WARN, "the admin port is not on a loopback address: all clients that reach it may read")
+        if self._sockets.pprof:
+            host, port = self._sockets.pprof[0].getsockname()[:2]
+            self._log.write(INFO, f"profiles on http://{join_address(host, port)}/debug/pprof/")
         if self._sockets.admin_unix:
             self._log.write(INFO, f"admin API for changes on unix:{self._options.admin_socket}")
 

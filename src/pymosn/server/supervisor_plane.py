@@ -25,9 +25,12 @@ from pymosn.control.plane import (
     ClusterView,
     ControlPlane,
     Edit,
+    ExchangesView,
+    FilterUse,
     FilterView,
     HandshakeView,
     HostView,
+    ProfileError,
     UpgradeOptions,
     WorkerInfo,
 )
@@ -35,15 +38,22 @@ from pymosn.control.tracing.service import TraceExport
 from pymosn.control.xds.mosn_counters import no_updates
 from pymosn.core.counters import GroupData
 from pymosn.filters.settings import Block
+from pymosn.observe.families import Fact
 from pymosn.observe.logs import LogSet
 from pymosn.observe.process_log import level_of
+from pymosn.observe.profile import Profile, Stack
+from pymosn.observe.stats import percentile
+from pymosn.observe.tap_options import TapOptions
 from pymosn.observe.totals import sum_of
 from pymosn.server.changes import Changes
 from pymosn.server.draining import Draining
 from pymosn.server.fleet import Fleet
-from pymosn.server.messages import SetLogLevel, SwitchLog
+from pymosn.server.messages import GetExchanges, SetLogLevel, SwitchLog
+from pymosn.server.metric_facts import ProcessState, facts_of
+from pymosn.server.profiler import Profiler
 from pymosn.server.upgrade.asking import Upgrades
 from pymosn.server.upgrade.request import UpgradeRequest
+from pymosn.server.worker_answers import joined_stories
 from pymosn.version import VERSION
 
 Labels = frozenset[tuple[str, str]]
@@ -61,6 +71,15 @@ class XdsView(Protocol):
     def used(self, kind: str, name: str, chain: int) -> Used: ...
     def facts(self, with_resources: bool) -> Facts: ...
     def metrics(self) -> list[GroupData]: ...
+
+
+def _use(listener: str, path: str, entry: Entry) -> FilterUse:
+    return {
+        "listener": listener,
+        "path": path,
+        "source": file_of(entry) if is_from_file(entry) else "",
+        "on_error": entry.on_error if isinstance(entry, StreamFilter) else FAIL,
+    }
 
 
 class SupervisorPlane(ControlPlane):
@@ -98,6 +117,7 @@ class SupervisorPlane(ControlPlane):
         #: What exports traces.
         self.traces: TraceExport | None = None
         self.upgrades: Upgrades | None = None
+        self.profiler: Profiler | None = None
         #: Whether changes are written to the file.
         self.writes_back = False
 
@@ -205,31 +225,61 @@ class SupervisorPlane(ControlPlane):
 
     async def filters(self) -> list[FilterView]:
         groups = {group["labels"][0][1]: group for group in await self._fleet.stats() if group["type"] == "filter"}
-        return [
-            self._filter(listener.known_name(), place.lstrip("."), entry, groups.get(filter_name(entry), _NO_GROUP))
-            for listener in self._changes.config.servers[0].listeners
-            for _, _, entry, place in all_filters(listener, "")
-        ]
+        found: dict[str, FilterView] = {}
+        for listener in self._changes.config.servers[0].listeners:
+            for _, _, entry, path in all_filters(listener, ""):
+                name = filter_name(entry)
+                if name not in found:
+                    found[name] = self._filter(name, entry, groups.get(name, _NO_GROUP))
+                view, listener_name = found[name], listener.known_name()
+                if listener_name not in view["listeners"]:
+                    view["listeners"].append(listener_name)
+                view["entries"].append(_use(listener_name, path.lstrip("."), entry))
+        return list(found.values())
 
-    def _filter(self, listener: str, place: str, entry: Entry, group: GroupData) -> FilterView:
-        name = filter_name(entry)
-        time = group["histograms"].get("time")
+    def _filter(self, name: str, entry: Entry, group: GroupData) -> FilterView:
+        durations = group["histograms"].get("seconds")
+        sampled = 0 if durations is None else durations["count"]
         block = self._fleet.blocks.get(name)
         return {
             "name": name,
-            "listener": listener,
-            "place": place,
             "type": entry.type if isinstance(entry, StreamFilter) else "python",
-            "source": file_of(entry) if is_from_file(entry) else "",
-            "on_error": entry.on_error if isinstance(entry, StreamFilter) else FAIL,
-            "counters": dict(group["counters"]),
-            "mean_us": round(time["sum"] / time["count"] * 1e6, 1) if time is not None and time["count"] else None,
+            "listeners": [],
+            "calls": group["counters"].get("calls", 0),
+            "errors": group["counters"].get("errors", 0),
+            "mean_seconds": durations["sum"] / sampled if durations is not None and sampled else None,
+            "p99_seconds": percentile(durations, 99) if durations is not None and sampled else None,
+            "sampled": sampled,
+            "last_error": self._fleet.filter_faults.of(name),
             "last_block": None if block is None else {"seconds": round(block.seconds, 2), "stack": block.stack},
+            "counters": dict(group["counters"]),
+            "entries": [],
         }
 
     async def trace_allocations(self, seconds: float) -> list[AllocationView]:
         found = await self._fleet.trace_allocations(seconds)
         return [{"line": line, "bytes": size, "blocks": count} for line, size, count in found]
+
+    async def cpu_profile(self, target: int, seconds: float) -> Profile:
+        return await self._profiler().cpu(target, seconds)
+
+    async def heap_profile(self, target: int, seconds: float) -> Profile:
+        return await self._profiler().heap(target, seconds)
+
+    async def stacks(self, target: int) -> list[tuple[str, Stack]]:
+        return await self._profiler().stacks(target)
+
+    def _profiler(self) -> Profiler:
+        if self.profiler is None:
+            raise ProfileError(503, "profiles are not available in this process")
+        return self.profiler
+
+    async def exchanges(self, limit: int) -> ExchangesView:
+        found = await self._fleet.ask(lambda ticket: GetExchanges(ticket, limit), lambda worker: worker.exchanges)
+        return joined_stories(found, limit)
+
+    def tap(self, options: TapOptions) -> AsyncIterator[bytes]:
+        return self._fleet.taps.open(options)
 
     async def certificates(self) -> list[CertificateView]:
         found = await asyncio.to_thread(self._changes.certificates)
@@ -252,7 +302,7 @@ class SupervisorPlane(ControlPlane):
     async def stats(self) -> list[GroupData]:
         xds = [no_updates()] if self.xds_service is None else self.xds_service.metrics()
         certificates = metric_groups(await asyncio.to_thread(self._changes.certificates), time.time())
-        own = [*self._health.metrics.snapshot(), *certificates, *xds, *self._trace_counts()]
+        own = [*self._health.metrics.snapshot(), *certificates, *xds, *self._own_groups()]
         types = {group["type"] for group in own}
         found = await self._fleet.stats()
         # Generations before this one have counted them too.
@@ -263,10 +313,25 @@ class SupervisorPlane(ControlPlane):
     def own_counts(self) -> list[GroupData]:
         """The metrics that this process counts itself."""
         xds = [] if self.xds_service is None else self.xds_service.metrics()
-        return [*self._health.metrics.snapshot(), *xds, *self._trace_counts()]
+        return [*self._health.metrics.snapshot(), *xds, *self._own_groups()]
 
-    def _trace_counts(self) -> list[GroupData]:
-        return [] if self.traces is None else self.traces.metrics()
+    def _own_groups(self) -> list[GroupData]:
+        traces = [] if self.traces is None else self.traces.metrics()
+        return [*self._fleet.counts.snapshot(), *self._changes.counts.snapshot(), *traces]
+
+    async def metric_facts(self) -> list[Fact]:
+        certificates = await asyncio.to_thread(self._changes.certificates)
+        known = self._fleet.workers()
+        state = ProcessState(
+            started=self._started,
+            generation=1 if self.upgrades is None else self.upgrades.number,
+            workers=[(worker["pid"], worker["state"]) for worker in known],
+            configured=self._fleet.size,
+            version=self._changes.last.version,
+            was_applied=self._changes.last.applied,
+            activated=self._changes.activated,
+        )
+        return await asyncio.to_thread(lambda: facts_of(state, certificates))
 
     def started(self) -> float:
         return self._started

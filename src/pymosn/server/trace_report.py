@@ -1,4 +1,4 @@
-"""Sends the finished traces of a worker to its supervisor, in batches made in slices that delay no request for long."""
+"""Sends the finished traces of a worker to its supervisor: in batches, between which requests are served."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import gc
 import math
+import mmap
 import os
 import signal
 import socket
@@ -23,6 +24,7 @@ from pymosn.assembly.steps import run_whole
 from pymosn.assembly.worker import WorkerRuntime
 from pymosn.core.errors import describe, with_traceback
 from pymosn.core.foreign import raise_if_cancelled
+from pymosn.core.ledger import SIZE as LEDGER_SIZE
 from pymosn.core.log import ALERT_PANIC, ERROR
 from pymosn.core.redaction import redacted_text
 from pymosn.network.listener import Listener
@@ -30,17 +32,20 @@ from pymosn.observe.destination import report_to_stderr
 from pymosn.server import messages
 from pymosn.server.background import BackgroundTasks
 from pymosn.server.channel import Channel
+from pymosn.server.filter_faults import FaultReport
 from pymosn.server.handover import HandoverReceiver, join_siblings
 from pymosn.server.listener_end import close_listeners, stop_listening
 from pymosn.server.logs import execute_log_command, open_logs
 from pymosn.server.messages import Command
 from pymosn.server.overload import OverloadManager
 from pymosn.server.probes import ProbeReceiver
+from pymosn.server.recordings import Recordings
 from pymosn.server.resources import keep_freed, raise_open_file_limit, settle, trace_allocations
 from pymosn.server.shutdown import SUPERVISOR_SIGNALS
 from pymosn.server.stacks import Frame, StackRecorder
 from pymosn.server.standard_streams import secure
 from pymosn.server.stats_report import StatsReport
+from pymosn.server.tap_outbox import TapOutbox
 from pymosn.server.trace_report import TraceReport
 from pymosn.server.upgrade.arriving import ReceivingQueue, receive_connections
 from pymosn.server.upgrade.departure import Departure
@@ -70,8 +75,12 @@ class Worker:
         self._sessions: SessionReceiver | None = None
         self._runtime: WorkerRuntime | None = None
         self._report: StatsReport | None = None
+        self._faults = FaultReport()
         self._traces: TraceReport | None = None
         self._overload: OverloadManager | None = None
+        self._taps: TapOutbox | None = None
+        # Of `UseLedger`.
+        self._ledger: list[int] = []
         # Of `Guard`: the page and the queue that all workers share.
         self._shared: list[int] = []
         # Of `Receive`: the queue of connections from another generation.
@@ -88,6 +97,7 @@ class Worker:
         self._changes: WorkerChanges | None = None
         self._tasks = BackgroundTasks(loop, self._on_command_failed)
         self._channel: Channel[Command] = Channel(loop, sock, messages.COMMANDS, self._execute, self._on_orphaned)
+        self._recordings = Recordings(loop, self._channel.send, self._tasks.begin)
         loop.set_exception_handler(self._on_exception)
 
     def _execute(self, command: Command, descriptors: list[int]) -> None:
@@ -104,6 +114,8 @@ class Worker:
                 self._parts.receive(command.digest, command.content)
             case messages.Guard():
                 self._shared = descriptors
+            case messages.UseLedger():
+                self._ledger = descriptors
             case messages.Receive():
                 self._moved = descriptors
             case messages.Configure():
@@ -124,9 +136,23 @@ class Worker:
                 self._tasks.begin(self._open(runtime))
             case messages.GetStats():
                 if self._report is not None:
+                    faults = self._faults.take(runtime.filter_codes(), runtime.logs.without_secrets)
+                    if faults:
+                        self._channel.send(messages.FilterFaults(faults))
                     self._tasks.begin(self._report.send(command.ticket))
+            case messages.RecordCpu() | messages.EndRecording() | messages.RecordHeap() | messages.GetStacks():
+                self._recordings.execute(command, descriptors)
             case messages.TraceAllocations():
                 self._tasks.begin(self._trace(runtime, command))
+            case messages.GetExchanges():
+                found = runtime.runtime.stories.report(command.limit)
+                self._channel.send(messages.Exchanges(command.ticket, *found))
+            case messages.StartTap():
+                if self._taps is not None:
+                    self._taps.start(command)
+            case messages.StopTap():
+                if self._taps is not None:
+                    self._taps.stop(command.tap)
             case messages.SetTicketSecret():
                 runtime.set_ticket_secret(command.secret)
             case messages.SetDrain():
@@ -154,7 +180,11 @@ class Worker:
         logs = open_logs(packed.rest, command.base_dir, command.log_ceiling)
         share = command.workers, command.worker_index
         self._runtime = WorkerRuntime(*share, self._loop, logs, command.incarnation)
+        for descriptor in self._ledger:
+            self._runtime.metrics.ledger.attach(memoryview(mmap.mmap(descriptor, LEDGER_SIZE)))
+            os.close(descriptor)
         self._report = StatsReport(self._runtime.metrics, self._channel)
+        self._taps = TapOutbox(self._loop, self._runtime.runtime, self._channel, command.worker_index + 1)
         stamps = self._runtime.runtime.stamps
         self._traces = TraceReport(self._runtime.traces, self._channel, stamps, self._loop, self._tasks.begin)
         self._runtime.note_addresses(command.services)
@@ -228,6 +258,8 @@ class Worker:
         self._loop.call_later(STATS_PERIOD, self._push_stats, runtime, overload)
         runtime.clock.tick()
         overload.check()
+        runtime.logs.count_drops(runtime.metrics)
+        runtime.runtime.stories.expire()
         # Reports must not pile up for a supervisor that does not read.
         if self._report is not None and self._channel.is_flushed and not self._report.is_busy:
             self._tasks.begin(self._report.send(0))

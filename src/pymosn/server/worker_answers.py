@@ -2,9 +2,11 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from pymosn.config.diagnostics import Diagnostic
-from pymosn.server.messages import Allocations
+from pymosn.control.plane import ExchangesView
+from pymosn.server.messages import Allocations, Exchanges
 from pymosn.server.worker_process import WorkerHandle
 
 
@@ -32,6 +34,20 @@ def sum_of_allocations(answers: Iterable[Allocations]) -> list[tuple[str, int, i
             sizes[line] += size
             counts[line] += count
     return [(line, size, counts[line]) for line, size in sizes.most_common()]
+
+
+def joined_stories(answers: Iterable[tuple[int, Exchanges]], limit: int) -> ExchangesView:
+    """The stories of exchanges of several workers, by their ids, as one; at most `limit` of each kind."""
+    failed: list[dict[str, Any]] = []
+    slow: list[dict[str, Any]] = []
+    missed = 0
+    for worker_id, answer in answers:
+        failed += [{"worker": worker_id, **story} for story in answer.failed]
+        slow += [{"worker": worker_id, **story} for story in answer.slow]
+        missed += answer.missed
+    failed.sort(key=lambda story: story["time"], reverse=True)
+    slow.sort(key=lambda story: story["duration"], reverse=True)
+    return {"failed": failed[:limit], "slow": slow[:limit], "missed": missed}
 
 
 def crashes(asked: Sequence[WorkerHandle]) -> list[Diagnostic]:

@@ -14,11 +14,12 @@ from typing import Final
 
 import pymosn
 from pymosn.config.diagnostics import Diagnostic
-from pymosn.core.counters import GroupData, GroupKey
+from pymosn.core.counters import CODE_KEYS, FAILURE_KEYS, GroupData, GroupKey
+from pymosn.core.ledger import SIZE, read_ledger
 from pymosn.observe.totals import labels_of
 from pymosn.server.channel import Channel
 from pymosn.server.families import Families
-from pymosn.server.messages import REPORTS, Allocations, Command, Probe, Report
+from pymosn.server.messages import REPORTS, Allocations, Command, Exchanges, Probe, Report, UseLedger
 from pymosn.server.notify import VARIABLES
 from pymosn.server.probes import ProbeSender
 from pymosn.server.shutdown import SUPERVISOR_SIGNALS
@@ -45,8 +46,11 @@ class WorkerHandle:
         self.last_report = 0.0
         #: Metrics, and the last ticket that they answered.
         self.stats: dict[GroupKey, GroupData] = {}
+        # Groups that were removed and whose counters are in the ledger.
+        self._removed: set[GroupKey] = set()
         self.ticket = 0
         self.allocations = Allocations(0, [])
+        self.exchanges = Exchanges(0, [], [])
         #: The last changes that it has checked and prepared, with the errors, and activated.
         self.checked = 0
         self.prepared = 0
@@ -62,10 +66,34 @@ class WorkerHandle:
         for group in groups:
             changed.append((group["type"], labels_of(group["labels"])))
             self.stats[changed[-1]] = group
+            self._removed.discard(changed[-1])
         for type_name, labels in removed:
             changed.append((type_name, labels_of(labels)))
             self.stats.pop(changed[-1], None)
+            if type_name == "downstream":
+                self._removed.add(changed[-1])
         return changed
+
+    def add_ledger(self, page: bytes) -> None:
+        """Adds what the worker has counted in its ledger since its last report. `page`: the content of the file."""
+        for key, counted in read_ledger(page).items():
+            if key in self._removed:
+                continue
+            empty: GroupData = {"type": key[0], "labels": list(key[1]), "counters": {}, "gauges": {}, "histograms": {}}
+            group = self.stats.get(key, empty)
+            counters = dict(group["counters"])
+            for name, value in counted.items():
+                more = max(0, value - counters.get(name, 0))
+                counters[name] = counters.get(name, 0) + more
+                failure = FAILURE_KEYS.fullmatch(name)
+                if failure is not None and more:
+                    reason = f"reason_{failure[1]}"
+                    counters[reason] = counters.get(reason, 0) + more
+            # A request is counted when it begins and when it has ended, and only the latter is in the ledger.
+            for total, parts in (("request_total", CODE_KEYS), ("request_failed", FAILURE_KEYS)):
+                found = sum([value for name, value in counters.items() if parts.fullmatch(name)])
+                counters[total] = max(counters.get(total, 0), found)
+            self.stats[key] = {**group, "counters": counters}
 
     def text(self) -> str:
         """`worker 1 (pid 4711)`."""
@@ -115,15 +143,19 @@ class WorkerProcess(WorkerHandle):
         self._gone = False
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._stacks = os.memfd_create("pymosn-stacks", os.MFD_CLOEXEC)
+        self._ledger = os.memfd_create("pymosn-ledger", os.MFD_CLOEXEC)
+        os.ftruncate(self._ledger, SIZE)
         with theirs:
             try:
                 self._process = _spawn(families, theirs.fileno(), self._stacks)
             except BaseException:
                 ours.close()
                 os.close(self._stacks)
+                os.close(self._ledger)
                 raise
         super().__init__(worker_id, self._process.pid)
         self._channel: Channel[Report] = Channel(loop, ours, REPORTS, self._on_report, self._on_channel_closed)
+        self._channel.send(UseLedger(), [self._ledger])
         threading.Thread(target=self._wait, name=f"worker {worker_id} watch", daemon=True).start()
 
     def send(self, command: Command, descriptors: Sequence[int] = ()) -> None:
@@ -170,6 +202,8 @@ class WorkerProcess(WorkerHandle):
         self._channel.close()
         self.probe.close()
         os.close(self._stacks)
+        self.add_ledger(os.pread(self._ledger, SIZE, 0))
+        os.close(self._ledger)
         self._receiver.on_exit(self, self._exit_code)
 
 

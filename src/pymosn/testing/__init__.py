@@ -9,7 +9,7 @@
 
 `run` does the same in a synchronous test. A `World` keeps filters, clusters and clock for several requests. `GrpcRequest`
 and `GrpcResponse` are calls of gRPC (`grpc.py`). A `ConnectionWorld` (`connections.py`) tests connection filters, an
-`ExtensionWorld` (`extensions.py`) extensions of the process.
+`ExtensionWorld` (`extensions.py`) extensions of the process. `recorded` gives the exchanges of `pymosn record` as fixtures.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pymosn.testing.extensions import ExtensionWorld
 from pymosn.testing.grpc import GrpcRequest, GrpcResponse, grpc_messages, grpc_status
 from pymosn.testing.messages import Down, Request, Response
 from pymosn.testing.mistakes import InvalidTest
+from pymosn.testing.recordings import RecordedExchange, recorded
 from pymosn.testing.world import Result, World, make, run, send
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "GrpcRequest",
     "GrpcResponse",
     "InvalidTest",
+    "RecordedExchange",
     "Request",
     "Response",
     "Result",
@@ -38,6 +40,7 @@ __all__ = [
     "grpc_messages",
     "grpc_status",
     "make",
+    "recorded",
     "run",
     "send",
     "tls_facts",

@@ -71,7 +71,7 @@ CASES: dict[str, tuple[str, str, str, str]] = {
     "transcoder_plugin": (file(extends=[{"type": "transcoder_plugin"}]), "warning", "extends[0].type", "`transcoder`"),
     "PluginDriver": (
         file(tracing={"enable": True, "driver": "PluginDriver", "config": {"sopath": "tracer.so"}}),
-        *("warning", "tracing.driver", "on_complete"),
+        *("warning", "tracing.driver", "another driver"),
     ),
     "codec in Go": (
         file(third_part_codec={"codecs": [CODEC | {"type": "go-plugin"}]}),

@@ -79,4 +79,4 @@ def test_a_key_without_effect_is_reported(path: Keys, kind: inspect.Type) -> Non
 
 def test_there_are_such_keys_of_all_kinds() -> None:
     found = {dotted(path).rpartition(".")[2] for path, _ in KEYS}
-    assert {"metrics", "tracing", "pprof", "plugin", "spec", "router_handler_name", "upstream_protocol", "log_path"} <= found
+    assert {"metrics", "plugin", "spec", "router_handler_name", "upstream_protocol", "log_path"} <= found

@@ -1,7 +1,10 @@
 """A control plane without a process, for tests of the admin API."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
+
+import msgspec
 
 from pymosn.config.default import DEFAULT_CONFIG, DEFAULT_NAME
 from pymosn.config.load import load_text
@@ -13,13 +16,18 @@ from pymosn.control.plane import (
     ClusterView,
     ControlPlane,
     Edit,
+    ExchangesView,
     FilterView,
     HostView,
+    ProfileError,
+    TooManyTaps,
     UpgradeOptions,
     WorkerInfo,
 )
 from pymosn.core.counters import DownstreamStats, GroupData, Metrics
 from pymosn.observe.process_log import level_of
+from pymosn.observe.profile import Call, Profile, Stack
+from pymosn.observe.tap_options import TapOptions
 
 PATH = "/logs/mosn.log"
 
@@ -29,6 +37,7 @@ class FakePlane(ControlPlane):
         self.levels = {PATH: "INFO", "": "INFO"}
         self.switched: list[tuple[str, bool]] = []
         self.broken = False
+        self.profiled: list[tuple[int, float]] = []
         self.stage = 6
         self.file: str | None = "/conf/mosn.json"
         self.upgrades: list[tuple[str, UpgradeOptions]] = []
@@ -94,16 +103,93 @@ class FakePlane(ControlPlane):
         return [
             {
                 "name": "Tenant",
-                "listener": "l",
                 "type": "python",
-                "source": "filters.py",
-                "on_error": "",
-                "place": "stream_filters[0]",
-                "counters": counters,
-                "mean_us": 1.5,
+                "listeners": ["l"],
+                "calls": 3,
+                "errors": 0,
+                "mean_seconds": 0.0000015,
+                "p99_seconds": 0.000004,
+                "sampled": 2,
+                "last_error": {
+                    "time": 1700000000.5,
+                    "worker": 1,
+                    "phase": "on_request",
+                    "message": "ValueError: no",
+                    "stack": ["filters.py:9 in on_request"],
+                },
                 "last_block": {"seconds": 2.5, "stack": stack},
+                "counters": counters,
+                "entries": [
+                    {"listener": "l", "path": "stream_filters[0]", "source": "filters.py", "on_error": ""},
+                ],
             }
         ]
+
+    async def cpu_profile(self, target: int, seconds: float) -> Profile:
+        self.profiled.append((target, seconds))
+        if target > 2:
+            raise ProfileError(404, f"there is no worker {target}")
+        if target == 2:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.profiled.append((-1, 0.0))
+        samples: list[tuple[Stack, tuple[int, ...]]] = [
+            ((Call("filters.burn", "/f/filters.py", 3), Call("filters.on_request", "/f/filters.py", 9)), (30, 300_000_000)),
+            (
+                (Call("[event loop]", "", 0), Call("pymosn.server.worker.run", "/p/pymosn/server/worker.py", 5)),
+                (10, 100_000_000),
+            ),
+        ]
+        values = [("samples", "count"), ("cpu", "nanoseconds")]
+        return Profile(values, samples, ("cpu", "nanoseconds", 10_000_000), 1_700_000_000.0, seconds)
+
+    async def heap_profile(self, target: int, seconds: float) -> Profile:
+        self.profiled.append((target, seconds))
+        stack = (Call("filters.keep", "/f/filters.py", 3),)
+        values = [("inuse_objects", "count"), ("inuse_space", "bytes")]
+        return Profile(values, [(stack, (2, 3000))], ("space", "bytes", 1), 1_700_000_000.0, seconds)
+
+    async def stacks(self, target: int) -> list[tuple[str, Stack]]:
+        stack = (Call("filters.wait", "/f/filters.py", 3), Call("[native]", "", 0))
+        return [("thread MainThread", stack), ("task one", stack)]
+
+    async def exchanges(self, limit: int) -> ExchangesView:
+        story = {
+            "worker": 1,
+            "time": 0.25,
+            "listener": "l",
+            "protocol": "Http1",
+            "client": "192.0.2.7",
+            "method": "GET",
+            "host": "shop.example",
+            "path": "/orders",
+            "route": "table/0",
+            "cluster": "c",
+            "status": 502,
+            "reason": "connect_refused",
+            "detail": "",
+            "duration": 0.0123,
+            "request_bytes": 3,
+            "response_bytes": 9,
+            "trace_id": "",
+            "attempts": [{"address": "10.0.0.1:80", "offset": 0.001, "duration": 2.5, "status": 0, "reason": "lost"}],
+            "timings": {"received": 0.0, "response": None},
+            "filters": ["Tenant"],
+            "replied_by": "",
+        }
+        return {"failed": [{**story, "path": f"/{number}"} for number in range(3)][:limit], "slow": [story], "missed": 2}
+
+    def tap(self, options: TapOptions) -> AsyncIterator[bytes]:
+        if options.count == 7:
+            raise TooManyTaps("there are too many")
+
+        async def lines() -> AsyncIterator[bytes]:
+            yield b'{"tap":{}}\n'
+            asked = {"statuses": options.statuses, "count": options.count}
+            yield b'{"exchange":' + msgspec.json.encode(asked) + b"}\n"
+
+        return lines()
 
     async def trace_allocations(self, seconds: float) -> list[AllocationView]:
         return [{"line": f"filters.py:{int(seconds)}", "bytes": 64, "blocks": 2}]

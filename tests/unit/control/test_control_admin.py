@@ -90,7 +90,7 @@ def test_stats_are_sums_as_text(client: AsgiClient) -> None:
     assert "request_total:6" in client.get("/api/v1/stats_glob").text.splitlines()
     scraped = client.get("/metrics")
     assert scraped.headers["content-type"].startswith("text/plain")
-    assert 'downstream_request_total{listener="a"} 6.0' in scraped.text
+    assert 'pymosn_requests_received_total{listener="a"} 6.0' in scraped.text
 
 
 def test_the_index_lists_every_path(client: AsgiClient) -> None:
@@ -355,11 +355,50 @@ def test_explain_uses_the_active_configuration(client: AsgiClient) -> None:
 
 
 def test_filters_for_programs_and_for_people(client: AsgiClient) -> None:
-    (view,) = client.get("/api/v1/filters").json()
+    (view,) = client.get("/api/v1/filters").json()["filters"]
     assert (view["name"], view["counters"]) == ("Tenant", {"calls": 3, "errors": 0})
     text = client.get("/api/v1/filters?format=text").text
-    assert "l: Tenant (filters.py): calls 3, errors 0, 1.5 us a call\n" in text
+    assert "l: Tenant (filters.py): calls 3, errors 0, 1.5 us a call, p99 4.0 us\n" in text
+    assert ", worker 1, on_request: ValueError: no\n    filters.py:9 in on_request\n" in text
     assert "  blocked a worker for 2.5 s:\n    filters.py:7 in on_request\n" in text
+
+
+def test_a_tap_is_a_stream_of_lines(client: AsgiClient) -> None:
+    answer = client.post("/api/v1/tap", [b'{"statuses": ["5xx"], "count": 2}'])
+    assert (answer.status, answer.text) == (200, '{"tap":{}}\n{"exchange":{"statuses":["5xx"],"count":2}}\n')
+    assert client.get("/api/v1/tap").status == 405
+
+
+WRONG_TAPS = [b'{"status": "5xx"}', b'{"statuses": ["6xx"]}', b'{"sample": 0}', b"[]", b'{"bodies": 99999999}']
+
+
+@pytest.mark.parametrize(("body", "status"), [*((body, 400) for body in WRONG_TAPS), (b'{"count": 7}', 429)])
+def test_a_wrong_tap(client: AsgiClient, body: bytes, status: int) -> None:
+    answer = client.post("/api/v1/tap", [body])
+    assert answer.status == status
+    assert "error" in answer.json()
+
+
+def test_stories_of_exchanges_for_programs_and_for_people(client: AsgiClient) -> None:
+    found = client.get("/api/v1/exchanges").json()
+    assert [story["path"] for story in found["failed"]] == ["/0", "/1", "/2"]
+    assert (len(found["slow"]), found["missed"]) == (1, 2)
+    assert set(client.get("/api/v1/exchanges?kind=slow").json()) == {"slow", "missed"}
+    assert len(client.get("/api/v1/exchanges?kind=failed&limit=2").json()["failed"]) == 2
+    text = client.get("/api/v1/exchanges?format=text").text
+    assert " 502 12.3 ms Http1 GET shop.example/orders (connect_refused)\n" in text
+    assert "    +1 ms 10.0.0.1:80: lost in 2.5 s\n" in text
+    assert "received +0 ms; 3 bytes in, 9 out\n" in text
+    assert "2 more were not kept" in text
+
+
+@pytest.mark.parametrize(
+    "query", ["kind=all", "limit=0", "limit=x", "limit=1001", "limit=99999999999", "limit=-1", "limit=²"]
+)
+def test_a_wrong_question_for_stories(client: AsgiClient, query: str) -> None:
+    answer = client.get(f"/api/v1/exchanges?{query}")
+    assert answer.status == 400
+    assert "must be" in answer.text
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,12 @@
+from typing import Any
+
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_families
 from prometheus_client.parser import text_string_to_metric_families
 
-from pymosn.core.counters import DownstreamStats, GroupData, Histogram, Metrics, UpstreamStats
-from pymosn.observe.prometheus import exposition
+from pymosn.core.counters import DownstreamStats, GroupData, Metrics, UpstreamStats
+from pymosn.core.histograms import Histogram
+from pymosn.observe.prometheus import Series, Settings, exposition
 from pymosn.observe.stats import percentile, stats_glob, stats_json
 from pymosn.observe.totals import Totals, with_global
 
@@ -83,21 +87,130 @@ def test_percentiles_are_ordered_and_near() -> None:
     assert p50 < p95 < p99 <= 1.0
 
 
+def totals_of(*snapshots: list[GroupData]) -> list[GroupData]:
+    totals = Totals()
+    for snapshot in snapshots:
+        totals.add(snapshot)
+    return totals.groups()
+
+
+def families_in(groups: list[GroupData], series: Series | None = None, **settings: Any) -> dict[str, Any]:
+    text = exposition(groups, "", (), series, Settings(**settings))[0].decode()
+    return {family.name: family for family in text_string_to_metric_families(text)}
+
+
+def values(family: Any, label: str) -> dict[str, float]:
+    """Those that are not 0, by a label."""
+    return {sample.labels[label]: sample.value for sample in family.samples if sample.value}
+
+
 def test_prometheus_can_read_what_it_scrapes() -> None:
-    text, content_type = exposition(summed(worker(10, 0.5, 0.001), worker(5)), "")
+    text, content_type = exposition(totals_of(worker(10, 0.5, 0.001), worker(5)), "")
     assert content_type.startswith("text/plain")
     families = {family.name: family for family in text_string_to_metric_families(text.decode())}
-    requests = {sample.labels.get("listener"): sample.value for sample in families["downstream_request"].samples}
-    assert families["downstream_request"].type == "counter"
-    assert requests == {None: 30.0, "a": 15.0, "b": 15.0}
-    times = families["downstream_request_time_seconds"]
+    assert families["pymosn_requests_received"].type == "counter"
+    assert values(families["pymosn_requests_received"], "listener") == {"a": 15.0, "b": 15.0}
+    times = families["pymosn_request_duration_seconds"]
     assert times.type == "histogram"
     of_a = [sample for sample in times.samples if sample.labels.get("listener") == "a"]
     buckets = [sample.value for sample in of_a if sample.name.endswith("_bucket")]
     assert buckets == sorted(buckets)
     assert buckets[-1] == 2.0
     assert [sample.value for sample in of_a if sample.name.endswith("_sum")] == [0.501]
-    assert families["upstream_request_active"].type == "gauge"
+    assert families["pymosn_upstream_host_requests_active"].type == "gauge"
+    assert all(family.documentation for family in families.values())
+
+
+def test_each_event_is_counted_once() -> None:
+    metrics = Metrics()
+    stats = DownstreamStats(metrics.group("downstream", ("listener", "a")))
+    for status in (200, 200, 401, 418, 418, 999, 1000, 7):
+        stats.count_status(status)
+    for _ in range(2):
+        stats.count_failure("no_route")
+    for reason in ("no_route", "overloaded"):
+        stats.count_reason(reason)
+    families = families_in(metrics.snapshot())
+    counted = {"200": 2.0, "401": 1.0, "418": 2.0, "999": 1.0, "0": 2.0}
+    assert values(families["pymosn_requests"], "code") == counted
+    assert values(families["pymosn_request_failures"], "reason") == {"no_route": 2.0}
+    assert values(families["pymosn_connection_failures"], "reason") == {"no_route": 1.0, "overloaded": 1.0}
+    stats_of_mosn = stats_json(metrics.snapshot())
+    assert stats_of_mosn is not None
+    of_mosn = stats_of_mosn["downstream"]["listener.a"]
+    assert (of_mosn["request_200_total"], of_mosn["request_other_code"], of_mosn["request_failed"]) == ("2", "6", "2")
+
+
+def hosts(*numbers: int) -> list[GroupData]:
+    metrics = Metrics()
+    for number in numbers:
+        group = metrics.group("upstream", ("cluster", "c"), ("host", f"h{number}"))
+        group.counter("request_total").value = 10**number
+    return metrics.snapshot()
+
+
+def test_hosts_beyond_the_limit_are_counted_together() -> None:
+    series = Series()
+    for numbers, expected in (
+        ((0, 1), {"h0": 1, "h1": 10}),
+        ((2, 3, 0, 1), {"h0": 1, "h1": 10, "other": 1100}),  # what has had samples keeps them
+        ((2, 3, 1), {"h1": 10, "h2": 100, "other": 1000}),
+    ):
+        families = families_in(hosts(*numbers), series, max_series=2)
+        assert values(families["pymosn_upstream_host_requests"], "host") == expected
+
+
+def test_what_workers_have_counted_as_other_is_added() -> None:
+    metrics = Metrics()
+    for route in ("a", "b", "other"):
+        group = metrics.group("route", ("route", route), ("router", route), ("virtual_host", route))
+        group.counter("hits").value = len(route)
+    families = families_in(metrics.snapshot(), max_series=2)
+    assert values(families["pymosn_route_requests"], "route") == {"a": 1, "b": 1, "other": 5}
+    assert values(families_in(metrics.snapshot(), max_series=1)["pymosn_route_requests"], "route") == {"a": 1, "other": 6}
+
+
+def test_what_is_not_shown() -> None:
+    groups = [*worker(1), *hosts(1)]
+    assert "pymosn_upstream_host_requests" in families_in(groups)
+    assert "pymosn_upstream_host_requests" not in families_in(groups, per_host=False)
+    assert "pymosn_upstream_host_requests" not in families_in(groups, exclusion_labels=["host"])
+    assert "pymosn_requests" not in families_in(groups, exclusion_labels=["listener"])
+    assert families_in(groups, reject_all=True) == {}
+
+
+def test_own_metrics_keep_appearing() -> None:
+    metrics = Metrics()
+    own = metrics.group("filter", ("filter", "mine"))
+    own.counter("hits").value = 3
+    own.gauge("in-use").value = 2
+    own.counter("calls").value = 9
+    metrics.group("shop", ("department", 'a"b')).counter("sold_total").value = 4
+    families = families_in(metrics.snapshot())
+    assert values(families["pymosn_filter_hits"], "filter") == {"mine": 3}
+    assert values(families["pymosn_filter_in_use"], "filter") == {"mine": 2}
+    assert values(families["pymosn_filter_calls"], "filter") == {"mine": 9}
+    assert values(families["shop_sold"], "department") == {'a"b': 4}
+
+
+def test_exemplars_are_the_last_traces() -> None:
+    def one(trace: str, at: float) -> list[GroupData]:
+        metrics = Metrics()
+        time = DownstreamStats(metrics.group("downstream", ("listener", "a"))).request_time
+        for value in (0.0005, 0.3):
+            time.record(value)
+        time.note_trace(0.3, trace, at)
+        return metrics.snapshot()
+
+    groups = totals_of(one("late", 9.0), one("early", 1.0))
+    assert "late" not in exposition(groups, "")[0].decode()
+    text = exposition(groups, "application/openmetrics-text; version=1.0.0")[0].decode()
+    families = {family.name: family for family in open_families(text)}
+    samples = families["pymosn_request_duration_seconds"].samples
+    (found,) = [sample for sample in samples if sample.exemplar is not None]
+    assert (found.labels["le"], found.exemplar.labels, found.exemplar.value) == ("0.524288", {"trace_id": "late"}, 0.3)
+    long = exposition(one("x" * 500, 1.0), "application/openmetrics-text; version=1.0.0")[0].decode()
+    assert f'{{trace_id="{"x" * 120}"}}' in long
 
 
 def test_open_metrics_is_sent_on_request() -> None:

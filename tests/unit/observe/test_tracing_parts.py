@@ -110,7 +110,8 @@ def test_the_order_of_decisions() -> None:
     assert decided(Sampling(0.0, False, rules=rules), SAMPLED) == NOT_SAMPLED
     assert decided(Sampling(1.0, rules=rules[1:]), NOT_SAMPLED) == NOT_SAMPLED
     assert decided(Sampling(0.0, header="x-trace", rules=rules), NOT_SAMPLED) == SAMPLED
-    assert decided(Sampling(0.0, False), NOT_SAMPLED, debug=True) == SAMPLED
+    assert decided(Sampling(0.0), SAMPLED, debug=True) == SAMPLED
+    assert decided(Sampling(0.0, False), SAMPLED, debug=True) == NOT_SAMPLED
 
 
 def test_the_rate_is_a_share() -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pymosn.config.schema import Cluster, Host, Listener, MosnConfig, Server
 from pymosn.config.schema.cluster import ClusterManager
-from pymosn.core.counters import BUCKET_BOUNDS, GroupData, Histogram, Metrics
+from pymosn.core.counters import GroupData, Metrics
+from pymosn.core.histograms import BUCKET_BOUNDS, Histogram
 from pymosn.observe.totals import labels_of, sum_of
 from pymosn.server.upgrade import totals as module
 from pymosn.server.upgrade.totals import CHUNK, GenerationTotals, Stats, is_counted

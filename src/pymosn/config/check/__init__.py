@@ -8,18 +8,20 @@ udp        UDP listeners
 accounts   users, groups, modes of files            paths      names of files, and which of them changes may name
 tls        TLS contexts                            protocols  protocols, and which are spoken to hosts
 connections  TCP connections                   extensions  extensions of the process
-absent  what MOSN has and pymosn has not            tracing, trace_drivers
+metrics  sinks of metrics                          tracing, trace_drivers
+absent  what MOSN has and pymosn has not
 """
 
 from collections.abc import Collection
 
 from pymosn.config.check.absent import check_absent
 from pymosn.config.check.accounts import check_identity
-from pymosn.config.check.admin import check_admin
+from pymosn.config.check.admin import check_admin, check_pprof
 from pymosn.config.check.clusters import check_clusters
 from pymosn.config.check.extensions import check_extensions
 from pymosn.config.check.filters import check_filter_clusters
 from pymosn.config.check.listeners import ORIGINAL_DST, check_server
+from pymosn.config.check.metrics import check_metrics
 from pymosn.config.check.names import OpenNames
 from pymosn.config.check.paths import check_path_names
 from pymosn.config.check.protocols import ways_out
@@ -37,6 +39,10 @@ def check(config: MosnConfig, report: Diagnostics, stream_filters: Collection[st
     _check_server_count(config, report)
     if config.admin is not None:
         check_admin(config.admin, report)
+    if config.pprof is not None:
+        check_pprof(config.pprof, config.admin, report)
+    if config.metrics is not None:
+        check_metrics(config.metrics, report)
     check_absent(config, report)
     check_trace_driver(config, report)
     check_identity(config, report)

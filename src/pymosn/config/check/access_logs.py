@@ -4,12 +4,12 @@ from typing import Final
 
 from pymosn.api.envoy_variables import LETTERS
 from pymosn.config.diagnostics import Diagnostics
-from pymosn.config.schema import AccessLog
+from pymosn.config.schema import AccessLog, Server
 from pymosn.config.schema.http_chain import LogCondition, LogFilter
 from pymosn.core import failure
 from pymosn.core.headers import is_token
 from pymosn.core.regex import compiled
-from pymosn.observe.access_log import compile_format
+from pymosn.observe.access_log import EVERY, compile_format
 from pymosn.observe.json_log import JsonFormat
 
 #: The reason words of the table of failures.
@@ -18,6 +18,10 @@ REASONS: Final = frozenset(value.reason for value in vars(failure).values() if i
 
 def check_access_log(log: AccessLog, path: str, report: Diagnostics) -> None:
     """Check one access log."""
+    if log.name == EVERY:
+        report.error(f"{path}.name", "this name means all access logs", log.name)
+    if log.disabled and not log.name:
+        report.warning(f"{path}.disabled", "without a name it is switched on only by routes with `*`")
     if log.json_format and log.log_format:
         report.error(f"{path}.json_format", "log_format and json_format are mutually exclusive")
         return
@@ -35,6 +39,24 @@ def check_access_log(log: AccessLog, path: str, report: Diagnostics) -> None:
         report.warning(f"{path}.{key}", warning)
     if log.filter is not None:
         check_condition(log.filter, f"{path}.filter", report)
+
+
+def check_switches(server: Server, path: str, report: Diagnostics) -> None:
+    """Check that routes and virtual hosts switch access logs that exist."""
+    lists = [logs for listener in server.listeners for _, logs in listener.log_lists()]
+    names = {log.name for logs in lists for log in logs if log.name}
+    for table_path, table in server.all_tables(path):
+        for i, host in enumerate(table.virtual_hosts):
+            inner = f"{table_path}.virtual_hosts[{i}]"
+            _check_names(host.access_logs, f"{inner}.access_logs", names, report)
+            for j, route in enumerate(host.routers):
+                _check_names(route.access_logs, f"{inner}.routers[{j}].access_logs", names, report)
+
+
+def _check_names(switches: dict[str, bool], path: str, names: set[str], report: Diagnostics) -> None:
+    for name in switches:
+        if name != EVERY and name not in names:
+            report.warning(f"{path}.{name}", "no access log has this name", name, names)
 
 
 def check_condition(filter: LogFilter, path: str, report: Diagnostics) -> None:

@@ -5,7 +5,7 @@ from typing import Final
 from pymosn.config.admin_files import read_token, socket_fault, token_path
 from pymosn.config.check.addresses import is_host_name, is_ip, is_loopback
 from pymosn.config.diagnostics import Diagnostics
-from pymosn.config.schema.top import Admin
+from pymosn.config.schema.top import Admin, Pprof
 
 _ADDRESS: Final = "admin.address.socket_address.address"
 _OPEN: Final = "admin.allow_changes_without_token"
@@ -41,6 +41,24 @@ def _check_reach(admin: Admin, host: str, report: Diagnostics) -> None:
         changes = "changes need the token, which is sent unencrypted" if admin.token_file else "it rejects changes"
         message = f"not a loopback address: all clients of this port may read the configuration; {changes}"
         report.warning(_ADDRESS, message, host)
+
+
+def check_pprof(pprof: Pprof, admin: Admin | None, report: Diagnostics) -> None:
+    """Check the profiling port. `admin`: with the token that it needs off loopback."""
+    address = pprof.address()
+    if address is None:
+        if pprof.port_value or pprof.endpoint:
+            report.warning("pprof", "has no effect without debug: true")
+        return
+    host = address[0]
+    if not is_host_name(host) and not is_ip(host):
+        report.error("pprof.endpoint", "must be an IP address or a host name, without a port", host)
+    elif host != "localhost" and not is_loopback(host):
+        has_token = admin is not None and bool(admin.token_file)
+        calls = (
+            "calls need the token, which is sent unencrypted" if has_token else "without admin.token_file no call is served"
+        )
+        report.warning("pprof.endpoint", f"not a loopback address: {calls}", host)
 
 
 def check_admin_files(admin: Admin, config_dir: str, report: Diagnostics) -> None:

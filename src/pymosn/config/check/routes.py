@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Mapping
 
+from pymosn.config.check.access_logs import check_switches
 from pymosn.config.check.clusters import check_cluster_name
 from pymosn.config.check.filters import check_route_settings
 from pymosn.config.check.matches import check_match, check_variable_name, present
@@ -46,6 +47,7 @@ def check_tables(
 
     `ways`: how requests are sent to each cluster.
     """
+    check_switches(server, path, report)
     seen: dict[str, str] = {}
     for table_path, table in server.all_tables(path):
         name = table.router_config_name

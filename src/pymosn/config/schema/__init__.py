@@ -11,7 +11,7 @@ from pymosn.config.schema.cluster import Cluster, ClusterManager, Host
 from pymosn.config.schema.http_chain import AccessLog, StreamFilter
 from pymosn.config.schema.network_filters import ConnectionManagerFilter, Http1Settings, ProxyConfig, ProxyFilter
 from pymosn.config.schema.router import Redirect, Route, RouteAction, RouteMatch, RouterConfiguration, VirtualHost
-from pymosn.config.schema.server import FilterChain, Listener, Overload, Server, WorkerLimits
+from pymosn.config.schema.server import FilterChain, Listener, Overload, RecentExchanges, Server, WorkerLimits
 from pymosn.config.schema.tls import TlsContext
 from pymosn.config.schema.top import MosnConfig
 from pymosn.filters.settings import HeaderMatch
@@ -30,6 +30,7 @@ __all__ = [
     "Overload",
     "ProxyConfig",
     "ProxyFilter",
+    "RecentExchanges",
     "Redirect",
     "Route",
     "RouteAction",

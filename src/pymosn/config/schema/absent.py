@@ -60,8 +60,7 @@ EXTENSIONS: Final[dict[str, str]] = {
 #: The drivers of `tracing`.
 TRACE_DRIVERS: Final[dict[str, str]] = {
     "PluginDriver": (
-        "a Go shared object cannot be loaded, so no traces are recorded: "
-        "use another driver, such as `otel` (docs/tracing.md)"
+        "a Go shared object cannot be loaded, so nothing is recorded: use another driver, such as `otel` (docs/tracing.md)"
     ),
 }
 

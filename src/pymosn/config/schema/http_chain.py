@@ -54,6 +54,8 @@ class AccessLog(Block, kw_only=True):
     json_format: Annotated[
         AnyMap, own("instead of log_format: an object with a format for each member; a number's alone is a number")
     ] = {}
+    name: Annotated[str, own("by which routes and virtual hosts switch it, with their key `access_logs`")] = ""
+    disabled: Annotated[bool, own("unless a route or virtual host switches it on")] = False
     omit_empty: Annotated[bool, own("of json_format: leave out members without a value, instead of null")] = False
     filter: Annotated[LogFilter | None, own("log only some exchanges; see docs/operations.md")] = None
 

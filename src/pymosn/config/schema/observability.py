@@ -1,4 +1,4 @@
-"""Metrics (planned: read and checked, without effect yet) and tracing."""
+"""Metrics and tracing."""
 
 from typing import Annotated
 
@@ -12,12 +12,14 @@ Rate = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class PrometheusSink(Block, kw_only=True):
-    port: Port = 0
+    """MOSN's text of all metrics, on a port of its own; docs/metrics.md."""
+
+    port: Annotated[Port, works("on 0.0.0.0; follows reloads and hot upgrades")] = 0
     endpoint: str = "/metrics"
-    disable_collect_process: bool = False
-    disable_collect_go: bool = False
-    percentiles: list[Percent] = []
-    export_url: str = ""
+    disable_collect_process: Annotated[bool, works("without `process_*`, the sums over all processes")] = False
+    disable_collect_go: Annotated[bool, ignored("there is no Go: `go_*` does not exist")] = False
+    percentiles: Annotated[list[Percent], works("estimated from the buckets of all values")] = []
+    export_url: Annotated[str, works("an error, as in MOSN: nothing is pushed")] = ""
 
 
 class MetricsSink(Block, kw_only=True):
@@ -28,38 +30,48 @@ class MetricsSink(Block, kw_only=True):
 
 
 class StatsMatcher(Block, kw_only=True):
-    """Metrics that are not recorded."""
+    """Metrics that are not reported: by the sink, `/api/v1/stats` and, but for keys, which are MOSN's, `/metrics`."""
 
     reject_all: bool = False
-    exclusion_labels: list[str] = []
-    exclusion_keys: list[str] = []
+    exclusion_labels: Annotated[list[str], works("names of labels, as they are in MOSN")] = []
+    exclusion_keys: Annotated[list[str], works("keys without the type, such as `request_total`")] = []
 
 
 class HistogramSample(Block, kw_only=True):
-    """The reservoir of a histogram."""
+    """The reservoir of a histogram, without effect: histograms count all values, in buckets of doubling width."""
 
-    type: str = "UNIFORM"
-    size: int = 100
-    exp_decay_alpha: float = 0.5
+    type: Annotated[str, ignored("all values are counted")] = "UNIFORM"
+    size: Annotated[int, ignored("all values are counted")] = 100
+    exp_decay_alpha: Annotated[float, ignored("all values are counted")] = 0.5
 
 
 class Ewma(Block, kw_only=True):
-    """Moving averages: either `alpha`, or `target` after `duration`."""
+    """Moving averages: either `alpha`, or `target` after `duration`. Without effect."""
 
-    alpha: float = 0.0
-    target: float = 0.0
-    duration: Duration = 0.0
+    alpha: Annotated[float, ignored("LB_PEAK_EWMA has a fixed decay")] = 0.0
+    target: Annotated[float, ignored("LB_PEAK_EWMA has a fixed decay")] = 0.0
+    duration: Annotated[Duration, ignored("LB_PEAK_EWMA has a fixed decay")] = 0.0
 
 
 class Metrics(Block, kw_only=True):
-    sinks: list[MetricsSink] = []
+    """What is reported of the traffic, and where; docs/metrics.md."""
+
+    sinks: Annotated[list[MetricsSink], works("of the type `prometheus`")] = []
     stats_matcher: StatsMatcher = msgspec.field(default_factory=StatsMatcher)
-    shm_zone: str = ""
-    shm_size: str = ""
-    flush_mosn: bool = False
-    lazy_flush: bool = False
+    shm_zone: Annotated[str, ignored("counters survive hot upgrades in any case")] = ""
+    shm_size: Annotated[str, ignored("counters survive hot upgrades in any case")] = ""
+    flush_mosn: Annotated[bool, works("the sink also has the type `meta`")] = False
+    lazy_flush: Annotated[bool, works("the sink has only what was ever used")] = False
     sample: HistogramSample = msgspec.field(default_factory=HistogramSample)
     ewma: Ewma = msgspec.field(default_factory=Ewma)
+    per_route: Annotated[bool, own("results and durations of each route in `/metrics` of the admin API")] = False
+    per_host: Annotated[bool, own("the metrics of each host in `/metrics` of the admin API")] = True
+    exemplars: Annotated[bool, own("durations of requests in OpenMetrics have the ids of their traces")] = False
+    max_series: Annotated[
+        int,
+        msgspec.Meta(ge=1, le=100_000),
+        own("hosts, routes, filters and services with metrics of their own; others are `other`"),
+    ] = 1000
     flush_interval: Annotated[Duration, ignored("MOSN does not use it either")] = 0.0
 
 
@@ -161,6 +173,25 @@ class Tracing(Block, kw_only=True):
     ] = []
     sampling: Annotated[TraceSampling, own("which traces are recorded")] = msgspec.field(default_factory=TraceSampling)
     tracer: Annotated[str, ignored("MOSN does not use it any more")] = ""
+
+
+def sink_settings(sink: MetricsSink) -> PrometheusSink:
+    """The settings of a sink of the type `prometheus`, which have been checked."""
+    return msgspec.convert(sink.config, PrometheusSink)
+
+
+def sinks_to_serve(metrics: Metrics | None) -> list[PrometheusSink]:
+    """The sinks that run: as in MOSN, those before the first one that cannot be built."""
+    found: list[PrometheusSink] = []
+    for sink in [] if metrics is None else metrics.sinks:
+        if sink.type != "prometheus":
+            break
+        settings = sink_settings(sink)
+        settings.endpoint = settings.endpoint or "/metrics"
+        if not settings.port or settings.export_url or not settings.endpoint.startswith("/"):
+            break
+        found.append(settings)
+    return found
 
 
 METRICS_SINKS: dict[str, type[Block]] = {"prometheus": PrometheusSink}

@@ -22,6 +22,7 @@ from pymosn.filters.settings import (
 )
 
 _INNER = "before those of the route"
+_LOGS = "switches access logs on or off by their `name`; `*`: all of them"
 _ADD = "`%variable%` may be part of a value; in MOSN only the whole value"
 
 
@@ -322,6 +323,7 @@ class Route(Block, kw_only=True):
     per_filter_config: Annotated[
         AnyMap, works("for filters: `exchange.route_config(name)`; the route takes precedence over the virtual host")
     ] = {}
+    access_logs: Annotated[dict[str, bool], own(_LOGS)] = {}
     request_mirror_policies: Annotated[
         MirrorPolicy | list[MirrorPolicy] | None,
         works("also without the `mirror` filter; an array is pymosn's own; see docs/operations.md"),
@@ -348,6 +350,7 @@ class VirtualHost(HeaderChanges, kw_only=True):
     per_filter_config: Annotated[
         AnyMap, works("for all of its routes; MOSN's filters read only that of a route, which takes precedence")
     ] = {}
+    access_logs: Annotated[dict[str, bool], own("for all of its routes, as that of a route, which takes precedence")] = {}
     require_tls: Annotated[Any, ignored("MOSN does not use it either")] = None
     include_request_attempt_count: Annotated[
         bool, own("send `x-envoy-attempt-count`, the number of the attempt, with requests")

@@ -26,6 +26,7 @@ from pymosn.filters.settings import AnyMap, Block, Duration, DurationOrDefault, 
 
 MemoryLimit = Annotated[int, msgspec.Meta(ge=-1)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+KeptExchanges = Annotated[int, msgspec.Meta(ge=0, le=1000)]
 #: A larger number is probably a typo, and every worker is a process.
 MOST_WORKERS: Final = 1024
 #: Default seconds of `connection_idle_timeout`: of connections, and of sessions of UDP.
@@ -266,6 +267,14 @@ class Overload(Block, kw_only=True):
     stop_accept: Annotated[Share, own("above it new connections wait in the kernel's backlog")] = 0.95
 
 
+class RecentExchanges(Block, kw_only=True):
+    """`recent_exchanges`: which exchanges each worker keeps for `/api/v1/exchanges` (not in MOSN)."""
+
+    failed: Annotated[KeptExchanges, own("the newest failed exchanges to keep; 0: none")] = 100
+    slow: Annotated[KeptExchanges, own("the slowest exchanges to keep; 0: none")] = 50
+    window: Annotated[Duration, own("how long slow exchanges are kept")] = 300.0
+
+
 class Server(Block, kw_only=True):
     """The one server of the process."""
 
@@ -301,6 +310,7 @@ class Server(Block, kw_only=True):
     overload: Overload = msgspec.field(default_factory=Overload)
     listeners: list[Listener] = []
     routers: Annotated[list[RouterConfiguration], works("the last of equal names wins, as in MOSN")] = []
+    recent_exchanges: Annotated[RecentExchanges | None, own("exchanges for `/api/v1/exchanges`; docs/tap.md")] = None
 
     def workers(self, cpus: int) -> int:
         """The number of workers that `processor` requests on a machine with `cpus` available CPUs."""

@@ -49,11 +49,15 @@ class Admin(Block, kw_only=True):
 
 
 class Pprof(Block, kw_only=True):
-    """Go's profiling port."""
+    """The profiling port, with the paths and the format of Go's; docs/profiling.md."""
 
-    debug: bool = False
-    port_value: Port = 0
-    endpoint: str = ""
+    debug: Annotated[bool, works("opens the port")] = False
+    port_value: Annotated[Port, works("0 means 9090")] = 0
+    endpoint: Annotated[str, works("address; default: 127.0.0.1, MOSN's 0.0.0.0; off loopback calls need the token")] = ""
+
+    def address(self) -> tuple[str, int] | None:
+        """Host and port to listen on; None if the port is not opened."""
+        return (self.endpoint or "127.0.0.1", self.port_value or 9090) if self.debug else None
 
 
 class Plugin(Block, kw_only=True):
@@ -93,9 +97,9 @@ class MosnConfig(Block, kw_only=True):
         Unsigned,
         own("a reconnect that removes all clusters, or all listeners, has to wait if they are so many; 0: never"),
     ] = 10
-    pprof: Annotated[Pprof | None, planned("Go's profiler; use py-spy or perf")] = None
+    pprof: Annotated[Pprof | None, works("profiles of CPU and memory for `go tool pprof`; docs/profiling.md")] = None
     tracing: Annotated[Tracing | None, works("docs/tracing.md")] = None
-    metrics: Annotated[Metrics | None, planned("counters are at the admin port, /api/v1/stats")] = None
+    metrics: Annotated[Metrics | None, works("docs/metrics.md")] = None
     uds_dir: Annotated[str, works("folder of the sockets of a MOSN that a start replaces; docs/upgrade.md")] = ""
     disable_upgrade: Annotated[bool, works("upgrades are refused")] = False
     close_graceful: Annotated[bool, works("old name of disable_upgrade")] = False

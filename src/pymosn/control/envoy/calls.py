@@ -21,8 +21,9 @@ from pymosn.control.envoy.state import server_state
 from pymosn.control.envoy.stats import Process, Stat, as_json, as_lines, as_prometheus, envoy_stats, selected
 from pymosn.control.handlers import Call, Handler, get, json_response, log_call
 from pymosn.control.plane import RUNNING, START_LOG, ControlPlane
+from pymosn.control.statistics import Scrapes
 from pymosn.control.xds.types import CLUSTER
-from pymosn.observe.totals import sum_of, with_global
+from pymosn.observe.totals import sum_of
 
 #: Our levels -> Envoy's.
 _NAMES: Final = {
@@ -40,9 +41,10 @@ _NO_EXTRA: Final = (
 
 def routes(plane: ControlPlane) -> list[Call]:
     """All paths but `/ready`, which is the same in both."""
+    scrapes = Scrapes()
     return [
-        get(plane, "/stats", _stats),
-        get(plane, "/stats/prometheus", _prometheus, is_public=True),
+        get(plane, "/stats", partial(_stats, scrapes)),
+        get(plane, "/stats/prometheus", partial(_prometheus, scrapes), is_public=True),
         get(plane, "/server_info", _server_info),
         get(plane, "/config_dump", _config_dump),
         get(plane, "/clusters", _clusters),
@@ -83,12 +85,12 @@ async def _all_stats(plane: ControlPlane) -> Callable[[], list[Stat]]:
     return lambda: envoy_stats(process, facts, sum_of([groups]), clusters, listeners)
 
 
-async def _stats(plane: ControlPlane, request: Request) -> Response:
+async def _stats(scrapes: Scrapes, plane: ControlPlane, request: Request) -> Response:
     """`?filter=` (a regular expression), `?usedonly`, `?format=json|prometheus`, `?type=Counters|Gauges`."""
     query = request.query_params
     form = query.get("format", "text")
     if form == "prometheus":
-        return await _prometheus(plane, request)
+        return await _prometheus(scrapes, plane, request)
     if form not in ("text", "json"):
         return PlainTextResponse(f"format {form} is not supported; one of text, json, prometheus\n", 400)
     made = await _all_stats(plane)
@@ -98,18 +100,14 @@ async def _stats(plane: ControlPlane, request: Request) -> Response:
     )
 
 
-async def _prometheus(plane: ControlPlane, request: Request) -> Response:
+async def _prometheus(scrapes: Scrapes, plane: ControlPlane, request: Request) -> Response:
     """All metrics of `/metrics`, and those with Envoy's names."""
-    # Imported only when metrics are scraped.
-    from pymosn.observe.prometheus import exposition
-
     query = request.query_params
-    made, groups = await _all_stats(plane), await plane.stats()
+    made = await _all_stats(plane)
+    own = b"" if query.get("filter") else (await scrapes.exposition(plane, ""))[0]
 
     def text() -> str:
-        stats = selected(made(), query.get("filter", ""), "usedonly" in query)
-        own = "" if query.get("filter") else exposition(with_global(sum_of([groups])), "")[0].decode()
-        return own + as_prometheus(stats)
+        return own.decode() + as_prometheus(selected(made(), query.get("filter", ""), "usedonly" in query))
 
     try:
         body = await asyncio.to_thread(text)

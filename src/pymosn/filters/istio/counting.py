@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Final, Generic, TypeVar
 
 from pymosn.api.stream_filter import FilterContext
-from pymosn.core.counters import Counter, Histogram, MetricGroup
+from pymosn.core.counters import Counter, MetricGroup
+from pymosn.core.histograms import Histogram
 from pymosn.core.log import WARN
 from pymosn.filters.istio.labels import Facts, Labeller, Labels
 

@@ -64,7 +64,7 @@ class TraceFormat:
         raise NotImplementedError
 
     def write(self, headers: Headers, is_rpc: bool, context: TraceContext, span_id: bytes, number: i64) -> None:
-        """Writes the context, replacing an earlier one. `span_id`: of the client span, whose request this is.
+        """Writes the context, and removes what was received. `span_id`: of the client span, whose request this is.
 
         `number`: of the client span in this exchange, from 1. Raises UnreadableHeaders.
         """

@@ -78,8 +78,10 @@ class Sampling:
         self._draw = draw
 
     def decide(self, context: TraceContext, exchange: ExchangeRecord, listener: str) -> None:
-        """Sets `context.sampled`."""
-        if context.is_debug or (len(self.header) > 0 and self._is_demanded(exchange)):
+        """Sets `context.sampled`. A debug flag is a decision of the caller; one that is not obeyed is not forwarded."""
+        if not self.obeys_parent:
+            context.is_debug = False
+        if len(self.header) > 0 and self._is_demanded(exchange):
             context.sampled = SAMPLED
         elif self.obeys_parent and context.received != UNDECIDED:
             context.sampled = context.received

@@ -1,12 +1,12 @@
-"""Begins and continues traces: the data path of tracing.
+"""Begins traces, and records the events of each: the data path of tracing.
 
 Theory of operation. `WorkerTracer.begin` reads the context of a request by the first format that finds one, or begins a new
 trace, and decides whether it is sampled: at once, or when the route is known if a rule asks for it. Before an attempt sends
 the request, `on_attempt` writes the context in all formats, with the id of the client span of this attempt. At the end, a
 sampled trace leaves its facts in the buffer (`finished`); everything else happens outside of requests (`records`).
 
-What is forwarded without being recorded costs as little as possible: an unsampled context that was received
-stays as it is.
+What is forwarded without being recorded costs as little as possible: a context that was received as unsampled stays as it
+is.
 """
 
 from __future__ import annotations

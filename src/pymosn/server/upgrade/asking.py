@@ -21,6 +21,11 @@ class Upgrades:
         self._generations = generations
         self._begin = begin
 
+    @property
+    def number(self) -> int:
+        """The number of this generation, from 1."""
+        return self._generations.number
+
     def view(self) -> dict[str, Any]:
         """See `Generations.view`."""
         return self._generations.view()

@@ -46,7 +46,7 @@ class Estate(Message, frozen=True):
 
 
 class HeldSocket(msgspec.Struct, frozen=True):
-    """One bound socket. `owner`: "listener", "admin", "admin_unix" or "demo".
+    """One bound socket. `owner`: "listener", "admin", "admin_unix", "pprof" or "demo upstream".
 
     `name`: of the listener. `network`, `address`, `is_transparent`: its `Binding`. `index`: its position in the group of
     sockets that share the address. `is_shared`: one socket for all workers, such as a unix socket. `inode`: device and inode

@@ -16,7 +16,8 @@ import msgspec
 
 from pymosn.config.check.clusters import is_original
 from pymosn.config.schema import MosnConfig
-from pymosn.core.counters import BUCKET_BOUNDS, GroupData, GroupKey, HistogramData, Labels
+from pymosn.core.counters import GroupData, GroupKey, Labels
+from pymosn.core.histograms import BUCKET_BOUNDS, Exemplar, HistogramData
 from pymosn.observe.totals import labels_of, sum_of_two
 
 #: Groups in one content, which are added up, or adopted, in a few milliseconds.
@@ -41,6 +42,7 @@ class CarriedHistogram(TypedDict):
     max: float
     buckets: list[int]
     bounds: NotRequired[list[float]]
+    exemplars: NotRequired[list[Exemplar]]
 
 
 class CarriedGroup(TypedDict):
@@ -244,4 +246,5 @@ def _data(found: CarriedHistogram) -> HistogramData:
         "max": found["max"],
         "buckets": found["buckets"],
         "bounds": found.get("bounds", []),
+        "exemplars": found.get("exemplars", []),
     }

@@ -215,7 +215,7 @@ def test_stats_for_prometheus(client: AsgiClient) -> None:
         assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
         assert "envoy_server_state{} 0" in lines
         assert 'envoy_cluster_membership_total{envoy_cluster_name="c"} 2' in lines
-        assert 'downstream_request_total{listener="a"} 6.0' in lines
+        assert 'pymosn_requests_received_total{listener="a"} 6.0' in lines
         assert "# TYPE envoy_cluster_manager_cds_update_success counter" in lines
         assert not any("version_text" in line for line in lines)
 
