@@ -17,12 +17,12 @@ from pymosn.server.supervisor_plane import SupervisorPlane
 
 
 def http_servers(
-    plane: SupervisorPlane, changes: Changes, sockets: ProcessSockets, port: Door, profiling_port: Door, log: Log
+    plane: SupervisorPlane, changes: Changes, sockets: ProcessSockets, port: Door, profiling: Door, log: Log
 ) -> tuple[list[HttpServer], Live]:
     """The servers, and the data of the dashboard, a service that starts after them.
 
-    The admin API has two with limits of their own: clients of the port cannot starve those of the unix socket. `port`,
-    `profiling_port`: what clients of these ports may do.
+    The admin API has two with limits of their own: clients of the port cannot starve those of the unix socket. `port`: what
+    clients of the port may do; `profiling`: clients of the port for profiles.
     """
     live = Live(plane, log, Versions(lambda: changes.config, plane.shown, log))
     changes.noted = live.versions.note
@@ -33,6 +33,6 @@ def http_servers(
         HttpServer(create_demo(), sockets.demo, "demo upstream"),
         HttpServer(unix, sockets.admin_unix, "admin socket"),
         HttpServer(tcp, sockets.admin, "admin API"),
-        HttpServer(create_pprof(plane, log, profiling_port), sockets.pprof, "profiles"),
+        HttpServer(create_pprof(plane, log, profiling), sockets.pprof, "profiles"),
     ]
     return servers, live

@@ -219,8 +219,9 @@ class Supervisor:
     def _service_list(self) -> list[Service]:
         """All services in the order in which they start; they stop in reverse."""
         options = self._options
-        doors = (self._port(), self._profiling_port())
-        self._http_servers, live = http_servers(self._plane, self._changes, self._sockets, *doors, self._log)
+        self._http_servers, live = http_servers(
+            self._plane, self._changes, self._sockets, self._port(), self._profiling_port(), self._log
+        )
         xds = self._xds()
         return [
             # First, so that all addresses that are in use are reported together, and nothing has to be undone.
@@ -262,7 +263,7 @@ class Supervisor:
             *([] if options.is_demo else [self._pid_file]),
             *self._http_servers,
             self._sinks,
-            live,  # after the servers, so that its streams end first
+            live,  # after them, so that its streams end first
             # It changes the configuration of running workers.
             *([] if self._takeover is not None else xds),
             # It needs running workers, to make them reopen their logs.
