@@ -75,6 +75,8 @@ def test_a_host_that_cannot_be_asked_fails() -> None:
     assert stage.checks.unhealthy() == {"c": {"a:1": False}}
     assert stage.checks.state("c", "a:1") is False
     assert stage.checks.state("c", "b:1") is None
+    assert stage.checks.why("c", "a:1") == "refused"
+    assert stage.checks.why("c", "b:1") == ""
     (group,) = stage.checks.metrics.snapshot()
     assert group["labels"] == [("service", "s")]
     assert group["counters"] == {"attempt": 3, "network_failure": 3, "failure": 3, "active_failure": 3}

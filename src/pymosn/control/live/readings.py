@@ -158,6 +158,7 @@ def rounded(value: float) -> float:
 
 _STATUS_PREFIX: Final = "request_"
 _STATUS_SUFFIX: Final = "_total"
+_EXACT_PREFIX: Final = "code_"
 _REASON_PREFIX: Final = "reason_"
 
 
@@ -196,6 +197,9 @@ def overview_of(groups: Iterable[GroupData]) -> Overview:
                 classes["other"] += value
             elif (name := _class_of(key)) in classes:
                 classes[name] += value
+                if key.startswith(_EXACT_PREFIX):
+                    # MOSN's key has all of these together.
+                    classes["other"] -= value
         gauges = group["gauges"]
         active += gauges.get("request_active", 0)
         opened += gauges.get("connection_active", 0)
@@ -206,8 +210,11 @@ def overview_of(groups: Iterable[GroupData]) -> Overview:
 
 
 def _class_of(key: str) -> str:
-    """`2xx` for the counter `request_200_total`; empty for other counters."""
-    code = key.removeprefix(_STATUS_PREFIX).removesuffix(_STATUS_SUFFIX)
+    """`2xx` for the counters `request_200_total` and `code_201`; empty for other counters."""
+    if key.startswith(_EXACT_PREFIX):
+        code = key.removeprefix(_EXACT_PREFIX)
+    else:
+        code = key.removeprefix(_STATUS_PREFIX).removesuffix(_STATUS_SUFFIX)
     return f"{code[0]}xx" if len(code) == 3 and code.isdigit() else ""
 
 

@@ -196,7 +196,7 @@ export function listeners(context) {
 
 export function routes(context) {
   let isCounted = true;
-  const note = h("p", { class: "note", hidden: true }, "No route has a counter yet: they appear with the first requests.");
+  const note = h("p", { class: "note", hidden: true }, "No route has been used yet.");
   const page = tablePage(context, {
     title: "Routes", text: "In the order in which they are matched", table: "routes", noun: "routes", searchLabel: "Search routes",
     rowKey: (row) => `${row.table} / ${row.virtual_host} / ${row.name || row.index}`,

@@ -111,7 +111,7 @@ def test_labels_that_came_through_a_channel_are_lists() -> None:
 def test_the_overview_is_the_sum_of_the_listeners() -> None:
     metrics = Metrics()
     one, other = listener(metrics, "a"), listener(metrics, "b")
-    for stats, status in ((one, 200), (one, 503), (other, 206), (other, 418)):
+    for stats, status in ((one, 200), (one, 503), (other, 206), (other, 418), (other, 0)):
         stats.request_total.value += 1
         stats.count_status(status)
         stats.request_time.record(0.001)
@@ -122,8 +122,8 @@ def test_the_overview_is_the_sum_of_the_listeners() -> None:
     metrics.group("downstream", ("proxy", "global")).counter("request_total").value = 99
     before = overview_of([])
     point = point_between(before, overview_of(metrics.snapshot()), 2.0, 1000.0)
-    assert point["requests"] == 2.0
-    assert point["status"] == {"2xx": 1.0, "3xx": 0.0, "4xx": 0.0, "5xx": 0.5, "other": 0.5}
+    assert point["requests"] == 2.5
+    assert point["status"] == {"2xx": 1.0, "3xx": 0.0, "4xx": 0.5, "5xx": 0.5, "other": 0.5}
     assert point["reasons"] == {"no_route": 1.0}
     assert (point["open"], point["active"], point["time"]) == (5, 2, 1000.0)
     first = point_between(None, overview_of(metrics.snapshot()), 0.0, 1000.0)
