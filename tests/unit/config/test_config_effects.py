@@ -32,6 +32,10 @@ BLOCKS: Final[dict[type, Keys]] = {
 KEYS: Final = [((*base, *keys), kind) for cls, base in BLOCKS.items() for keys, kind in keys_without_effect(cls)]
 
 
+#: Replaced by a duration, or by a number where that is invalid.
+NUMBER: Final = "7s"
+
+
 def significant(kind: inspect.Type) -> Any:
     """A value of a type that is not the default."""
     if isinstance(kind, inspect.Metadata):
@@ -45,7 +49,7 @@ def significant(kind: inspect.Type) -> Any:
         return [significant(kind.item_type)]
     if isinstance(kind, inspect.DictType):
         return {"x": significant(kind.value_type)}
-    plain = {inspect.BoolType: True, inspect.IntType: 7, inspect.FloatType: "7s", inspect.StrType: "seven"}
+    plain = {inspect.BoolType: True, inspect.IntType: 7, inspect.FloatType: NUMBER, inspect.StrType: "seven"}
     return plain.get(type(kind), {"x": "seven"})
 
 
@@ -72,7 +76,10 @@ def dotted(path: Keys) -> str:
 
 @pytest.mark.parametrize(("path", "kind"), KEYS, ids=[dotted(path) for path, _ in KEYS])
 def test_a_key_without_effect_is_reported(path: Keys, kind: inspect.Type) -> None:
-    faults = load_text(placed(path, significant(kind)), "mosn.json").faults
+    value = significant(kind)
+    faults = load_text(placed(path, value), "mosn.json").faults
+    if value == NUMBER and any("expected a number" in one.message for one in faults):
+        faults = load_text(placed(path, 7), "mosn.json").faults
     idle = [one.path for one in faults if "has no effect" in one.message]
     assert any(one == dotted(path) or dotted(path).startswith((f"{one}.", f"{one}[")) for one in idle), faults
 

@@ -159,7 +159,10 @@ def test_keys_without_effect_warn_once_and_only_when_they_ask_for_something() ->
             "tracing": {},
         }
     )
-    assert [(fault.severity, fault.path) for fault in load_text(text, "f").faults] == [("warning", "metrics")]
+    assert [(fault.severity, fault.path) for fault in load_text(text, "f").faults] == [
+        ("warning", "metrics.shm_zone"),
+        ("warning", "metrics.flush_interval"),
+    ]
 
 
 def test_extend_config_may_be_flat_for_one_protocol() -> None:

@@ -1,4 +1,4 @@
-"""Checks `metrics`: the sinks, and what is not needed here."""
+"""Checks `metrics`."""
 
 from typing import Final
 
@@ -12,7 +12,7 @@ _KNOWN: Final = ("prometheus",)
 
 
 def check_metrics(metrics: Metrics, report: Diagnostics) -> None:
-    """Adds the errors of the metrics and warnings about what has no effect."""
+    """Adds the errors and warnings of the metrics."""
     ports: dict[int, int] = {}
     for i, sink in enumerate(metrics.sinks):
         where = f"metrics.sinks[{i}]"
@@ -21,12 +21,6 @@ def check_metrics(metrics: Metrics, report: Diagnostics) -> None:
             if port in ports:
                 report.error(f"{where}.config.port", f"the port of sinks[{ports[port]}] too", port)
             ports.setdefault(port, i)
-    if metrics.shm_zone or metrics.shm_size not in ("", "0B"):
-        text = "not needed: counters survive hot upgrades, and crashes of workers, without shared memory of one's own"
-        report.warning("metrics.shm_zone", text)
-    if metrics.ewma.alpha or metrics.ewma.target or metrics.ewma.duration:
-        text = "no effect: LB_PEAK_EWMA has a fixed decay, and neither MOSN's sink nor this one shows moving averages"
-        report.warning("metrics.ewma", text)
     if metrics.sample.type.upper() not in ("", "UNIFORM", "EXP_DECAY"):
         report.odd("metrics.sample.type", "unknown; MOSN uses UNIFORM", metrics.sample.type, ("UNIFORM", "EXP_DECAY"))
 
