@@ -279,7 +279,7 @@ def test_messages(message: bytes, status: int) -> None:
     "body", [b"", b"\1\0\0\0\0", b"\0\0\0\0\2\x08", b"\0\0\0\0\2\x0c\1", b"\0\0\0\0\3\x12\x05a", b"\0\0\0\0\2\x08\xff"]
 )
 def test_messages_that_are_none(body: bytes) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"message|number|field"):
         serving_status(body)
 
 
