@@ -83,7 +83,12 @@ class FleetTaps:
         deadline = loop.time() + options.seconds
         count = 0
         why = "time"
+        if len(self._taps) >= MOST_TAPS:  # some were opened at the same time
+            yield _line({"done": "too many taps", "exchanges": 0})
+            return
         self._taps[number] = tap
+        # Also while the reader does not read: then this waits at a yield.
+        end = loop.call_later(options.seconds, self._end, number)
         try:
             self._send(StartTap(number, options))
             with suppress(TimeoutError):
@@ -112,7 +117,12 @@ class FleetTaps:
                     break
             yield _line({"done": why, "exchanges": count})
         finally:
-            del self._taps[number]
+            end.cancel()
+            self._end(number)
+
+    def _end(self, number: int) -> None:
+        """Ends a tap in the workers, once."""
+        if self._taps.pop(number, None) is not None:
             self._send(StopTap(number))
 
 
