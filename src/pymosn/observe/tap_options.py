@@ -18,7 +18,8 @@ Status = Annotated[str, msgspec.Meta(pattern=r"^([1-5][0-9][0-9]|[1-5]xx|failed)
 class TapOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """All conditions that are given must hold; empty ones, and 0, mean any. The attributes are those of `TapRule`.
 
-    `client`: an IP address or a network. `seconds`, `count`: the tap ends by itself after that time, and after so many records.
+    `client`: an IP address or a network. `seconds`, `count`: the tap ends by itself after that time, and after so many
+    records.
     """
 
     listener: str = ""

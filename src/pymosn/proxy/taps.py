@@ -63,8 +63,9 @@ class TapRule:
     ) -> None:
         """`path`: how paths, or services of RPC, begin. `headers`: names and values; an empty value means any.
 
-        `statuses`: such as `404`, `5xx`; `failed` for whatever failed. `slower`: seconds. `sample`: the share of the
-        exchanges. `client`: an IP address, or a network such as `10.0.0.0/8`. `bodies`: bytes of each body to copy. `rate`, `byte_rate`: records and their bytes per second.
+        `statuses`: such as `404`, `5xx`; `failed` for whatever failed. `slower`: seconds. `client`: an IP address, or a
+        network such as `10.0.0.0/8`. `sample`: the share of the exchanges. `bodies`: bytes of each body to copy. `rate`,
+        `byte_rate`: records and their bytes per second.
         """
         self.listener = listener
         self.protocol = protocol
