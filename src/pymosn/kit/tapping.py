@@ -6,6 +6,7 @@ import base64
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final, TypeVar
@@ -137,25 +138,46 @@ def _asked(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _items(path: str, asked: dict[str, Any], raw_bodies: bool) -> Iterator[tuple[str, Any]]:
-    """What a tap sends: the kind of each line, and its value. Bodies are without secrets unless `raw_bodies`."""
-    loaded = ConfigSource(path).load()
+    """What a tap sends: the kind of each line, and its value. Bodies are without secrets unless `raw_bodies`.
+
+    When another process takes over, the tap goes on there, for the rest of its time and number.
+    """
+    socket = ConfigSource(path).load().admin_socket
+    end = time.monotonic() + asked["seconds"]
+    count, has_begun = 0, False
+    why = "upgrade"
+    while why == "upgrade" and (left := end - time.monotonic()) > 0.0:
+        why = ""
+        rest = {**asked, "seconds": left, "count": max(0, asked["count"] - count)}
+        for kind, value in _lines(socket, rest):
+            if kind == "done":
+                why = value
+                continue
+            if kind == "exchange":
+                count += 1
+                if not raw_bodies:
+                    hide_in_bodies(value)
+            if kind != "tap" or not has_begun:
+                yield kind, value
+            has_begun = True
+        if why == "upgrade":
+            warn("another process has taken over: the tap goes on there; exchanges that the old one still serves are missed")
+    if why == "too many taps":
+        fail("there are too many taps: end one of them first")
+    if why in ("", "stopping"):
+        warn("the process has ended the tap: it stops")
+
+
+def _lines(socket: str, asked: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     from pymosn.server.admin_client import CallError, tap_running
 
-    kind = ""
     try:
-        for line in tap_running(loaded.admin_socket, asked, asked["seconds"]):
-            kind, value = next(iter(_DECODER.decode(line).items()), ("", None))
-            if kind == "exchange" and isinstance(value, dict) and not raw_bodies:
-                hide_in_bodies(value)
-            if kind == "done" and value not in ("time", "count"):
-                fail(f"the tap was refused: {value}")
-            yield kind, value
+        for line in tap_running(socket, asked, asked["seconds"]):
+            yield next(iter(_DECODER.decode(line).items()), ("", None))
     except CallError as error:
         fail(str(error))
     except msgspec.MsgspecError as error:
         fail(f"the process sent a line that is not of a tap: {error}")
-    if kind != "done":
-        warn("the process has ended the tap: it stops, or another one has taken over")
 
 
 @click.command(cls=GoCommand)

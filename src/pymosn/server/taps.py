@@ -36,6 +36,8 @@ class RunningTap:
         self.dropped = 0
         #: Workers that have started it.
         self.started = 0
+        #: Why it ends before its time; what waits is still given to its reader.
+        self.ending = ""
         self.event = asyncio.Event()
 
     def add(self, report: Tapped) -> None:
@@ -99,9 +101,14 @@ class FleetTaps:
             yield _line({"tap": {"seconds": options.seconds, "bodies": options.bodies}})
             while (left := deadline - loop.time()) > 0.0:
                 tap.event.clear()
+                if tap.ending and not tap.lines:
+                    why = tap.ending
+                    break
                 if not tap.lines and not tap.dropped:
                     with suppress(TimeoutError):
                         await asyncio.wait_for(tap.event.wait(), min(left, HEARTBEAT))
+                    if tap.ending:
+                        continue
                 piece: list[bytes] = []
                 while tap.lines and sum(map(len, piece)) < PIECE and not (options.count and count >= options.count):
                     line = tap.lines.popleft()
@@ -119,6 +126,12 @@ class FleetTaps:
         finally:
             end.cancel()
             self._end(number)
+
+    def end_all(self, why: str) -> None:
+        """Tells the readers of all taps why these end: `stopping`, or `upgrade` if another process has taken over."""
+        for tap in self._taps.values():
+            tap.ending = why
+            tap.event.set()
 
     def _end(self, number: int) -> None:
         """Ends a tap in the workers, once."""

@@ -152,6 +152,24 @@ def test_a_process_that_ends_the_tap(run: Callable[..., Result], tmp_path: Path)
     assert "the process has ended the tap" in run(tap, [TAP]).output
 
 
+def test_a_tap_goes_on_after_an_upgrade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taps = iter([[TAP, exchange(), {"done": "upgrade", "exchanges": 1}], [TAP, exchange(), exchange(), DONE]])
+    asked: list[dict[str, Any]] = []
+
+    def tapped(path: str, options: dict[str, Any], seconds: float) -> Iterator[bytes]:
+        asked.append(options)
+        return iter([json.dumps(line).encode() for line in next(taps)])
+
+    config = tmp_path / "mosn.json"
+    config.write_text("{}")
+    monkeypatch.setattr(admin_client, "tap_running", tapped)
+    result = CliRunner().invoke(tap, ["-c", str(config), "--count", "3"])
+    assert (result.exit_code, "pymosn: 3 exchanges" in result.output) == (0, True), result.output
+    assert result.output.count("another process has taken over") == result.output.count("pymosn: tapping") == 1
+    assert [options["count"] for options in asked] == [3, 2]
+    assert asked[1]["seconds"] <= asked[0]["seconds"]
+
+
 def test_a_process_that_refuses_or_fails(run: Callable[..., Result], tmp_path: Path) -> None:
     def fails() -> None:
         raise admin_client.CallError("the connection has ended")

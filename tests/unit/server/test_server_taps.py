@@ -122,6 +122,25 @@ def test_a_tap_whose_reader_does_not_read_ends_in_the_workers_too() -> None:
     asyncio.run(scenario())
 
 
+def test_all_taps_end_with_a_word_after_what_waits() -> None:
+    async def scenario() -> None:
+        workers = Workers()
+        lines = workers.taps.open(TapOptions())
+        await anext(lines)
+        workers.report(b'{"n":1}')
+        workers.taps.end_all("upgrade")
+        assert await next_values(lines) == [{"exchange": {"n": 1}}]
+        assert await next_values(lines) == [{"done": "upgrade", "exchanges": 1}]
+        other = workers.taps.open(TapOptions())
+        await anext(other)
+        idle = asyncio.ensure_future(anext(other))
+        await asyncio.sleep(0)
+        workers.taps.end_all("stopping")
+        assert json.loads(await idle) == {"done": "stopping", "exchanges": 0}
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("client", ["10.0.0.x", "10.0.0.0/33", "10.0.0.0/"])
 def test_a_client_that_is_no_address(client: str) -> None:
     with pytest.raises(ValueError, match=r"10\.0\.0"):
