@@ -284,6 +284,7 @@ def test_a_call_of_grpc_with_its_trailers(start: Start) -> None:
     assert client.result(stream) == (200, MESSAGE)
     record = watch.only()
     assert record["request"]["target"] == "/pkg.Echo/Say"
+    assert record["request"]["accepts_trailers"] is True
     assert record["request"]["body"]["data"] == record["response"]["body"]["data"] == MESSAGE
     assert record["response"]["trailers"] == [["grpc-status", "14"], ["grpc-message", "no"]]
     assert failed.only()["story"]["call_status"] == 14

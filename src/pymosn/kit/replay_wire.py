@@ -31,7 +31,7 @@ _READ: Final = 256 * 1024
 #: Fields that HTTP/2 has in another way, or not at all (RFC 9113 section 8.2.2).
 _NOT_IN_HTTP2: Final = frozenset(
     (
-        *(b"host", b"connection", b"transfer-encoding", b"content-length", b"expect"),
+        *(b"te", b"host", b"connection", b"transfer-encoding", b"content-length", b"expect"),
         *(b"keep-alive", b"proxy-connection", b"upgrade", b"http2-settings"),
     )
 )
@@ -162,8 +162,9 @@ class Http1Wire(Wire):
         if not any(name.lower() == b"host" for name, _ in fields):
             head.headers.add_raw(b"host", request.raw_host())
         for name, value in fields:
-            if name.lower() not in (b"content-length", b"transfer-encoding", b"connection", b"expect"):
+            if name.lower() not in (b"content-length", b"transfer-encoding", b"connection", b"expect", b"te"):
                 head.headers.add_raw(name, value)
+        head.accepts_trailers = request.accepts_trailers
         if request.trailers is not None:
             head.content_length = UNKNOWN_LENGTH
         elif body or request.method in ("POST", "PUT", "PATCH"):
@@ -298,6 +299,8 @@ class Http2Wire(Wire):
             (b":path", request.raw_target()),
         ]
         head += [(name.lower(), value) for name, value in fields if name.lower() not in _NOT_IN_HTTP2]
+        if request.accepts_trailers:
+            head.append((b"te", b"trailers"))
         body = b"" if request.body is None else request.body.data
         has_end = not body and request.trailers is None
         await self._write(end.opening() + end.head(head, has_end))

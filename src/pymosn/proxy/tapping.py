@@ -78,6 +78,7 @@ class Copy:
         self.scheme = ""
         self.is_rpc = False
         self.is_one_way = False
+        self.accepts_trailers = False
         self.status: i64 = 0
         self.is_tunnel = False
         #: The word of the failure by which the response was reset.
@@ -102,6 +103,7 @@ class Copy:
         self.raw_path, self.raw_query, self.raw_host = head.raw_path, head.raw_query, head.raw_host
         self.scheme = head.scheme
         self.is_one_way = head.is_one_way
+        self.accepts_trailers = head.accepts_trailers
         if isinstance(head, RpcRequest):
             self.is_rpc = True
             self.service = head.service()
@@ -178,6 +180,7 @@ class Copy:
             "target": redacted_text(target_of(self.raw_path, self.raw_query).decode("latin-1")),
             "service": valid(redacted_text(self.service)),
             "one_way": self.is_one_way,
+            "accepts_trailers": self.accepts_trailers,
         }
         response: dict[str, object] = {"status": int(self.status), "reset": self.reset}
         _add_content(request, self.request, spec, bodies, False)

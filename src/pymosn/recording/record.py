@@ -26,7 +26,10 @@ class Body(msgspec.Struct, kw_only=True):
 
 
 class RecordedRequest(msgspec.Struct, kw_only=True):
-    """What the client sent. `target`: path and query. `service`: of an RPC protocol, whose `frame` is the whole message."""
+    """What the client sent. `target`: path and query. `service`: of an RPC protocol, whose `frame` is the whole message.
+
+    `accepts_trailers`: the client has sent `TE: trailers`, which is no field here.
+    """
 
     method: str
     target: str
@@ -34,6 +37,7 @@ class RecordedRequest(msgspec.Struct, kw_only=True):
     scheme: str = "http"
     service: str = ""
     one_way: bool = False
+    accepts_trailers: bool = False
     headers: Fields = []
     trailers: Fields | None = None
     size: int = msgspec.field(name="bytes", default=0)

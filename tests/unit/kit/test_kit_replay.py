@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import ssl
-import threading
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -261,6 +261,13 @@ def test_a_report_does_not_control_the_terminal(capsys: pytest.CaptureFixture[st
     assert not {"\x1b", "\x9b"}.intersection(output)
 
 
+def test_trailers_are_accepted_as_before() -> None:
+    server = Server(OK, OK)
+    replayed(server, exchange(request_headers=[["te", "x"]]), exchange(2, request_accepts_trailers=True))
+    assert sorted(b"\r\nconnection: te\r\nte: trailers\r\n" in head for head in server.heads) == [False, True]
+    assert not any(b"te: x" in head for head in server.heads)
+
+
 def test_a_target_of_any_bytes_is_sent_as_it_was() -> None:
     server = Server(OK)
     replayed(server, exchange(request_target=b"/caf\xc3\xa9?\xff".decode("latin-1")))
@@ -274,17 +281,23 @@ def tls_server(tmp_path: Path, *alpn: str) -> Iterator[tuple[int, str]]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     own.load_into(context)
     context.set_alpn_protocols(list(alpn))
-    loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(asyncio.start_server(Server(OK, OK, OK), "127.0.0.1", 0, ssl=context))
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield server.sockets[0].getsockname()[1], own.files(tmp_path, "own")[0]
-    finally:
+    begun: Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        server = await asyncio.start_server(Server(OK, OK, OK), "127.0.0.1", 0, ssl=context)
+        end = asyncio.Event()
+        begun.set_result((server.sockets[0].getsockname()[1], asyncio.get_running_loop(), end))
+        await end.wait()
         server.close()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        serving = pool.submit(asyncio.run, serve())
+        port, loop, end = begun.result(10)
+        try:
+            yield port, own.files(tmp_path, "own")[0]
+        finally:
+            loop.call_soon_threadsafe(end.set)
+            serving.result(10)
 
 
 def test_tls(tmp_path: Path) -> None:
