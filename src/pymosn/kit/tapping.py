@@ -140,7 +140,7 @@ def _asked(options: dict[str, Any]) -> dict[str, Any]:
 def _items(path: str, asked: dict[str, Any], raw_bodies: bool) -> Iterator[tuple[str, Any]]:
     """What a tap sends: the kind of each line, and its value. Bodies are without secrets unless `raw_bodies`.
 
-    When another process takes over, the tap goes on there, for the rest of its time and number.
+    When another process takes over, the tap continues there, for the rest of its time and number.
     """
     socket = ConfigSource(path).load().admin_socket
     end = time.monotonic() + asked["seconds"]
@@ -161,7 +161,7 @@ def _items(path: str, asked: dict[str, Any], raw_bodies: bool) -> Iterator[tuple
                 yield kind, value
             has_begun = True
         if why == "upgrade":
-            warn("another process has taken over: the tap goes on there; exchanges that the old one still serves are missed")
+            warn("another process has taken over: the tap continues there; what the old one still serves is missed")
     if why == "too many taps":
         fail("there are too many taps: end one of them first")
     if why in ("", "stopping"):

@@ -113,7 +113,16 @@ class RecordingWriter:
             self._write(json.dumps({"end": {"exchanges": self.count, "dropped": dropped}}).encode() + b"\n")
 
     def finish(self, dropped: int = 0) -> None:
-        """Completes the file and gives it its name. `dropped`: exchanges that matched and were not recorded."""
+        """Completes the file and gives it its name. `dropped`: exchanges that matched and were not recorded.
+
+        The last exchange of a file on a full disk may be left out. Raises RecordingError.
+        """
+        try:
+            self._complete(dropped)
+        finally:
+            self._file.close()
+
+    def _complete(self, dropped: int) -> None:
         try:
             self._write_end(dropped)
         except RecordingError:
@@ -127,7 +136,6 @@ class RecordingWriter:
             raise RecordingError(f"{self.path} exists now; the recording is {self._part}")
         try:
             os.fsync(self._file.fileno())
-            self._file.close()
             os.replace(self._part, self.path)
         except OSError as error:
             raise RecordingError(f"{self.path} cannot be finished: {error.strerror}") from None

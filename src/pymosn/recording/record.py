@@ -28,7 +28,7 @@ class Body(msgspec.Struct, kw_only=True):
 class RecordedRequest(msgspec.Struct, kw_only=True):
     """What the client sent. `target`: path and query. `service`: of an RPC protocol, whose `frame` is the whole message.
 
-    `accepts_trailers`: the client has sent `TE: trailers`, which is no field here.
+    `accepts_trailers`: the client has sent `TE: trailers`. That is not among the fields.
     """
 
     method: str

@@ -128,7 +128,7 @@ class FleetTaps:
             self._end(number)
 
     def end_all(self, why: str) -> None:
-        """Tells the readers of all taps why these end: `stopping`, or `upgrade` if another process has taken over."""
+        """Ends all taps; their readers get the reason: `stopping`, or `upgrade` if another process has taken over."""
         for tap in self._taps.values():
             tap.ending = why
             tap.event.set()
