@@ -93,6 +93,9 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV) || { echo "cannot create a virtual environment: install python3-venv"; exit 1; }
 	PYMOSN_INTERPRETED=1 PIP_CONSTRAINT=$(abspath constraints.txt) \
 	    $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	# xds-protos has old modules of the same names, which overwrite these.
+	PIP_CONSTRAINT=$(abspath constraints.txt) \
+	    $(BIN)/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps opentelemetry-proto
 	touch $@
 
 clean:

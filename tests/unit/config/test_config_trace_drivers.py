@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -120,3 +122,12 @@ def test_missing_extras(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == ("error", "tracing.driver", "otel needs OpenTelemetry's SDK and exporters: pip install 'pymosn[otel]'")
     [found] = faults("SkyWalking", {"reporter": "gRPC", "backend_service": "a:1"})
     assert "pip install 'pymosn[skywalking]'" in found[2]
+
+
+def test_overwritten_modules_of_opentelemetry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """xds-protos installs old modules over those of opentelemetry-proto."""
+    monkeypatch.setitem(sys.modules, "opentelemetry.proto.common.v1", SimpleNamespace(common_pb2=SimpleNamespace()))
+    [found] = faults("otel", {"report_method": "grpc", "endpoint": "127.0.0.1:4317"})
+    assert found[:2] == ("error", "tracing.driver")
+    assert "pip install --force-reinstall --no-deps opentelemetry-proto" in found[2]
+    assert faults("otel", {"report_method": "console"}) == []

@@ -196,7 +196,7 @@ def test_redis_that_does_not_answer(redis: FakeRedis) -> None:
     redis.is_silent = True
 
     async def talk() -> None:
-        made = world(redis, timeout="50ms")
+        made = world(redis, timeout="500ms")
         await made.start()
         assert (await made.send(Request())).status == 503
         asked = redis.commands

@@ -14,6 +14,10 @@ from pymosn.config.typed import typed
 from pymosn.core.addresses import split_address
 
 _PATH: Final = "tracing.config"
+_OVERWRITTEN: Final = (
+    "OTLP needs opentelemetry-proto, whose files another package (xds-protos) has overwritten: "
+    "pip install --force-reinstall --no-deps opentelemetry-proto"
+)
 _OFF: Final = "no traces are recorded"
 _AS_MOSN: Final = f"{_OFF}, as in MOSN"
 
@@ -93,6 +97,8 @@ def _otel(config: dict[str, Any], report: Diagnostics) -> None:
     settings = typed(config, OpenTelemetry)
     if not _has_otel():
         report.error("tracing.driver", "otel needs OpenTelemetry's SDK and exporters: pip install 'pymosn[otel]'")
+    elif settings.report_method in ("http", "grpc") and _is_overwritten():
+        report.error("tracing.driver", _OVERWRITTEN)
     if settings.report_method not in ("", "console", "http", "grpc"):
         words = ("console", "http", "grpc")
         message = f"expected one of {', '.join(words)}; traces are written to the standard output, as in MOSN"
@@ -105,6 +111,15 @@ def _otel(config: dict[str, Any], report: Diagnostics) -> None:
             report.odd(
                 f"{_PATH}.config_map.{key}", "expected a string; MOSN records no traces, here the entry is left out", value
             )
+
+
+def _is_overwritten() -> bool:
+    """Whether modules of opentelemetry-proto are those of xds-protos, which are old and have the same names."""
+    try:
+        from opentelemetry.proto.common.v1 import common_pb2
+    except ImportError:
+        return True
+    return not hasattr(common_pb2, "InstrumentationScope")
 
 
 def _has_otel() -> bool:
