@@ -30,8 +30,6 @@ from pymosn.observe.tracing.ids import IdSource
 from pymosn.observe.tracing.names import method_name, span_name
 from pymosn.observe.tracing.skywalking import segment_of
 
-#: Characters of `tracestate` that are kept (W3C Trace Context, section 3.3.1.5).
-_LONGEST_STATE: Final = 512
 #: Protocol name and version by the protocols of HTTP.
 _HTTP: Final[dict[str, tuple[str, str]]] = {"Http1": ("http", "1.1"), "Http2": ("http", "2")}
 
@@ -62,14 +60,15 @@ def record_of(trace: FinishedTrace, offset: float, ids: IdSource) -> TraceRecord
     if trace.children is not None:
         for span in trace.children:
             spans.append(_child(span, trace.finished, offset))
-    record = TraceRecord(context.trace_id.decode("ascii"), _text(context.state)[:_LONGEST_STATE], _reference(trace), spans)
+    record = TraceRecord(context.trace_id.decode("ascii"), _text(context.state), _reference(trace), spans)
     trace.release()
     return record
 
 
 def _server_attributes(trace: FinishedTrace) -> Attributes:
     found: Attributes = {}
-    name, version = _HTTP.get(trace.protocol, (trace.protocol.lower(), ""))
+    known = _HTTP.get(trace.protocol)
+    name, version = (trace.protocol.lower(), "") if known is None else known
     if trace.is_http:
         found["http.request.method"] = _text(trace.method)
         found["url.path"] = _text(trace.path)
@@ -84,8 +83,8 @@ def _server_attributes(trace: FinishedTrace) -> Attributes:
         found["http.route"] = trace.route_label or trace.route_name
     if trace.is_call:
         found["rpc.system"] = "grpc" if trace.is_http else name
-        _set(found, "rpc.service", trace.service)
-        _set(found, "rpc.method", trace.rpc_method)
+        _set(found, "rpc.service", _valid(trace.service))
+        _set(found, "rpc.method", _valid(trace.rpc_method))
         if trace.call_status >= 0:
             found["rpc.grpc.status_code"] = int(trace.call_status)
     found["network.protocol.name"] = name
@@ -256,6 +255,11 @@ def _joined(ip: str, port: i64) -> str:
 def _set(found: Attributes, name: str, value: str) -> None:
     if value:
         found[name] = value
+
+
+def _valid(text: str) -> str:
+    """A text of headers, in which surrogates are bytes that are not UTF-8, as one that can be encoded."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _text(value: bytes) -> str:

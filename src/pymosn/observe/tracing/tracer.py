@@ -19,7 +19,7 @@ from pymosn.api.http import HttpRequest
 from pymosn.api.record import ExchangeRecord
 from pymosn.api.rpc import RpcRequest
 from pymosn.api.tracer import Tracer
-from pymosn.api.tracing import CLIENT, MAX_CHILDREN, NO_SPAN, SERVER, Span
+from pymosn.api.tracing import CLIENT, MAX_CHILDREN, MAX_TEXTS, NO_SPAN, SERVER, Span
 from pymosn.core.headers import Headers
 from pymosn.core.stamps import Stamps
 from pymosn.observe.tracing.buffer import TraceBuffer
@@ -99,6 +99,8 @@ class Recording(TraceContext):
         self._children: list[Span] | None = None
         # The number of the next request of a filter.
         self._next_call: i64 = FIRST_CALL
+        # Characters that filters may still add.
+        self._room: i64 = MAX_TEXTS
         self._is_over = False
 
     # ---- from the proxy
@@ -194,6 +196,12 @@ class Recording(TraceContext):
 
     def now(self) -> float:
         return self._tracer.stamps.now()
+
+    def take_room(self, size: i64) -> bool:
+        if size > self._room:
+            return False
+        self._room -= size
+        return True
 
     def child_span(self, parent: Span, name: str, kind: str) -> Span:
         children = self._children
