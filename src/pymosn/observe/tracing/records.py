@@ -27,7 +27,7 @@ from pymosn.core.secrets import REDACTED, is_secret_parameter
 from pymosn.observe.tracing.context import SPAN_ID
 from pymosn.observe.tracing.finished import FinishedTrace
 from pymosn.observe.tracing.ids import IdSource
-from pymosn.observe.tracing.names import method_name, span_name
+from pymosn.observe.tracing.names import method_name, method_text, span_name
 from pymosn.observe.tracing.skywalking import segment_of
 
 #: Protocol name and version by the protocols of HTTP.
@@ -56,7 +56,7 @@ def record_of(trace: FinishedTrace, offset: float, ids: IdSource) -> TraceRecord
     duration = trace.finished - trace.started
     parent = context.parent_id.decode("ascii")
     spans = [SpanRecord(server_id, parent, SERVER, name, trace.started + offset, duration, trace.failure, attributes)]
-    _add_attempts(spans, trace, offset, ids)
+    _add_attempts(spans, trace, server_id, offset, ids)
     if trace.children is not None:
         for span in trace.children:
             spans.append(_child(span, trace.finished, offset))
@@ -70,7 +70,7 @@ def _server_attributes(trace: FinishedTrace) -> Attributes:
     known = _HTTP.get(trace.protocol)
     name, version = (trace.protocol.lower(), "") if known is None else known
     if trace.is_http:
-        found["http.request.method"] = _text(trace.method)
+        found["http.request.method"] = method_text(trace.method)
         found["url.path"] = _text(trace.path)
         if trace.query is not None:
             found["url.query"] = redacted_query(_text(trace.query))
@@ -108,14 +108,14 @@ def _server_attributes(trace: FinishedTrace) -> Attributes:
     return found
 
 
-def _add_attempts(spans: list[SpanRecord], trace: FinishedTrace, offset: float, ids: IdSource) -> None:
+def _add_attempts(spans: list[SpanRecord], trace: FinishedTrace, parent: str, offset: float, ids: IdSource) -> None:
     """Adds the client span of each attempt."""
     number = 0
     for attempt in trace.earlier or ():
         number += 1
         failure = "" if attempt.failure is None else attempt.failure.reason
         attributes = _client_attributes(trace, attempt.address, "", number, attempt.status, failure)
-        spans.append(_client(trace, number, attempt.started, attempt.ended, failure, attributes, offset, ids))
+        spans.append(_client(trace, parent, number, attempt.started, attempt.ended, failure, attributes, offset, ids))
     if number >= trace.attempts:
         return
     is_complete = trace.response_completed > 0.0
@@ -125,11 +125,12 @@ def _add_attempts(spans: list[SpanRecord], trace: FinishedTrace, offset: float, 
         trace, trace.upstream_address, trace.upstream_hostname, number + 1, trace.status if has_response else 0, failure
     )
     ended = trace.response_completed if is_complete else trace.finished
-    spans.append(_client(trace, number + 1, trace.attempt_started, ended, failure, attributes, offset, ids))
+    spans.append(_client(trace, parent, number + 1, trace.attempt_started, ended, failure, attributes, offset, ids))
 
 
 def _client(
     trace: FinishedTrace,
+    parent: str,
     number: int,
     started: float,
     ended: float,
@@ -145,7 +146,6 @@ def _client(
         if trace.is_http and not trace.is_call
         else span_name(trace.is_http, trace.method, "", trace.service, trace.rpc_method, trace.protocol)
     )
-    parent = trace.context.span_id.decode("ascii")
     duration = max(ended - started, 0.0)
     return SpanRecord(span_id.decode("ascii"), parent, CLIENT, name, started + offset, duration, failure, attributes)
 
@@ -161,7 +161,7 @@ def _client_attributes(
         found["server.port"] = port
         found["network.peer.port"] = port
     if trace.is_http:
-        found["http.request.method"] = _text(trace.method)
+        found["http.request.method"] = method_text(trace.method)
     if number > 1:
         found["http.request.resend_count"] = number - 1
     if status:
@@ -263,4 +263,7 @@ def _valid(text: str) -> str:
 
 
 def _text(value: bytes) -> str:
-    return value.decode("utf-8", "replace")
+    try:
+        return value.decode()  # twice as fast as with another handling of errors
+    except UnicodeDecodeError:
+        return value.decode("utf-8", "replace")
