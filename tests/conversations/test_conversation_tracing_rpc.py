@@ -69,7 +69,9 @@ def test_the_names_of_a_call_are_cut(start: Start) -> None:
     path = b"/" + b"s" * 3000 + b"/" + b"m" * 3000
     client.requests(request(b"POST", path, b"a", (b"content-type", b"application/grpc")), MESSAGE, True)
     upstream = h2_upstream(talk.expect_dial())
-    upstream.responds(upstream.takes_stream(), 200, ((b"content-type", b"application/grpc"), (b"grpc-status", b"0")), end=True)
+    upstream.responds(
+        upstream.takes_stream(), 200, ((b"content-type", b"application/grpc"), (b"grpc-status", b"0")), end=True
+    )
     [finished] = traces.buffer.take(1)
     assert (len(finished.service), len(finished.rpc_method)) == (2048, 2048)
 
@@ -77,7 +79,11 @@ def test_the_names_of_a_call_are_cut(start: Start) -> None:
 def test_a_bolt_call_whose_names_are_not_utf_8(start: Start) -> None:
     talk = start(**BOLT)
     traces = Traces(talk, "sofa")
-    headers: dict[str, str | None] = {"service": "s??", "sofa_head_method_name": "m??", "rpc_trace_context.sofaPenAttrs": "p??"}
+    headers: dict[str, str | None] = {
+        "service": "s??",
+        "sofa_head_method_name": "m??",
+        "rpc_trace_context.sofaPenAttrs": "p??",
+    }
     client, upstream = talk.opening(bolt.request(7, b"a", {**SOFA, **headers}).replace(b"??", b"\xff\xfe"))
     upstream.receives(bolt.request(1, b"a", {**headers, **below(1)}).replace(b"??", b"\xff\xfe"))
     upstream.sends(bolt.response(1))

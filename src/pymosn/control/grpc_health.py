@@ -18,6 +18,7 @@ from pymosn.api.grpc import (
 from pymosn.api.http import HttpRequest
 from pymosn.control.http2_client import Answer
 from pymosn.core.headers import HttpHeaders, to_text
+from pymosn.core.varint import varint
 
 PATH: Final = b"/grpc.health.v1.Health/Check"
 #: The status of a healthy service, and the names of all.
@@ -47,7 +48,7 @@ def request_head(authority: str, timeout: float) -> HttpRequest:
 def request_message(service: str) -> bytes:
     """A framed HealthCheckRequest; an empty `service` asks about the whole server."""
     name = service.encode()
-    message = b"\x0a" + _varint(len(name)) + name if name else b""
+    message = b"\x0a" + varint(len(name)) + name if name else b""
     return framed(message)
 
 
@@ -108,12 +109,3 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
         if byte < 128:
             return value, at
     raise BadMessage
-
-
-def _varint(value: int) -> bytes:
-    parts = bytearray()
-    while value > 127:
-        parts.append(value & 127 | 128)
-        value >>= 7
-    parts.append(value)
-    return bytes(parts)

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 import pymosn
+from pymosn.core.varint import varint
 
 #: Lines of a table.
 ROWS: Final = 20
@@ -87,8 +88,8 @@ class _Pprof:
         type_of_period, unit, period = profile.period
         parts = [_message(1, self._value_type(*value)) for value in profile.values]
         for stack, numbers in profile.samples:
-            ids = b"".join(_varint(self._location(call)) for call in stack)
-            parts.append(_message(2, _message(1, ids) + _message(2, b"".join(_varint(number) for number in numbers))))
+            ids = b"".join(varint(self._location(call)) for call in stack)
+            parts.append(_message(2, _message(1, ids) + _message(2, b"".join(varint(number) for number in numbers))))
         # A mapping with names, so that pprof does not search for a binary that has them.
         parts.append(
             _message(3, _field(1, 1) + _field(5, self._string("python")) + _field(7, 1) + _field(8, 1) + _field(9, 1))
@@ -121,21 +122,12 @@ class _Pprof:
         return _field(1, self._functions[call.function, call.file]) + _field(2, call.line)
 
 
-def _varint(value: int) -> bytes:
-    made = bytearray()
-    while value > 127:
-        made.append(value & 127 | 128)
-        value >>= 7
-    made.append(value)
-    return bytes(made)
-
-
 def _field(number: int, value: int) -> bytes:
-    return _varint(number << 3) + _varint(value)
+    return varint(number << 3) + varint(value)
 
 
 def _message(number: int, body: bytes) -> bytes:
-    return _varint(number << 3 | _BYTES) + _varint(len(body)) + body
+    return varint(number << 3 | _BYTES) + varint(len(body)) + body
 
 
 def as_folded(profile: Profile) -> str:

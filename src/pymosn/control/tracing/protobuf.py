@@ -5,16 +5,7 @@ A field with its default value is left out, as in version 3.
 
 from __future__ import annotations
 
-
-def varint(number: int) -> bytes:
-    """A number in groups of 7 bits; negative ones as 64 bits."""
-    number &= 0xFFFFFFFFFFFFFFFF
-    found = bytearray()
-    while number > 0x7F:
-        found.append(number & 0x7F | 0x80)
-        number >>= 7
-    found.append(number)
-    return bytes(found)
+from pymosn.core.varint import varint
 
 
 def integer(field: int, number: int) -> bytes:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from pymosn.core.varint import varint as _varint
+
 _VARINT: Final = 0
 _FIXED64: Final = 1
 _BYTES: Final = 2
@@ -56,16 +58,6 @@ def _json_value(value: object) -> bytes:
     if isinstance(value, (list, tuple)):
         return message(6, b"".join(message(1, _json_value(item)) for item in value))
     return _varint(1 << 3) + _varint(0)
-
-
-def _varint(value: int) -> bytes:
-    value &= (1 << 64) - 1
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 class Budget:

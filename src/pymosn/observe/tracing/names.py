@@ -6,8 +6,8 @@ from typing import Final
 
 #: The methods of RFC 9110, PATCH, and those of WebDAV that are common; others are `HTTP`.
 _METHODS: Final[dict[bytes, str]] = {
-    method.encode(): method
-    for method in "GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK".split()
+    key: key.decode()
+    for key in b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK".split()
 }
 #: Characters of the name of a service and of a method.
 _LONGEST: Final = 256
