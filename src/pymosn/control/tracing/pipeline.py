@@ -202,6 +202,10 @@ class Pipeline:
                 self._counts.retries += 1
                 await self._pause(delay)
                 delay = min(delay * 2.0, LONGEST_DELAY)
+            except Exception as error:  # a mistake of the exporter or of its library: later batches may do
+                self._drop(spans, REFUSED)
+                self._warn(f"a batch could not be written: {describe(error)}")
+                return
             else:
                 self._counts.exported += spans - too_large
                 if too_large:
