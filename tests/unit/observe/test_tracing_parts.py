@@ -226,6 +226,9 @@ def test_names_of_spans() -> None:
 
 def test_secret_values_of_a_query_are_redacted() -> None:
     assert redacted_query("a=1&b") == "a=1&b"
+    assert [redacted_query(query) for query in ("a=1", "token", "token=", "access%5Ftoken=x=y", "")] == [
+        *("a=1", "token", "token=***REDACTED***", "access%5Ftoken=***REDACTED***", ""),
+    ]
     assert redacted_query("a=1&access%5Ftoken=x&Signature=y&token") == (
         "a=1&access%5Ftoken=***REDACTED***&Signature=***REDACTED***&token"
     )

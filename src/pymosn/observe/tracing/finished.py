@@ -30,11 +30,11 @@ class FinishedTrace:
         exchange: ExchangeRecord,
         listener: str,
         has_sofa: bool,
-        client_ids: dict[int, bytes] | None,
+        client_ids: list[bytes] | None,
         server: Span | None,
         children: list[Span] | None,
     ) -> None:
-        """`client_ids`: the id of the client span of each attempt whose request was sent, by its number from 1.
+        """`client_ids`: the id of the client span of each attempt; empty for one that has sent nothing.
 
         `server`: with the attributes that filters have set. `children`: the spans of filters.
         """

@@ -41,6 +41,9 @@ _MEMORY: Final = 1024
 #: Characters of what is remembered.
 _LONGEST_KEY: Final = 256
 
+#: The `reference` of most traces; it is only read.
+_NO_FACTS: Final[dict[str, str]] = {}
+
 Attributes = dict[str, AttributeValue]
 
 
@@ -140,7 +143,9 @@ def _client(
     ids: IdSource,
 ) -> SpanRecord:
     sent = trace.client_ids
-    span_id = ids.take(SPAN_ID) if sent is None or number not in sent else sent[number]
+    span_id = sent[number - 1] if sent is not None and number <= len(sent) else b""
+    if len(span_id) == 0:
+        span_id = ids.take(SPAN_ID)
     name = (
         method_name(trace.method)
         if trace.is_http and not trace.is_call
@@ -184,6 +189,8 @@ def _child(span: Span, finished: float, offset: float) -> SpanRecord:
 
 def _reference(trace: FinishedTrace) -> dict[str, str]:
     context = trace.context
+    if not trace.has_sofa and not context.endpoint and context.facts is None:
+        return _NO_FACTS
     found: dict[str, str] = {}
     own_id = _text(context.own_id or context.trace_id)
     if trace.has_sofa:
@@ -209,6 +216,9 @@ def _reference(trace: FinishedTrace) -> dict[str, str]:
 
 def redacted_query(query: str) -> str:
     """A query whose secret values are replaced."""
+    if "&" not in query:
+        at: i64 = query.find("=")
+        return query if at < 0 or not _is_secret(query[:at]) else f"{query[:at]}={REDACTED}"
     pairs = query.split("&")
     has_secret = False
     for i in range(len(pairs)):

@@ -93,8 +93,8 @@ class Recording(TraceContext):
         self._listener = listener
         #: The format of the received context; None for a new trace.
         self.read_by: TraceFormat | None = None
-        # The ids of the client spans by the numbers of their attempts.
-        self._client_ids: dict[int, bytes] | None = None
+        # The ids of the client spans of the attempts; empty for those that have sent nothing.
+        self._client_ids: list[bytes] | None = None
         self._server: Span | None = None
         self._children: list[Span] | None = None
         # The number of the next request of a filter.
@@ -115,9 +115,7 @@ class Recording(TraceContext):
         # Copies that replace the request are no attempts, and have no client span.
         span_id = tracer.ids.take(SPAN_ID) if number > 0 else self.span_id
         if self.sampled == SAMPLED and number > 0:
-            if self._client_ids is None:
-                self._client_ids = {}
-            self._client_ids[int(number)] = span_id
+            self._note_attempt(number, span_id)
         request = exchange.request
         if isinstance(request, RpcRequest) and len(request.frame) - len(request.payload) > LONGEST_HEAD:
             return
@@ -126,6 +124,15 @@ class Recording(TraceContext):
             self.endpoint = name_of(exchange)
             self.peer = exchange.upstream_address
         self._write(headers, is_rpc, span_id, number)
+
+    def _note_attempt(self, number: i64, span_id: bytes) -> None:
+        ids = self._client_ids
+        if ids is None:
+            ids = []
+            self._client_ids = ids
+        while len(ids) < number:
+            ids.append(b"")
+        ids[number - 1] = span_id
 
     def _may_stay(self) -> bool:
         """Whether the received context can be forwarded as it is: nothing is recorded here, or elsewhere because of it."""
