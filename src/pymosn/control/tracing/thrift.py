@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable
 from typing import Final
 
-from pymosn.core.varint import varint
+from pymosn.core.proto_wire import varint
 
 #: Types of fields.
 TRUE: Final = 1
