@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from tests.kit import Start
 from tests.kit import bolt_frames as bolt
@@ -16,6 +17,7 @@ from tests.unit.protocol.test_dubbothrift_codec import message as thrift_message
 from tests.unit.protocol.test_tars_codec import FRAMES as TARS
 
 from pymosn.api.routing import Route
+from pymosn.api.tracing import TraceRecord
 from pymosn.observe.tracing.sampling import Sampling, SamplingRule
 from pymosn.routing.actions import Forward, ForwardOptions, RetryPolicy
 from pymosn.routing.matchers import AnyRequest
@@ -58,6 +60,38 @@ def test_a_grpc_call(start: Start) -> None:
         "rpc.method": "Say",
         "rpc.grpc.status_code": 5,
     }
+
+
+def test_the_names_of_a_call_are_cut(start: Start) -> None:
+    talk = start(protocols=("Http2",), upstream_protocol="Http2")
+    traces = Traces(talk)
+    client = h2_client(talk)
+    path = b"/" + b"s" * 3000 + b"/" + b"m" * 3000
+    client.requests(request(b"POST", path, b"a", (b"content-type", b"application/grpc")), MESSAGE, True)
+    upstream = h2_upstream(talk.expect_dial())
+    upstream.responds(
+        upstream.takes_stream(), 200, ((b"content-type", b"application/grpc"), (b"grpc-status", b"0")), end=True
+    )
+    [finished] = traces.buffer.take(1)
+    assert (len(finished.service), len(finished.rpc_method)) == (2048, 2048)
+
+
+def test_a_bolt_call_whose_names_are_not_utf_8(start: Start) -> None:
+    talk = start(**BOLT)
+    traces = Traces(talk, "sofa")
+    headers: dict[str, str | None] = {
+        "service": "s??",
+        "sofa_head_method_name": "m??",
+        "rpc_trace_context.sofaPenAttrs": "p??",
+    }
+    client, upstream = talk.opening(bolt.request(7, b"a", {**SOFA, **headers}).replace(b"??", b"\xff\xfe"))
+    upstream.receives(bolt.request(1, b"a", {**headers, **below(1)}).replace(b"??", b"\xff\xfe"))
+    upstream.sends(bolt.response(1))
+    client.receives(bolt.response(7))
+    record = traces.only()
+    assert record.spans[0].attributes["rpc.service"] == "s??"
+    assert record.reference["sofa.baggage"] == "p\ufffd\ufffd"
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(record), type=TraceRecord) == record
 
 
 @pytest.mark.parametrize(("v2", "crc"), [(False, False), (True, False), (True, True)])

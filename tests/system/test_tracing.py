@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from generations import Generations
 from process_fixtures import Start
 from pymosn_process import READY, TwoHops, eventually
 
@@ -95,3 +97,34 @@ def test_a_trace_of_two_hops_reaches_the_collector(
     assert counters()["traces_recorded_total"] == 4
     proxy.send(signal.SIGTERM)
     assert proxy.exit_code() == 0
+
+
+def test_a_crash_and_an_upgrade_lose_no_trace_that_was_sent(
+    start: Start, two_hops: TwoHops, collector: Collector, tmp_path: Path
+) -> None:
+    reporter = {"reporter": "http", "addresses": [collector.url], "http": {"batch_size": 8, "batch_interval": 600}}
+    two_hops.config["tracing"] = {"enable": True, "driver": "Zipkin", "config": reporter, "sampling": {"rate": 1}}
+    proxy = start(two_hops.config, "--workers", "1")
+    generations = Generations(proxy, tmp_path / "conf" / "mosn.json", two_hops.admin_port)
+    try:
+
+        def sends(requests: int, spans: int) -> None:
+            """Sends requests, of which each has two server spans and two client spans."""
+            for _ in range(requests):
+                assert two_hops.get()[0] == 200
+            assert eventually(lambda: len(collector.spans) == spans), len(collector.spans)
+
+        sends(2, 8)
+        [worker] = proxy.worker_pids()
+        os.kill(worker, signal.SIGKILL)
+        proxy.wait_for(r"worker 1 \(pid \d+\) is ready")
+        sends(2, 16)
+        # These spans are less than a batch: the old generation exports them at its end.
+        sends(1, 16)
+        assert generations.upgrade().returncode == 0
+        assert eventually(lambda: len(collector.spans) == 20)
+        sends(2, 28)
+        assert len({span["id"] for span in collector.spans}) == 28
+        assert len({span["traceId"] for span in collector.spans}) == 7
+    finally:
+        generations.end()

@@ -1,11 +1,14 @@
 """Finished spans as plain data: what workers send to the supervisor, and exporters read.
 
+Structs of msgspec, which are made and encoded in a fraction of the time of a named tuple. `gc=False`: they are in no cycles.
 Not compiled: a compiled class would lose the types of its attributes, by which messages are decoded.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 #: Kinds of spans: the proxy as a server, as the client of a host, and the part of a filter.
 SERVER: Final = "server"
@@ -15,7 +18,7 @@ INTERNAL: Final = "internal"
 AttributeValue = str | int | float | bool
 
 
-class SpanRecord(NamedTuple):
+class SpanRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One finished span.
 
     `span_id`, `parent_id`: 16 lower-case hexadecimal digits; `parent_id` is empty for the first span of a trace.
@@ -33,7 +36,7 @@ class SpanRecord(NamedTuple):
     attributes: dict[str, AttributeValue]
 
 
-class TraceRecord(NamedTuple):
+class TraceRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The spans of one exchange: the server span first, then one client span per attempt, then those of filters.
 
     `trace_id`: 32 lower-case hexadecimal digits. `state`: the value of `tracestate`. `reference`: facts that only one format

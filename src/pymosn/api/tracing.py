@@ -18,6 +18,7 @@ __all__ = [
     "MAX_CHILDREN",
     "MAX_NAME",
     "MAX_TEXT",
+    "MAX_TEXTS",
     "NO_SPAN",
     "SERVER",
     "AttributeValue",
@@ -33,6 +34,8 @@ MAX_CHILDREN: Final[i64] = 32
 #: Characters of the name of a span or of an attribute, and of a text as its value; longer ones are cut.
 MAX_NAME: Final[i64] = 128
 MAX_TEXT: Final[i64] = 1024
+#: Characters of the attributes that filters may set in one exchange, with their names: a worker keeps thousands of traces.
+MAX_TEXTS: Final[i64] = 16_384
 
 #: Whole numbers that every exporter can write have 64 bits.
 _LARGEST: Final = (1 << 63) - 1
@@ -47,7 +50,11 @@ class SpanOwner:
         raise NotImplementedError
 
     def child_span(self, parent: Span, name: str, kind: str) -> Span:
-        """A new span below `parent`, which has begun; NO_SPAN if there are too many."""
+        """A new span below `parent`, which has begun; one that is not recorded if there are too many."""
+        raise NotImplementedError
+
+    def take_room(self, size: i64) -> bool:
+        """Whether so many characters can be kept along with those before, see MAX_TEXTS; counts them if so."""
         raise NotImplementedError
 
 
@@ -83,17 +90,19 @@ class Span:
     def set_attribute(self, name: str, value: AttributeValue) -> None:
         """Sets an attribute, up to 32 of them; long texts are cut. Raises TypeError unless it is text, a number or a bool.
 
-        An attribute that the proxy itself sets is replaced.
+        An attribute that the proxy itself sets is replaced. After MAX_TEXTS characters in an exchange, no more are kept.
         """
         kept = _plain_value(name, value)
-        if self._owner is None:
+        owner = self._owner
+        if owner is None:
             return
         attributes = self.attributes
         if attributes is None:
             attributes = {}
             self.attributes = attributes
         key = _text(name, MAX_NAME)
-        if key in attributes or len(attributes) < MAX_ATTRIBUTES:
+        size: i64 = len(key) + (len(kept) if isinstance(kept, str) else 0)
+        if (key in attributes or len(attributes) < MAX_ATTRIBUTES) and owner.take_room(size):
             attributes[key] = kept
 
     def child(self, name: str) -> Span:
@@ -106,7 +115,7 @@ class Span:
         owner = self._owner
         if owner is not None and self.ended == 0.0:
             self.ended = owner.now()
-            self.failure = failure
+            self.failure = _text(failure, MAX_NAME)
 
     def release(self) -> None:
         """Its trace is over: what is still set has no effect."""

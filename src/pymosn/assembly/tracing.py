@@ -13,8 +13,8 @@ from pymosn.observe.tracing.tracer import WorkerTracer
 
 
 def make_tracer(tracing: Tracing | None, buffer: TraceBuffer, stamps: Stamps) -> WorkerTracer | None:
-    """The tracer for a checked configuration; None if tracing is off, or its driver is unknown."""
-    if tracing is None or not tracing.enable or tracing.driver not in OF_DRIVERS:
+    """The tracer for a checked configuration; None if tracing is off, or its driver is one that cannot be made."""
+    if tracing is None or not tracing.enable or tracing.driver not in OF_DRIVERS or not _has_valid_rate(tracing):
         return None
     names = tracing.propagation or list(OF_DRIVERS[tracing.driver])
     buffer.open()
@@ -30,6 +30,13 @@ def service_name(tracing: Tracing) -> str:
 def instance_name() -> str:
     """What SkyWalking calls this process: all workers are one instance."""
     return socket.gethostname() or "mosn"
+
+
+def _has_valid_rate(tracing: Tracing) -> bool:
+    """Whether Zipkin's `sample_rate`, if it counts, is one. MOSN does not make the driver otherwise."""
+    if tracing.driver != "Zipkin" or tracing.sampling.rate is not None:
+        return True
+    return 0.0 <= float(tracing.config.get("sample_rate") or 0.0) <= 1.0
 
 
 def sampling_of(tracing: Tracing) -> Sampling:

@@ -7,7 +7,7 @@ import struct
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -29,10 +29,28 @@ _HEADER: Final = struct.Struct("!IB")
 
 def frame(message: object, descriptors: int = 0) -> bytes:
     """A message as bytes; `descriptors`: how many are sent with it. ValueError if it is too large or has too many."""
-    payload = msgspec.msgpack.encode(message)
+    try:
+        payload = msgspec.msgpack.encode(message)
+    except UnicodeEncodeError:
+        payload = msgspec.msgpack.encode(_valid(msgspec.to_builtins(message, builtin_types=(bytes,))))
     if len(payload) > MAX_FRAME or descriptors > MAX_DESCRIPTORS:
         raise ValueError(f"message of {len(payload)} bytes and {descriptors} descriptors is too large")
     return _HEADER.pack(len(payload), descriptors) + payload
+
+
+def _valid(value: Any) -> Any:
+    """A value of `to_builtins` with escapes for surrogates, which are bytes that were not UTF-8.
+
+    Messages have texts that clients choose, such as the name of a called service: none of them may end a worker.
+    """
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case dict():
+            return {_valid(key): _valid(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_valid(item) for item in value]
+    return value
 
 
 class Channel(Generic[M]):

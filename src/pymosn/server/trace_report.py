@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from pymosn.core.errors import describe
+from pymosn.core.log import ERROR, Log
 from pymosn.core.stamps import Stamps
 from pymosn.observe.tracing.buffer import TraceBuffer
 from pymosn.observe.tracing.ids import IdSource
@@ -19,6 +21,8 @@ PERIOD: Final = 0.2
 BATCH: Final = 64
 #: Seconds between two attempts to send more to a supervisor that does not read.
 FULL_PAUSE: Final = 0.005
+#: Seconds between two lines about traces that cannot be sent.
+LINE_PERIOD: Final = 60.0
 
 
 class TraceReport:
@@ -34,6 +38,7 @@ class TraceReport:
         stamps: Stamps,
         loop: asyncio.AbstractEventLoop,
         begin: Callable[[Coroutine[Any, Any, None]], object],
+        log: Log,
     ) -> None:
         """`begin`: starts a task in the background."""
         self._buffer = buffer
@@ -41,6 +46,8 @@ class TraceReport:
         self._stamps = stamps
         self._loop = loop
         self._begin = begin
+        self._log = log
+        self._next_line = 0.0
         self._ids = IdSource()
         self._is_sending = False
         buffer.on_first = self._on_first
@@ -66,10 +73,21 @@ class TraceReport:
     async def send_all(self) -> None:
         """Sends all traces that wait, as fast as the supervisor reads."""
         while len(self._buffer):
-            offset = self._stamps.offset()
-            records = [record_of(trace, offset, self._ids) for trace in self._buffer.take(BATCH)]
-            self._channel.send(Traces(records))
-            self._buffer.note_sent(len(records))
+            traces = self._buffer.take(BATCH)
+            try:
+                offset = self._stamps.offset()
+                self._channel.send(Traces([record_of(trace, offset, self._ids) for trace in traces]))
+            except Exception as error:  # a mistake of ours, which must not end the worker: its exception would
+                self._drop(len(traces), error)
+            else:
+                self._buffer.note_sent(len(traces))
             await asyncio.sleep(0)
             while not self._channel.is_flushed:
                 await asyncio.sleep(FULL_PAUSE)
+
+    def _drop(self, count: int, error: Exception) -> None:
+        self._buffer.note_dropped(count)
+        now = self._stamps.now()
+        if now >= self._next_line:
+            self._next_line = now + LINE_PERIOD
+            self._log.write(ERROR, f"{count} traces could not be sent and were dropped: {describe(error)}")

@@ -186,7 +186,9 @@ class Worker:
         self._report = StatsReport(self._runtime.metrics, self._channel)
         self._taps = TapOutbox(self._loop, self._runtime.runtime, self._channel, command.worker_index + 1)
         stamps = self._runtime.runtime.stamps
-        self._traces = TraceReport(self._runtime.traces, self._channel, stamps, self._loop, self._tasks.begin)
+        self._traces = TraceReport(
+            self._runtime.traces, self._channel, stamps, self._loop, self._tasks.begin, self._runtime.log
+        )
         self._runtime.note_addresses(command.services)
         self._folders = (command.config_dir, command.base_dir)
         self._changes = WorkerChanges(

@@ -110,7 +110,13 @@ def test_each_driver_has_its_format(driver: str, names: list[str]) -> None:
     assert [one.name for one in chosen.formats] == ["w3c", "sofa"]
 
 
-@pytest.mark.parametrize("tracing", [None, {"enable": False}, {"driver": "PluginDriver"}, {"driver": "other"}])
+@pytest.mark.parametrize(
+    "tracing",
+    [
+        *(None, {"enable": False}, {"driver": "PluginDriver"}, {"driver": "other"}),
+        {"driver": "Zipkin", "config": {"sample_rate": 1.5}},
+    ],
+)
 def test_off(tracing: dict[str, Any] | None) -> None:
     metrics = Metrics()
     made = make_tracer(None if tracing is None else tracing_of(**tracing), TraceBuffer(metrics), Stamps(Clock()))

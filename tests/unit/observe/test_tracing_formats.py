@@ -260,3 +260,13 @@ def test_all_drivers_have_known_formats() -> None:
         assert set(names) <= set(FORMATS)
     with pytest.raises(ValueError, match="unknown format 'zipkin'"):
         formats(["zipkin"], "", "", str)
+
+
+def test_a_long_tracestate_is_recorded_by_whole_entries() -> None:
+    entries = [f"v{number}={'x' * 40}" for number in range(20)]
+    context = read("w3c", headers_of(f"traceparent: 00-{T}-{S}-01", f"tracestate: {','.join(entries)}"))
+    assert context is not None
+    assert context.state.decode() == ",".join(entries[:11])
+    context = read("w3c", headers_of(f"traceparent: 00-{T}-{S}-01", f"tracestate: a={'x' * 600}"))
+    assert context is not None
+    assert context.state == b""

@@ -10,7 +10,7 @@ from pymosn.api.exchange import Exchange
 from pymosn.api.http import HttpRequest
 from pymosn.api.network import Connection
 from pymosn.api.record import RouteInfo
-from pymosn.api.tracing import MAX_ATTRIBUTES, MAX_CHILDREN, MAX_NAME, MAX_TEXT, NO_SPAN
+from pymosn.api.tracing import MAX_ATTRIBUTES, MAX_CHILDREN, MAX_NAME, MAX_TEXT, MAX_TEXTS, NO_SPAN
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Metrics
 from pymosn.core.headers import HttpHeaders
@@ -165,6 +165,23 @@ def test_attributes_are_bounded() -> None:
     assert len(str(attributes["a0"])) == MAX_TEXT
 
 
+def test_the_texts_of_an_exchange_are_bounded() -> None:
+    exchange, _, _ = begun()
+    spans = [exchange.span, exchange.span.child("a"), exchange.span.child("b")]
+    for span in spans:
+        for number in range(10):
+            span.set_attribute(f"a{number}", "x" * 5000)
+    found = [len(key) + len(str(value)) for span in spans for key, value in (span.attributes or {}).items()]
+    assert MAX_TEXTS - MAX_TEXT < sum(found) <= MAX_TEXTS
+
+
+def test_the_failure_of_a_child_is_valid_text() -> None:
+    exchange, _, _ = begun()
+    child = exchange.span.child("a")
+    child.end("odd \udcff" + "x" * 500)
+    assert len(child.failure.encode()) <= 2 * MAX_NAME
+
+
 def test_children_are_bounded() -> None:
     exchange, trace, buffer = begun()
     for number in range(100):
@@ -209,6 +226,9 @@ def test_names_of_spans() -> None:
 
 def test_secret_values_of_a_query_are_redacted() -> None:
     assert redacted_query("a=1&b") == "a=1&b"
+    assert [redacted_query(query) for query in ("a=1", "token", "token=", "access%5Ftoken=x=y", "")] == [
+        *("a=1", "token", "token=***REDACTED***", "access%5Ftoken=***REDACTED***", ""),
+    ]
     assert redacted_query("a=1&access%5Ftoken=x&Signature=y&token") == (
         "a=1&access%5Ftoken=***REDACTED***&Signature=***REDACTED***&token"
     )

@@ -7,8 +7,22 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from pymosn.api.tracing import SpanRecord, TraceRecord
+from pymosn.core.counters import Metrics
+from pymosn.server import channel
 from pymosn.server.channel import MAX_FRAME, Channel
-from pymosn.server.messages import COMMANDS, Drain, Message, Sockets, Stop, SwitchLog
+from pymosn.server.messages import (
+    COMMANDS,
+    REPORTS,
+    Drain,
+    Exchanges,
+    Message,
+    Sockets,
+    Stats,
+    Stop,
+    SwitchLog,
+    Traces,
+)
 
 
 class Ends:
@@ -147,3 +161,24 @@ def test_a_message_that_is_too_large_is_refused_before_anything_is_sent() -> Non
         ends.close()
 
     asyncio.run(scenario())
+
+
+def test_texts_that_are_not_unicode_are_sent_with_escapes() -> None:
+    odd, shown = "s\udcff", "s\\udcff"
+
+    def received(message: Message) -> Message:
+        return REPORTS.decode(channel.frame(message)[5:])
+
+    assert received(Exchanges(1, [{"method": odd, odd: (1, odd)}], [])) == Exchanges(
+        1, [{"method": shown, shown: [1, shown]}], []
+    )
+    span = SpanRecord("1" * 16, "", "server", "GET", 1.5, 0.5, odd, {"a": odd, "b": 1, "c": True})
+    expected = SpanRecord("1" * 16, "", "server", "GET", 1.5, 0.5, shown, {"a": shown, "b": 1, "c": True})
+    assert received(Traces([TraceRecord("t", odd, {}, [span])])) == Traces([TraceRecord("t", shown, {}, [expected])])
+    metrics = Metrics()
+    group = metrics.group("dubbo", ("service", odd))
+    group.counter("calls_total").value += 1
+    found = received(Stats(1, [group.data()]))
+    assert isinstance(found, Stats)
+    assert [tuple(label) for label in found.groups[0]["labels"]] == [("service", shown)]
+    assert found.groups[0]["counters"] == {"calls_total": 1}

@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 import socket
 
+import pytest
+from tests.kit import Lines
 from tests.unit.observe.test_tracing_parts import exchange_of
 
+from pymosn.api.tracing import TraceRecord
 from pymosn.core.clock import Clock
 from pymosn.core.counters import Metrics
 from pymosn.core.stamps import Stamps
 from pymosn.observe.tracing.buffer import TraceBuffer
+from pymosn.observe.tracing.finished import FinishedTrace
+from pymosn.observe.tracing.ids import IdSource
+from pymosn.observe.tracing.records import record_of
 from pymosn.observe.tracing.sampling import Sampling
 from pymosn.observe.tracing.tracer import WorkerTracer
+from pymosn.server import trace_report
 from pymosn.server.channel import Channel
 from pymosn.server.messages import COMMANDS, REPORTS, Command, Report, Traces
 from pymosn.server.trace_report import BATCH, TraceReport
@@ -25,6 +32,7 @@ class Stage:
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.received: list[Traces] = []
+        self.log = Lines()
         self.metrics = Metrics()
         self.buffer = TraceBuffer(self.metrics, limit)
         self.buffer.open()
@@ -35,7 +43,7 @@ class Stage:
         self._supervisor: Channel[Report] | None = None
         self.tasks: list[asyncio.Task[None]] = []
         self.report = TraceReport(
-            self.buffer, self._worker, stamps, loop, lambda work: self.tasks.append(asyncio.ensure_future(work))
+            self.buffer, self._worker, stamps, loop, lambda work: self.tasks.append(asyncio.ensure_future(work)), self.log
         )
 
     def finish(self, count: int) -> None:
@@ -100,4 +108,29 @@ def test_a_supervisor_that_does_not_read_costs_bounded_memory() -> None:
         assert stage.counter("traces_sent_total") == sent
         stage.close()
 
+    asyncio.run(scenario())
+
+
+def test_what_cannot_be_sent_is_dropped_and_does_not_end_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(trace: FinishedTrace, offset: float, ids: IdSource) -> TraceRecord:
+        if not stage.log.lines:
+            raise ValueError("x")
+        return record_of(trace, offset, ids)
+
+    monkeypatch.setattr(trace_report, "record_of", broken)
+
+    async def scenario() -> None:
+        nonlocal stage
+        stage = Stage()
+        stage.read()
+        stage.finish(BATCH + 5)
+        await stage.until(5)
+        await asyncio.gather(*stage.tasks)
+        assert stage.counter("traces_dropped_total") == BATCH
+        assert stage.counter("traces_sent_total") == 5
+        [line] = stage.log.lines
+        assert f"{BATCH} traces could not be sent" in line
+        stage.close()
+
+    stage: Stage
     asyncio.run(scenario())

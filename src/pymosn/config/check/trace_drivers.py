@@ -1,4 +1,7 @@
-"""Checks of the drivers of traces. As in MOSN, one that cannot be made does not prevent the start: nothing is recorded."""
+"""Checks of the drivers of traces. As in MOSN, one that cannot be made does not prevent the start: nothing is recorded.
+
+That holds for what is not built here, too: a file with which MOSN starts is not refused, except by `--strict`.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ def check_trace_driver(config: MosnConfig, report: Diagnostics) -> None:
     if tracing is None or not tracing.enable:
         return
     if tracing.driver in absent.TRACE_DRIVERS:
-        report.warning("tracing.driver", absent.TRACE_DRIVERS[tracing.driver], tracing.driver)
+        report.odd("tracing.driver", absent.TRACE_DRIVERS[tracing.driver], tracing.driver)
     elif tracing.driver not in TRACE_DRIVERS:
         known = [driver for driver in TRACE_DRIVERS if driver not in absent.TRACE_DRIVERS]
         report.odd("tracing.driver", f"expected one of {', '.join(known)}: {_AS_MOSN}", tracing.driver, known)
@@ -48,7 +51,7 @@ def _check_types(config: MosnConfig, report: Diagnostics) -> None:
 def _zipkin(config: dict[str, Any], report: Diagnostics) -> None:
     settings = typed(config, Zipkin)
     if settings.reporter == "kafka":
-        report.warning(
+        report.odd(
             f"{_PATH}.reporter",
             f"Kafka is not written to: use `reporter: http`, to Zipkin or to a collector that writes to Kafka; {_OFF}",
             settings.reporter,
@@ -68,11 +71,11 @@ def _zipkin(config: dict[str, Any], report: Diagnostics) -> None:
 def _check_url(path: str, url: str, report: Diagnostics) -> None:
     try:
         parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and parts.username is None
     except ValueError:
         valid = False
     if not valid:
-        report.error(path, "expected http://HOST:PORT/PATH or https://HOST:PORT/PATH", url)
+        report.odd(path, f"expected http://HOST:PORT/PATH or https://HOST:PORT/PATH: {_AS_MOSN}", url)
 
 
 def _jaeger(config: dict[str, Any], report: Diagnostics) -> None:

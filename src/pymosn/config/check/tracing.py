@@ -45,7 +45,7 @@ def _check_rate(tracing: Tracing, report: Diagnostics) -> None:
     if isinstance(rate, bool) or not isinstance(rate, (int, float)):
         return  # reported when it was read
     if not 0 <= rate <= 1:
-        report.error("tracing.config.sample_rate", "must be between 0 and 1", rate)
+        report.odd("tracing.config.sample_rate", "must be between 0 and 1: no traces are recorded, as in MOSN", rate)
     elif not rate and tracing.enable and not tracing.sampling.rules:
         message = "is 0 unless it is set, as in MOSN: only traces that callers want to be recorded are"
         report.warning("tracing.config.sample_rate" if "sample_rate" in tracing.config else "tracing.config", message)

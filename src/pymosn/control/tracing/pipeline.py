@@ -39,6 +39,8 @@ LONGEST_DELAY: Final = 15.0
 LINE_PERIOD: Final = 60.0
 #: Seconds to make an exporter: importing its libraries, and opening its files.
 MAKE_TIME: Final = 30.0
+#: Seconds to close an exporter, after the time to export what waits.
+CLOSE_TIME: Final = 1.0
 #: The most spans that wait while the exporter is made.
 FIRST_SPANS: Final = 10_000
 
@@ -114,7 +116,7 @@ class Pipeline:
             self._exporter.reopen()
 
     async def stop(self, seconds: float) -> None:
-        """Sends what waits, for at most `seconds`, drops the rest, and closes the exporter."""
+        """Sends what waits, for at most `seconds`, drops the rest, and closes the exporter, for at most CLOSE_TIME."""
         self._ending.set()
         if self._task is not None:
             await asyncio.wait([self._task], timeout=seconds)
@@ -132,7 +134,7 @@ class Pipeline:
             self._log.write(WARN, f"tracing by {self.driver}: {left} spans were not exported before the end")
         if self._exporter is not None:
             with contextlib.suppress(TimeoutError, ExportError, OSError):
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout(CLOSE_TIME):
                     await self._exporter.close()
 
     async def _run(self) -> None:
@@ -200,6 +202,10 @@ class Pipeline:
                 self._counts.retries += 1
                 await self._pause(delay)
                 delay = min(delay * 2.0, LONGEST_DELAY)
+            except Exception as error:  # a mistake of the exporter or of its library: later batches may do
+                self._drop(spans, REFUSED)
+                self._warn(f"a batch could not be written: {describe(error)}")
+                return
             else:
                 self._counts.exported += spans - too_large
                 if too_large:

@@ -18,7 +18,7 @@ from pymosn.control.tracing.exporter import Exporter, ExportError, number_of_spa
 from pymosn.control.tracing.skywalking import Instance, encode_segment, instance_properties, segment
 from pymosn.core import proto_wire
 
-#: Segments that wait, where the configuration has 0.
+#: Spans that wait, where the configuration has 0; MOSN counts segments.
 QUEUE: Final = 30_000
 #: Seconds between two signs of life of the instance.
 KEEP_ALIVE: Final = 20.0

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from pymosn.api.tracing import CLIENT, SERVER, SpanRecord, TraceRecord
-from pymosn.config.schema.observability import Zipkin
+from pymosn.config.schema.observability import Zipkin, ZipkinHttp
 from pymosn.control.tracing.exporter import (
     Exporter,
     ExportError,
@@ -29,7 +29,7 @@ from pymosn.control.tracing.exporter import (
 from pymosn.control.tracing.http_post import parse_url, post
 from pymosn.core.errors import reason
 
-#: What MOSN's reporter uses where the configuration has 0.
+#: What MOSN's reporter uses where the configuration has 0 or less.
 TIMEOUT: Final = 5
 BATCH_SIZE: Final = 100
 BATCH_INTERVAL: Final = 1
@@ -44,11 +44,12 @@ class ZipkinExporter(Exporter):
 
     def __init__(self, settings: Zipkin) -> None:
         """Raises ValueError for an invalid address."""
-        http = settings.http
-        self.batch_spans = (http.batch_size if http is not None else 0) or BATCH_SIZE
-        self.interval = float((http.batch_interval if http is not None else 0) or BATCH_INTERVAL)
-        self.timeout = float((http.timeout if http is not None else 0) or TIMEOUT) * len(settings.addresses)
-        self._each = self.timeout / len(settings.addresses)
+        http = settings.http or ZipkinHttp()
+        # A larger batch would not fit into the queue.
+        self.batch_spans = min(http.batch_size, self.queue_spans // 2) if http.batch_size > 0 else BATCH_SIZE
+        self.interval = float(http.batch_interval if http.batch_interval > 0 else BATCH_INTERVAL)
+        self._each = float(http.timeout if http.timeout > 0 else TIMEOUT)
+        self.timeout = self._each * len(settings.addresses)
         self._targets = [parse_url(address) for address in settings.addresses]
         self._service = settings.service_name
         self._tls = ssl.create_default_context() if any(each.scheme == "https" for each in self._targets) else None

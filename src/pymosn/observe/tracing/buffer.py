@@ -68,6 +68,10 @@ class TraceBuffer:
         del self._waiting[:count]
         return taken
 
+    def note_dropped(self, count: int) -> None:
+        """Counts traces that were taken and could not be sent."""
+        _count(self._dropped, count)
+
     def note_sent(self, count: int) -> None:
         """Counts traces that were sent."""
         _count(self._sent, count)

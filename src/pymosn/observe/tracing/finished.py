@@ -13,6 +13,7 @@ from pymosn.api.http import HttpRequest
 from pymosn.api.record import EarlierAttempt, ExchangeRecord
 from pymosn.api.tracing import Span
 from pymosn.core.headers import Headers
+from pymosn.core.message import RequestHead
 from pymosn.observe.tracing.context import TraceContext
 from pymosn.observe.tracing.sofa import BAGGAGE, CALLER, METHOD, SERVICE
 
@@ -29,11 +30,11 @@ class FinishedTrace:
         exchange: ExchangeRecord,
         listener: str,
         has_sofa: bool,
-        client_ids: dict[int, bytes] | None,
+        client_ids: list[bytes] | None,
         server: Span | None,
         children: list[Span] | None,
     ) -> None:
-        """`client_ids`: the id of the client span of each attempt whose request was sent, by its number from 1.
+        """`client_ids`: the id of the client span of each attempt; empty for one that has sent nothing.
 
         `server`: with the attributes that filters have set. `children`: the spans of filters.
         """
@@ -93,42 +94,40 @@ class FinishedTrace:
             self.query = request.raw_query
             self.host = _cut(exchange.original_host or request.raw_host)
             self.user_agent = request.headers.get_raw(b"user-agent")
-            if has_sofa:
-                self._read_sofa(request.headers)
             if self.query is not None:
                 self.query = _cut(self.query)
             if self.user_agent is not None:
                 self.user_agent = _cut(self.user_agent)
             if request.has_call_status:
-                self.is_call = True
                 self.call_status = exchange.call_status
-                self.service = request.service()
-                self.rpc_method = request.rpc_method()
+                self._read_call(request)
         else:
-            self._read_call(exchange)
+            self._read_call(request)
+        if has_sofa:
+            self._read_sofa(request.headers)
 
     def release(self) -> None:
         """The trace will not be used any more."""
         release(self.server, self.children)
 
-    def _read_call(self, exchange: ExchangeRecord) -> None:
-        """The facts of an RPC request, as far as its headers can be read."""
-        request = exchange.request
+    def _read_call(self, request: RequestHead) -> None:
+        """The names of a call, as far as its headers can be read."""
         self.is_call = True
         try:
             self.service = request.service()[:LONGEST]
             self.rpc_method = request.rpc_method()[:LONGEST]
-            if self.has_sofa:
-                self._read_sofa(request.headers)
         except BaseException:  # UnreadableHeaders, and what the head of an installed protocol raises
             return
 
     def _read_sofa(self, headers: Headers) -> None:
         """What only SOFATracer's digests have."""
-        self.sofa_service = _field(headers, SERVICE)
-        self.sofa_method = _field(headers, METHOD)
-        self.caller = _field(headers, CALLER)
-        self.baggage = _field(headers, BAGGAGE)
+        try:
+            self.sofa_service = _field(headers, SERVICE)
+            self.sofa_method = _field(headers, METHOD)
+            self.caller = _field(headers, CALLER)
+            self.baggage = _field(headers, BAGGAGE)
+        except BaseException:  # as above
+            return
 
 
 def release(server: Span | None, children: list[Span] | None) -> None:

@@ -5,16 +5,23 @@ from __future__ import annotations
 from typing import Final
 
 #: The methods of RFC 9110, PATCH, and those of WebDAV that are common; others are `HTTP`.
-_METHODS: Final = frozenset(
-    b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK".split()
-)
+_METHODS: Final[dict[bytes, str]] = {
+    key: key.decode()
+    for key in b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK".split()
+}
 #: Characters of the name of a service and of a method.
 _LONGEST: Final = 256
 
 
 def method_name(method: bytes) -> str:
     """The method of an HTTP request, in the name of a span."""
-    return method.decode("ascii") if method in _METHODS else "HTTP"
+    return _METHODS.get(method, "HTTP")
+
+
+def method_text(method: bytes) -> str:
+    """The method of an HTTP request itself."""
+    known = _METHODS.get(method)
+    return method.decode("utf-8", "replace") if known is None else known
 
 
 def span_name(is_http: bool, method: bytes, label: str, service: str, rpc_method: str, protocol: str) -> str:

@@ -27,11 +27,9 @@ from pymosn.core.secrets import REDACTED, is_secret_parameter
 from pymosn.observe.tracing.context import SPAN_ID
 from pymosn.observe.tracing.finished import FinishedTrace
 from pymosn.observe.tracing.ids import IdSource
-from pymosn.observe.tracing.names import method_name, span_name
+from pymosn.observe.tracing.names import method_name, method_text, span_name
 from pymosn.observe.tracing.skywalking import segment_of
 
-#: Characters of `tracestate` that are kept (W3C Trace Context, section 3.3.1.5).
-_LONGEST_STATE: Final = 512
 #: Protocol name and version by the protocols of HTTP.
 _HTTP: Final[dict[str, tuple[str, str]]] = {"Http1": ("http", "1.1"), "Http2": ("http", "2")}
 
@@ -42,6 +40,9 @@ _HOSTS: Final[dict[bytes, str]] = {}
 _MEMORY: Final = 1024
 #: Characters of what is remembered.
 _LONGEST_KEY: Final = 256
+
+#: The `reference` of most traces; it is only read.
+_NO_FACTS: Final[dict[str, str]] = {}
 
 Attributes = dict[str, AttributeValue]
 
@@ -58,20 +59,21 @@ def record_of(trace: FinishedTrace, offset: float, ids: IdSource) -> TraceRecord
     duration = trace.finished - trace.started
     parent = context.parent_id.decode("ascii")
     spans = [SpanRecord(server_id, parent, SERVER, name, trace.started + offset, duration, trace.failure, attributes)]
-    _add_attempts(spans, trace, offset, ids)
+    _add_attempts(spans, trace, server_id, offset, ids)
     if trace.children is not None:
         for span in trace.children:
             spans.append(_child(span, trace.finished, offset))
-    record = TraceRecord(context.trace_id.decode("ascii"), _text(context.state)[:_LONGEST_STATE], _reference(trace), spans)
+    record = TraceRecord(context.trace_id.decode("ascii"), _text(context.state), _reference(trace), spans)
     trace.release()
     return record
 
 
 def _server_attributes(trace: FinishedTrace) -> Attributes:
     found: Attributes = {}
-    name, version = _HTTP.get(trace.protocol, (trace.protocol.lower(), ""))
+    known = _HTTP.get(trace.protocol)
+    name, version = (trace.protocol.lower(), "") if known is None else known
     if trace.is_http:
-        found["http.request.method"] = _text(trace.method)
+        found["http.request.method"] = method_text(trace.method)
         found["url.path"] = _text(trace.path)
         if trace.query is not None:
             found["url.query"] = redacted_query(_text(trace.query))
@@ -84,8 +86,8 @@ def _server_attributes(trace: FinishedTrace) -> Attributes:
         found["http.route"] = trace.route_label or trace.route_name
     if trace.is_call:
         found["rpc.system"] = "grpc" if trace.is_http else name
-        _set(found, "rpc.service", trace.service)
-        _set(found, "rpc.method", trace.rpc_method)
+        _set(found, "rpc.service", _valid(trace.service))
+        _set(found, "rpc.method", _valid(trace.rpc_method))
         if trace.call_status >= 0:
             found["rpc.grpc.status_code"] = int(trace.call_status)
     found["network.protocol.name"] = name
@@ -109,14 +111,14 @@ def _server_attributes(trace: FinishedTrace) -> Attributes:
     return found
 
 
-def _add_attempts(spans: list[SpanRecord], trace: FinishedTrace, offset: float, ids: IdSource) -> None:
+def _add_attempts(spans: list[SpanRecord], trace: FinishedTrace, parent: str, offset: float, ids: IdSource) -> None:
     """Adds the client span of each attempt."""
     number = 0
     for attempt in trace.earlier or ():
         number += 1
         failure = "" if attempt.failure is None else attempt.failure.reason
         attributes = _client_attributes(trace, attempt.address, "", number, attempt.status, failure)
-        spans.append(_client(trace, number, attempt.started, attempt.ended, failure, attributes, offset, ids))
+        spans.append(_client(trace, parent, number, attempt.started, attempt.ended, failure, attributes, offset, ids))
     if number >= trace.attempts:
         return
     is_complete = trace.response_completed > 0.0
@@ -126,11 +128,12 @@ def _add_attempts(spans: list[SpanRecord], trace: FinishedTrace, offset: float, 
         trace, trace.upstream_address, trace.upstream_hostname, number + 1, trace.status if has_response else 0, failure
     )
     ended = trace.response_completed if is_complete else trace.finished
-    spans.append(_client(trace, number + 1, trace.attempt_started, ended, failure, attributes, offset, ids))
+    spans.append(_client(trace, parent, number + 1, trace.attempt_started, ended, failure, attributes, offset, ids))
 
 
 def _client(
     trace: FinishedTrace,
+    parent: str,
     number: int,
     started: float,
     ended: float,
@@ -140,13 +143,14 @@ def _client(
     ids: IdSource,
 ) -> SpanRecord:
     sent = trace.client_ids
-    span_id = ids.take(SPAN_ID) if sent is None or number not in sent else sent[number]
+    span_id = sent[number - 1] if sent is not None and number <= len(sent) else b""
+    if len(span_id) == 0:
+        span_id = ids.take(SPAN_ID)
     name = (
         method_name(trace.method)
         if trace.is_http and not trace.is_call
         else span_name(trace.is_http, trace.method, "", trace.service, trace.rpc_method, trace.protocol)
     )
-    parent = trace.context.span_id.decode("ascii")
     duration = max(ended - started, 0.0)
     return SpanRecord(span_id.decode("ascii"), parent, CLIENT, name, started + offset, duration, failure, attributes)
 
@@ -162,7 +166,7 @@ def _client_attributes(
         found["server.port"] = port
         found["network.peer.port"] = port
     if trace.is_http:
-        found["http.request.method"] = _text(trace.method)
+        found["http.request.method"] = method_text(trace.method)
     if number > 1:
         found["http.request.resend_count"] = number - 1
     if status:
@@ -185,6 +189,8 @@ def _child(span: Span, finished: float, offset: float) -> SpanRecord:
 
 def _reference(trace: FinishedTrace) -> dict[str, str]:
     context = trace.context
+    if not trace.has_sofa and not context.endpoint and context.facts is None:
+        return _NO_FACTS
     found: dict[str, str] = {}
     own_id = _text(context.own_id or context.trace_id)
     if trace.has_sofa:
@@ -210,6 +216,9 @@ def _reference(trace: FinishedTrace) -> dict[str, str]:
 
 def redacted_query(query: str) -> str:
     """A query whose secret values are replaced."""
+    if "&" not in query:
+        at: i64 = query.find("=")
+        return query if at < 0 or not _is_secret(query[:at]) else f"{query[:at]}={REDACTED}"
     pairs = query.split("&")
     has_secret = False
     for i in range(len(pairs)):
@@ -258,5 +267,13 @@ def _set(found: Attributes, name: str, value: str) -> None:
         found[name] = value
 
 
+def _valid(text: str) -> str:
+    """A text of headers, in which surrogates are bytes that are not UTF-8, as one that can be encoded."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 def _text(value: bytes) -> str:
-    return value.decode("utf-8", "replace")
+    try:
+        return value.decode()  # twice as fast as with another handling of errors
+    except UnicodeDecodeError:
+        return value.decode("utf-8", "replace")

@@ -6,8 +6,9 @@ client span of the attempt N is number N. The fields `sw8-correlation` and `sw8-
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from binascii import Error as Base64Error
+from binascii import b2a_base64
 from typing import Final
 
 from mypy_extensions import i64
@@ -28,8 +29,8 @@ class SkyWalking(TraceFormat):
     def __init__(self, name: str, service: str, instance: str) -> None:
         """`service`, `instance`: what SkyWalking calls this proxy and this process."""
         super().__init__(name)
-        self._service = b64encode(service.encode())
-        self._instance = b64encode(instance.encode())
+        self._service = _base64(service.encode())
+        self._instance = _base64(instance.encode())
         self._encoded: dict[str, bytes] = {}
 
     def read(self, headers: Headers, is_rpc: bool, context: TraceContext) -> bool:
@@ -57,8 +58,8 @@ class SkyWalking(TraceFormat):
     def write(self, headers: Headers, is_rpc: bool, context: TraceContext, span_id: bytes, number: i64) -> None:
         parts = (
             b"1" if context.sampled == SAMPLED else b"0",
-            b64encode(context.own_id or context.trace_id),
-            b64encode(segment_of(context)),
+            _base64(context.own_id or context.trace_id),
+            _base64(segment_of(context)),
             b"%d" % int(number),
             self._service,
             self._instance,
@@ -70,7 +71,7 @@ class SkyWalking(TraceFormat):
     def _remembered(self, text: str) -> bytes:
         found = self._encoded.get(text)
         if found is None:
-            found = b64encode(text.encode("utf-8", "replace")[:_LONGEST_TEXT])
+            found = _base64(text.encode("utf-8", "replace")[:_LONGEST_TEXT])
             if len(self._encoded) < _MEMORY:
                 self._encoded[text] = found
         return found
@@ -79,6 +80,10 @@ class SkyWalking(TraceFormat):
 def segment_of(context: TraceContext) -> bytes:
     """The id of the exchange's segment, unique because its server span's is random."""
     return context.trace_id + b"." + context.span_id
+
+
+def _base64(text: bytes) -> bytes:
+    return b2a_base64(text, newline=False)
 
 
 def _decoded(part: bytes) -> bytes | None:

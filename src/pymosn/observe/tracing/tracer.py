@@ -19,7 +19,7 @@ from pymosn.api.http import HttpRequest
 from pymosn.api.record import ExchangeRecord
 from pymosn.api.rpc import RpcRequest
 from pymosn.api.tracer import Tracer
-from pymosn.api.tracing import CLIENT, MAX_CHILDREN, NO_SPAN, SERVER, Span
+from pymosn.api.tracing import CLIENT, MAX_CHILDREN, MAX_TEXTS, NO_SPAN, SERVER, Span
 from pymosn.core.headers import Headers
 from pymosn.core.stamps import Stamps
 from pymosn.observe.tracing.buffer import TraceBuffer
@@ -93,12 +93,14 @@ class Recording(TraceContext):
         self._listener = listener
         #: The format of the received context; None for a new trace.
         self.read_by: TraceFormat | None = None
-        # The ids of the client spans by the numbers of their attempts.
-        self._client_ids: dict[int, bytes] | None = None
+        # The ids of the client spans of the attempts; empty for those that have sent nothing.
+        self._client_ids: list[bytes] | None = None
         self._server: Span | None = None
         self._children: list[Span] | None = None
         # The number of the next request of a filter.
         self._next_call: i64 = FIRST_CALL
+        # Characters that filters may still add.
+        self._room: i64 = MAX_TEXTS
         self._is_over = False
 
     # ---- from the proxy
@@ -113,9 +115,7 @@ class Recording(TraceContext):
         # Copies that replace the request are no attempts, and have no client span.
         span_id = tracer.ids.take(SPAN_ID) if number > 0 else self.span_id
         if self.sampled == SAMPLED and number > 0:
-            if self._client_ids is None:
-                self._client_ids = {}
-            self._client_ids[int(number)] = span_id
+            self._note_attempt(number, span_id)
         request = exchange.request
         if isinstance(request, RpcRequest) and len(request.frame) - len(request.payload) > LONGEST_HEAD:
             return
@@ -124,6 +124,15 @@ class Recording(TraceContext):
             self.endpoint = name_of(exchange)
             self.peer = exchange.upstream_address
         self._write(headers, is_rpc, span_id, number)
+
+    def _note_attempt(self, number: i64, span_id: bytes) -> None:
+        ids = self._client_ids
+        if ids is None:
+            ids = []
+            self._client_ids = ids
+        while len(ids) < number:
+            ids.append(b"")
+        ids[number - 1] = span_id
 
     def _may_stay(self) -> bool:
         """Whether the received context can be forwarded as it is: nothing is recorded here, or elsewhere because of it."""
@@ -194,6 +203,12 @@ class Recording(TraceContext):
 
     def now(self) -> float:
         return self._tracer.stamps.now()
+
+    def take_room(self, size: i64) -> bool:
+        if size > self._room:
+            return False
+        self._room -= size
+        return True
 
     def child_span(self, parent: Span, name: str, kind: str) -> Span:
         children = self._children

@@ -14,6 +14,8 @@ _SIZE: Final[i64] = 55
 #: Longer values of later versions are not believed.
 _LONGEST: Final[i64] = 512
 _DASH: Final[i64] = 45
+#: Bytes of `tracestate` that are recorded (section 3.3.1.5); all of it is forwarded.
+_LONGEST_STATE: Final[i64] = 512
 
 
 class W3c(TraceFormat):
@@ -31,7 +33,7 @@ class W3c(TraceFormat):
         state = headers.get_raw(b"tracestate")
         if state is not None:
             several = headers.only_raw(b"tracestate") is None
-            context.state = b",".join(map(to_bytes, headers.get_all("tracestate"))) if several else state
+            context.state = _shortened(b",".join(map(to_bytes, headers.get_all("tracestate"))) if several else state)
         return True
 
     def write(self, headers: Headers, is_rpc: bool, context: TraceContext, span_id: bytes, number: i64) -> None:
@@ -39,6 +41,14 @@ class W3c(TraceFormat):
             headers.remove_raw(b"tracestate")  # of another trace
         flags = b"-01" if context.sampled == SAMPLED else b"-00"
         replace(headers, b"traceparent", b"00-" + context.trace_id + b"-" + span_id + flags)
+
+
+def _shortened(state: bytes) -> bytes:
+    """The entries at the beginning of a `tracestate` for which there is room."""
+    if len(state) <= _LONGEST_STATE:
+        return state
+    end: i64 = state.rfind(b",", 0, _LONGEST_STATE + 1)
+    return state[:end] if end > 0 else b""
 
 
 def is_traceparent(value: bytes) -> bool:

@@ -80,6 +80,12 @@ def test_zipkin_settings() -> None:
         ZipkinExporter(Zipkin(reporter="http", addresses=["localhost:9411"], http=ZipkinHttp()))
 
 
+def test_zipkin_settings_that_are_no_amounts_are_the_defaults() -> None:
+    own = zipkin("127.0.0.1:1", timeout=-1, batch_size=-1, batch_interval=-1)
+    assert (own.timeout, own.batch_spans, own.interval) == (5.0, 100, 1.0)
+    assert zipkin("127.0.0.1:1", batch_size=1_000_000).batch_spans == own.queue_spans // 2
+
+
 def test_zipkin_addresses_are_tried_in_turn() -> None:
     async def play() -> int:
         async with Collector(Collector.refuse(503)) as bad, Collector() as good:

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from msgspec.structs import replace
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from opentelemetry.sdk.trace.export import SpanExportResult
 from tests.kit import Lines
@@ -188,7 +189,7 @@ def test_a_trace_state_is_kept() -> None:
     async def play() -> bytes:
         async with Collector() as collector:
             exporter = exporter_to("http", collector.address)
-            await exporter.send([trace(server_span())._replace(state="a=1,b=2"), trace(server_span())._replace(state="?")])
+            await exporter.send([replace(trace(server_span()), state=text) for text in ("a=1,b=2", "?")])
             await exporter.close()
             return collector.requests[0][1]
 

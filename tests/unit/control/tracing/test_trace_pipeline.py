@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+import pytest
 from tests.kit import FakeClock, Lines
 from tests.kit.traces import server_span, trace
 
@@ -13,6 +14,7 @@ from pymosn.api.tracing import TraceRecord
 from pymosn.config.schema import MosnConfig
 from pymosn.config.schema.observability import Tracing
 from pymosn.config.typed import typed
+from pymosn.control.tracing import pipeline
 from pymosn.control.tracing.exporter import Exporter, ExportError, Facts, number_of_spans
 from pymosn.control.tracing.pipeline import Counts, Pipeline
 from pymosn.control.tracing.queue import TraceQueue, size_of
@@ -83,6 +85,8 @@ class Recorder(Exporter):
 
     async def close(self) -> None:
         self.closed += 1
+        if self.hangs:
+            await asyncio.Event().wait()
 
 
 class World:
@@ -230,6 +234,31 @@ def test_refused_spans_are_not_sent_again() -> None:
         await world.until(lambda: world.counts.dropped["refused"] == 4)
 
     assert run(play).exporter.tries == 1
+
+
+def test_a_mistake_of_an_exporter_costs_one_batch() -> None:
+    async def play(world: World) -> None:
+        world.exporter.error = KeyError("x")
+        await world.ready()
+        world.add(4)
+        await world.until(lambda: world.counts.dropped["refused"] == 4)
+        world.exporter.error = None
+        world.add(4)
+        await world.until(lambda: world.counts.exported == 4)
+
+    assert "could not be written: KeyError" in run(play).log.lines[0]
+
+
+def test_an_exporter_that_does_not_close_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "CLOSE_TIME", 0.01)
+
+    async def play(world: World) -> None:
+        await world.ready()
+        world.exporter.hangs = True
+        async with asyncio.timeout(5):
+            await world.pipeline.stop(60.0)
+
+    assert run(play).exporter.closed == 1
 
 
 def test_too_large_spans_are_counted() -> None:
