@@ -158,6 +158,8 @@ def configuration(cases: Sequence[Case], ports: dict[str, int], admin_port: int)
         # A worker is blocked while it counts, for longer the busier the machine is.
         "worker_hang_limit": "0s",
         "worker_start_limit": "0s",
+        # Each request would be among the slowest.
+        "recent_exchanges": {"slow": 0},
         "routers": routers,
         "listeners": listeners,
     }

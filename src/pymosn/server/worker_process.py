@@ -1,6 +1,7 @@
 """One worker as a child process of the supervisor."""
 
 import asyncio
+import fcntl
 import os
 import signal
 import socket
@@ -143,8 +144,10 @@ class WorkerProcess(WorkerHandle):
         self._gone = False
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._stacks = os.memfd_create("pymosn-stacks", os.MFD_CLOEXEC)
-        self._ledger = os.memfd_create("pymosn-ledger", os.MFD_CLOEXEC)
+        self._ledger = os.memfd_create("pymosn-ledger", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self._ledger, SIZE)
+        # So that it has that size when it is read.
+        fcntl.fcntl(self._ledger, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
         with theirs:
             try:
                 self._process = _spawn(families, theirs.fileno(), self._stacks)
