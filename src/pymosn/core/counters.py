@@ -43,8 +43,8 @@ class Counter:
 class KeptCounter(Counter):
     """A counter whose value is also written to the worker's ledger, by whoever adds to it.
 
-    `cell`: from its first use on, see `MetricGroup.keep`. `low`: the index of its lowest byte, as an object, because hot code
-    needs one.
+    `cell`: from its first use on, see `MetricGroup.keep`. `low`: the index of its lowest byte, as the object that hot code
+    needs.
     """
 
     def __init__(self, key: str) -> None:
