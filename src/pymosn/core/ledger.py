@@ -6,7 +6,7 @@ the key of a counter; the record's index is that of the number, from 1. A record
 
 Most writes are of the lowest byte only, because Python makes no object for a number below 256: that is the region of bytes.
 The other region has the value as it was at the last multiple of STEP, so that both together are the present one. The byte is
-written first: a worker that is killed between the two leaves a value that is STEP behind its byte, not ahead of it.
+written first: a worker that is killed between the two leaves a value that is STEP less than its byte has, not more.
 """
 
 from __future__ import annotations
