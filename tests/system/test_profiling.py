@@ -40,8 +40,8 @@ class Hot(StreamFilter):
         if exchange.request.path == "/blocks":
             blocks(7)
         hot_loop(30000)
-        if len(kept) < 2000:
-            kept.append(bytearray(5000))
+        kept.append(bytearray(5000))
+        del kept[:-2000]
 """
 TOKEN = "correct-horse-battery-staple"
 
