@@ -26,7 +26,7 @@ from bench.void import Void
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Seconds for one build; valgrind makes a worker about fifty times slower.
-PATIENCE = 300.0
+PATIENCE = 900.0
 #: The C function that `bench.socketless.loop.call_counted` calls.
 _COUNTED = "PyRun_StringFlags"
 _CALLGRIND = (
@@ -155,6 +155,11 @@ def configuration(cases: Sequence[Case], ports: dict[str, int], admin_port: int)
         "default_log_path": "stdout",
         "default_log_level": "WARN",
         "processor": 1,
+        # A worker is blocked while it counts, for longer the busier the machine is.
+        "worker_hang_limit": "0s",
+        "worker_start_limit": "0s",
+        # Each request would be among the slowest.
+        "recent_exchanges": {"slow": 0},
         "routers": routers,
         "listeners": listeners,
     }

@@ -17,9 +17,15 @@ from pymosn_process import Pymosn, eventually, free_ports, get
 from tests.kit.pprof_reader import PprofProfile, read_pprof
 
 FILTER = """
+import time
+
 from pymosn.api.stream_filter import StreamFilter
 
 kept = []
+
+
+def blocks(seconds):
+    time.sleep(seconds)
 
 
 def hot_loop(count):
@@ -31,6 +37,8 @@ def hot_loop(count):
 
 class Hot(StreamFilter):
     def on_request(self, exchange):
+        if exchange.request.path == "/blocks":
+            blocks(7)
         hot_loop(30000)
         kept.append(bytearray(5000))
         del kept[:-2000]
@@ -154,18 +162,35 @@ def test_profiles_of_a_serving_program(start: Start, tmp_path: Path) -> None:
         served = len(statuses)
         assert eventually(lambda: len(statuses) > served)
     assert set(statuses) == {200}
+    shows_a_blocked_worker(port, profiles)
     assert get(port, "/audited")[0] == 200
     for name in ("all.log", "audit.log"):
         assert eventually(lambda name=name: (tmp_path / name).read_text() == "/audited\n"), name
     assert proxy.worker_pids() == pids
 
 
+def shows_a_blocked_worker(port: int, profiles: int) -> None:
+    """A profile that begins while the event loop is blocked has the function that blocks it, and so have the stacks."""
+    thread = threading.Thread(target=get, args=(port, "/blocks"))
+    thread.start()
+    profiled(profiles, "profile?seconds=0.5", "filters.blocks")
+    assert b"because the event loop was blocked" in ask(profiles, "/debug/pprof/profile?seconds=0.3&format=top")[1]
+    thread.join()
+
+
 def ends_with_its_client(profiles: int) -> None:
     """Another profile is possible as soon as the client of the last one has gone."""
-    client = http.client.HTTPConnection("127.0.0.1", profiles, timeout=30)
-    client.request("GET", "/debug/pprof/profile?seconds=60", headers={"authorization": f"Bearer {TOKEN}"})
-    assert eventually(lambda: ask(profiles, "/debug/pprof/profile?seconds=0.1")[0] == 409)
-    client.close()
+    clients: list[http.client.HTTPConnection] = []
+
+    def is_recorded() -> bool:
+        # Each time again: the short profile may have come first, and the long one been refused.
+        clients.append(http.client.HTTPConnection("127.0.0.1", profiles, timeout=30))
+        clients[-1].request("GET", "/debug/pprof/profile?seconds=60", headers={"authorization": f"Bearer {TOKEN}"})
+        return ask(profiles, "/debug/pprof/profile?seconds=0.1")[0] == 409
+
+    assert eventually(is_recorded)
+    for client in clients:
+        client.close()
     began = time.monotonic()
     assert eventually(lambda: ask(profiles, "/debug/pprof/profile?seconds=0.1")[0] == 200)
     assert time.monotonic() - began < 30.0

@@ -13,7 +13,8 @@ from functools import partial
 from typing import Any, Final
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pymosn.control.http_connection import Connection, Limits
 from pymosn.control.service import Service
@@ -44,7 +45,7 @@ class HttpServer(Service):
         self.name = name
         self._limits = limits or Limits()
         config = uvicorn.Config(
-            app,
+            _until_stopped(app),
             http="h11",
             ws="none",
             lifespan="off",
@@ -86,6 +87,27 @@ class HttpServer(Service):
         self._server.should_exit = True
         if self._task is not None:
             await self._task
+
+
+def _until_stopped(app: ASGIApp) -> ASGIApp:
+    """Answers 503 for requests that the stop of the server ends; uvicorn would answer 500, as if the app had failed."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await app(scope, receive, noted)
+        except asyncio.CancelledError:
+            if has_begun:
+                raise
+            await PlainTextResponse("the process is stopping\n", 503)(scope, receive, send)
+
+    return serve
 
 
 class _Server(uvicorn.Server):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Final, TypedDict
+from typing import Any, Final, TypedDict
 
 from mypy_extensions import i64, mypyc_attr
 
 from pymosn.core.histograms import Distribution, Histogram, HistogramData
-from pymosn.core.ledger import Ledger, ledger_name
+from pymosn.core.ledger import LOW, UNREAD, Ledger, ledger_name
 
 Labels = tuple[tuple[str, str], ...]
 #: Type and labels of a metric group.
@@ -43,13 +43,20 @@ class Counter:
 class KeptCounter(Counter):
     """A counter whose value is also written to the worker's ledger, by whoever adds to it.
 
-    `cell`: from its first use on, see `MetricGroup.keep`.
+    `cell`: from its first use on, see `MetricGroup.keep`. `low`: the index of its lowest byte, as the object that hot code
+    needs.
     """
 
     def __init__(self, key: str) -> None:
         super().__init__()
         self.key = key
         self.cell: i64 = 0
+        self.low: Any = LOW
+
+    def use_cell(self, cell: i64) -> None:
+        """It is written to this cell from now on."""
+        self.cell = cell
+        self.low = LOW + int(cell)
 
 
 class MetricGroup:
@@ -82,7 +89,14 @@ class MetricGroup:
     def keep(self, counter: KeptCounter) -> None:
         """Gives a counter that is about to be used for the first time its cell in the ledger."""
         if self.ledger is not None:
-            counter.cell = self.ledger.cell(ledger_name(self.type_name, self.labels, counter.key))
+            counter.use_cell(self.ledger.cell(ledger_name(self.type_name, self.labels, counter.key)))
+
+    def end_keeping(self) -> None:
+        """It is removed: a later group with the same labels begins at 0, also if the worker crashes."""
+        for counter in self._counters.values():
+            if self.ledger is not None and isinstance(counter, KeptCounter) and counter.cell > 0:
+                self.ledger.clear(counter.cell)
+                counter.use_cell(UNREAD)
 
     def gauge(self, key: str) -> Counter:
         """Returns the gauge `key`, creating it on first use."""
@@ -193,7 +207,9 @@ class Metrics:
         self._remove((type_name, labels))
 
     def _remove(self, key: GroupKey) -> None:
-        if self._groups.pop(key, None) is not None:
+        group = self._groups.pop(key, None)
+        if group is not None:
+            group.end_keeping()
             self._removed[key] = None
             size = self._bounded.get(key[0], 0)
             if size > 0:
@@ -268,7 +284,8 @@ class DownstreamStats:
         self.tls = TlsStats(group)
         # The numbers of finished requests survive a crash of the worker: they are also in its ledger.
         ledger = Ledger() if group.ledger is None else group.ledger
-        self._low, self._cells = ledger.low, ledger.cells
+        self._page: Any = ledger.page
+        self._cells = ledger.cells
         self._status: dict[int, KeptCounter] = {
             code: group.kept_counter(f"request_{code}_total") for code in sorted(MOSN_CODES)
         }
@@ -279,9 +296,8 @@ class DownstreamStats:
 
     def count_status(self, status: i64) -> None:
         """Counts one finished request by its status code: MOSN's keys for some codes, `code_401` and so on for others."""
-        if status == 200:
-            counter = self._ok
-        else:
+        counter = self._ok
+        if status != 200:
             found = self._status.get(int(status))
             counter = self._new_status(status) if found is None else found
             if status not in MOSN_CODES:
@@ -296,12 +312,13 @@ class DownstreamStats:
         return counter
 
     def _add(self, counter: KeptCounter) -> None:
-        if counter.value == 0:
+        value = counter.value + 1
+        counter.value = value
+        if value == 1:
             self._group.keep(counter)
-        counter.value += 1
-        if counter.value & 127 == 0:  # STEP of the ledger
-            self._cells[counter.cell] = counter.value
-        self._low[counter.cell] = counter.value & 255
+        self._page[counter.low] = value & 255
+        if value & 127 == 0:  # STEP of the ledger
+            self._cells[counter.cell] = value
 
     def count_failure(self, reason: str) -> None:
         """Counts one failed request by its reason word."""

@@ -6,18 +6,10 @@ Counters without a family, such as those of one's own filters, are families too:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final, NamedTuple
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
-from prometheus_client.samples import Exemplar as ClientExemplar
-
-from pymosn.core.counters import GroupData
-from pymosn.core.histograms import BUCKET_BOUNDS, HistogramData
+from pymosn.core.counters import GroupData, GroupKey, Labels
 from pymosn.observe.families import (
     BOUNDED,
     COUNTER,
@@ -35,54 +27,61 @@ from pymosn.observe.families import (
     Source,
     type_of,
 )
-from pymosn.observe.totals import Totals
-
-_NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_:]")
-#: Characters that an exemplar may have, in its names and values together (OpenMetrics 1.0).
-_EXEMPLAR_SIZE: Final = 128
-
-Labels = tuple[tuple[str, str], ...]
+from pymosn.observe.metric_text import OPEN_METRICS, FamilyText, LabelText, content_type, label_name, metric_name
+from pymosn.observe.totals import Totals, key_of, labels_of
 
 
 class Series:
     """Which hosts, routes, filters and services have samples of their own: the first `limit` of each kind.
 
-    The others are added up as `other`. What has had samples of its own keeps them as long as it is there, so that no counter
-    goes back when others come or go.
+    The others are added up as `other`. What has had samples of its own keeps them as long as it is there, and what has been
+    part of `other` stays there, with what it had counted when it goes: so no counter goes back, which Prometheus would take
+    for a new start from 0.
     """
 
     def __init__(self) -> None:
-        self._admitted: dict[str, dict[Labels, None]] = {}
+        self._admitted: dict[str, set[Labels]] = {}
+        # What is part of `other`, and what those have counted that are gone.
+        self._hidden: dict[GroupKey, GroupData] = {}
+        self._gone: list[GroupData] = []
 
     def limited(self, groups: Iterable[GroupData], limit: int) -> list[GroupData]:
         """The groups, of which those beyond the limit are added up."""
         found: list[GroupData] = []
-        others = Totals()
-        seen: dict[str, dict[Labels, None]] = {}
-        waiting: list[tuple[str, GroupData]] = []
+        hidden: dict[GroupKey, GroupData] = {}
+        admitted: dict[str, set[Labels]] = {}
+        waiting: list[tuple[str, Labels, GroupData]] = []
         for group in groups:
-            labels = tuple([(name, value) for name, value in group["labels"]])
+            labels = labels_of(group["labels"])
             kind = type_of(group["type"], dict(labels))
             if kind not in BOUNDED:
                 found.append(group)
-            elif labels in self._admitted.get(kind, {}):
-                seen.setdefault(kind, {})[labels] = None
+            elif labels in self._admitted.get(kind, ()):
+                admitted.setdefault(kind, set()).add(labels)
+                found.append(group)
+            elif (group["type"], labels) in self._hidden:
+                hidden[group["type"], labels] = group
+            else:
+                waiting.append((kind, labels, group))
+        for kind, labels, group in waiting:
+            if len(admitted.setdefault(kind, set())) < limit:
+                admitted[kind].add(labels)
                 found.append(group)
             else:
-                waiting.append((kind, group))
-        self._admitted = seen
-        for kind, group in waiting:
-            admitted = self._admitted.setdefault(kind, {})
-            if len(admitted) < limit:
-                admitted[tuple([(name, value) for name, value in group["labels"]])] = None
-                found.append(group)
-            else:
-                hidden = BOUNDED[kind]
-                labels_left = [(name, OTHER if name in hidden else value) for name, value in group["labels"]]
-                others.add([{**group, "labels": labels_left}])
-        rest = Totals()
-        rest.add(others.groups())
-        return _joined(found, rest.groups())
+                hidden[group["type"], labels] = group
+        others, gone = Totals(), Totals()
+        others.add(_as_other(group) for group in hidden.values())
+        left = [_as_other(group) for key, group in self._hidden.items() if key not in hidden]
+        # Of a cluster without hidden hosts the sample is gone, like those of hosts.
+        gone.add((group for group in [*self._gone, *left] if others.get(key_of(group)) is not None), gauges=False)
+        self._admitted, self._hidden, self._gone = admitted, hidden, gone.groups()
+        others.add(self._gone)
+        return _joined(found, others.groups())
+
+
+def _as_other(group: GroupData) -> GroupData:
+    bounded = BOUNDED[type_of(group["type"], dict(group["labels"]))]
+    return {**group, "labels": [(name, OTHER if name in bounded else value) for name, value in group["labels"]]}
 
 
 def _joined(groups: list[GroupData], others: list[GroupData]) -> list[GroupData]:
@@ -112,12 +111,12 @@ def exposition(
     settings: Settings = Settings(),  # noqa: B008  immutable
 ) -> tuple[bytes, str]:
     """The body of a scrape's response and its content type; `accept`: the request's `Accept` (OpenMetrics on request)."""
-    registry = CollectorRegistry(auto_describe=False)
     shown = [] if settings.reject_all else [group for group in groups if _is_shown(group, settings)]
     limited = (series or Series()).limited(shown, settings.max_series)
-    registry.register(MetricsCollector(limited, facts))
-    encode, content_type = choose_encoder(accept)
-    return encode(registry), content_type
+    kind = content_type(accept)
+    is_open = kind == OPEN_METRICS
+    texts = [text.encode("utf-8", "backslashreplace") for text in family_texts(limited, facts, is_open)]
+    return b"".join([*texts, b"# EOF\n" if is_open else b""]), kind
 
 
 def _is_shown(group: GroupData, settings: Settings) -> bool:
@@ -130,8 +129,8 @@ def _is_shown(group: GroupData, settings: Settings) -> bool:
 
 
 class _Group(NamedTuple):
-    kind: str
     labels: dict[str, str]
+    text: LabelText
     data: GroupData
 
 
@@ -144,46 +143,49 @@ class _Use(NamedTuple):
     minus: str
 
 
-class MetricsCollector(Collector):
-    """Metric groups and facts as Prometheus families."""
+def family_texts(groups: Iterable[GroupData], facts: Iterable[Fact], is_open: bool) -> Iterator[str]:
+    """All families, one after the other: all lines together may need hundreds of megabytes."""
+    by_kind = _by_kind(groups)
+    facts_of: dict[str, list[Fact]] = {}
+    for fact in facts:
+        facts_of.setdefault(fact.family, []).append(fact)
+    for name, (family, uses) in _uses(by_kind).items():
+        text = FamilyText(family, is_open)
+        for use in uses:
+            for group in by_kind[use.kind]:
+                _add_sample(text, family.kind, group, use)
+        for fact in facts_of.get(name, ()):
+            text.add(LabelText(dict(fact.labels)), fact.value)
+        yield text.text()
 
-    def __init__(self, groups: Iterable[GroupData], facts: Iterable[Fact] = ()) -> None:
-        self._groups: dict[str, list[_Group]] = {}
+
+def _by_kind(groups: Iterable[GroupData]) -> dict[str, list[_Group]]:
+    found: dict[str, list[_Group]] = {}
+    for group in groups:
+        labels = dict(group["labels"])
+        kind = type_of(group["type"], labels)
+        renamed = LABELS.get(kind, {})
+        kept = {label_name(renamed.get(name, name)): value for name, value in labels.items() if renamed.get(name, name)}
+        found.setdefault(kind, []).append(_Group(kept, LabelText(kept), group))
+    return found
+
+
+def _uses(by_kind: dict[str, list[_Group]]) -> dict[str, tuple[Family, dict[_Use, None]]]:
+    """The families by name, with the counters that are their samples."""
+    uses: dict[str, tuple[Family, dict[_Use, None]]] = {family.name: (family, {}) for family in FAMILIES}
+    for kind, groups in by_kind.items():
+        keys: dict[tuple[str, str], str] = {}
         for group in groups:
-            labels = dict(group["labels"])
-            kind = type_of(group["type"], labels)
-            renamed = LABELS.get(kind, {})
-            kept = {renamed.get(name, name): value for name, value in labels.items() if renamed.get(name, name)}
-            self._groups.setdefault(kind, []).append(_Group(kind, kept, group))
-        self._facts = list(facts)
-
-    def collect(self) -> Iterator[Metric]:
-        """All families, one after the other: the samples of all together may need hundreds of megabytes."""
-        uses: dict[str, tuple[Family, dict[_Use, None]]] = {family.name: (family, {}) for family in FAMILIES}
-        for kind, groups in self._groups.items():
-            keys: dict[tuple[str, str], str] = {}
-            for group in groups:
-                data = group.data
-                keys.update({(COUNTER, key): "" for key in data["counters"]})
-                keys.update({(GAUGE, key): "" for key in data["gauges"]})
-                for key, found in data["histograms"].items():
-                    keys[HISTOGRAM, key] = "" if found["bounds"] else "_seconds"
-            for (section, key), unit in keys.items():
-                family, use = _family_of(kind, section, key, unit)
-                if family is not None:
-                    uses.setdefault(family.name, (family, {}))[1][use] = None
-        facts: dict[str, list[Fact]] = {}
-        for fact in self._facts:
-            facts.setdefault(fact.family, []).append(fact)
-        for name, (family, used) in uses.items():
-            metric = Metric(family.name, family.help, family.kind, family.unit)
-            for use in used:
-                for group in self._groups[use.kind]:
-                    _add_sample(metric, family.kind, group, use)
-            for fact in facts.get(name, ()):
-                metric.add_sample(family.shown_name, dict(fact.labels), fact.value)
-            if metric.samples:
-                yield metric
+            data = group.data
+            keys.update({(COUNTER, key): "" for key in data["counters"]})
+            keys.update({(GAUGE, key): "" for key in data["gauges"]})
+            for key, found in data["histograms"].items():
+                keys[HISTOGRAM, key] = "" if found["bounds"] else "_seconds"
+        for (section, key), unit in keys.items():
+            family, use = _family_of(kind, section, key, unit)
+            if family is not None:
+                uses.setdefault(family.name, (family, {}))[1][use] = None
+    return uses
 
 
 def _family_of(kind: str, section: str, key: str, unit: str) -> tuple[Family | None, _Use]:
@@ -197,7 +199,7 @@ def _family_of(kind: str, section: str, key: str, unit: str) -> tuple[Family | N
     if any(source.type == kind and source.key.fullmatch(key) for source in REDUNDANT):
         return None, use
     before = PREFIX if kind in OWN_TYPES else ""
-    name = _NOT_IN_NAMES.sub("_", f"{before}{kind}_{key.removesuffix('_total')}{unit}")
+    name = metric_name(f"{before}{kind}_{key.removesuffix('_total')}{unit}")
     return Family(name, section, f"The {section} {key!r} of the type {kind!r}.", ()), use
 
 
@@ -212,30 +214,18 @@ def _by_type() -> dict[str, list[tuple[Family, Source]]]:
 _BY_TYPE: Final = _by_type()
 
 
-def _add_sample(metric: Metric, kind: str, group: _Group, use: _Use) -> None:
-    labels = {**group.labels, **dict(use.labels)}
+def _add_sample(text: FamilyText, kind: str, group: _Group, use: _Use) -> None:
     data = group.data
-    if kind == COUNTER and use.key in data["counters"]:
-        value = data["counters"][use.key] - data["counters"].get(use.minus, 0)
-        if value or not use.minus:
-            metric.add_sample(f"{metric.name}_total", labels, max(value, 0))
-    elif kind == GAUGE and use.key in data["gauges"]:
-        metric.add_sample(metric.name, labels, data["gauges"][use.key])
-    elif kind == HISTOGRAM and use.key in data["histograms"]:
-        _add_histogram(metric, labels, data["histograms"][use.key])
-
-
-def _add_histogram(metric: Metric, labels: dict[str, str], histogram: HistogramData) -> None:
-    counted = 0
-    own = [f"{bound:.12g}" for bound in histogram["bounds"]]
-    bounds = [*(own or [f"{bound:g}" for bound in BUCKET_BOUNDS]), "+Inf"]
-    exemplars = {found[0]: _exemplar(found[1], found[2], found[3]) for found in histogram["exemplars"]}
-    for index, (bound, inside) in enumerate(zip(bounds, histogram["buckets"], strict=True)):
-        counted += inside
-        metric.add_sample(f"{metric.name}_bucket", {**labels, "le": bound}, counted, exemplar=exemplars.get(index))
-    metric.add_sample(f"{metric.name}_count", labels, counted)
-    metric.add_sample(f"{metric.name}_sum", labels, histogram["sum"])
-
-
-def _exemplar(trace_id: str, value: float, at: float) -> ClientExemplar:
-    return ClientExemplar({"trace_id": trace_id[: _EXEMPLAR_SIZE - len("trace_id")]}, value, at)
+    if kind == HISTOGRAM:
+        histogram = data["histograms"].get(use.key)
+        if histogram is not None:
+            text.add_histogram(group.text, histogram)
+        return
+    value = data["counters" if kind == COUNTER else "gauges"].get(use.key)
+    if value is None:
+        return
+    if use.minus:
+        value = max(value - data["counters"].get(use.minus, 0), 0)
+        if value == 0:
+            return
+    text.add(LabelText({**group.labels, **dict(use.labels)}) if use.labels else group.text, value)

@@ -47,6 +47,11 @@ def labels_of(pairs: Iterable[Iterable[str]]) -> Labels:
     return tuple([(name, value) for name, value in pairs])
 
 
+def key_of(group: GroupData) -> GroupKey:
+    """Type and labels of a group."""
+    return group["type"], labels_of(group["labels"])
+
+
 def sum_of(reports: Iterable[Iterable[GroupData]]) -> list[GroupData]:
     """The sums of several reports."""
     totals = Totals()

@@ -46,8 +46,8 @@ def log_prefix(exchange: Exchange) -> str:
     return f"[{exchange.connection_id},{exchange.upstream_connection_id or '-'},{trace_id(exchange) or '-'}]"
 
 
-def count(exchange: Exchange, stats: DownstreamStats, was_tunnel: bool, book: RouteBook) -> None:
-    """Adds a finished exchange to the counters of the listener and of its route."""
+def count(exchange: Exchange, stats: DownstreamStats, was_tunnel: bool, book: RouteBook) -> i64:
+    """Adds a finished exchange to the counters of the listener and of its route; returns its status, 0 without one."""
     stats.request_active.value -= 1
     taken = (exchange.response_received if was_tunnel else exchange.finished) - exchange.started
     exchange.connection.count_into(stats.bytes_read, stats.bytes_written)
@@ -79,6 +79,7 @@ def count(exchange: Exchange, stats: DownstreamStats, was_tunnel: bool, book: Ro
             route.stats.count(status, taken)
     if failure is not None:
         stats.count_failure(failure.reason)
+    return status
 
 
 def _note_trace(exchange: Exchange, stats: DownstreamStats, taken: float, book: RouteBook) -> None:

@@ -510,14 +510,13 @@ class ExchangeDriver(DispatchOwner):
         exchange = self.exchange
         # Read again: a local reply would take no time otherwise, since it is sent by the event that the request came with.
         exchange.finished = runtime.clock.tick()
-        count(exchange, self.options.stats, was_tunnel, runtime.routes)
+        status = count(exchange, self.options.stats, was_tunnel, runtime.routes)
         if self.options.access_logs:
             write_logs(exchange, self.options.access_logs)
-        response = exchange.response
         if (
             exchange.failure is not None
+            or status >= 500
             or exchange.finished - exchange.started > runtime.stories.threshold
-            or (response is not None and response.status >= 500)
             or exchange.request.has_call_status
         ):
             runtime.stories.consider(exchange, self.options, was_tunnel)

@@ -20,6 +20,8 @@ from pymosn.server.stacks import SIGEV_THREAD_ID, Interval, SignalEvent
 
 #: Not that of the watchdog. Its default action would end the process: once set, the handler stays.
 _SIGNAL: Final = signal.SIGRTMAX - 2
+#: The first line, so that the reader knows that the process has begun.
+BEGIN: Final = b"Beginning of the recording\n"
 #: The last line, after which nothing comes.
 END: Final = b"End of the recording\n"
 
@@ -47,6 +49,8 @@ class CpuRecorder:
         try:
             if self._nothing < 0:
                 self._nothing = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            with contextlib.suppress(OSError):  # without a reader
+                os.write(descriptor, BEGIN)
             faulthandler.register(_SIGNAL, file=descriptor, all_threads=False, chain=False)
             for thread in threading.enumerate():
                 if thread.native_id is not None:

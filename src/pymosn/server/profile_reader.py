@@ -10,7 +10,7 @@ from collections import Counter
 from typing import Final
 
 from pymosn.observe.profile import Call, Stack, module_name
-from pymosn.server.cpu_recorder import END
+from pymosn.server.cpu_recorder import BEGIN, END
 from pymosn.server.stacks import FRAME, HEADER
 
 #: Different stacks that are kept, and bytes of the pipe: what is written while this process is busy.
@@ -20,6 +20,7 @@ _PIECE: Final = 1 << 16
 #: Seconds between two tests of whether the recording has been given up.
 _TURN: Final = 0.1
 _NO_FRAME: Final = "  <no Python frame>"
+_FIRST: Final = BEGIN.decode().rstrip()
 _LAST: Final = END.decode().rstrip()
 
 #: The innermost Python functions of pymosn while its event loop, or compiled code that the loop calls, is running.
@@ -34,6 +35,7 @@ class StackCounts:
         self.counts: Counter[Stack] = Counter()
         #: Stacks that were not complete, or too many different ones.
         self.lost = 0
+        self.has_begun = False
         self.has_ended = False
         self._loop_name = loop_name
         self._rest = b""
@@ -51,10 +53,17 @@ class StackCounts:
         """The text has ended."""
         self._finish()
 
+    def add(self, other: StackCounts) -> None:
+        """Adds the stacks of another recording."""
+        self.counts.update(other.counts)
+        self.lost += other.lost
+
     def _line(self, line: str) -> None:
         if line == HEADER:
             self._finish()
             self._stack, self._is_whole = [], True
+        elif line == _FIRST:
+            self.has_begun = True
         elif line == _LAST:
             self._finish()
             self.has_ended = True

@@ -14,6 +14,7 @@ from pymosn.control.plane import SUPERVISOR, ProfileError
 from pymosn.observe.code_names import CodeNames
 from pymosn.observe.profile import Call, Profile, Stack, module_name
 from pymosn.server import messages
+from pymosn.server.blocked_recorder import BlockedRecorder
 from pymosn.server.fleet import Fleet
 from pymosn.server.profile_reader import PIPE_SIZE, ProfileReader, StackCounts
 from pymosn.server.recordings import Recordings
@@ -24,6 +25,9 @@ HERTZ: Final = 100
 #: Seconds to wait for an answer or the end of a recording, longer than it takes.
 PATIENCE: Final = 5.0
 FLUSH_TURN: Final = 0.02
+_BY_THE_CLOCK: Final = (
+    "were recorded by the clock, because the event loop was blocked: time in which it slept or waited is counted, too"
+)
 #: Nothing else is known of the rest.
 _REST: Final = Call("(many small allocations)", "", 0)
 
@@ -48,22 +52,27 @@ class Profiler:
             reading = asyncio.ensure_future(asyncio.to_thread(reader.read))
             ticket = self._last_ticket
             failed = asyncio.ensure_future(self._answer(target, ticket, seconds + PATIENCE))
+            blocked = asyncio.ensure_future(self._blocked(target, seconds, counts, reader))
             try:
                 await asyncio.wait((reading, failed), return_when=asyncio.FIRST_COMPLETED)
                 failure = failed.result() if failed.done() else None
                 if failure is not None:
                     raise ProfileError(500, f"the profile cannot be recorded: {failure.error}")
                 await reading
+                found = await blocked
             finally:
                 failed.cancel()
+                blocked.cancel()
                 reader.cancel()
                 self._send(target, messages.EndRecording())
                 await asyncio.shield(asyncio.wait((reading,)))
                 self._fleet.recorded.pop(ticket, None)
+            counts.add(found)
             if not counts.has_ended and not counts.counts:
                 raise _no_answer(target, None)
-            notes = [f"{counts.lost} stacks were lost"] if counts.lost else []
-            if not counts.has_ended:
+            notes = [f"{found.counts.total()} stacks {_BY_THE_CLOCK}"] if found.counts else []
+            notes += [f"{counts.lost} stacks were lost"] if counts.lost else []
+            if counts.has_begun and not counts.has_ended:
                 notes.append("the process did not end the recording itself: it is gone, or its event loop is blocked")
             period = 1_000_000_000 // HERTZ
             samples: list[tuple[Stack, tuple[int, ...]]] = [
@@ -77,6 +86,17 @@ class Profiler:
                 seconds=time.monotonic() - began,
                 notes=notes,
             )
+
+    async def _blocked(self, target: int, seconds: float, counts: StackCounts, reader: ProfileReader) -> StackCounts:
+        """The stacks of a worker while its event loop is blocked. `counts`: those that it records itself."""
+        worker = None if target == SUPERVISOR else self._fleet.worker(target)
+        if worker is None:
+            return StackCounts("")
+        recorder = BlockedRecorder(worker, counts)
+        await recorder.record(seconds, 1.0 / HERTZ)
+        if not counts.has_begun:
+            reader.cancel()
+        return recorder.counts
 
     def _begin_cpu(self, target: int, seconds: float, counts: StackCounts) -> ProfileReader:
         """Starts the recording."""
@@ -131,12 +151,26 @@ class Profiler:
         ticket = self._last_ticket
         self._send(target, messages.GetStacks(ticket))
         answer = await self._answer(target, ticket, PATIENCE)
+        if answer is None and target != SUPERVISOR:
+            return await self._blocked_stack(target)
         if answer is None or answer.error:
             raise _no_answer(target, answer)
         return [
             (name, tuple([Call(_qualified(file, function), file, line) for file, line, function in each]))
             for name, each in answer.stacks
         ]
+
+    async def _blocked_stack(self, target: int) -> list[tuple[str, Stack]]:
+        """Where the event loop of a worker is that does not answer. Raises ProfileError."""
+        worker = self._fleet.worker(target)
+        if worker is None:
+            raise _no_answer(target, None)
+        recorder = BlockedRecorder(worker, StackCounts(""))
+        await recorder.record(FLUSH_TURN, FLUSH_TURN)
+        found = list(recorder.counts.counts)
+        if not found:
+            raise _no_answer(target, None)
+        return [("thread MainThread, whose event loop is blocked", found[-1])]
 
     def _require(self, target: int) -> None:
         if target != SUPERVISOR and self._fleet.worker(target) is None:

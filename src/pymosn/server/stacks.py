@@ -14,6 +14,8 @@ import re
 import signal
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Final, NamedTuple
 
 #: Its default action would end the process, so the handler is set before the timer. Real-time signals have no other meaning
@@ -21,6 +23,8 @@ from typing import Final, NamedTuple
 _SIGNAL: Final = signal.SIGRTMAX - 1
 #: From linux/signal.h.
 SIGEV_THREAD_ID: Final = 4
+#: Bytes of stacks; the watchdog reads more.
+_MUCH: Final = 32 * 1024
 #: The line before a stack in the output of faulthandler.
 HEADER: Final = "Stack (most recent call first):"
 #: A call in the output of faulthandler.
@@ -106,6 +110,31 @@ def take_stack(descriptor: int) -> str:
     os.ftruncate(descriptor, 0)
     os.lseek(descriptor, 0, os.SEEK_SET)
     return text
+
+
+def read_stacks(descriptor: int, offset: int) -> tuple[bytes, int]:
+    """What was recorded after `offset`, and the next offset. Leaves it there, for the watchdog, unless it is much."""
+    size = os.fstat(descriptor).st_size
+    text = os.pread(descriptor, size, offset if offset <= size else 0)
+    if size > _MUCH:
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        size = 0
+    return text, size
+
+
+def request_stack(pid: int, send: Callable[[int], None]) -> bool:
+    """Makes a process record the stack of its main thread; False if it has no StackRecorder. `send`: a signal."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text("utf-8", "replace")
+    except OSError:
+        return False
+    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    # The default action would end it.
+    if caught is None or not int(caught[1], 16) >> (_SIGNAL - 1) & 1:
+        return False
+    send(_SIGNAL)
+    return True
 
 
 def frames(text: str) -> list[Frame]:

@@ -181,7 +181,7 @@ class Worker:
         share = command.workers, command.worker_index
         self._runtime = WorkerRuntime(*share, self._loop, logs, command.incarnation)
         for descriptor in self._ledger:
-            self._runtime.metrics.ledger.attach(memoryview(mmap.mmap(descriptor, LEDGER_SIZE)))
+            self._runtime.metrics.ledger.attach(mmap.mmap(descriptor, LEDGER_SIZE))
             os.close(descriptor)
         self._report = StatsReport(self._runtime.metrics, self._channel)
         self._taps = TapOutbox(self._loop, self._runtime.runtime, self._channel, command.worker_index + 1)

@@ -1,6 +1,7 @@
 """One worker as a child process of the supervisor."""
 
 import asyncio
+import fcntl
 import os
 import signal
 import socket
@@ -23,7 +24,7 @@ from pymosn.server.messages import REPORTS, Allocations, Command, Exchanges, Pro
 from pymosn.server.notify import VARIABLES
 from pymosn.server.probes import ProbeSender
 from pymosn.server.shutdown import SUPERVISOR_SIGNALS
-from pymosn.server.stacks import frames, take_stack
+from pymosn.server.stacks import frames, read_stacks, request_stack, take_stack
 
 #: Seconds for reading the channel of a dead worker to its end; a process that native code has forked may keep it open.
 LAST_REPORTS_TIME: Final = 1.0
@@ -111,6 +112,14 @@ class WorkerHandle:
         """Where the worker's event loop is blocked, innermost call first; empty if it is not known to be blocked."""
         raise NotImplementedError
 
+    def request_stack(self) -> bool:
+        """Makes it record where its event loop is, even if that is blocked; False if it cannot."""
+        return False
+
+    def read_stacks(self, offset: int) -> tuple[bytes, int]:
+        """The text of the stacks recorded after `offset`, and the next offset."""
+        return b"", 0
+
     def kill(self) -> None:
         """Kills the process (SIGKILL)."""
         raise NotImplementedError
@@ -143,8 +152,10 @@ class WorkerProcess(WorkerHandle):
         self._gone = False
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._stacks = os.memfd_create("pymosn-stacks", os.MFD_CLOEXEC)
-        self._ledger = os.memfd_create("pymosn-ledger", os.MFD_CLOEXEC)
+        self._ledger = os.memfd_create("pymosn-ledger", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self._ledger, SIZE)
+        # So that it has that size when it is read.
+        fcntl.fcntl(self._ledger, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
         with theirs:
             try:
                 self._process = _spawn(families, theirs.fileno(), self._stacks)
@@ -169,6 +180,12 @@ class WorkerProcess(WorkerHandle):
 
     def take_stack(self) -> list[str]:
         return [] if self._gone else [frame.text() for frame in frames(take_stack(self._stacks))]
+
+    def request_stack(self) -> bool:
+        return not self._gone and self._exit_code is None and request_stack(self.pid, self._process.send_signal)
+
+    def read_stacks(self, offset: int) -> tuple[bytes, int]:
+        return (b"", 0) if self._gone else read_stacks(self._stacks, offset)
 
     def _wait(self) -> None:
         """Runs in a thread, because an event loop has no portable way to wait for a process."""

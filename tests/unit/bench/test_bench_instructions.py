@@ -1,11 +1,13 @@
 """Counting instructions: what is read of callgrind's dump, and how builds are compared. The count itself takes valgrind."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 from bench.instructions import configuration, count, main, read_total, table
 from bench.socketless.cases import CASES
+from bench.socketless.loop import SocketlessLoop
 from bench.void import Void
 
 
@@ -39,3 +41,17 @@ def test_without_valgrind_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_each_case_has_a_listener_and_a_cluster() -> None:
     text = json.dumps(configuration(CASES, {case.name: 2000 + number for number, case in enumerate(CASES)}, 81))
     assert all(text.count(f'"name": "{case.name}"') == 3 for case in CASES)  # with its virtual host
+
+
+def test_what_is_scheduled_runs_before_counting_begins() -> None:
+    loop = SocketlessLoop()
+    ran: list[int] = []
+
+    async def scenario() -> None:
+        loop.call_soon(lambda: loop.call_soon(lambda: loop.call_soon(ran.append, 1)))
+        await loop._become_idle()
+        assert ran == [1]
+        assert not loop._ready  # type: ignore[attr-defined]
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(scenario())

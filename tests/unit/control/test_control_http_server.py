@@ -39,21 +39,25 @@ def test_it_serves_until_it_is_stopped_and_leaves_signals_alone() -> None:
 
 
 def test_a_request_that_hangs_does_not_hold_the_stop() -> None:
-    async def talk() -> float:
+    async def talk() -> tuple[float, bytes]:
         sock = bound()
         loop = asyncio.get_running_loop()
         server = HttpServer(create_demo(), [sock])
         await server.start()
-        _, writer = await asyncio.open_connection(*sock.getsockname())
+        reader, writer = await asyncio.open_connection(*sock.getsockname())
         writer.write(b"GET /slow/500 HTTP/1.1\r\nHost: a\r\n\r\n")
         await writer.drain()
         await get(sock.getsockname()[1])
         begun = loop.time()
         await server.stop()
+        taken = loop.time() - begun
+        answer = await reader.read()
         writer.close()
-        return loop.time() - begun
+        return taken, answer
 
-    assert asyncio.run(talk()) < 5.0
+    taken, answer = asyncio.run(talk())
+    assert taken < 5.0
+    assert answer.startswith(b"HTTP/1.1 503 ")
 
 
 def test_a_client_that_has_just_connected_is_served_before_the_stop() -> None:

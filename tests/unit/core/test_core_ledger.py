@@ -17,7 +17,7 @@ class Page:
     def __init__(self) -> None:
         self._file = os.memfd_create("ledger")
         os.ftruncate(self._file, SIZE)
-        self.memory = memoryview(mmap.mmap(self._file, SIZE))
+        self.memory = mmap.mmap(self._file, SIZE)
 
     def content(self) -> bytes:
         return os.pread(self._file, SIZE, 0)
@@ -72,6 +72,43 @@ def test_a_damaged_record_ends_the_list(page: Page) -> None:
     content = bytearray(page.content())
     content[0:4] = (NAMES_SIZE).to_bytes(4, "little")
     assert read_ledger(bytes(content)) == {}
+
+
+def test_a_worker_that_is_killed_between_two_writes(page: Page) -> None:
+    class Killed(Exception):
+        pass
+
+    class Cells:
+        def __setitem__(self, at: int, value: int) -> None:
+            raise Killed
+
+    stats = stats_on(page)[1]
+    stats._cells = Cells()  # type: ignore[assignment]
+    for _ in range(127):
+        stats.count_status(200)
+    with pytest.raises(Killed):
+        stats.count_status(200)
+    assert read_ledger(page.content())[KEY]["request_200_total"] == 128
+
+
+def test_a_page_of_another_size_and_other_separators_are_left_out(page: Page) -> None:
+    metrics, stats = stats_on(page)
+    DownstreamStats(metrics.group("downstream", ("listener", "a\0b"))).count_status(200)
+    stats.count_status(404)
+    assert read_ledger(page.content()) == {KEY: {"request_404_total": 1}}
+    assert read_ledger(page.content()[:-1]) == {}
+
+
+def test_a_listener_that_comes_back_begins_at_0(page: Page) -> None:
+    metrics, stats = stats_on(page)
+    for status in (200, 401):
+        stats.count_status(status)
+    metrics.drop("downstream", ("listener", "a"))
+    stats.count_status(401)  # one that was in flight
+    again = DownstreamStats(metrics.group("downstream", ("listener", "a")))
+    again.count_status(200)
+    found = read_ledger(page.content())[KEY]
+    assert (found["request_200_total"], found["code_401"]) == (1, 0)
 
 
 def test_labels_may_have_any_text() -> None:

@@ -6,6 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pymosn.core.counters import DownstreamStats, GroupData, Metrics, UpstreamStats
 from pymosn.core.histograms import Histogram
+from pymosn.observe.families import Fact
 from pymosn.observe.prometheus import Series, Settings, exposition
 from pymosn.observe.stats import percentile, stats_glob, stats_json
 from pymosn.observe.totals import Totals, with_global
@@ -154,7 +155,9 @@ def test_hosts_beyond_the_limit_are_counted_together() -> None:
     for numbers, expected in (
         ((0, 1), {"h0": 1, "h1": 10}),
         ((2, 3, 0, 1), {"h0": 1, "h1": 10, "other": 1100}),  # what has had samples keeps them
-        ((2, 3, 1), {"h1": 10, "h2": 100, "other": 1000}),
+        ((2, 3, 1, 4), {"h1": 10, "h4": 10000, "other": 1100}),  # what was counted with others stays there
+        ((1, 3), {"h1": 10, "other": 1100}),  # and what is gone, so that the counter does not go back
+        ((1, 2), {"h1": 10, "h2": 100}),
     ):
         families = families_in(hosts(*numbers), series, max_series=2)
         assert values(families["pymosn_upstream_host_requests"], "host") == expected
@@ -191,6 +194,34 @@ def test_own_metrics_keep_appearing() -> None:
     assert values(families["pymosn_filter_in_use"], "filter") == {"mine": 2}
     assert values(families["pymosn_filter_calls"], "filter") == {"mine": 9}
     assert values(families["shop_sold"], "department") == {'a"b': 4}
+
+
+def test_names_of_own_metrics_become_valid() -> None:
+    metrics = Metrics()
+    metrics.group("9 shops", ("1-a", "x\\y\nz"), ("zone", "\udcff")).counter("sold").value = 4
+    for accept in ("", "application/openmetrics-text"):
+        text, kind = exposition(metrics.snapshot(), accept)
+        found = (open_families if accept else text_string_to_metric_families)(text.decode())
+        (family,) = [family for family in found if family.name == "_9_shops_sold"]
+        assert family.samples[0].labels == {"_1_a": "x\\y\nz", "zone": "\\udcff"}
+        assert kind.startswith(accept or "text/plain")
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_open"),
+    [
+        ("application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;q=0.3,*/*;q=0.1", True),
+        ("text/plain, application/openmetrics-text;q=0", False),
+        ("*/*", False),
+        (";;,", False),
+    ],
+)
+def test_accept_chooses_the_format(accept: str, is_open: bool) -> None:
+    text, kind = exposition([], accept, [Fact("pymosn_build", (("version", "1"),), 1)])
+    head = "# HELP pymosn_build{0} The version that runs, of pymosn and Python, and whether it is compiled.\n"
+    lines = head + '# TYPE pymosn_build{0} {1}\npymosn_build_info{{version="1"}} 1.0\n{2}'
+    assert text.decode() == (lines.format("", "info", "# EOF\n") if is_open else lines.format("_info", "gauge", ""))
+    assert kind.startswith("application/openmetrics-text") == is_open
 
 
 def test_exemplars_are_the_last_traces() -> None:
@@ -238,7 +269,7 @@ def test_distributions_have_bounds_and_units_of_their_own() -> None:
         'istio_request_duration_milliseconds_bucket{le="3600000",reporter="source"} 3.0',
         'istio_request_duration_milliseconds_bucket{le="+Inf",reporter="source"} 4.0',
         'istio_request_duration_milliseconds_count{reporter="source"} 4.0',
-        'istio_request_duration_milliseconds_sum{reporter="source"} 4.0002075e+06',
+        'istio_request_duration_milliseconds_sum{reporter="source"} 4000207.5',
     ]
     stats = stats_json(groups)
     assert stats is not None
