@@ -376,7 +376,8 @@ class Supervisor:
             self._log.write(INFO, f"listener {name} on {address}")
         if self._sockets.admin:
             host, port = self._sockets.admin[0].getsockname()[:2]
-            self._log.write(INFO, f"admin API on http://{join_address(host, port)}/")
+            url = f"http://{join_address(host, port)}/"
+            self._log.write(INFO, f"admin API on {url}, dashboard on {url}ui/")
             if not self._sockets.is_admin_local:
                 self._log.write(WARN, "the admin port is not on a loopback address: all clients that reach it may read")
         if self._sockets.pprof:

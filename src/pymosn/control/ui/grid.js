@@ -45,7 +45,7 @@ export class Grid {
   // Which columns fit is decided by the style sheet; the widths of the others follow.
   measure() {
     const width = this.element.clientWidth;
-    const level = width < 560 ? 1 : width < 900 ? 2 : 3;
+    const level = width < 640 ? 1 : width < 900 ? 2 : 3;
     this.element.dataset.level = level;
     const shown = this.columns.filter((column) => (column.priority || 1) <= level);
     this.element.style.setProperty("--columns", shown.map((column) => column.width || "minmax(0, 1fr)").join(" "));
