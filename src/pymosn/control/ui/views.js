@@ -215,7 +215,8 @@ export function routes(context) {
       facts([["router table", row.table], ["virtual host", row.virtual_host], ["domains", row.domains], ["index", whole(row.index)], ["name", row.name]]),
       section("Match", h("p", { class: "code" }, row.match)), section("Action", h("p", { class: "code" }, row.action)),
       row.hits === null ? null : section("Traffic", facts([["hits", whole(row.hits)], ["rate", rate(row.rate_requests)],
-        ["latency p50", duration(row.p50)], ["latency p99", duration(row.p99)]])),
+        ["latency p50", duration(row.p50)], ["latency p99", duration(row.p99)]]),
+      row.p99 === null ? h("p", { class: "muted small" }, "Durations of routes need ", h("code", {}, "metrics.per_route"), ".") : null),
     ],
   });
   page.element.insertBefore(note, page.element.querySelector(".split"));
@@ -233,7 +234,7 @@ export function clusters(context) {
     title: "Clusters", text: "Upstreams with their hosts", table: "clusters", noun: "clusters", searchLabel: "Search clusters",
     rowKey: (row) => row.name,
     columns: [
-      { key: "name", label: "Cluster", cell: (row) => row.name, width: "minmax(90px, 1.4fr)", hasTitle: true },
+      { key: "name", label: "Cluster", cell: (row) => row.name, width: "minmax(76px, 1.4fr)", hasTitle: true },
       { key: "hosts", label: "Hosts", cell: hostsBar, width: "minmax(84px, .8fr)" },
       { key: "lb_type", label: "Balancer", cell: (row) => row.lb_type.replace("LB_", "").toLowerCase(), width: "minmax(80px, .8fr)", priority: 3 },
       number("rate_requests", "Requests", rate, { priority: 1 }), number("rate_failed", "Failed", rate),
