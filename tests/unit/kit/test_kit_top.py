@@ -307,7 +307,9 @@ def test_an_address_must_have_a_port(address: str) -> None:
 
 def test_one_frame_for_scripts(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pymosn.kit.top.time.sleep", lambda seconds: None)
-    done = CliRunner().invoke(show_top, ["--admin", f"127.0.0.1:{server.port}", "--once", "--view", "workers"])
-    assert done.exit_code == 0, done.output
-    assert "worker 1" in done.output
+    # The second is what the process log has.
+    for address in (f"127.0.0.1:{server.port}", f"http://127.0.0.1:{server.port}/ui/"):
+        done = CliRunner().invoke(show_top, ["--admin", address, "--once", "--view", "workers"])
+        assert done.exit_code == 0, done.output
+        assert "worker 1" in done.output
     assert "q quit" not in done.output

@@ -129,6 +129,7 @@ def test_a_stream_too_many_is_503_and_head_has_no_stream() -> None:
     answer = app.request("HEAD", "/api/v1/live")
     assert (answer.status, answer.content) == (200, b"")
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert answer.headers["x-accel-buffering"] == "no"
 
     async def fill() -> None:
         for _ in range(MAX_WATCHERS):
