@@ -30,7 +30,7 @@ HEARTBEAT: Final = 10.0
 MOST_NAMES: Final = 500
 
 _EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
-#: Some proxies collect responses unless they are told not to.
+#: Without it some proxies in between collect a response before they pass it on.
 _UNBUFFERED: Final = {"x-accel-buffering": "no"}
 
 
