@@ -385,6 +385,8 @@ class Supervisor:
             self._log.write(INFO, f"profiles on http://{join_address(host, port)}/debug/pprof/")
         if self._sockets.admin_unix:
             self._log.write(INFO, f"admin API for changes on unix:{self._options.admin_socket}")
+            if not self._sockets.admin:
+                self._log.write(INFO, "no dashboard, as admin.address is not set; `pymosn top` uses the unix socket")
 
     async def _drain(self) -> None:
         """Lets requests in flight finish, unless an immediate stop was requested."""
