@@ -1,5 +1,7 @@
 """Peers that are slow on purpose, and too many of them: each is stopped by its own limit, with one entry in the log."""
 
+import re
+
 import pytest
 from tests.kit import DATE, GET, OK, Start
 from tests.kit.options import http_options
@@ -263,8 +265,12 @@ def test_hosts_and_paths_do_not_make_metrics(start: Start) -> None:
     talk = start()
 
     def shape() -> set[tuple[str, ...]]:
+        """Without the counters of status codes, of which there are at most 900."""
         return {
-            (group["type"], str(group["labels"]), *group["counters"], *group["gauges"], *group["histograms"])
+            (
+                *(group["type"], str(group["labels"]), *group["gauges"], *group["histograms"]),
+                *[key for key in group["counters"] if not re.fullmatch(r"code_\d\d\d", key)],
+            )
             for group in talk.metrics.snapshot()
         }
 

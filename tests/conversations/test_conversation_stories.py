@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from tests.kit import GET, Start, Talk
 from tests.kit.bolt_frames import request as bolt_request
@@ -177,3 +178,18 @@ def test_a_call_of_an_rpc_protocol(start: Start) -> None:
     [story] = talk.runtime.stories.newest_failed(10)
     assert (story["protocol"], story["path"], story["method"]) == ("bolt", "com.shop.Orders", "list")
     assert story["reason"] == "reset_before_response"
+
+
+@pytest.mark.whole_only
+def test_names_of_any_bytes_do_not_break_the_views(start: Start) -> None:
+    talk = begun(start, protocols=["bolt"], upstream_protocol="bolt")
+    client = talk.connect()
+    names: dict[str, str | None] = {"service": "SERVICE", "sofa_head_method_name": "METHOD"}
+    client.sends(bolt_request(7, headers=names).replace(b"SERVICE", b"SE\xff\x9bICE").replace(b"METHOD", b"ME\xffHOD"))
+    upstream = talk.expect_dial()
+    upstream.takes()
+    upstream.resets()
+    client.takes()
+    [story] = talk.runtime.stories.newest_failed(10)
+    assert (story["path"], story["method"]) == (r"SE\udcff\udc9bICE", r"ME\udcffHOD")
+    msgspec.msgpack.encode(story)

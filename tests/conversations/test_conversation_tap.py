@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import pytest
 from tests.kit import GET, Start, Talk, bolt_frames, dubbo_frames
 from tests.kit.h2_peers import h2_client, h2_upstream, request
@@ -88,6 +89,9 @@ CONDITIONS: list[tuple[dict[str, Any], bool]] = [
     ({"path": "/items"}, False),
     ({"host": "shop.example"}, True),
     ({"host": "example"}, False),
+    ({"client": "192.0.2.7"}, True),
+    ({"client": "192.0.0.0/16"}, True),
+    ({"client": "10.0.0.0/8"}, False),
     ({"headers": [("x-tenant", "a")]}, True),
     ({"headers": [("x-tenant", "")]}, True),
     ({"headers": [("x-tenant", "b")]}, False),
@@ -280,6 +284,7 @@ def test_a_call_of_grpc_with_its_trailers(start: Start) -> None:
     assert client.result(stream) == (200, MESSAGE)
     record = watch.only()
     assert record["request"]["target"] == "/pkg.Echo/Say"
+    assert record["request"]["accepts_trailers"] is True
     assert record["request"]["body"]["data"] == record["response"]["body"]["data"] == MESSAGE
     assert record["response"]["trailers"] == [["grpc-status", "14"], ["grpc-message", "no"]]
     assert failed.only()["story"]["call_status"] == 14
@@ -306,6 +311,59 @@ def test_rates_and_memory_are_bounded(start: Start) -> None:
     client.takes()
     assert (len(watch.records), watch.tap.dropped) == (4, 3)
     watch.taps.held = 0
+
+
+@pytest.mark.whole_only
+def test_a_large_head_counts_as_what_it_is(start: Start) -> None:
+    talk = start()
+    watch = Watch(talk)
+    client, upstream = talk.opening(POST.replace(b"X-Tenant: a", b"X-Tenant: " + b"a" * 6000))
+    assert watch.taps.held > 8000
+    upstream.takes()
+    upstream.sends(OK)
+    client.takes()
+    watch.only()
+
+
+def test_a_secret_in_a_value_that_is_not_utf_8(start: Start) -> None:
+    talk = start()
+    watch = Watch(talk)
+    odd = b"X-Tenant: \xff Bearer abc123DEF\r\nX-Api-Key: \xffabc\r\nX-Odd: \xffabc"
+    client, upstream = talk.opening(POST.replace(b"X-Tenant: a", odd))
+    upstream.takes()
+    upstream.sends(OK)
+    client.takes()
+    fields = [field for field in watch.only()["request"]["headers"] if field[0].startswith("x-")]
+    assert fields == [
+        ["x-tenant", "\xff Bearer ***REDACTED***"],
+        ["x-api-key", "***REDACTED***"],
+        ["x-odd", "", "/2FiYw=="],
+    ]
+
+
+def test_a_refused_request_is_noted_as_such(start: Start) -> None:
+    talk = start()
+    watch = Watch(talk)
+    client = talk.connect()
+    client.sends(POST.replace(b"shop.example", b"a@b"))
+    client.takes()
+    record = watch.only()
+    assert record["response"]["status"] == 400
+    assert record["note"] == "the request was refused, and not read as a whole"
+
+
+def test_names_of_rpc_of_any_bytes(start: Start) -> None:
+    talk = start(protocols=["bolt"], upstream_protocol="bolt")
+    watch = Watch(talk)
+    client = talk.connect()
+    client.sends(bolt_frames.request(7, headers=dict(BOLT)).replace(b"com.shop", b"com\xffshop"))
+    upstream = talk.expect_dial()
+    upstream.takes()
+    upstream.sends(bolt_frames.response(1, b"pong"))
+    client.takes()
+    record = watch.only()
+    assert record["request"]["service"] == r"com\udcffshop.Orders"
+    msgspec.json.encode(record)
 
 
 @pytest.mark.whole_only

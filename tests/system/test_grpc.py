@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import queue
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,6 +21,9 @@ from grpc_peers import PATIENCE, Client, EchoServer
 from plain_sockets import dead_sockets, port_of
 from process_fixtures import Start
 from pymosn_process import READY, Pymosn, TwoHops, eventually
+
+from pymosn.recording import read_recording
+from pymosn.server.worker_process import worker_environment
 
 pytestmark = pytest.mark.once
 
@@ -76,6 +85,28 @@ def code_of(call: Any) -> grpc.StatusCode:
     return code
 
 
+@contextmanager
+def begun(proxy: Pymosn, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """A command of pymosn; one that taps has begun to."""
+    folder = Path(f"/proc/{proxy.process.pid}/cwd").resolve()
+    config = ["-c", str(folder / "conf" / "mosn.json")] if words[0] == "record" else []
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pymosn", *words, *config],
+        cwd=folder,
+        env=worker_environment(os.environ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    try:
+        assert not config or "Ctrl-C ends it" in process.stderr.readline()
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
 # ---- kinds of calls
 
 
@@ -115,6 +146,40 @@ def test_large_messages(running: tuple[Hops, Pymosn], compression: Any) -> None:
 def test_many_calls_at_a_time_on_one_connection(client: Client) -> None:
     calls = [client.unary("Say").future(b"%d" % number, timeout=PATIENCE) for number in range(300)]
     assert [call.result() for call in calls] == [b"%d" % number for number in range(300)]
+
+
+def test_calls_are_recorded_and_replayed(running: tuple[Hops, Pymosn], server: EchoServer, tmp_path: Path) -> None:
+    hops, proxy = running
+    calls, tape = 5, str(tmp_path / "calls.tape")
+    conditions = ("--bodies", "64KiB", "--listener", "clientListener", "--count", str(calls))
+    with begun(proxy, "record", tape, *conditions) as recording:
+        with Client(hops.client_port) as client:
+            secret = (("authorization", "Bearer abc123"), ("x-token-bin", b"abc123"))
+            assert client.unary("Say")(b"hello", metadata=secret, timeout=PATIENCE) == b"hello"
+            assert client.unary("Name")(b"", timeout=PATIENCE) == b"one"
+            assert code_of(lambda: client.unary("Fail")(b"5", timeout=PATIENCE)) == grpc.StatusCode.NOT_FOUND
+            assert len(list(client.streams("Count")(b"100", timeout=PATIENCE))) == 100
+            assert client.uploads("Sum")(iter([b"1", b"2"]), timeout=PATIENCE) == b"3"
+        assert recording.wait(PATIENCE) == 0
+    recorded = read_recording(tape)
+    assert len(recorded) == calls
+    # A call that fails at once has one block of fields only.
+    ends = [one.response.trailers or one.response.headers for one in recorded]
+    assert sorted({name: value for name, value, *_ in end}["grpc-status"] for end in ends) == ["0"] * 4 + ["5"]
+    assert "abc123" not in Path(tape).read_text()
+    assert base64.b64encode(b"abc123").decode() not in Path(tape).read_text()
+
+    # gRPC refuses metadata that is not Base64, as the mark of a secret is not.
+    words = ("replay", tape, "--to", f"127.0.0.1:{hops.client_port}", "--json", "--header", "x-token-bin: YWJj")
+    with begun(proxy, *words) as same:
+        assert (same.communicate(timeout=PATIENCE)[0], same.returncode) == ("[]\n", 0)
+    server.name = "two"
+    with begun(proxy, *words) as other:
+        output, _ = other.communicate(timeout=PATIENCE)
+    server.name = "one"
+    [changed] = json.loads(output)
+    assert changed["request"].endswith("/test.Echo/Name")
+    assert [one["what"] for one in changed["differences"]] == ["body"]
 
 
 # ---- how calls end

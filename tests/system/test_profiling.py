@@ -32,8 +32,8 @@ def hot_loop(count):
 class Hot(StreamFilter):
     def on_request(self, exchange):
         hot_loop(30000)
-        if len(kept) < 2000:
-            kept.append(bytearray(5000))
+        kept.append(bytearray(5000))
+        del kept[:-2000]
 """
 TOKEN = "correct-horse-battery-staple"
 

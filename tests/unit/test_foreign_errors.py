@@ -18,6 +18,8 @@ OWN = {
     ("control/xds/client.py", "_connect_for_ever"),
     ("control/xds/client.py", "accept"),
     ("control/xds/files.py", "_watch"),
+    ("kit/replay.py", "_one"),
+    ("recording/bodies.py", "without_codings"),
     ("routing/expressions.py", "__init__"),
     ("routing/expressions.py", "matches"),
     ("server/metrics_sinks.py", "_scrape"),

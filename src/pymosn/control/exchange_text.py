@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from pymosn.observe.text import one_line
+
 
 def exchanges_text(found: Mapping[str, Any]) -> str:
     """The answer of `/api/v1/exchanges` as text."""
@@ -14,7 +16,7 @@ def exchanges_text(found: Mapping[str, Any]) -> str:
         if kind in found:
             lines += [f"{title}:" if found[kind] else f"{title}: none"]
             for story in found[kind]:
-                lines += [f"  {line}" for line in story_lines(story)]
+                lines += [f"  {one_line(line)}" for line in story_lines(story)]
     if found.get("missed"):
         lines.append(f"{found['missed']} more were not kept: there were too many in a second")
     return "\n".join([*lines, ""])

@@ -18,16 +18,13 @@ from pymosn.api.grpc import (
 from pymosn.api.http import HttpRequest
 from pymosn.control.http2_client import Answer
 from pymosn.core.headers import HttpHeaders, to_text
+from pymosn.core.proto_wire import Fields, text
 
 PATH: Final = b"/grpc.health.v1.Health/Check"
 #: The status of a healthy service, and the names of all.
 SERVING: Final = 1
 _STATUSES: Final = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
 _FRONT: Final = 5
-
-
-class BadMessage(ValueError):
-    """An answer that is not a HealthCheckResponse."""
 
 
 def request_head(authority: str, timeout: float) -> HttpRequest:
@@ -46,9 +43,7 @@ def request_head(authority: str, timeout: float) -> HttpRequest:
 
 def request_message(service: str) -> bytes:
     """A framed HealthCheckRequest; an empty `service` asks about the whole server."""
-    name = service.encode()
-    message = b"\x0a" + _varint(len(name)) + name if name else b""
-    return framed(message)
+    return framed(text(1, service))
 
 
 def fault_of(answer: Answer, service: str) -> str:
@@ -70,50 +65,13 @@ def fault_of(answer: Answer, service: str) -> str:
         return f"gRPC status {name} {to_text(fields.get_raw(MESSAGE) or b'')}".rstrip()
     try:
         serving = serving_status(answer.body)
-    except (BadMessage, IndexError):
+    except ValueError:
         return "the answer is not a HealthCheckResponse"
     return "" if serving == SERVING else _STATUSES[serving] if serving < len(_STATUSES) else f"status {serving}"
 
 
 def serving_status(body: bytes) -> int:
-    """The status in a framed HealthCheckResponse. Raises BadMessage, and IndexError for one that is cut off."""
+    """The status in a framed HealthCheckResponse. Raises ValueError for anything else."""
     if len(body) < _FRONT or body[0] != 0 or len(body) != _FRONT + int.from_bytes(body[1:_FRONT], "big"):
-        raise BadMessage
-    found, at = 0, _FRONT
-    while at < len(body):
-        tag, at = _read_varint(body, at)
-        kind = tag & 7
-        if kind == 0:
-            value, at = _read_varint(body, at)
-            if tag >> 3 == 1:
-                found = value
-        elif kind == 2:
-            size, at = _read_varint(body, at)
-            at += size
-        elif kind in (1, 5):
-            at += 8 if kind == 1 else 4
-        else:
-            raise BadMessage
-    if at > len(body):
-        raise BadMessage
-    return found
-
-
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = data[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-    raise BadMessage
-
-
-def _varint(value: int) -> bytes:
-    parts = bytearray()
-    while value > 127:
-        parts.append(value & 127 | 128)
-        value >>= 7
-    parts.append(value)
-    return bytes(parts)
+        raise ValueError("not one whole message")
+    return Fields(body[_FRONT:]).number(1)

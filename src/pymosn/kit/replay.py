@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+import re
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final
 
 import msgspec
 
+from pymosn.core.errors import describe
 from pymosn.core.secrets import REDACTED
 from pymosn.kit.replay_wire import ReplayError, Target, Wire, rpc_outcome, spec_of, wire_for
-from pymosn.recording import Difference, Outcome, Recorded, compare, outcome_of
+from pymosn.recording import Difference, Outcome, Recorded, RecordedRequest, compare, outcome_of
+from pymosn.recording.record import raw_value
 
 #: The speed that sends as fast as the concurrency allows.
 AT_ONCE: Final = 0.0
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TARGET: Final = re.compile(r"[/*][^\x00-\x20\x7f]*")
+_CONTROLS: Final = frozenset(b"\r\n\0")
 
 
 class Result(msgspec.Struct):
@@ -23,11 +30,12 @@ class Result(msgspec.Struct):
     differences: list[Difference] = []
     error: str = ""
     skipped: str = ""
+    is_compared: bool = False
 
     @property
     def is_same(self) -> bool:
         """Whether it was sent, and the response is the recorded one."""
-        return not (self.differences or self.error or self.skipped)
+        return self.is_compared and not self.differences
 
 
 def why_not(recorded: Recorded) -> str:
@@ -35,12 +43,16 @@ def why_not(recorded: Recorded) -> str:
     request, response = recorded.request, recorded.response
     if recorded.tunnel:
         return "it opened a tunnel"
+    if recorded.note:
+        return recorded.note
     if recorded.rpc:
         if not request.frame:
             return request.note or "its frame was not recorded: record with --bodies"
         return "" if response.frame or request.one_way else "its response was not recorded"
-    if not request.method or not request.target.startswith(("/", "*")):
+    if not _is_valid(request):
         return "its request is not one that can be sent"
+    if not response.status and not response.reset:
+        return "it has no response: a browser did not get one"
     if request.size and request.body is None:
         return "its body was not recorded: record with --bodies"
     if request.body is not None and not request.body.complete and request.body.size:
@@ -48,12 +60,24 @@ def why_not(recorded: Recorded) -> str:
     return ""
 
 
+def _is_valid(request: RecordedRequest) -> bool:
+    """Whether a request of HTTP is one: nobody but its recorder has checked what is in a file."""
+    if _TOKEN.fullmatch(request.method) is None or _TARGET.fullmatch(request.target) is None:
+        return False
+    if _TARGET.fullmatch(f"/{request.host}") is None:
+        return False
+    fields = [*request.headers, *(request.trailers or ())]
+    return all(_TOKEN.fullmatch(field[0]) and not _CONTROLS.intersection(raw_value(field)) for field in fields)
+
+
 def has_placeholder(recorded: Recorded, replaced: Collection[str]) -> bool:
     """Whether the request has a redacted value, which is sent as such. `replaced`: fields that are set, in lower case."""
     request = recorded.request
-    if REDACTED in request.target:
+    mark = REDACTED.encode()
+    if REDACTED in request.target or (request.body is not None and mark in request.body.data):
         return True
-    return any(REDACTED in field[1] and field[0].lower() not in replaced for field in request.headers)
+    fields = [*request.headers, *(request.trailers or ())]
+    return any(REDACTED in field[1] and field[0].lower() not in replaced for field in fields)
 
 
 def recorded_outcome(recorded: Recorded) -> Outcome:
@@ -67,11 +91,23 @@ def recorded_outcome(recorded: Recorded) -> Outcome:
 class Replay:
     """Sends recorded requests to one address, at most `concurrency` at a time."""
 
-    def __init__(self, target: Target, *, speed: float, concurrency: int, timeout: float, ignored: Collection[str]) -> None:
+    def __init__(
+        self,
+        target: Target,
+        *,
+        speed: float,
+        concurrency: int,
+        timeout: float,
+        ignored: Collection[str],
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         """`speed`: 2 for half of the recorded pauses; AT_ONCE without pauses. `timeout`: seconds for one exchange.
 
-        `ignored`: names of fields that are not compared, in lower case.
+        `ignored`: names of fields that are not compared, in lower case. `now`, `sleep`: the clock of the pauses.
         """
+        self._now = now
+        self._sleep = sleep
         self._target = target
         self._speed = speed
         self._timeout = timeout
@@ -84,8 +120,7 @@ class Replay:
 
     async def run(self, exchanges: Sequence[Recorded]) -> None:
         """Sends them all, and waits for the responses."""
-        loop = asyncio.get_running_loop()
-        begin = loop.time()
+        begin = self._now()
         first = exchanges[0].time if exchanges else 0.0
         try:
             for recorded in exchanges:
@@ -94,7 +129,7 @@ class Replay:
                 if result.skipped:
                     continue
                 if self._speed != AT_ONCE:
-                    await asyncio.sleep(begin + (recorded.time - first) / self._speed - loop.time())
+                    await self._sleep(begin + (recorded.time - first) / self._speed - self._now())
                 await self._free.acquire()
                 task = asyncio.ensure_future(self._one(result))
                 self._tasks.add(task)
@@ -118,6 +153,7 @@ class Replay:
             wire = idle.pop() if idle else wire_for(recorded, self._target)
             after = await asyncio.wait_for(wire.ask(recorded), self._timeout)
             result.differences = compare(before, after, self._ignored)
+            result.is_compared = True
             idle.append(wire)
         except TimeoutError:
             result.error = f"no response within {self._timeout:g} s"
@@ -125,8 +161,12 @@ class Replay:
             # Without a response before, none is expected now.
             if recorded.response.status or not recorded.response.reset:
                 result.error = str(error)
-            elif wire is not None:
-                wire.close()
+            else:
+                result.is_compared = True
+                if wire is not None:
+                    wire.close()
+        except Exception as error:  # of a protocol that is given a damaged frame
+            result.error = f"it cannot be replayed: {describe(error)}"
         finally:
             if result.error and wire is not None:
                 wire.close()

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pymosn.kit.replay import Result
+from pymosn.observe.text import one_line
 
 
 def as_values(results: Sequence[Result]) -> list[dict[str, Any]]:
@@ -20,7 +21,7 @@ def as_values(results: Sequence[Result]) -> list[dict[str, Any]]:
 def _value(result: Result) -> dict[str, Any]:
     return {
         "number": result.recorded.number,
-        "request": result.recorded.name(),
+        "request": one_line(result.recorded.name()),
         "differences": [
             {"what": one.what, "name": one.name, "recorded": one.recorded, "replayed": one.replayed}
             for one in result.differences
@@ -35,10 +36,10 @@ def print_report(results: Sequence[Result], show: int) -> None:
     console = Console(highlight=False, soft_wrap=True)
     changed = [result for result in results if result.differences or result.error]
     for result in changed[:show]:
-        console.print(f"{result.recorded.number}. {result.recorded.name()}", markup=False)
+        console.print(f"{result.recorded.number}. {one_line(result.recorded.name())}", markup=False)
         lines = [one.text() for one in result.differences] or [result.error]
         for line in lines:
-            console.print(f"    {line}", markup=False)
+            console.print(f"    {one_line(line)}", markup=False)
     if len(changed) > show:
         console.print(f"... and {len(changed) - show} more", markup=False)
     table = Table("outcome", "exchanges")
@@ -48,4 +49,4 @@ def print_report(results: Sequence[Result], show: int) -> None:
     table.add_row("not sent", str(sum(bool(result.skipped) for result in results)))
     console.print(table)
     for reason, count in Counter(result.skipped for result in results if result.skipped).most_common():
-        console.print(f"{count} not sent: {reason}", markup=False)
+        console.print(f"{count} not sent: {one_line(reason)}", markup=False)

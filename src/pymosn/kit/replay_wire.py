@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+from collections.abc import Callable
 from typing import Final
 
 from pymosn.api.http import HttpRequest
@@ -26,6 +28,13 @@ from pymosn.testing.http2 import Http2End, Pairs, headers_of
 LONGEST_BODY: Final = 64 * 1024 * 1024
 _LIMITS: Final = HttpLimits(head=1 << 20, fields=10_000, body=LONGEST_BODY)
 _READ: Final = 256 * 1024
+#: Fields that HTTP/2 has in another way, or not at all (RFC 9113 section 8.2.2).
+_NOT_IN_HTTP2: Final = frozenset(
+    (
+        *(b"te", b"host", b"connection", b"transfer-encoding", b"content-length", b"expect"),
+        *(b"keep-alive", b"proxy-connection", b"upgrade", b"http2-settings"),
+    )
+)
 
 
 class ReplayError(Exception):
@@ -35,16 +44,46 @@ class ReplayError(Exception):
 class Target:
     """Where a replay goes. `http`: the version to speak, `Http1` or `Http2`; empty: as recorded."""
 
-    def __init__(self, host: str, port: int, http: str = "", headers: Fields | None = None) -> None:
-        """`headers`: fields that replace those of the recorded requests."""
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        http: str = "",
+        headers: Fields | None = None,
+        tls: Callable[[str], ssl.SSLContext] | None = None,
+        server_name: str = "",
+    ) -> None:
+        """`headers`: fields that replace those of the recorded requests.
+
+        `tls`: makes the context of connections that offer this protocol (ALPN); `server_name`: if it is not `host`.
+        """
         self.host = host
         self.port = port
         self.http = http
         self.headers = headers or []
+        self._tls = tls
+        self._server_name = server_name or host
+        self.scheme = b"http" if tls is None else b"https"
+
+    async def connect(self, alpn: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A new connection. `alpn`: the protocol that is spoken on it; empty for one that has no name."""
+        if self._tls is None:
+            return await asyncio.open_connection(self.host, self.port, limit=_READ)
+        context = self._tls(alpn)
+        reader, writer = await asyncio.open_connection(
+            self.host, self.port, limit=_READ, ssl=context, server_hostname=self._server_name
+        )
+        if alpn == "h2" and writer.get_extra_info("ssl_object").selected_alpn_protocol() != alpn:
+            writer.close()
+            raise ReplayError("the server does not speak HTTP/2: use --http 1")
+        return reader, writer
 
 
 class Wire:
     """One connection, opened when it is needed; a failure closes it."""
+
+    #: The name of the protocol in TLS (RFC 7301); empty if it has none.
+    ALPN = ""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -69,7 +108,7 @@ class Wire:
 
     async def _try(self, recorded: Recorded) -> Outcome:
         if self._writer is None:
-            self._reader, self._writer = await asyncio.open_connection(self._target.host, self._target.port, limit=_READ)
+            self._reader, self._writer = await self._target.connect(self.ALPN)
             self._begin()
         return await self._ask(recorded)
 
@@ -107,6 +146,8 @@ class Wire:
 class Http1Wire(Wire):
     """A connection of HTTP/1."""
 
+    ALPN = "http/1.1"
+
     def _begin(self) -> None:
         self._decoder = ResponseDecoder(_LIMITS)
 
@@ -115,14 +156,15 @@ class Http1Wire(Wire):
         fields = self._fields(recorded)
         body = b"" if request.body is None else request.body.data
         head = HttpRequest(HttpHeaders())
-        path, question, query = request.target.partition("?")
-        head.raw_method, head.raw_path = request.method.encode(), path.encode()
-        head.raw_query = query.encode() if question else None
+        path, question, query = request.raw_target().partition(b"?")
+        head.raw_method, head.raw_path = request.method.encode(), path
+        head.raw_query = query if question else None
         if not any(name.lower() == b"host" for name, _ in fields):
-            head.headers.add_raw(b"host", request.host.encode())
+            head.headers.add_raw(b"host", request.raw_host())
         for name, value in fields:
-            if name.lower() not in (b"content-length", b"transfer-encoding", b"connection", b"expect"):
+            if name.lower() not in (b"content-length", b"transfer-encoding", b"connection", b"expect", b"te"):
                 head.headers.add_raw(name, value)
+        head.accepts_trailers = request.accepts_trailers
         if request.trailers is not None:
             head.content_length = UNKNOWN_LENGTH
         elif body or request.method in ("POST", "PUT", "PATCH"):
@@ -185,12 +227,15 @@ class Http1Wire(Wire):
 class Http2Wire(Wire):
     """A connection of HTTP/2, for one request: so its stream begins with full windows."""
 
+    ALPN = "h2"
+
     async def _ask(self, recorded: Recorded) -> Outcome:
         writer = self._writer
         assert writer is not None
         end = Http2End(True, writer.write)
         heads: list[Pairs] = []
         chunks: list[bytes] = []
+        size = 0
         done, whole = asyncio.Event(), asyncio.Event()
 
         def on_last(is_last: bool) -> None:
@@ -204,6 +249,11 @@ class Http2Wire(Wire):
             on_last(is_last)
 
         def on_data(data: bytes, is_last: bool) -> None:
+            nonlocal size
+            size += len(data)
+            if size > LONGEST_BODY:
+                done.set()
+                return
             chunks.append(data)
             on_last(is_last)
 
@@ -241,15 +291,16 @@ class Http2Wire(Wire):
     async def _send(self, end: Http2End, recorded: Recorded) -> None:
         request = recorded.request
         fields = self._fields(recorded)
-        authority = next((value for name, value in fields if name.lower() == b"host"), request.host.encode())
+        authority = next((value for name, value in fields if name.lower() == b"host"), request.raw_host())
         head = [
             (b":method", request.method.encode()),
-            (b":scheme", b"http"),
+            (b":scheme", self._target.scheme),
             (b":authority", authority),
-            (b":path", request.target.encode()),
+            (b":path", request.raw_target()),
         ]
-        left_out = (b"host", b"connection", b"transfer-encoding", b"content-length", b"expect")
-        head += [(name.lower(), value) for name, value in fields if name.lower() not in left_out]
+        head += [(name.lower(), value) for name, value in fields if name.lower() not in _NOT_IN_HTTP2]
+        if request.accepts_trailers:
+            head.append((b"te", b"trailers"))
         body = b"" if request.body is None else request.body.data
         has_end = not body and request.trailers is None
         await self._write(end.opening() + end.head(head, has_end))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final, TypeVar
@@ -15,10 +15,13 @@ import click
 import msgspec
 
 from pymosn.control.exchange_text import story_lines
+from pymosn.core.address_ranges import parse_network
 from pymosn.kit.command_line import GoCommand
 from pymosn.kit.commands import fail
 from pymosn.kit.mosn_flags import running_config_option, warn
 from pymosn.observe.tap_options import LONGEST_TAP, MOST_BODY, MOST_RECORDS
+from pymosn.observe.text import one_line
+from pymosn.recording.bodies import hide_in_bodies
 from pymosn.recording.files import RecordingError, RecordingWriter
 from pymosn.server.run_options import ConfigSource
 
@@ -28,6 +31,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 SHOWN_BODY: Final = 1000
 _UNITS: Final = {"": 1, "b": 1, "k": 1000, "kb": 1000, "kib": 1024, "m": 1000**2, "mb": 1000**2, "mib": 1024**2}
 _UNITS_LARGE: Final = {**_UNITS, "g": 1000**3, "gb": 1000**3, "gib": 1024**3}
+_DECODER: Final = msgspec.json.Decoder(dict[str, Any])
 _STATUS: Final = re.compile(r"[1-5][0-9][0-9]|[1-5]xx|failed")
 
 
@@ -77,6 +81,15 @@ def _header(ctx: click.Context, param: click.Parameter, values: tuple[str, ...])
     return found
 
 
+def _client(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    try:
+        if value:
+            parse_network(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from None
+    return value
+
+
 def _statuses(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[str]:
     found = [part.strip().lower() for value in values for part in value.split(",")]
     for part in found:
@@ -90,6 +103,7 @@ _CONDITIONS: Final = (
     click.option("--protocol", default="", metavar="NAME", help="Only this protocol of clients, such as Http2 or bolt."),
     click.option("--route", default="", metavar="NAME", help="Only this route, by its name or its label."),
     click.option("--cluster", default="", metavar="NAME", help="Only this cluster."),
+    click.option("--client", default="", metavar="ADDRESS", callback=_client, help="Only this client, or 10.0.0.0/8."),
     click.option("--method", default="", metavar="METHOD", help="Only this method."),
     click.option("--path", "target", default="", metavar="PREFIX", help="Only paths, or services, that begin like this."),
     click.option("--host", default="", metavar="HOST", help="Only this host."),
@@ -107,6 +121,7 @@ _CONDITIONS: Final = (
     click.option(
         "--bodies", type=Size(MOST_BODY), default=0, metavar="SIZE", help="Also bodies and frames, up to this size each."
     ),
+    click.option("--raw-bodies", is_flag=True, help="Do not redact secrets in bodies."),
 )
 
 
@@ -122,17 +137,43 @@ def _asked(options: dict[str, Any]) -> dict[str, Any]:
     return {**{key: value for key, value in options.items() if key != "target"}, "path": options["target"]}
 
 
-def _items(path: str, asked: dict[str, Any]) -> Iterator[tuple[str, Any, bytes]]:
-    """What a tap sends: the kind of each line, its value, and for an exchange the record itself."""
-    loaded = ConfigSource(path).load()
+def _items(path: str, asked: dict[str, Any], raw_bodies: bool) -> Iterator[tuple[str, Any]]:
+    """What a tap sends: the kind of each line, and its value. Bodies are without secrets unless `raw_bodies`.
+
+    When another process takes over, the tap continues there, for the rest of its time and number.
+    """
+    socket = ConfigSource(path).load().admin_socket
+    end = time.monotonic() + asked["seconds"]
+    count, has_begun = 0, False
+    why = "upgrade"
+    while why == "upgrade" and (left := end - time.monotonic()) > 0.0:
+        why = ""
+        rest = {**asked, "seconds": left, "count": max(0, asked["count"] - count)}
+        for kind, value in _lines(socket, rest):
+            if kind == "done":
+                why = value
+                continue
+            if kind == "exchange":
+                count += 1
+                if not raw_bodies:
+                    hide_in_bodies(value)
+            if kind != "tap" or not has_begun:
+                yield kind, value
+            has_begun = True
+        if why == "upgrade":
+            warn("another process has taken over: the tap continues there; what the old one still serves is missed")
+    if why == "too many taps":
+        fail("there are too many taps: end one of them first")
+    if why in ("", "stopping"):
+        warn("the process has ended the tap: it stops")
+
+
+def _lines(socket: str, asked: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     from pymosn.server.admin_client import CallError, tap_running
 
     try:
-        for line in tap_running(loaded.admin_socket, asked, asked["seconds"]):
-            fields = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
-            for kind, raw in fields.items():
-                yield kind, json.loads(bytes(raw)), bytes(raw)
-                break
+        for line in tap_running(socket, asked, asked["seconds"]):
+            yield next(iter(_DECODER.decode(line).items()), ("", None))
     except CallError as error:
         fail(str(error))
     except msgspec.MsgspecError as error:
@@ -147,19 +188,20 @@ def _items(path: str, asked: dict[str, Any]) -> Iterator[tuple[str, Any, bytes]]
     "--seconds", type=click.FloatRange(0, LONGEST_TAP, min_open=True), default=60.0, show_default=True, help="End then."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each exchange.")
-def tap(path: str, as_json: bool, **options: Any) -> None:
+def tap(path: str, as_json: bool, raw_bodies: bool, **options: Any) -> None:
     """Show the exchanges of a running pymosn that meet all conditions, as they end.
 
     Secrets are redacted; bodies are not shown unless --bodies is given. The process is found by its admin socket.
     """
     count = 0
     with suppress(KeyboardInterrupt):
-        for kind, value, raw in _items(path, _asked(options)):
+        for kind, value in _items(path, _asked(options), raw_bodies):
             if kind == "tap":
                 click.echo("pymosn: tapping; Ctrl-C ends it", err=True)
+                _warn_of_bodies(options["bodies"], raw_bodies)
             elif kind == "exchange":
                 count += 1
-                click.echo(raw.decode() if as_json else _text(value))
+                click.echo(msgspec.json.encode(value).decode() if as_json else _text(value))
             elif kind == "dropped":
                 warn(f"{value} matching exchanges were dropped: there are too many, or they are not read fast enough")
     if not as_json:
@@ -174,7 +216,8 @@ def _text(record: dict[str, Any]) -> str:
         lines += [f"  {mark} {field[0]}: {field[1] if len(field) < 3 else '(not text)'}" for field in part["headers"]]
         body = part.get("body")
         if body is not None and body["size"]:
-            lines.append(f"  {mark} body of {body['size']} bytes: {_shown(base64.b64decode(body['data']))}")
+            first, *others = _shown(base64.b64decode(body["data"])).split("\n")
+            lines += [f"  {mark} body of {body['size']} bytes: {first}", *(f"    {other}" for other in others)]
         if part.get("frame"):
             lines.append(f"  {mark} frame: {_shown(base64.b64decode(part['frame']))}")
         lines += [f"  {mark} trailer {field[0]}: {field[1]}" for field in part["trailers"] or ()]
@@ -182,7 +225,7 @@ def _text(record: dict[str, Any]) -> str:
             lines.append(f"  {mark} broken off: {part['reset']}")
         if part.get("note"):
             lines.append(f"  {mark} {part['note']}")
-    return "".join(char if char.isprintable() or char == "\n" else "?" for char in "\n".join([*lines, ""]))
+    return "\n".join([*map(one_line, lines), ""])
 
 
 def _shown(data: bytes) -> str:
@@ -190,8 +233,39 @@ def _shown(data: bytes) -> str:
     return text if len(data) <= SHOWN_BODY else f"{text}... ({len(data)} bytes)"
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+def _warn_of_bodies(size: int, raw_bodies: bool) -> None:
+    if size and raw_bodies:
+        warn("bodies are not redacted: they may have passwords, tokens and personal data")
+    elif size:
+        warn(
+            "bodies may have secrets: those in JSON, forms, XML and other text are redacted, those in frames of RPC and in "
+            "compressed or binary bodies are not"
+        )
+
+
+class _Interrupts:
+    """SIGINT and SIGTERM raise KeyboardInterrupt, once, and never while something is written."""
+
+    def __init__(self) -> None:
+        self._is_held = False
+        self._has_come = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, *_: object) -> None:
+        is_first, self._has_come = not self._has_come, True
+        if is_first and not self._is_held:
+            raise KeyboardInterrupt
+
+    def hold(self) -> None:
+        """From now on they wait."""
+        self._is_held = True
+
+    def release(self) -> None:
+        """Raises KeyboardInterrupt if one has come meanwhile."""
+        self._is_held = False
+        if self._has_come:
+            raise KeyboardInterrupt
 
 
 @click.command(cls=GoCommand)
@@ -211,7 +285,7 @@ def _interrupt(*_: object) -> None:
 )
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @click.argument("file")
-def record(path: str, file: str, max_size: int, max_rate: float, force: bool, **options: Any) -> None:
+def record(path: str, file: str, max_size: int, max_rate: float, force: bool, raw_bodies: bool, **options: Any) -> None:
     """Write the exchanges of a running pymosn that meet all conditions to FILE: HAR if it ends in .har, else a tape.
 
     Only a tape has the frames of RPC protocols. Ends by itself, or with Ctrl-C; the file is then complete. Secrets are
@@ -220,34 +294,49 @@ def record(path: str, file: str, max_size: int, max_rate: float, force: bool, **
     asked = {**_asked(options), "rate": max_rate}
     dropped = 0
     is_full = False
+    fault: SystemExit | RecordingError | None = None
     try:
         writer = RecordingWriter(file, max_size, force)
     except RecordingError as error:
         fail(str(error))
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupts = _Interrupts()
     try:
         with suppress(KeyboardInterrupt):
-            for kind, value, raw in _items(path, asked):
+            for kind, value in _items(path, asked, raw_bodies):
                 if kind == "tap":
                     click.echo("pymosn: recording; Ctrl-C ends it", err=True)
-                elif kind == "exchange" and not writer.add(raw):
-                    is_full = True
-                    break
+                    _warn_of_bodies(options["bodies"], raw_bodies)
+                elif kind == "exchange":
+                    interrupts.hold()
+                    is_full = not writer.add(msgspec.json.encode(value))
+                    interrupts.release()
+                    if is_full:
+                        warn(f"the file has reached its size of {max_size} bytes")
+                        break
                 dropped += value if kind == "dropped" else 0
-        writer.finish(dropped)
-    except RecordingError as error:
-        fail(str(error))
-    except SystemExit:
-        if not writer.count:
+            interrupts.hold()
+    except (RecordingError, SystemExit) as error:
+        interrupts.hold()
+        fault = error
+    _finish(writer, dropped, fault)
+
+
+def _finish(writer: RecordingWriter, dropped: int, fault: SystemExit | RecordingError | None) -> None:
+    """Completes a recording, also one that a fault has ended."""
+    if isinstance(fault, RecordingError):
+        warn(f"{fault}: the recording ends here")
+    try:
+        if fault is not None and not writer.count:
             writer.discard()
         else:
             writer.finish(dropped)
-        raise
+    except RecordingError as error:
+        fail(str(error))
     for text, number in (("dropped: too many at a time", dropped), ("left out: HAR cannot hold them", writer.left_out)):
         if number:
             warn(f"{number} exchanges were {text}")
-    if is_full:
-        warn(f"the file has reached its size of {max_size} bytes")
-    click.echo(f"pymosn: {writer.count} exchange{'' if writer.count == 1 else 's'} in {file}", err=True)
-    if not writer.count:
+    click.echo(f"pymosn: {writer.count} exchange{'' if writer.count == 1 else 's'} in {writer.path}", err=True)
+    if isinstance(fault, SystemExit):
+        raise fault
+    if fault is not None or not writer.count:
         sys.exit(1)

@@ -12,10 +12,10 @@ from typing import Final, NamedTuple
 import msgspec
 
 import pymosn
+from pymosn.core.proto_wire import message, varint
 
 #: Lines of a table.
 ROWS: Final = 20
-_BYTES: Final = 2
 _ROOTS: Final = (
     *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
     str(Path(pymosn.__file__).resolve().parent.parent),
@@ -85,26 +85,26 @@ class _Pprof:
 
     def encode(self, profile: Profile) -> bytes:
         type_of_period, unit, period = profile.period
-        parts = [_message(1, self._value_type(*value)) for value in profile.values]
+        parts = [message(1, self._value_type(*value)) for value in profile.values]
         for stack, numbers in profile.samples:
-            ids = b"".join(_varint(self._location(call)) for call in stack)
-            parts.append(_message(2, _message(1, ids) + _message(2, b"".join(_varint(number) for number in numbers))))
+            ids = b"".join(varint(self._location(call)) for call in stack)
+            parts.append(message(2, message(1, ids) + message(2, b"".join(varint(number) for number in numbers))))
         # A mapping with names, so that pprof does not search for a binary that has them.
         parts.append(
-            _message(3, _field(1, 1) + _field(5, self._string("python")) + _field(7, 1) + _field(8, 1) + _field(9, 1))
+            message(3, _field(1, 1) + _field(5, self._string("python")) + _field(7, 1) + _field(8, 1) + _field(9, 1))
         )
         parts += [
-            _message(4, _field(1, number) + _field(2, 1) + _message(4, self._line(call)))
+            message(4, _field(1, number) + _field(2, 1) + message(4, self._line(call)))
             for call, number in self._locations.items()
         ]
         for (function, file), number in self._functions.items():
             name = self._string(function)
-            parts.append(_message(5, _field(1, number) + _field(2, name) + _field(3, name) + _field(4, self._string(file))))
+            parts.append(message(5, _field(1, number) + _field(2, name) + _field(3, name) + _field(4, self._string(file))))
         end = [_field(9, int(profile.started * 1e9)), _field(10, int(profile.seconds * 1e9))]
-        end += [_message(11, self._value_type(type_of_period, unit)), _field(12, period)]
+        end += [message(11, self._value_type(type_of_period, unit)), _field(12, period)]
         end += [_field(13, self._string(note)) for note in profile.notes]
         end.append(_field(14, self._string(profile.values[-1][0])))
-        strings = [_message(6, text.encode("utf-8", "backslashreplace")) for text in self._strings]
+        strings = [message(6, text.encode("utf-8", "backslashreplace")) for text in self._strings]
         return b"".join([*parts, *strings, *end])
 
     def _string(self, text: str) -> int:
@@ -121,21 +121,9 @@ class _Pprof:
         return _field(1, self._functions[call.function, call.file]) + _field(2, call.line)
 
 
-def _varint(value: int) -> bytes:
-    made = bytearray()
-    while value > 127:
-        made.append(value & 127 | 128)
-        value >>= 7
-    made.append(value)
-    return bytes(made)
-
-
 def _field(number: int, value: int) -> bytes:
-    return _varint(number << 3) + _varint(value)
-
-
-def _message(number: int, body: bytes) -> bytes:
-    return _varint(number << 3 | _BYTES) + _varint(len(body)) + body
+    """A field with a number that may be 0: pprof's tables are read by index."""
+    return varint(number << 3) + varint(value)
 
 
 def as_folded(profile: Profile) -> str:

@@ -157,7 +157,7 @@ class Story:
             "protocol": self.protocol,
             "upstream_protocol": self.spoken_upstream,
             "client": self.client,
-            "method": self.method,
+            "method": cut(self.method),
             "host": cut(redacted_text(self.raw_host.decode("latin-1"))),
             "path": self.path(),
             "route": self.route,
@@ -172,7 +172,7 @@ class Story:
             "duration": _seconds(self.duration()),
             "request_bytes": int(self.bytes_received),
             "response_bytes": int(self.bytes_sent),
-            "trace_id": self.trace_id,
+            "trace_id": cut(self.trace_id),
             "connection_id": int(self.connection_id),
             "upstream_connection_id": int(self.upstream_connection_id),
             "stream": int(self.stream_number) if self.stream_number >= 0 else None,
@@ -309,8 +309,13 @@ def has_failed(exchange: Exchange) -> bool:
 
 
 def cut(text: str) -> str:
-    """A text of a bounded length."""
-    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}..."
+    """A text of a bounded length, and valid Unicode: names in RPC may be any bytes."""
+    return valid(text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}...")
+
+
+def valid(text: str) -> str:
+    """A text without lone surrogates, which no encoder takes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _duration(story: Story) -> float:

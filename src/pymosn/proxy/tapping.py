@@ -24,12 +24,13 @@ from pymosn.core.uri import target_of
 from pymosn.proxy.exchange import ExchangeDriver
 from pymosn.proxy.options import ProxyOptions
 from pymosn.proxy.runtime import Runtime
-from pymosn.proxy.stories import Story
+from pymosn.proxy.stories import Story, valid
 from pymosn.proxy.tap_frames import without_secrets
 from pymosn.proxy.taps import FRAME_HEAD, HELD_BYTES, Tap, Taps, shown_fields
 
-#: Bytes that a copy of a head counts.
+#: Bytes that a copied exchange counts, and each of its fields, besides what they contain.
 HEAD_SIZE: Final[i64] = 2048
+FIELD_SIZE: Final[i64] = 64
 
 
 class Copied:
@@ -38,10 +39,10 @@ class Copied:
     def __init__(self) -> None:
         self.headers: Headers | None = None
         self.trailers: Headers | None = None
-        self.chunks: list[bytes] = []
-        #: Bytes that came, and those of them that are copied.
+        #: The copied beginning of the body, in one piece: clients may send it in very small ones.
+        self.kept = bytearray()
+        #: Bytes that came.
         self.size: i64 = 0
-        self.kept: i64 = 0
         self.has_ended = False
         #: The frame of an RPC protocol.
         self.frame: bytes = b""
@@ -49,19 +50,16 @@ class Copied:
     def add(self, data: bytes, limit: i64) -> i64:
         """Copies a part of the body, up to `limit` bytes of all of it; returns how many bytes that were."""
         self.size += len(data)
-        room: i64 = limit - self.kept
+        room: i64 = limit - len(self.kept)
         if room <= 0 or len(data) == 0:
             return 0
         part = data if len(data) <= room else data[:room]
-        self.kept += len(part)
-        self.chunks.append(part)
+        self.kept += part
         return len(part)
 
     def body(self, limit: i64) -> dict[str, object]:
         """The copied body, up to `limit` bytes. `complete`: nothing is missing."""
-        data = b"".join(self.chunks)
-        if len(data) > limit:
-            data = data[:limit]
+        data = bytes(self.kept if len(self.kept) <= limit else self.kept[:limit])
         return {"size": int(self.size), "data": data, "complete": self.has_ended and len(data) == self.size}
 
 
@@ -80,6 +78,7 @@ class Copy:
         self.scheme = ""
         self.is_rpc = False
         self.is_one_way = False
+        self.accepts_trailers = False
         self.status: i64 = 0
         self.is_tunnel = False
         #: The word of the failure by which the response was reset.
@@ -97,21 +96,20 @@ class Copy:
     def add(self, direction: Copied, data: bytes) -> None:
         """Copies a part of a body, unless too much is held."""
         limit = self.limit if self._taps.held < HELD_BYTES and not self.is_tunnel else 0
-        kept = direction.add(data, limit)
-        self._held += kept
-        self._taps.held += kept
+        self._count(direction.add(data, limit))
 
     def note_request(self, head: RequestHead) -> None:
         """Copies a request's head before the exchange can change it."""
         self.raw_path, self.raw_query, self.raw_host = head.raw_path, head.raw_query, head.raw_host
         self.scheme = head.scheme
         self.is_one_way = head.is_one_way
+        self.accepts_trailers = head.accepts_trailers
         if isinstance(head, RpcRequest):
             self.is_rpc = True
             self.service = head.service()
             self.request.frame = self._frame(head)
         else:
-            self.request.headers = head.headers.copy()
+            self.request.headers = self._held_copy(head.headers)
         self.method = head.method_name()
 
     def _frame(self, head: RpcRequest) -> bytes:
@@ -126,16 +124,33 @@ class Copy:
         self.status = head.status
         self.is_tunnel = len(head.raw_tunnel) > 0
         if not isinstance(head, RpcResponse):
-            self.response.headers = head.headers.copy()
+            self.response.headers = self._held_copy(head.headers)
         elif self.is_rpc and len(head.frame) + len(data) <= FRAME_HEAD + self.limit:
             out = FrameWriter()
             head.encode(request_id, data, out)
             self.response.frame = self._hold(b"".join(out.take()))
 
+    def add_trailers(self, direction: Copied, trailers: Headers) -> None:
+        """Copies trailers, unless too much is held."""
+        if self._taps.held < HELD_BYTES:
+            direction.trailers = self._held_copy(trailers)
+        else:
+            self.note = "the trailers were not copied: too much was held"
+
+    def _held_copy(self, headers: Headers) -> Headers:
+        size: i64 = 0
+        for name, value in headers.items_raw():
+            size += len(name) + len(value) + FIELD_SIZE
+        self._count(size)
+        return headers.copy()
+
     def _hold(self, frame: bytes) -> bytes:
-        self._held += len(frame)
-        self._taps.held += len(frame)
+        self._count(len(frame))
         return frame
+
+    def _count(self, size: i64) -> None:
+        self._held += size
+        self._taps.held += size
 
     def finish(self, driver: ExchangeDriver) -> None:
         """The exchange is over: hands a record to each tap that it matches."""
@@ -159,12 +174,13 @@ class Copy:
         bodies: i64 = tap.rule.bodies
         spec = self._spec(exchange.protocol)
         request: dict[str, object] = {
-            "method": self.method,
+            "method": valid(self.method),
             "scheme": self.scheme,
             "host": redacted_text(self.raw_host.decode("latin-1")),
             "target": redacted_text(target_of(self.raw_path, self.raw_query).decode("latin-1")),
-            "service": redacted_text(self.service),
+            "service": valid(redacted_text(self.service)),
             "one_way": self.is_one_way,
+            "accepts_trailers": self.accepts_trailers,
         }
         response: dict[str, object] = {"status": int(self.status), "reset": self.reset}
         _add_content(request, self.request, spec, bodies, False)
@@ -233,7 +249,7 @@ class TappedSender(ResponseSender):
                 copy.add(copy.response, data)
             copy.response.has_ended = end
             if end and head.trailers is not None:
-                copy.response.trailers = head.trailers.copy()
+                copy.add_trailers(copy.response, head.trailers)
         self._sender.send_response(head, data, end)
 
     def send_data(self, data: bytes, end: bool) -> None:
@@ -246,7 +262,7 @@ class TappedSender(ResponseSender):
     def send_trailers(self, trailers: Headers) -> None:
         copy = self.copy
         if copy is not None:
-            copy.response.trailers = trailers.copy()
+            copy.add_trailers(copy.response, trailers)
             copy.response.has_ended = True
         self._sender.send_trailers(trailers)
 
@@ -291,7 +307,8 @@ class TappedReceiver(RequestReceiver):
     def _begin(self, head: RequestHead) -> Copy | None:
         """Begins to copy an exchange if a tap may match it."""
         taps = self._taps
-        found = taps.candidates(self._options.listener_name, self._protocol, head)
+        remote_ip = self._sender.connection().remote_ip
+        found = taps.candidates(self._options.listener_name, self._protocol, remote_ip, head)
         if not found:
             return None
         if not taps.has_room():
@@ -315,7 +332,9 @@ class TappedReceiver(RequestReceiver):
         self._driver.on_request(head, data, end)
 
     def on_refused(self, head: RequestHead, failure: Failure) -> None:
-        self._begin(head)
+        copy = self._begin(head)
+        if copy is not None and not copy.note:
+            copy.note = "the request was refused, and not read as a whole"
         self._driver.on_refused(head, failure)
 
     def on_data(self, data: bytes, end: bool) -> None:
@@ -328,7 +347,7 @@ class TappedReceiver(RequestReceiver):
     def on_trailers(self, trailers: Headers) -> None:
         copy = self._sender.copy
         if copy is not None:
-            copy.request.trailers = trailers.copy()
+            copy.add_trailers(copy.request, trailers)
             copy.request.has_ended = True
         self._driver.on_trailers(trailers)
 

@@ -19,11 +19,13 @@ from mypy_extensions import i64
 
 from pymosn.api.exchange import Exchange
 from pymosn.api.rpc import RpcRequest
+from pymosn.core.address_ranges import End, parse_network
+from pymosn.core.addresses import HIGHEST_PORT
 from pymosn.core.clock import Clock
 from pymosn.core.headers import Headers, to_text
 from pymosn.core.message import RequestHead
 from pymosn.core.redaction import hidden, redacted_text
-from pymosn.core.secrets import REDACTED, is_credential
+from pymosn.core.secrets import is_credential
 from pymosn.proxy.stories import FAULTY_CALLS
 
 #: Bytes that all exchanges in progress may hold in copies, and the most exchanges that are copied at a time.
@@ -53,6 +55,7 @@ class TapRule:
         statuses: list[str] | None = None,
         reason: str = "",
         slower: float = 0.0,
+        client: str = "",
         sample: float = 1.0,
         bodies: i64 = 0,
         rate: float = 1000.0,
@@ -60,8 +63,9 @@ class TapRule:
     ) -> None:
         """`path`: how paths, or services of RPC, begin. `headers`: names and values; an empty value means any.
 
-        `statuses`: such as `404`, `5xx`; `failed` for whatever failed. `slower`: seconds. `sample`: the share of the
-        exchanges. `bodies`: bytes of each body to copy. `rate`, `byte_rate`: records and their bytes per second.
+        `statuses`: such as `404`, `5xx`; `failed` for whatever failed. `slower`: seconds. `client`: an IP address, or a
+        network such as `10.0.0.0/8`. `sample`: the share of the exchanges. `bodies`: bytes of each body to copy. `rate`,
+        `byte_rate`: records and their bytes per second.
         """
         self.listener = listener
         self.protocol = protocol
@@ -76,13 +80,16 @@ class TapRule:
         self.reason = reason
         self.slower = slower
         self.sample = sample
+        self._clients = None if not client else End([parse_network(client)], [(0, HIGHEST_PORT)])
         self.bodies: i64 = bodies
         self.rate = rate
         self.byte_rate = byte_rate
 
-    def may_match(self, listener: str, protocol: str, request: RequestHead) -> bool:
+    def may_match(self, listener: str, protocol: str, remote_ip: str, request: RequestHead) -> bool:
         """Whether an exchange may match, as far as its request shows. May raise whatever its headers raise."""
         if (self.listener and self.listener != listener) or (self.protocol and self.protocol != protocol):
+            return False
+        if self._clients is not None and not self._clients.matches(remote_ip, 0):
             return False
         if self.raw_host and request.raw_host != self.raw_host and _without_port(request.raw_host) != self.raw_host:
             return False
@@ -184,12 +191,12 @@ class Taps:
         """Whether another exchange may be copied."""
         return self.exchanges < HELD_EXCHANGES and self.held < HELD_BYTES
 
-    def candidates(self, listener: str, protocol: str, request: RequestHead) -> list[Tap]:
+    def candidates(self, listener: str, protocol: str, remote_ip: str, request: RequestHead) -> list[Tap]:
         """The taps whose conditions a request meets; one whose headers cannot be judged meets none on headers."""
         found: list[Tap] = []
         for tap in self.taps:
             try:
-                if tap.is_open and tap.rule.may_match(listener, protocol, request):
+                if tap.is_open and tap.rule.may_match(listener, protocol, remote_ip, request):
                     found.append(tap)
             except BaseException:  # of headers that cannot be read, and of heads of installed protocols
                 continue
@@ -210,9 +217,10 @@ def shown_field(name: str, value: bytes) -> list[str]:
     try:
         text = value.decode()
     except UnicodeDecodeError:
-        if is_credential(name):
-            return [name, REDACTED]
-        return [name, "", base64.b64encode(value).decode()]
+        # What has a secret is shown as text: Base64 would show it too.
+        text = value.decode("latin-1")
+        if not is_credential(name) and redacted_text(text) == text:
+            return [name, "", base64.b64encode(value).decode()]
     return [name, str(hidden(text)) if is_credential(name) else redacted_text(text)]
 
 

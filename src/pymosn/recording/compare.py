@@ -10,6 +10,7 @@ import msgspec
 
 from pymosn.core.redaction import redacted_text
 from pymosn.core.secrets import REDACTED, is_credential
+from pymosn.recording.bodies import body_without_secrets, without_codings
 from pymosn.recording.record import Body, Fields, Recorded
 
 #: Fields that differ each time, or whose difference the body shows.
@@ -70,8 +71,12 @@ def compare(recorded: Outcome, replayed: Outcome, ignored: Collection[str] = DEF
         found.append(Difference("end", "", recorded.reset or "complete", replayed.reset or "complete"))
     found += _fields("header", recorded.headers, replayed.headers, ignored)
     found += _fields("trailer", recorded.trailers or [], replayed.trailers or [], ignored)
-    if recorded.body is not None and replayed.body is not None:
-        found += _bodies(recorded.body, replayed.body)
+    body = replayed.body
+    if recorded.body is not None and recorded.body.decoded and body is not None and body.complete:
+        data = without_codings(body.data, [field[1] for field in replayed.headers if field[0].lower() == "content-encoding"])
+        body = None if data is None else Body(size=len(data), data=data, complete=True)
+    if recorded.body is not None and body is not None:
+        found += _bodies(recorded.body, body)
     return found
 
 
@@ -110,25 +115,36 @@ def _cut(text: str) -> str:
 
 
 def _bodies(before: Body, after: Body) -> list[Difference]:
-    """Differences of bodies: of JSON objects and arrays, whatever their type is called, by their values."""
+    """Differences of bodies without secrets: of JSON objects and arrays, whatever their type is called, by their values."""
     if not before.complete or not after.complete:
-        size = min(len(before.data), len(after.data))
-        if before.data[:size] != after.data[:size]:
-            return [_bytes(before.data[:size], after.data[:size])]
+        size = min(before.kept or len(before.data), after.kept or len(after.data))
+        first, second = _beginning(before, size), _beginning(after, size)
+        if first != second:
+            return [_bytes(first, second)]
         if before.size != after.size:
             return [Difference("body", "", f"{before.size} bytes", f"{after.size} bytes")]
         return []
     if before.data == after.data:
         return []
-    if before.data.lstrip()[:1] in (b"{", b"[") and after.data.lstrip()[:1] in (b"{", b"["):
+    first, second = body_without_secrets(before.data), body_without_secrets(after.data)
+    if first == second:
+        return []
+    if first.lstrip()[:1] in (b"{", b"[") and second.lstrip()[:1] in (b"{", b"["):
         try:
-            old, new = json.loads(before.data), json.loads(after.data)
+            old, new = json.loads(first), json.loads(second)
             paths: list[Difference] = []
             _values("$", old, new, paths)
             return paths
         except (ValueError, RecursionError):
             pass
-    return [_bytes(before.data, after.data)]
+    return [_bytes(first, second)]
+
+
+def _beginning(body: Body, size: int) -> bytes:
+    """The first `size` bytes of a body, without secrets."""
+    if body.kept:
+        return body.data if body.kept == size else body.data[:size]
+    return body_without_secrets(body.data[:size], False)
 
 
 def _bytes(before: bytes, after: bytes) -> Difference:

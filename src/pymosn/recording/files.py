@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, BinaryIO, Final
 
 import msgspec
@@ -24,7 +25,6 @@ TAPE: Final = 1
 LONGEST_LINE: Final = 64 * 1024 * 1024
 LONGEST_HAR: Final = 512 * 1024 * 1024
 _DECODER: Final = msgspec.json.Decoder(Recorded)
-_LINES: Final = msgspec.json.Encoder()
 
 
 class RecordingError(ValueError):
@@ -48,6 +48,9 @@ class RecordingWriter:
         self.left_out = 0
         self.size = 0
         self._limit = limit
+        self._overwrites = overwrites
+        # Where the last exchange begins.
+        self._last = 0
         self._part = f"{path}.part"
         if not overwrites and os.path.lexists(path):
             raise RecordingError(f"{path} exists; use another name, or --force")
@@ -57,7 +60,7 @@ class RecordingWriter:
             raise RecordingError(f"{self._part} exists: another recording is running, or was killed; remove it") from None
         except OSError as error:
             raise RecordingError(f"{self._part} cannot be created: {error.strerror}") from None
-        self._file: BinaryIO = os.fdopen(descriptor, "wb")
+        self._file = os.fdopen(descriptor, "wb", buffering=0)
         self._write(self._beginning())
 
     def _beginning(self) -> bytes:
@@ -79,28 +82,60 @@ class RecordingWriter:
             line = record + b"\n"
         if self.size + len(line) > self._limit:
             return False
+        before = self.size
         self._write(line)
+        self._last = before
         self.count += 1
         return True
 
     def _write(self, data: bytes) -> None:
+        """Writes all of `data`, or nothing: what was written before is never damaged, whatever the disk does."""
+        rest = memoryview(data)
         try:
-            self._file.write(data)
+            while rest:
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
+            self._cut(self.size)
             raise RecordingError(f"{self._part} cannot be written: {error.strerror}") from None
         self.size += len(data)
 
-    def finish(self, dropped: int = 0) -> None:
-        """Completes the file and gives it its name. `dropped`: exchanges that matched and were not recorded."""
+    def _cut(self, size: int) -> None:
+        with suppress(OSError):
+            self._file.truncate(size)
+            self._file.seek(size)
+        self.size = size
+
+    def _write_end(self, dropped: int) -> None:
         if self.is_har:
             comment = json.dumps(f"{dropped} exchanges were dropped, {self.left_out} cannot be in HAR")
             self._write(f'\n], "comment": {comment}}}}}\n'.encode())
         else:
             self._write(json.dumps({"end": {"exchanges": self.count, "dropped": dropped}}).encode() + b"\n")
+
+    def finish(self, dropped: int = 0) -> None:
+        """Completes the file and gives it its name. `dropped`: exchanges that matched and were not recorded.
+
+        The last exchange of a file on a full disk may be left out. Raises RecordingError.
+        """
         try:
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            self._complete(dropped)
+        finally:
             self._file.close()
+
+    def _complete(self, dropped: int) -> None:
+        try:
+            self._write_end(dropped)
+        except RecordingError:
+            if not self.count:
+                raise
+            # The disk is full: without the last exchange there is room for the end.
+            self._cut(self._last)
+            self.count -= 1
+            self._write_end(dropped + 1)
+        if not self._overwrites and os.path.lexists(self.path):
+            raise RecordingError(f"{self.path} exists now; the recording is {self._part}")
+        try:
+            os.fsync(self._file.fileno())
             os.replace(self._part, self.path)
         except OSError as error:
             raise RecordingError(f"{self.path} cannot be finished: {error.strerror}") from None
@@ -133,14 +168,15 @@ def _tape(name: str, file: BinaryIO) -> Iterator[Recorded]:
     if not isinstance(first, dict) or "pymosn_tape" not in first:
         raise RecordingError(f"{name}, line 1: not a tape of pymosn")
     if first["pymosn_tape"] != TAPE:
-        raise RecordingError(f"{name}, line 1: version {first['pymosn_tape']!r} of tapes is not known, only {TAPE}")
+        raise RecordingError(f"{name}, line 1: version {first['pymosn_tape']!r:.80} of tapes is not known, only {TAPE}")
     count, number = 0, 1
     while line := file.readline(LONGEST_LINE):
         number += 1
         if line.startswith(b'{"end"'):
-            end = _line(name, number, line)
-            if end["end"].get("exchanges") != count:
-                raise RecordingError(f"{name}: it has {count} exchanges, not {end['end'].get('exchanges')!r}")
+            end = _line(name, number, line)["end"]
+            expected = end.get("exchanges") if isinstance(end, dict) else end
+            if expected != count:
+                raise RecordingError(f"{name}: it has {count} exchanges, not {expected!r:.80}")
             if file.read(1):
                 raise RecordingError(f"{name}, line {number + 1}: there is more after the end")
             return

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
+import msgspec
+
 from pymosn.recording.record import Body, Fields, Recorded, RecordedRequest, RecordedResponse
 
+_CHARSET: Final = re.compile(r";\s*charset\s*=\s*\"?([\w.:-]{1,40})", re.I)
 _VERSIONS: Final = {"Http1": "HTTP/1.1", "Http2": "HTTP/2.0"}
 
 
@@ -59,11 +63,19 @@ def entry_of(recorded: Recorded) -> dict[str, Any]:
             "story": story,
             "number": recorded.number,
             "worker": recorded.worker,
+            "host": request.host,
+            "target": request.target,
+            "accepts_trailers": request.accepts_trailers,
+            "note": recorded.note,
             "reset": response.reset,
             "trailers": {"request": request.trailers, "response": response.trailers},
             "complete": {
                 "request": request.body is not None and request.body.complete,
                 "response": response.body is not None and response.body.complete,
+            },
+            "kept": {
+                "request": 0 if request.body is None else request.body.kept,
+                "response": 0 if response.body is None else response.body.kept,
             },
         },
     }
@@ -108,15 +120,15 @@ def recorded_of(number: int, entry: object) -> Recorded:
     """An entry of `log.entries`, of any program. Raises HarError."""
     try:
         return _recorded(number, entry)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         raise HarError(f"not an entry of HAR 1.2: {type(error).__name__}: {error}") from None
 
 
 def _recorded(number: int, entry: Any) -> Recorded:
     own = entry.get("_pymosn") or {}
-    request, response = entry["request"], entry["response"]
+    request, response = entry["request"], entry.get("response") or {}
     url = urlsplit(str(request["url"]))
-    target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+    target = str(own.get("target") or (url.path or "/") + (f"?{url.query}" if url.query else ""))
     is_http2 = str(request.get("httpVersion", "")).lower() in ("h2", "http/2", "http/2.0")
     started = datetime.fromisoformat(str(entry["startedDateTime"]).replace("Z", "+00:00")).timestamp()
     story = own.get("story") or {
@@ -124,35 +136,43 @@ def _recorded(number: int, entry: Any) -> Recorded:
         "duration": float(entry.get("time") or 0.0) / 1000.0,
         "protocol": "Http2" if is_http2 else "Http1",
     }
-    complete = own.get("complete") or {"request": True, "response": True}
-    trailers = own.get("trailers") or {"request": None, "response": None}
-    post, content = request.get("postData"), response["content"]
-    request_size = max(0, int(request.get("bodySize") or 0))
+    trailers = msgspec.convert(own.get("trailers") or {"request": None, "response": None}, dict[str, Fields | None])
+    post, content = request.get("postData") or {}, response.get("content") or {}
+    request_size = max(0, int(request.get("bodySize") or 0), 1 if post.get("params") else 0)
     response_size = max(0, int(content.get("size") or 0))
-    sent = _body(post, request_size, bool(complete["request"]), "_encoding") if post else None
+    sent = _body(post, own, request_size, "request", "_encoding")
     if sent is None and request_size == 0:
         sent = Body(size=0, data=b"", complete=True)
+    got = _body(content, own, response_size, "response", "encoding")
+    headers = _fields(response.get("headers") or ())
+    if got is not None and not own:
+        # A browser has the content without its codings, and as text: its size is that of the body before.
+        got.decoded, got.size = _first(headers, "content-encoding") != "", len(got.data)
+    status = max(0, int(response.get("status") or 0))
     return Recorded(
         number=int(own.get("number") or number),
         worker=int(own.get("worker") or 0),
         story=dict(story),
+        tunnel=status == 101 or url.scheme in ("ws", "wss"),
+        note=str(own.get("note") or ""),
         request=RecordedRequest(
             method=str(request["method"]),
             target=target,
-            host=url.netloc.rpartition("@")[2],
+            host=str(own.get("host", url.netloc.rpartition("@")[2])),
             scheme=url.scheme or "http",
+            accepts_trailers=bool(own.get("accepts_trailers", "trailers" in _first(_fields(request["headers"]), "te"))),
             headers=_fields(request["headers"]),
             trailers=trailers["request"],
             size=request_size,
             body=sent,
         ),
         response=RecordedResponse(
-            status=max(0, int(response["status"])),
+            status=status,
             reset=str(own.get("reset") or ""),
-            headers=_fields(response["headers"]),
+            headers=headers,
             trailers=trailers["response"],
             size=response_size,
-            body=_body(content, response_size, bool(complete["response"]), "encoding"),
+            body=got,
         ),
     )
 
@@ -167,9 +187,24 @@ def _fields(found: Any) -> Fields:
     return fields
 
 
-def _body(found: Mapping[str, Any], size: int, complete: bool, encoding: str) -> Body | None:
+def _body(found: Mapping[str, Any], own: Mapping[str, Any], size: int, part: str, encoding: str) -> Body | None:
+    """A body. `own`: what only files of pymosn have; `part`: the key of the body in that."""
     text = found.get("text")
+    complete = not own or bool(own["complete"][part])
+    kept = int((own.get("kept") or {}).get(part) or 0)
     if text is None:
         return None
-    data = base64.b64decode(text, validate=True) if found.get(encoding) == "base64" else str(text).encode()
-    return Body(size=max(size, len(data)), data=data, complete=complete)
+    if found.get(encoding) == "base64":
+        data = base64.b64decode(text, validate=True)
+    else:
+        data = _encoded(str(text), "" if own else str(found.get("mimeType")))
+    return Body(size=size if kept else max(size, len(data)), data=data, complete=complete, kept=kept)
+
+
+def _encoded(text: str, kind: str) -> bytes:
+    """A text in the character encoding that its type names, or UTF-8."""
+    charset = _CHARSET.search(kind)
+    try:
+        return text.encode("utf-8" if charset is None else charset.group(1))
+    except (LookupError, UnicodeEncodeError):
+        return text.encode()

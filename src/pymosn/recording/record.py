@@ -13,15 +13,23 @@ Fields = list[list[str]]
 
 
 class Body(msgspec.Struct, kw_only=True):
-    """A body, or its beginning. `size`: bytes that were sent; `complete`: `data` has all of them, and they ended well."""
+    """A body, or its beginning. `size`: bytes that were sent; `complete`: `data` has all of them, and they ended well.
+
+    `kept`: if secrets were removed from `data`, the bytes that it had before; `decoded`: it has no content codings any more.
+    """
 
     size: int
     data: bytes
     complete: bool
+    kept: int = 0
+    decoded: bool = False
 
 
 class RecordedRequest(msgspec.Struct, kw_only=True):
-    """What the client sent. `target`: path and query. `service`: of an RPC protocol, whose `frame` is the whole message."""
+    """What the client sent. `target`: path and query. `service`: of an RPC protocol, whose `frame` is the whole message.
+
+    `accepts_trailers`: the client has sent `TE: trailers`. That is not among the fields.
+    """
 
     method: str
     target: str
@@ -29,12 +37,21 @@ class RecordedRequest(msgspec.Struct, kw_only=True):
     scheme: str = "http"
     service: str = ""
     one_way: bool = False
+    accepts_trailers: bool = False
     headers: Fields = []
     trailers: Fields | None = None
     size: int = msgspec.field(name="bytes", default=0)
     body: Body | None = None
     frame: bytes | None = None
     note: str = ""
+
+    def raw_target(self) -> bytes:
+        """The target as it was sent: a tap shows its bytes as characters of Latin-1."""
+        return raw_text(self.target)
+
+    def raw_host(self) -> bytes:
+        """The host, as `raw_target`."""
+        return raw_text(self.host)
 
 
 class RecordedResponse(msgspec.Struct, kw_only=True):
@@ -85,6 +102,14 @@ class Recorded(msgspec.Struct, kw_only=True):
         if self.rpc:
             return f"{self.protocol} {self.request.service} {self.request.method}"
         return f"{self.request.method} {self.request.host}{self.request.target}"
+
+
+def raw_text(text: str) -> bytes:
+    """The bytes of a text that stands for them; of one with other characters, from another program, UTF-8."""
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode()
 
 
 def raw_value(field: list[str]) -> bytes:

@@ -331,6 +331,7 @@ class Supervisor:
                     if self._signals.now.is_set():
                         self._tether.hurry()
                 self._plane.stage = STOPPING
+                self._fleet.taps.end_all("stopping")
                 code = 0
             stop_failed = self._services.stop_failed or self._fleet.stop_failed
             if code == 0 and stop_failed and not (self._signals.now.is_set() or self._upgrade.has_left):
@@ -360,6 +361,7 @@ class Supervisor:
         for server in self._http_servers:
             server.stop_listening()
         self._sinks.stop_listening()
+        self._fleet.taps.end_all("upgrade")
         self._notifier.leave()
         self._tether.on_taken(pid)
         self._signals.pass_on(self._tether.forward)

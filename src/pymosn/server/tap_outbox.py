@@ -56,6 +56,7 @@ class TapOutbox:
             statuses=list(asked.statuses),
             reason=asked.reason,
             slower=asked.slower,
+            client=asked.client,
             sample=asked.sample,
             bodies=asked.bodies,
             rate=asked.rate,

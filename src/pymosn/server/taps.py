@@ -36,6 +36,8 @@ class RunningTap:
         self.dropped = 0
         #: Workers that have started it.
         self.started = 0
+        #: Why it ends before its time; what waits is still given to its reader.
+        self.ending = ""
         self.event = asyncio.Event()
 
     def add(self, report: Tapped) -> None:
@@ -83,7 +85,12 @@ class FleetTaps:
         deadline = loop.time() + options.seconds
         count = 0
         why = "time"
+        if len(self._taps) >= MOST_TAPS:  # some were opened at the same time
+            yield _line({"done": "too many taps", "exchanges": 0})
+            return
         self._taps[number] = tap
+        # Also while the reader does not read: then this waits at a yield.
+        end = loop.call_later(options.seconds, self._end, number)
         try:
             self._send(StartTap(number, options))
             with suppress(TimeoutError):
@@ -94,9 +101,14 @@ class FleetTaps:
             yield _line({"tap": {"seconds": options.seconds, "bodies": options.bodies}})
             while (left := deadline - loop.time()) > 0.0:
                 tap.event.clear()
+                if tap.ending and not tap.lines:
+                    why = tap.ending
+                    break
                 if not tap.lines and not tap.dropped:
                     with suppress(TimeoutError):
                         await asyncio.wait_for(tap.event.wait(), min(left, HEARTBEAT))
+                    if tap.ending:
+                        continue
                 piece: list[bytes] = []
                 while tap.lines and sum(map(len, piece)) < PIECE and not (options.count and count >= options.count):
                     line = tap.lines.popleft()
@@ -112,7 +124,18 @@ class FleetTaps:
                     break
             yield _line({"done": why, "exchanges": count})
         finally:
-            del self._taps[number]
+            end.cancel()
+            self._end(number)
+
+    def end_all(self, why: str) -> None:
+        """Ends all taps; their readers get the reason: `stopping`, or `upgrade` if another process has taken over."""
+        for tap in self._taps.values():
+            tap.ending = why
+            tap.event.set()
+
+    def _end(self, number: int) -> None:
+        """Ends a tap in the workers, once."""
+        if self._taps.pop(number, None) is not None:
             self._send(StopTap(number))
 
 

@@ -14,8 +14,8 @@ from google.protobuf import json_format
 from shipped_kit import of_route, problems, shipped
 from tests.kit.tls_facts import certificate, tls_info
 
+from pymosn.core.proto_wire import Fields, read_struct, struct
 from pymosn.filters.connection.rbac import RbacConnectionFilter
-from pymosn.filters.stream.proto_wire import Fields, read_struct, struct
 from pymosn.testing import ConnectionWorld, Down, Request, Response, Result, World, run
 from pymosn.testing.grpc import GrpcResponse
 

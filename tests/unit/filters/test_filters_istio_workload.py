@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from istio_kit import node
 
+from pymosn.core.proto_wire import message
 from pymosn.filters.istio.workload import (
     MAX_FIELDS,
     MAX_HEADER,
@@ -22,7 +23,6 @@ from pymosn.filters.istio.workload import (
     workload_in,
     workload_of,
 )
-from pymosn.filters.stream.proto_wire import message
 
 ECHO = Workload("echo", "default", "c1", "echo", "v1", "echo", "v1", "echo-0", "deployment")
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pymosn.recording import Body, Outcome, compare
+from pymosn.recording.bodies import body_without_secrets
 
 
 def body(data: bytes, complete: bool = True, size: int = -1) -> Body:
@@ -69,3 +70,27 @@ def test_only_some_paths_of_json_are_listed() -> None:
 def test_nothing_is_ignored_if_asked() -> None:
     before, after = Outcome(status=200, headers=[["date", "a"]]), Outcome(status=200, headers=[["date", "b"]])
     assert [one.name for one in compare(before, after, ())] == ["date"]
+
+
+def test_bodies_are_compared_and_shown_without_secrets() -> None:
+    hidden = Outcome(status=200, body=body(b'{"token": "***REDACTED***", "a": 1}'))
+    assert compare(hidden, Outcome(status=200, body=body(b'{"a":1,"token":"5f00"}'))) == []
+    found = compare(hidden, Outcome(status=200, body=body(b'{"a":2,"token":"5f00"}')))
+    assert [one.text() for one in found] == ["body $.a: 1, now 2"]
+    [difference] = compare(Outcome(status=200, body=body(b"a")), Outcome(status=200, body=body(b"token=5f00&x=1")))
+    assert "5f00" not in difference.text()
+
+
+def test_the_beginning_of_a_body_without_its_secrets() -> None:
+    whole = b"token=5f00ab&x=1&y=" + b"z" * 50
+    kept = body_without_secrets(whole[:30], False)
+    before = Outcome(status=200, body=Body(size=len(whole), data=kept, complete=False, kept=30))
+    assert b"5f00ab" not in kept
+    assert compare(before, Outcome(status=200, body=body(whole))) == []
+    assert compare(before, Outcome(status=200, body=body(whole.replace(b"5f00ab", b"777777")))) == []
+    assert len(compare(before, Outcome(status=200, body=body(whole.replace(b"x=1", b"x=2"))))) == 1
+
+
+def test_binary_bodies_stay_as_they_are() -> None:
+    assert body_without_secrets(b"\xff token=5f00ab") == b"\xff token=5f00ab"
+    assert body_without_secrets("token=5f00ab é".encode()[:-1], False) == b"token=***REDACTED***"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 from collections.abc import Callable
@@ -149,6 +151,8 @@ DAMAGES: list[tuple[Callable[[list[bytes]], list[bytes]], str]] = [
     (lambda lines: [*lines[:2], lines[2].replace(b'["location","/b"]', b'["location"]'), lines[3]], "must be a name and"),
     (lambda lines: [*lines[:2], b"[" * 100_000 + b"\n", lines[3]], "line 3: "),
     (lambda lines: [*lines[:3], b'{"end"\n'], "line 4: not JSON"),
+    (lambda lines: [*lines[:3], b'{"end": 5}\n'], "it has 2 exchanges, not 5"),
+    (lambda lines: [*lines[:3], b'{"end": {}}\n'], "it has 2 exchanges, not None"),
 ]
 
 
@@ -179,3 +183,49 @@ def test_a_damaged_har_file(tmp_path: Path, content: bytes, text: str) -> None:
     with pytest.raises(RecordingError) as caught:
         read_recording(tmp_path / "day.har")
     assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["day.tape", "day.har"])
+def test_a_disk_that_gets_full(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = RecordingWriter(str(tmp_path / name), 1 << 20)
+    line = msgspec.json.encode(exchange())
+    assert writer.add(line)
+    assert writer.add(line)
+    for room in (100, 10):
+        limit_disk(writer, writer.size + room, monkeypatch)
+        with pytest.raises(RecordingError, match="cannot be written: No space left on device"):
+            writer.add(line)
+    writer.finish()
+    assert (writer.count, len(read_recording(tmp_path / name))) == (1, 1)
+
+
+def limit_disk(writer: RecordingWriter, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the file cannot be longer than `size`."""
+
+    class Disk(io.FileIO):
+        def write(self, data: Any) -> int:
+            room = size - self.tell()
+            if room <= 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(bytes(data)[:room]) or 0
+
+    writer._file.close()
+    disk = Disk(writer._part, "r+")
+    disk.seek(writer.size)
+    monkeypatch.setattr(writer, "_file", disk)
+
+
+def test_a_file_that_appears_meanwhile_stays(tmp_path: Path) -> None:
+    writer = RecordingWriter(str(tmp_path / "day.tape"), 1000)
+    (tmp_path / "day.tape").write_text("precious")
+    with pytest.raises(RecordingError, match=r"exists now; the recording is .*day\.tape\.part"):
+        writer.finish()
+    assert (tmp_path / "day.tape").read_text() == "precious"
+
+
+def test_har_keeps_targets_that_are_no_part_of_an_url(tmp_path: Path) -> None:
+    for number, target in enumerate(("*", "/a?", "//b", "/#c")):
+        one = exchange(note="odd")
+        one.request.target = target
+        written(tmp_path / f"{number}.har", one)
+        assert read_recording(tmp_path / f"{number}.har") == [one]

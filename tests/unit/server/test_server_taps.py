@@ -95,6 +95,58 @@ def test_too_many_taps() -> None:
     asyncio.run(scenario())
 
 
+def test_taps_that_are_opened_at_the_same_time() -> None:
+    async def scenario() -> None:
+        workers = Workers()
+        opened = [cast("Any", workers.taps.open(TapOptions())) for _ in range(MOST_TAPS + 1)]
+        firsts = [(await next_values(lines))[0] for lines in opened]
+        assert firsts[MOST_TAPS] == {"done": "too many taps", "exchanges": 0}
+        assert sum(isinstance(command, StartTap) for command in workers.sent) == MOST_TAPS
+        for lines in opened:
+            await lines.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_a_tap_whose_reader_does_not_read_ends_in_the_workers_too() -> None:
+    async def scenario() -> None:
+        workers = Workers()
+        lines = cast("Any", workers.taps.open(TapOptions(seconds=0.01)))
+        await anext(lines)
+        while workers.sent[-1] != StopTap(1):
+            await asyncio.sleep(0)
+        assert workers.taps.commands() == []
+        await lines.aclose()
+        assert workers.sent.count(StopTap(1)) == 1
+
+    asyncio.run(scenario())
+
+
+def test_all_taps_end_with_a_word_after_what_waits() -> None:
+    async def scenario() -> None:
+        workers = Workers()
+        lines = workers.taps.open(TapOptions())
+        await anext(lines)
+        workers.report(b'{"n":1}')
+        workers.taps.end_all("upgrade")
+        assert await next_values(lines) == [{"exchange": {"n": 1}}]
+        assert await next_values(lines) == [{"done": "upgrade", "exchanges": 1}]
+        other = workers.taps.open(TapOptions())
+        await anext(other)
+        idle = asyncio.ensure_future(anext(other))
+        await asyncio.sleep(0)
+        workers.taps.end_all("stopping")
+        assert json.loads(await idle) == {"done": "stopping", "exchanges": 0}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("client", ["10.0.0.x", "10.0.0.0/33", "10.0.0.0/"])
+def test_a_client_that_is_no_address(client: str) -> None:
+    with pytest.raises(ValueError, match=r"10\.0\.0"):
+        TapOptions(client=client)
+
+
 def test_what_a_slow_reader_does_not_take_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         workers = Workers()

@@ -16,7 +16,6 @@ from typing import Any, Final
 import msgspec
 
 from pymosn.api.tracing import CLIENT, SERVER, SpanRecord, TraceRecord
-from pymosn.control.tracing import protobuf
 from pymosn.control.tracing.exporter import (
     Exporter,
     has_failed,
@@ -28,6 +27,7 @@ from pymosn.control.tracing.exporter import (
     target_of,
     text_of,
 )
+from pymosn.core import proto_wire
 from pymosn.core.log import INFO, Log
 
 #: The component `MOSN` in SkyWalking's list.
@@ -200,11 +200,11 @@ def _encode(content: dict[str, Any], fields: dict[str, Any]) -> bytes:
     for key, field in fields.items():
         value = content[key]
         if isinstance(field, tuple):
-            found += [protobuf.message(field[0], _encode(item, field[1])) for item in value]
+            found += [proto_wire.message(field[0], _encode(item, field[1])) for item in value]
         elif isinstance(value, str):
-            found.append(protobuf.text(field, value))
+            found.append(proto_wire.text(field, value))
         else:
-            found.append(protobuf.integer(field, int(value)))
+            found.append(proto_wire.integer(field, int(value)))
     return b"".join(found)
 
 
@@ -217,6 +217,6 @@ def instance_properties(instance: Instance) -> bytes:
         "OS Name": platform.system().lower(),
         "Start Time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-    pairs = [protobuf.text(1, key) + protobuf.text(2, value) for key, value in properties.items()]
-    head = protobuf.text(1, instance.service) + protobuf.text(2, instance.name)
-    return head + b"".join(protobuf.message(3, pair) for pair in pairs)
+    pairs = [proto_wire.text(1, key) + proto_wire.text(2, value) for key, value in properties.items()]
+    head = proto_wire.text(1, instance.service) + proto_wire.text(2, instance.name)
+    return head + b"".join(proto_wire.message(3, pair) for pair in pairs)

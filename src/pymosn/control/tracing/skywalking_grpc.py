@@ -14,9 +14,9 @@ from grpc import aio
 
 from pymosn.api.tracing import TraceRecord
 from pymosn.config.schema.observability import SkyWalking
-from pymosn.control.tracing import protobuf
 from pymosn.control.tracing.exporter import Exporter, ExportError, number_of_spans
 from pymosn.control.tracing.skywalking import Instance, encode_segment, instance_properties, segment
+from pymosn.core import proto_wire
 
 #: Segments that wait, where the configuration has 0.
 QUEUE: Final = 30_000
@@ -88,7 +88,7 @@ class GrpcExporter(Exporter):
                     content = instance_properties(self._instance)
                     await channel.unary_unary(_PROPERTIES)(content, metadata=self._metadata, timeout=self.timeout)
                     is_known = True
-                ping = protobuf.text(1, self._instance.service) + protobuf.text(2, self._instance.name)
+                ping = proto_wire.text(1, self._instance.service) + proto_wire.text(2, self._instance.name)
                 await channel.unary_unary(_PING)(ping, metadata=self._metadata, timeout=self.timeout)
             except grpc.RpcError:
                 pass

@@ -6,6 +6,8 @@ import struct
 from collections.abc import Iterable
 from typing import Final
 
+from pymosn.core.proto_wire import varint
+
 #: Types of fields.
 TRUE: Final = 1
 FALSE: Final = 2
@@ -24,16 +26,6 @@ _STOP: Final = b"\x00"
 
 #: A field: its number, type and encoded value.
 Field = tuple[int, int, bytes]
-
-
-def varint(number: int) -> bytes:
-    """A non-negative number, in groups of 7 bits."""
-    found = bytearray()
-    while number > 0x7F:
-        found.append(number & 0x7F | 0x80)
-        number >>= 7
-    found.append(number)
-    return bytes(found)
 
 
 def integer(number: int) -> bytes:

@@ -10,7 +10,7 @@ import binascii
 from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple
 
-from pymosn.filters.stream.proto_wire import Budget, Fields, read_struct, struct
+from pymosn.core.proto_wire import Budget, Fields, read_struct, struct
 
 #: The headers of the exchange: the id of the node, and its metadata.
 ID_HEADER: Final = "x-envoy-peer-metadata-id"

@@ -11,7 +11,7 @@ from pymosn.api.exchange import Exchange
 from pymosn.api.network import Connection
 from pymosn.api.tls import TlsInfo
 from pymosn.core.headers import to_text
-from pymosn.filters.stream.proto_wire import Fields, message, read_struct, struct, text, text_map, varint
+from pymosn.core.proto_wire import Fields, integer, message, read_struct, struct, text, text_map
 
 #: The method of the service.
 CHECK: Final = "/envoy.service.auth.v3.Authorization/Check"
@@ -62,7 +62,7 @@ class Description(NamedTuple):
 
 def peer(address: str, port: int, principal: str, certificate: str = "") -> bytes:
     """The body of an AttributeContext.Peer."""
-    socket = text(2, address) + varint(3, port)
+    socket = text(2, address) + integer(3, port)
     return message(1, message(1, socket)) + text(4, principal) + text(5, certificate)
 
 
@@ -106,7 +106,7 @@ def http_request(exchange: Exchange, what: Description, now: float) -> bytes:
         + text(4, target)
         + text(5, request.host)
         + text(6, request.scheme)
-        + varint(9, length)
+        + integer(9, length)
         + text(10, _PROTOCOLS.get(exchange.protocol, exchange.protocol))
     )
     if what.body:
@@ -126,7 +126,7 @@ def http_request(exchange: Exchange, what: Description, now: float) -> bytes:
 
 def _time(now: float) -> bytes:
     seconds = int(now)
-    return varint(1, seconds) + varint(2, int((now - seconds) * 1e9))
+    return integer(1, seconds) + integer(2, int((now - seconds) * 1e9))
 
 
 def read_verdict(body: bytes) -> Verdict:

@@ -12,11 +12,11 @@ from pymosn.core.errors import reason
 from pymosn.core.failure import ACCESS_DENIED, RATE_LIMITED
 from pymosn.core.headers import FRAMING, HeaderError, lower_name
 from pymosn.core.log import WARN
+from pymosn.core.proto_wire import Fields, message, text
 from pymosn.filters.settings import AnyMap, Duration, StrictBlock, Unsigned, own
 from pymosn.filters.spec import FilterSpec, RouteSpec
 from pymosn.filters.stream.grpc_call import CallError, GrpcTarget, call
 from pymosn.filters.stream.problems import Problems
-from pymosn.filters.stream.proto_wire import Fields, message, text
 from pymosn.filters.stream.rate_descriptors import Descriptor, RateLimits
 
 NAME: Final = "ratelimit"

@@ -1,6 +1,6 @@
-"""Messages of Protocol Buffers on the wire, for services that filters call: the library would cost each worker megabytes.
+"""Messages of Protocol Buffers on the wire: the library would cost each worker megabytes.
 
-Fields are numbered as in the .proto files. Unknown fields are skipped (protobuf.dev, "Encoding").
+Fields are numbered as in the .proto files. Unknown fields are skipped (protobuf.dev/programming-guides/encoding).
 """
 
 from __future__ import annotations
@@ -16,9 +16,20 @@ _FIXED32: Final = 5
 _LONGEST: Final = 10
 
 
-def varint(number: int, value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """A number in groups of 7 bits, the lowest first; a negative one as 64 bits."""
+    value &= (1 << 64) - 1
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def integer(number: int, value: int) -> bytes:
     """A field with a number; empty for 0, which is the default."""
-    return _varint(number << 3) + _varint(value) if value else b""
+    return varint(number << 3) + varint(value) if value else b""
 
 
 def text(number: int, value: str | bytes) -> bytes:
@@ -28,7 +39,7 @@ def text(number: int, value: str | bytes) -> bytes:
 
 def message(number: int, body: bytes) -> bytes:
     """A field with a message, which may be empty."""
-    return _varint(number << 3 | _BYTES) + _varint(len(body)) + body
+    return varint(number << 3 | _BYTES) + varint(len(body)) + body
 
 
 def text_map(number: int, items: Iterable[tuple[str, str]]) -> bytes:
@@ -46,26 +57,16 @@ def _json_value(value: object) -> bytes:
     from struct import pack
 
     if isinstance(value, bool):
-        return _varint(4 << 3) + _varint(int(value))
+        return varint(4 << 3) + varint(int(value))
     if isinstance(value, (int, float)):
-        return _varint(2 << 3 | _FIXED64) + pack("<d", float(value))
+        return varint(2 << 3 | _FIXED64) + pack("<d", float(value))
     if isinstance(value, str):
         return message(3, value.encode("utf-8", "replace"))
     if isinstance(value, Mapping):
         return message(5, struct(value))
     if isinstance(value, (list, tuple)):
         return message(6, b"".join(message(1, _json_value(item)) for item in value))
-    return _varint(1 << 3) + _varint(0)
-
-
-def _varint(value: int) -> bytes:
-    value &= (1 << 64) - 1
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return varint(1 << 3) + varint(0)
 
 
 class Budget:
