@@ -100,6 +100,13 @@ def test_the_built_in_example_has_a_socket(start: Start, tmp_path: Path) -> None
     assert proxy.post("/api/v1/reload")[0] == 409
 
 
+def test_without_a_port_the_log_names_pymosn_top_instead_of_a_dashboard(two_hops: TwoHops, start: Start) -> None:
+    del two_hops.config["admin"]["address"]
+    proxy = start(two_hops.config)
+    proxy.wait_for("admin API for changes on unix")
+    proxy.wait_for("no dashboard, as admin.address is not set; `pymosn top` uses the unix socket")
+
+
 def test_a_port_for_everybody_reads_and_takes_the_token(start: Start, two_hops: TwoHops, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text(TOKEN)

@@ -15,6 +15,8 @@ import pytest
 from browser import HINT, PATIENCE, browser, chromium
 from pymosn_process import Pymosn, TwoHops, Upstream, get
 
+from pymosn.recording.files import read_recording
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Response
 
@@ -39,8 +41,10 @@ VIEWS = {
     "clusters": "many",
     "hosts": "10 002",
     "exchanges": "xchanges",
+    "tap": "Path begins with",
     "filters": "Tenant",
     "workers": "worker 2",
+    "profile": "Duration",
     "config": "Version 1",
     "explain": "Client's address",
 }
@@ -54,7 +58,8 @@ class Tenant(StreamFilter):
         password: str = ""
 
     def on_request(self, exchange):
-        pass
+        if exchange.request.path == "/busy":
+            sum(range(400_000))
 """
 
 
@@ -161,7 +166,7 @@ def is_wide(page: Page) -> bool:
     """Whether something is cut off at the right, or makes the page scroll sideways."""
     found: bool = page.evaluate(
         "() => [document.documentElement, document.getElementById('main'),"
-        " ...document.querySelectorAll('.page, .card, .panel')]"
+        " ...document.querySelectorAll('.page, .card, .panel, .grid-head, .grid-row:not([hidden]), .exchange')]"
         ".some((one) => one.scrollWidth > one.clientWidth + 1)"
     )
     return found
@@ -198,6 +203,7 @@ def test_the_figures_follow_the_traffic(stage: Stage) -> None:
     assert get(stage.hops.client_port, "/hello")[0] == 200
     expect(page.locator(".chart path.line").first).to_be_attached()
     expect(page.locator("#process")).to_contain_text("running")
+    assert f"dashboard on {stage.base}\n" in stage.proxy.output
 
 
 def test_ten_thousand_hosts_scroll_and_update_without_long_tasks(stage: Stage) -> None:
@@ -361,11 +367,80 @@ def test_a_token_is_asked_for_and_sent(stage: Stage) -> None:
     page.route("**/api/v1/filters", guard)
     go(page, "filters")
     for token in ("bad", "good"):
-        page.fill("#token-input", token)
-        page.get_by_role("button", name="Use").click()
+        give_token(page, token)
     expect(page.locator("#main")).to_contain_text("Tenant")
     assert seen[:3] == ["", "Bearer bad", "Bearer good"]
     assert "good" not in page.content()
+    stage.complaints = [text for text in stage.complaints if "401" not in text]
+
+
+def give_token(page: Page, token: str) -> None:
+    page.fill("#token-input", token)
+    page.get_by_role("button", name="Use").click()
+
+
+def test_a_tap_shows_exchanges_as_they_end(stage: Stage, tmp_path: Path) -> None:
+    page = stage.page("tap")
+    page.fill("#tap-status", "nine")
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator(".exchange-list")).to_contain_text("nine is neither a status such as 404")
+    page.fill("#tap-status", "2xx")
+    page.fill("#tap-path", "/tapped")
+    page.select_option("#tap-bodies", "1024")
+    page.get_by_role("button", name="Start").click()
+    give_token(page, SECRETS[2])
+    expect(page.locator(".exchange-list")).to_contain_text("Waiting for exchanges")
+    stage.ask(1)
+    assert stage.hops.get("/tapped?token=abcdefgh12345678&x=<b>bold</b>")[0] == 200
+    expect(page.locator(".exchange")).to_have_count(2)
+    page.locator(".exchange").last.click()
+    story = page.locator(".panel")
+    for text in ("token=***REDACTED***", "What the client sent", "What the client got", "body of", "1. 127."):
+        expect(story).to_contain_text(text)
+    assert story.locator("b").count() == 0, "text is never markup"
+    assert not is_wide(page)
+    assert SECRETS[2] not in page.content()
+    # The demo upstream sends the path back in its body.
+    assert "abcdefgh12345678" not in str(story.text_content()).partition("What the client got")[0]
+    assert "abcdefgh12345678" not in page.locator(".exchange-list").inner_text()
+    with page.expect_download() as started:
+        page.get_by_role("button", name="Save as tape").click()
+    tape = tmp_path / "day.tape"
+    started.value.save_as(tape)
+    assert [one.request.target[:7] for one in read_recording(tape)] == ["/tapped"] * 2
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator(".summary")).to_have_text("stopped · 2 exchanges")
+    go(page, "overview")
+    go(page, "tap")
+    expect(page.locator(".exchange")).to_have_count(2)
+    stage.complaints = [text for text in stage.complaints if "401" not in text]
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_a_profile_is_a_flame_graph(stage: Stage, size: dict[str, int]) -> None:
+    page = stage.page("profile", size=size)
+    page.select_option("#profile-process", "1")
+    page.select_option("#profile-seconds", "2")
+    page.get_by_role("button", name="Start").click()
+    give_token(page, SECRETS[2])
+    expect(page.get_by_role("button", name="Cancel")).to_be_visible()
+    boxes = page.locator(".flame .box")
+    for _ in range(200):  # work for both workers
+        assert stage.hops.get("/busy")[0] == 200
+        if not page.get_by_role("button", name="Cancel").count():
+            break
+    expect(boxes.first).to_be_visible()
+    expect(page.locator("h2", has_text="CPU of worker 1")).to_be_visible()
+    expect(page.locator(".flame-info")).to_contain_text("100 %")
+    assert boxes.count() > 3
+    assert page.locator(".function").count() > 0
+    assert not is_wide(page)
+    page.locator(".flame").focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.locator(".flame .caller")).to_have_count(1)
+    page.keyboard.press("Escape")
+    expect(page.locator(".flame .caller")).to_have_count(0)
     stage.complaints = [text for text in stage.complaints if "401" not in text]
 
 

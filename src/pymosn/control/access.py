@@ -38,9 +38,19 @@ class Power(enum.Enum):
 class Door:
     """A listening socket of the admin API, with what its clients may do. This one, the unix socket, allows everything."""
 
+    #: Names of hosts that are allowed besides IP addresses and `localhost`.
+    _names: frozenset[str] = frozenset()
+
     def host_rejection(self, headers: Headers, is_public: bool) -> Response | None:
         """The response to a request that names another host; None if the name is allowed. `is_public`: any name is."""
         return None
+
+    def is_known_host(self, headers: Headers) -> bool:
+        """Whether the host that a request names is an IP address, `localhost`, or allowed by the configuration."""
+        try:
+            return is_allowed_host(headers.getlist("host"), self._names)
+        except HostError:
+            return False
 
     async def rejection(self, power: Power, headers: Headers) -> Response | None:
         """The response to a client that may not make a call of this power; None if it may."""
@@ -59,7 +69,7 @@ class TcpDoor(Door):
         # What clients on the same machine may do without a token, besides reading.
         self._free: Final = set(Power) if admin.allow_changes_without_token else free
         self._token_path: Final = token_path(admin, config_dir) if admin.token_file else ""
-        self._names: Final = frozenset(name.lower().removesuffix(".") for name in admin.allowed_hosts)
+        self._names = frozenset(name.lower().removesuffix(".") for name in admin.allowed_hosts)
         self._is_loopback = is_loopback
         self._log = log
         self._fault = ""

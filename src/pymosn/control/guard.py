@@ -95,7 +95,7 @@ class Guard:
         if rejection is not None:
             return rejection
         is_passive = call is None or call.power is not Power.PROFILE
-        if (method not in _SAFE or not is_passive) and _is_of_page(headers) and not _is_own_question(call, headers):
+        if (method not in _SAFE or not is_passive) and _is_of_page(headers) and not self._is_own_question(call, headers):
             return PlainTextResponse("cross-site requests may not change anything\n", 403)
         if method == "OPTIONS" and scope["path"] == "*":
             return Response(status_code=204, headers={"allow": "GET, HEAD, POST"})
@@ -111,21 +111,25 @@ class Guard:
             return PlainTextResponse(f"unknown parameter {unknown!r}; nothing was changed\n", 400)
         return rejection
 
+    def _is_own_question(self, call: Call | None, headers: Headers) -> bool:
+        """Whether the dashboard makes a call that it has: its origin is the host that it asks, which has an allowed name."""
+        origins, hosts = headers.getlist("origin"), headers.getlist("host")
+        if call is None or len(origins) != 1 or len(hosts) != 1:
+            return False
+        if call.power is not Power.READ and not call.is_of_page:
+            return False
+        if headers.get("sec-fetch-site", "same-origin") != "same-origin":
+            return False
+        scheme, separator, host = origins[0].partition("://")
+        if scheme not in ("http", "https") or not separator or host.lower() != hosts[0].lower():
+            return False
+        # The unix socket takes any name, but a port may be forwarded to it: DNS rebinding reaches that as well.
+        return self._door.is_known_host(headers)
+
 
 def _is_of_page(headers: Headers) -> bool:
     """Whether a web page makes the request: browsers add `Origin` or `Sec-Fetch-Site` to those."""
     return "origin" in headers or headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
-
-
-def _is_own_question(call: Call | None, headers: Headers) -> bool:
-    """Whether the dashboard makes a call that only reads: its origin is the host that it asks, which was checked before."""
-    origins, hosts = headers.getlist("origin"), headers.getlist("host")
-    if call is None or call.power is not Power.READ or len(origins) != 1 or len(hosts) != 1:
-        return False
-    if headers.get("sec-fetch-site", "same-origin") != "same-origin":
-        return False
-    scheme, separator, host = origins[0].partition("://")
-    return scheme in ("http", "https") and bool(separator) and host.lower() == hosts[0].lower()
 
 
 class _Exchange:

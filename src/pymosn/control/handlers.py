@@ -26,7 +26,7 @@ class Call(NamedTuple):
     """One call: `method` is GET (then HEAD works too), POST or ANY. `is_public`: answered for any `Host`.
 
     `read`: handles GET on the path of a POST. `parameters`: those that a call that changes something has in its query; None
-    if it checks them itself.
+    if it checks them itself. `is_of_page`: the dashboard makes it, if its client has the power; other pages never do.
     """
 
     path: str
@@ -36,6 +36,7 @@ class Call(NamedTuple):
     is_public: bool = False
     read: Callable[[Request], Awaitable[Response]] | None = None
     parameters: tuple[str, ...] | None = ()
+    is_of_page: bool = False
 
     @property
     def allow(self) -> str:

@@ -29,8 +29,12 @@ FILES: Final = {
     "grid.js": "text/javascript",
     "views.js": "text/javascript",
     "config_view.js": "text/javascript",
-    "explain_view.js": "text/javascript",
+    "exchange_list.js": "text/javascript",
     "exchanges_view.js": "text/javascript",
+    "explain_view.js": "text/javascript",
+    "flame.js": "text/javascript",
+    "profile_view.js": "text/javascript",
+    "tap_view.js": "text/javascript",
 }
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "

@@ -16,8 +16,8 @@ from pymosn.observe.tap_options import TapOptions
 
 
 def routes(plane: ControlPlane) -> list[Call]:
-    """The call that taps."""
-    return [change(plane, "/api/v1/tap", _tap)]
+    """The call that taps. It changes nothing, so the dashboard may make it."""
+    return [change(plane, "/api/v1/tap", _tap)._replace(is_of_page=True)]
 
 
 async def _tap(plane: ControlPlane, request: Request) -> Response:

@@ -22,6 +22,7 @@ _EXAMPLES: Final = """
 
     curl http://127.0.0.1:2045/hello             through both listeners
     curl http://127.0.0.1:2046/hello             through the second one only
+    http://127.0.0.1:34901/ui/                   the dashboard, in a browser; in a terminal: pymosn top
     curl http://127.0.0.1:34901/                 paths of the admin API
     curl http://127.0.0.1:34901/api/v1/stats     metrics
 

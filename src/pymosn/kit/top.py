@@ -39,6 +39,8 @@ LONGEST: Final = 8 * 1024 * 1024
 VIEWS: Final = ("overview", "listeners", "clusters", "hosts", "routes", "filters", "workers", "exchanges")
 #: Lines of a frame that are not rows: the line at the top, the tabs, a header, the line at the bottom.
 _FRAME: Final = 7
+#: Columns of a terminal that has space around the names of the views.
+_WIDE: Final = 96
 
 #: What terminals send for keys, and our names.
 _KEYS: Final = {
@@ -134,22 +136,24 @@ class Top:
         self._height = max(1, height - _FRAME)
         try:
             facts = self._get(f"/api/v1/live/overview?history={top_views.POINTS}")
-            head, body = top_views.head(facts), self._body(facts, width)
+            head, body = top_views.head(facts, width), self._body(facts, width)
         except UnknownPathError:
             raise AskError("the process has no such view; it may be an older version") from None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise AskError(f"the answer has an unexpected form: {clean(error)}") from None
         if not has_keys:
             return Group(head, Text(), body)
-        tabs = Text()
+        tabs = Text(no_wrap=True)
+        space = " " if width >= _WIDE else ""
         for index, name in enumerate(VIEWS):
-            tabs.append(f" {index + 1} {name} ", style="reverse" if index == self.view else "dim")
+            tabs.append(f"{space}{index + 1}{space}{name}{space}", style="reverse" if index == self.view else "dim")
+            tabs.append("" if space else " ")
         rows = (
             f"  rows {self.offset + 1} to {min(self._rows, self.offset + self._height)} of {self._rows}"
             if self._rows
             else ""
         )
-        foot = Text(f"q quit  tab, arrows or 1-8: view  up, down: rows{rows}", style="dim")
+        foot = Text(f"q quit  tab, arrows or 1-8: view  up, down: rows{rows}", style="dim", no_wrap=True)
         return Group(head, tabs, Text(), body, Text(), foot)
 
     def _body(self, facts: dict[str, Any], width: int) -> RenderableType:
@@ -159,9 +163,9 @@ class Top:
             return top_views.overview(facts["points"], facts, width)
         if name in ("filters", "workers", "exchanges"):
             view = {"filters": top_views.filters, "workers": top_views.workers, "exchanges": top_views.exchanges}[name]
-            shown, self._rows = view(self._get, self.offset, self._height)
+            shown, self._rows = view(self._get, self.offset, self._height, width)
         else:
-            shown, self._rows = top_views.table(name, self._get, self.offset, self._height)
+            shown, self._rows = top_views.table(name, self._get, self.offset, self._height, width)
         return shown
 
 
@@ -217,6 +221,8 @@ def _getter(ctx: click.Context, path: str, address: str | None) -> Get:
         return by_socket(ConfigSource(path).load().admin_socket)
     if address.startswith((UNIX, "/")):
         return by_socket(address.removeprefix(UNIX))
+    # The log has it as a URL.
+    address = address.removeprefix("http://").partition("/")[0]
     port = address_port(address)
     if not port:
         raise click.BadParameter(f"{address!r} is neither HOST:PORT nor unix:PATH", param_hint="'--admin'")

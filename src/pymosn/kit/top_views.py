@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -20,9 +21,9 @@ POINTS: Final = 120
 Json = dict[str, Any]
 #: Gets an object of the admin API. UnknownPathError if this version does not have it.
 Get = Callable[[str], Any]
-#: A column: its title, what it shows of a row, and whether it is a number.
-Column = tuple[str, Callable[[Json], str], bool]
 
+#: Spaces between two columns.
+_GAP: Final = 2
 _HEALTH: Final = {"failed_active_check": "red", "ejected": "yellow", "healthy": "green"}
 _HEALTH_TEXT: Final = {"failed_active_check": "fails check"}
 _STATES: Final = {4: "starting", 6: "running", 8: "draining", 9: "stopping"}
@@ -32,7 +33,20 @@ class UnknownPathError(Exception):
     """The process has no such path."""
 
 
-def head(facts: Json) -> Text:
+class Column(NamedTuple):
+    """A column. `show`: its text of a row; `rank`: where there is little space, columns of the highest ranks are left out.
+
+    `least`: the width that a text needs to be of use.
+    """
+
+    title: str
+    show: Callable[[Json], str]
+    is_number: bool = False
+    rank: int = 0
+    least: int = 12
+
+
+def head(facts: Json, width: int) -> Text:
     """The line at the top."""
     state = "draining" if facts["draining"] else _STATES.get(facts["state"], "")
     parts = [
@@ -45,7 +59,9 @@ def head(facts: Json) -> Text:
         size(facts["memory"]),
         f"{share(facts['cpu'])} CPU",
     ]
-    return Text("  ".join(filter(None, parts)), style="bold")
+    if sum(len(part) + 2 for part in parts) > width:
+        parts[0] = "pymosn"
+    return Text("  ".join(filter(None, parts)), style="bold", no_wrap=True, overflow="ellipsis")
 
 
 def overview(points: Sequence[Json], facts: Json, width: int) -> RenderableType:
@@ -93,70 +109,97 @@ def _reasons(points: Sequence[Json]) -> Text:
     return Text(f"failures of the last {len(points)} s: {shown or 'none'}")
 
 
-def table_of(columns: Sequence[Column], rows: Sequence[Json], style: Callable[[Json], str] = lambda row: "") -> Table:
-    """A table of text."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", expand=False)
-    for title, _, is_number in columns:
+def table_of(
+    columns: Sequence[Column], rows: Sequence[Json], width: int, style: Callable[[Json], str] = lambda row: ""
+) -> Table:
+    """A table of text, of the columns that fit into `width`."""
+    cells = {column: [clean(column.show(row)) for row in rows] for column in columns}
+    longest = {column: max(map(cell_len, (column.title, *cells[column]))) for column in columns}
+    widths = _widths(longest, width)
+    table = Table(box=None, padding=(0, _GAP, 0, 0), header_style="bold", expand=False)
+    for column, number in widths.items():
         table.add_column(
-            title,
-            justify="right" if is_number else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-            min_width=8 if is_number else 6,
+            column.title, justify="right" if column.is_number else "left", no_wrap=True, overflow="ellipsis", width=number
         )
-    for row in rows:
-        table.add_row(*(Text(clean(show(row)), style=style(row)) for _, show, _ in columns))
+    for index, row in enumerate(rows):
+        table.add_row(*(Text(cells[column][index], style=style(row)) for column in widths))
     return table
 
 
-def _column(title: str, key: str, shown: Callable[[Any], str] = str, is_number: bool = False) -> Column:
-    return title, lambda row: "" if row[key] is None and not is_number else shown(row[key]), is_number
+def _widths(longest: dict[Column, int], width: int) -> dict[Column, int]:
+    """The widths of the columns that fit. Numbers have all that they need, texts share the rest from the left."""
+    chosen = {
+        column: max(need, 8) if column.is_number else min(need, max(column.least, len(column.title)))
+        for column, need in longest.items()
+    }
+    while sum(chosen.values()) + _GAP * len(chosen) > width and any(column.rank for column in chosen):
+        del chosen[max(chosen, key=lambda column: column.rank)]
+    left = width - sum(chosen.values()) - _GAP * len(chosen)
+    for column in chosen:
+        more = max(0, min(left, longest[column] - chosen[column]))
+        chosen[column] += more
+        left -= more
+    return chosen
 
 
-def _number(title: str, key: str, shown: Callable[[float | None], str] = count) -> Column:
-    return _column(title, key, shown, True)
+def _column(
+    title: str, key: str, shown: Callable[[Any], str] = str, is_number: bool = False, rank: int = 0, least: int = 12
+) -> Column:
+    def show(row: Json) -> str:
+        return "" if row[key] is None and not is_number else shown(row[key])
+
+    return Column(title, show, is_number, rank, least)
+
+
+def _number(title: str, key: str, shown: Callable[[float | None], str] = count, rank: int = 0) -> Column:
+    return _column(title, key, shown, True, rank)
 
 
 _TRAFFIC: Final = (
     _number("req", "rate_requests", rate),
     _number("failed", "rate_failed", rate),
-    _number("p50", "p50", duration),
+    _number("p50", "p50", duration, rank=4),
     _number("p99", "p99", duration),
 )
 _TABLES: Final[dict[str, tuple[str, Sequence[Column]]]] = {
     "listeners": (
         "-rate_requests",
-        (_column("listener", "name"), _column("address", "address"), *_TRAFFIC, _number("conn", "open")),
+        (
+            _column("listener", "name"),
+            _column("address", "address", rank=2, least=21),
+            *_TRAFFIC,
+            _number("conn", "open", rank=1),
+        ),
     ),
     "clusters": (
         "-rate_requests",
         (
             _column("cluster", "name"),
-            _number("hosts", "hosts"),
+            _number("hosts", "hosts", rank=1),
             _number("usable", "usable"),
             *_TRAFFIC,
-            _number("active", "active"),
-            _number("pool", "open"),
-            _number("retries", "retries"),
+            _number("active", "active", rank=3),
+            _number("pool", "open", rank=2),
+            _number("retries", "retries", rank=5),
         ),
     ),
     "hosts": (
         "health",
         (
-            _column("host", "address"),
-            _column("cluster", "cluster"),
+            _column("host", "address", least=21),
+            _column("cluster", "cluster", least=8),
             _column("health", "health", lambda value: _HEALTH_TEXT.get(value, value)),
             *_TRAFFIC,
-            _number("pool", "open"),
-            _column("why", "why"),
+            _number("pool", "open", rank=3),
+            _column("why", "why", rank=2),
         ),
     ),
     "routes": (
         "-hits",
         (
-            ("virtual host", lambda row: f"{row['table']}/{row['virtual_host']}", False),
-            _column("match", "match"),
-            _column("action", "action"),
+            Column("virtual host", lambda row: f"{row['table']}/{row['virtual_host']}", rank=1),
+            _column("match", "match", least=20),
+            _column("action", "action", least=20),
             _number("hits", "hits"),
             _number("rate", "rate_requests", rate),
         ),
@@ -164,30 +207,30 @@ _TABLES: Final[dict[str, tuple[str, Sequence[Column]]]] = {
 }
 
 
-def table(name: str, get: Get, offset: int, height: int) -> tuple[RenderableType, int]:
+def table(name: str, get: Get, offset: int, height: int, width: int) -> tuple[RenderableType, int]:
     """A table of the admin API, from a row on, and the number of its rows."""
     sort, columns = _TABLES[name]
     page = get(f"/api/v1/live/{name}?{urlencode({'sort': sort, 'offset': offset, 'limit': min(ROWS, max(1, height))})}")
-    shown = table_of(columns, page["rows"], lambda row: _HEALTH.get(row.get("health", ""), ""))
+    shown = table_of(columns, page["rows"], width, lambda row: _HEALTH.get(row.get("health", ""), ""))
     return shown if page["rows"] else Text(f"no {name}"), int(page["matched"])
 
 
-def filters(get: Get, offset: int, height: int) -> tuple[RenderableType, int]:
+def filters(get: Get, offset: int, height: int, width: int) -> tuple[RenderableType, int]:
     """The filters with their cost, errors and the last error."""
     answer = get("/api/v1/filters")
     found = [_filter(view) for view in (answer["filters"] if isinstance(answer, dict) else answer)]
     columns = (
         _column("filter", "name"),
-        _column("type", "type"),
-        _column("listeners", "listeners"),
+        _column("type", "type", rank=4),
+        _column("listeners", "listeners", rank=3),
         _number("calls", "calls"),
         _number("errors", "errors"),
         _number("mean", "mean", duration),
-        _number("p99", "p99", duration),
-        _column("last error", "last"),
+        _number("p99", "p99", duration, rank=2),
+        _column("last error", "last", rank=1),
     )
     rows = sorted(found, key=lambda row: -(row["mean"] or 0.0) * row["calls"])[offset : offset + height]
-    shown = table_of(columns, rows, lambda row: "red" if row["last"] else "")
+    shown = table_of(columns, rows, width, lambda row: "red" if row["last"] else "")
     return shown if found else Text("no filters"), len(found)
 
 
@@ -209,7 +252,7 @@ def _filter(view: Json) -> Json:
     }
 
 
-def workers(get: Get, offset: int, height: int) -> tuple[RenderableType, int]:
+def workers(get: Get, offset: int, height: int, width: int) -> tuple[RenderableType, int]:
     """Processes and generations."""
     answer = get("/api/v1/live/workers")
     processes = table_of(
@@ -217,27 +260,29 @@ def workers(get: Get, offset: int, height: int) -> tuple[RenderableType, int]:
             _column("process", "role"),
             _number("pid", "pid", lambda value: str(value)),
             _column("state", "state"),
-            ("up", lambda row: age(answer["time"] - row["started"]), True),
+            Column("up", lambda row: age(answer["time"] - row["started"]), True),
             _number("cpu", "cpu", share),
             _number("memory", "memory", size),
             _number("threads", "threads"),
         ),
         answer["processes"][offset : offset + height],
+        width,
     )
     generations = answer["generations"].get("generations", [])
     older = table_of(
         (
-            ("generation", lambda row: str(row["generation"]), False),
-            ("pid", lambda row: str(row["pid"]), True),
-            ("state", lambda row: str(row["state"]), False),
-            ("workers", lambda row: str(row.get("workers", "")), True),
+            Column("generation", lambda row: str(row["generation"])),
+            Column("pid", lambda row: str(row["pid"]), True),
+            Column("state", lambda row: str(row["state"])),
+            Column("workers", lambda row: str(row.get("workers", "")), True),
         ),
         generations,
+        width,
     )
     return Group(processes, Text(), older), len(answer["processes"])
 
 
-def exchanges(get: Get, offset: int, height: int) -> tuple[RenderableType, int]:
+def exchanges(get: Get, offset: int, height: int, width: int) -> tuple[RenderableType, int]:
     """The last failed exchanges, or if there are none the slowest."""
     try:
         answer = get(f"/api/v1/exchanges?kind=failed&limit={ROWS}")
@@ -248,12 +293,12 @@ def exchanges(get: Get, offset: int, height: int) -> tuple[RenderableType, int]:
         return Text("this version of the process keeps no stories of exchanges"), 0
     columns = (
         _column("status", "status"),
-        ("request", lambda row: f"{row['method']} {row['host']}{row['path']}", False),
-        _column("reason", "reason"),
-        _column("route", "route"),
-        _column("upstream", "upstream"),
-        ("attempts", lambda row: str(len(row.get("attempts") or [])), True),
+        Column("request", lambda row: f"{row['method']} {row['host']}{row['path']}", least=24),
+        _column("reason", "reason", least=20),
+        _column("route", "route", rank=2),
+        _column("upstream", "upstream", rank=1, least=21),
+        Column("attempts", lambda row: str(len(row.get("attempts") or [])), True, 3),
         _number("duration", "duration", duration),
     )
-    shown = table_of(columns, found[offset : offset + height], lambda row: "red" if row["reason"] else "")
+    shown = table_of(columns, found[offset : offset + height], width, lambda row: "red" if row["reason"] else "")
     return shown if found else Text("no exchanges"), len(found)

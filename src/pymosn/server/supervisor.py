@@ -378,7 +378,8 @@ class Supervisor:
             self._log.write(INFO, f"listener {name} on {address}")
         if self._sockets.admin:
             host, port = self._sockets.admin[0].getsockname()[:2]
-            self._log.write(INFO, f"admin API on http://{join_address(host, port)}/")
+            url = f"http://{join_address(host, port)}/"
+            self._log.write(INFO, f"admin API on {url}, dashboard on {url}ui/")
             if not self._sockets.is_admin_local:
                 self._log.write(WARN, "the admin port is not on a loopback address: all clients that reach it may read")
         if self._sockets.pprof:
@@ -386,6 +387,8 @@ class Supervisor:
             self._log.write(INFO, f"profiles on http://{join_address(host, port)}/debug/pprof/")
         if self._sockets.admin_unix:
             self._log.write(INFO, f"admin API for changes on unix:{self._options.admin_socket}")
+            if not self._sockets.admin:
+                self._log.write(INFO, "no dashboard, as admin.address is not set; `pymosn top` uses the unix socket")
 
     async def _drain(self) -> None:
         """Lets requests in flight finish, unless an immediate stop was requested."""

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from pymosn.kit.top import LONGEST, VIEWS, AskError, Top, by_port, by_socket, keys_in, show_top
-from pymosn.kit.top_views import UnknownPathError
+from pymosn.kit.top_views import Column, UnknownPathError, table_of
 
 POINT = {
     "time": 1000.0,
@@ -105,9 +105,9 @@ class Api:
         return self.answers[path]
 
 
-def text_of(top: Top, height: int = 30) -> str:
+def text_of(top: Top, height: int = 30, width: int = 140) -> str:
     output = io.StringIO()
-    Console(file=output, width=140).print(top.frame(140, height))
+    Console(file=output, width=width).print(top.frame(width, height))
     return output.getvalue()
 
 
@@ -131,6 +131,38 @@ def test_the_overview_has_rates_and_plots(api: Api) -> None:
     assert "failures of the last 2 s: no_route 1" in text
     api.answers["/api/v1/live/overview"] = {**FACTS, "points": []}
     assert "waiting for data" in text_of(at(api, "overview"))
+
+
+@pytest.mark.parametrize(
+    ("view", "parts"),
+    [
+        ("hosts", ("10.0.0.1:80", "fails check", "2/s", "req")),
+        ("filters", ("Tenant", "12 us", "mean", "errors")),
+        ("exchanges", ("503", "GET h/a?", "connect_refused", "20 ms")),
+        ("clusters", ("usable", "failed", "p99")),
+        ("overview", ("8exchanges", "25.0 % CPU")),
+    ],
+)
+def test_a_terminal_of_80_columns_has_what_matters(api: Api, view: str, parts: tuple[str, ...]) -> None:
+    api.answers["/api/v1/filters"] = [FILTER | {"listener": "a very long name of a listener " * 3}]
+    text = text_of(at(api, view), width=80)
+    for part in parts:
+        assert part in text
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[1].startswith("1overview 2listeners"), "nothing is folded into further lines"
+
+
+def test_texts_share_what_numbers_leave() -> None:
+    columns = [
+        Column("name", lambda row: row["name"]),
+        Column("n", lambda row: "1", True),
+        Column("why", lambda row: "x" * 50, rank=1),
+    ]
+    rows = [{"name": "a" * 40}]
+    assert [column.width for column in table_of(columns, rows, 200).columns] == [40, 8, 50]
+    assert [column.width for column in table_of(columns, rows, 80).columns] == [40, 8, 26]
+    assert [column.width for column in table_of(columns, rows, 36).columns] == [24, 8], "the reason is left out"
 
 
 @pytest.mark.parametrize(
@@ -275,7 +307,9 @@ def test_an_address_must_have_a_port(address: str) -> None:
 
 def test_one_frame_for_scripts(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pymosn.kit.top.time.sleep", lambda seconds: None)
-    done = CliRunner().invoke(show_top, ["--admin", f"127.0.0.1:{server.port}", "--once", "--view", "workers"])
-    assert done.exit_code == 0, done.output
-    assert "worker 1" in done.output
+    # The second is what the process log has.
+    for address in (f"127.0.0.1:{server.port}", f"http://127.0.0.1:{server.port}/ui/"):
+        done = CliRunner().invoke(show_top, ["--admin", address, "--once", "--view", "workers"])
+        assert done.exit_code == 0, done.output
+        assert "worker 1" in done.output
     assert "q quit" not in done.output

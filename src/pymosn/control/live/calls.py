@@ -30,6 +30,8 @@ HEARTBEAT: Final = 10.0
 MOST_NAMES: Final = 500
 
 _EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
+#: Without it some proxies in between collect a response before they pass it on.
+_UNBUFFERED: Final = {"x-accel-buffering": "no"}
 
 
 class Live(Service):
@@ -69,7 +71,7 @@ class Live(Service):
 
     async def _stream(self, request: Request) -> Response:
         if request.method == "HEAD":
-            return Response(media_type=_EVENT_STREAM)
+            return Response(headers=_UNBUFFERED, media_type=_EVENT_STREAM)
         try:
             number = _number(request.query_params, "history", POINTS, POINTS)
             watcher = self.sampler.join()
@@ -77,7 +79,7 @@ class Live(Service):
             return PlainTextResponse(f"{error}\n", 400)
         except TooManyWatchersError:
             return PlainTextResponse("too many dashboards are open, or the process is stopping\n", 503)
-        return StreamingResponse(self._events(watcher, number), media_type=_EVENT_STREAM)
+        return StreamingResponse(self._events(watcher, number), headers=_UNBUFFERED, media_type=_EVENT_STREAM)
 
     async def _events(self, watcher: Watcher, number: int) -> AsyncIterator[str]:
         sampler = self.sampler

@@ -6,6 +6,8 @@ import { ago, bytes } from "./format.js";
 import { config } from "./config_view.js";
 import { exchanges } from "./exchanges_view.js";
 import { explain } from "./explain_view.js";
+import { profile } from "./profile_view.js";
+import { tap } from "./tap_view.js";
 import { clusters, filters, hosts, listeners, overview, routes, workers } from "./views.js";
 
 const REFRESH = 2000;
@@ -18,8 +20,10 @@ const VIEWS = [
   ["clusters", "Clusters", "c", "M12 3l8 4.5v9L12 21l-8-4.5v-9zM12 12l8-4.5M12 12v9M12 12L4 7.500", clusters],
   ["hosts", "Hosts", "h", "M4 5h16v5H4zM4 14h16v5H4zM8 7.500h.01M8 16.500h.01", hosts],
   ["exchanges", "Exchanges", "x", "M4 8h14M14 4l4 4-4 4M20 16H6M10 12l-4 4 4 4", exchanges],
+  ["tap", "Tap", "t", "M12 3v6M12 15v6M8 12H3M21 12h-5M12 9a3 3 0 1 1 0 6 3 3 0 0 1 0-6", tap],
   ["filters", "Filters", "f", "M4 5h16l-6 7v6l-4 2v-8z", filters],
   ["workers", "Processes", "p", "M7 7h10v10H7zM10 3v4M14 3v4M10 17v4M14 17v4M3 10h4M3 14h4M17 10h4M17 14h4", workers],
+  ["profile", "Profile", "u", "M4 20h16M6 16h12M8 12h9M8 8h4M15 8h2M9 4h2", profile],
   ["config", "Configuration", "v", "M4 6h10M18 6h2M16 4v4M4 12h2M10 12h10M8 10v4M4 18h8M16 18h4M14 16v4", config],
   ["explain", "Explain", "e", "M9 9a3 3 0 1 1 4 2.800c-.7.3-1 .8-1 1.700M12 17h.01M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18", explain],
 ];

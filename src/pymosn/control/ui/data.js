@@ -67,6 +67,27 @@ export async function postJson(target, value, asText) {
   return asText ? response.text() : response.json();
 }
 
+// A response of lines: `onLine(text)` for each when it comes, until the end.
+export async function postLines(target, value, signal, onLine) {
+  const response = await request(target, { method: "POST", signal, body: JSON.stringify(value), headers: { "content-type": "application/json" } });
+  if (!response.ok) throw await failure(response);
+  let rest = "";
+  await readText(response, (text) => {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop();
+    for (const line of lines) if (line) onLine(line);
+  });
+}
+
+async function readText(response, onText) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    onText(value);
+  }
+}
+
 export function query(values) {
   const found = new URLSearchParams();
   for (const [name, value] of Object.entries(values)) if (value !== "" && value !== null && value !== undefined) found.set(name, value);
@@ -144,16 +165,13 @@ export class Stream {
     try {
       const response = await request("/api/v1/live", { signal: this.controller.signal, headers: { accept: "text/event-stream" } });
       if (!response.ok) throw await failure(response);
-      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       let rest = "";
-      for (;;) {
-        const { value, done } = await reader.read();
-        if (done) return;
+      await readText(response, (text) => {
         heard();
-        const events = (rest + value).split("\n\n");
+        const events = (rest + text).split("\n\n");
         rest = events.pop();
         for (const event of events) this.onEvent(event);
-      }
+      });
     } finally {
       clearTimeout(silence);
     }

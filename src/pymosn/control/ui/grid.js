@@ -17,6 +17,7 @@ export class Grid {
     this.pool = [];
     this.matched = null;
     this.selected = -1;
+    this.selectedKey = null;
     this.openKey = null;
     this.version = 0;
     this.isClosed = false;
@@ -45,7 +46,7 @@ export class Grid {
   // Which columns fit is decided by the style sheet; the widths of the others follow.
   measure() {
     const width = this.element.clientWidth;
-    const level = width < 560 ? 1 : width < 900 ? 2 : 3;
+    const level = width < 640 ? 1 : width < 900 ? 2 : 3;
     this.element.dataset.level = level;
     const shown = this.columns.filter((column) => (column.priority || 1) <= level);
     this.element.style.setProperty("--columns", shown.map((column) => column.width || "minmax(0, 1fr)").join(" "));
@@ -115,6 +116,9 @@ export class Grid {
       this.chunks.set(chunk, found.rows);
       while (this.chunks.size > KEPT_CHUNKS) this.chunks.delete(this.chunks.keys().next().value);
       this.matched = found.matched;
+      // Another order of the rows moves the mark of the open one.
+      const at = this.openKey === null || this.selectedKey !== this.openKey ? -1 : found.rows.findIndex((row) => this.rowKey(row) === this.openKey);
+      if (at >= 0) this.selected = chunk * CHUNK + at;
       this.error = null;
       this.setHeight();
       this.onLoad(found);
@@ -211,6 +215,7 @@ export class Grid {
 
   select(index) {
     this.selected = index;
+    this.selectedKey = this.rowAt(index) === undefined ? null : this.rowKey(this.rowAt(index));
     this.view.setAttribute("aria-activedescendant", `row-${index}`);
     const top = index * this.rowHeight;
     if (top < this.view.scrollTop) this.view.scrollTop = top;

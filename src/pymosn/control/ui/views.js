@@ -112,7 +112,7 @@ function reasonSums(points, seconds) {
 
 // ---- tables
 
-const number = (key, label, format, more = {}) => ({ key, label, align: "right", width: "minmax(80px, .6fr)", priority: 2, cell: (row) => format(row[key]), ...more });
+const number = (key, label, format, more = {}) => ({ key, label, align: "right", width: "minmax(68px, .6fr)", priority: 2, cell: (row) => format(row[key]), ...more });
 
 // A page with a search box, a table and a detail panel.
 function tablePage(context, { title, text, table, columns, rowKey, detail, searchLabel, sort, noun, exact = {}, tools = [], onLoad = () => {} }) {
@@ -175,7 +175,7 @@ export function listeners(context) {
     rowKey: (row) => row.name,
     columns: [
       { key: "name", label: "Listener", cell: (row) => row.name, width: "minmax(90px, 1.4fr)", hasTitle: true },
-      { key: "address", label: "Address", cell: (row) => row.address, width: "minmax(110px, 1.3fr)", priority: 2, hasTitle: true },
+      { key: "address", label: "Address", cell: (row) => row.address, width: "minmax(150px, 1.3fr)", priority: 2, hasTitle: true },
       { key: "filters", label: "Filters", cell: (row) => row.filters, width: "minmax(70px, 1fr)", priority: 3, hasTitle: true },
       number("rate_requests", "Requests", rate, { priority: 1 }), number("rate_failed", "Failed", rate, { priority: 1, width: "minmax(56px, .5fr)" }),
       number("p50", "p50", duration, { priority: 3 }), number("p99", "p99", duration, { priority: 1 }), number("open", "Connections", count, { width: "minmax(92px, .6fr)" }),
@@ -215,7 +215,8 @@ export function routes(context) {
       facts([["router table", row.table], ["virtual host", row.virtual_host], ["domains", row.domains], ["index", whole(row.index)], ["name", row.name]]),
       section("Match", h("p", { class: "code" }, row.match)), section("Action", h("p", { class: "code" }, row.action)),
       row.hits === null ? null : section("Traffic", facts([["hits", whole(row.hits)], ["rate", rate(row.rate_requests)],
-        ["latency p50", duration(row.p50)], ["latency p99", duration(row.p99)]])),
+        ["latency p50", duration(row.p50)], ["latency p99", duration(row.p99)]]),
+      row.p99 === null ? h("p", { class: "muted small" }, "Durations of routes need ", h("code", {}, "metrics.per_route"), ".") : null),
     ],
   });
   page.element.insertBefore(note, page.element.querySelector(".split"));
@@ -233,7 +234,7 @@ export function clusters(context) {
     title: "Clusters", text: "Upstreams with their hosts", table: "clusters", noun: "clusters", searchLabel: "Search clusters",
     rowKey: (row) => row.name,
     columns: [
-      { key: "name", label: "Cluster", cell: (row) => row.name, width: "minmax(90px, 1.4fr)", hasTitle: true },
+      { key: "name", label: "Cluster", cell: (row) => row.name, width: "minmax(76px, 1.4fr)", hasTitle: true },
       { key: "hosts", label: "Hosts", cell: hostsBar, width: "minmax(84px, .8fr)" },
       { key: "lb_type", label: "Balancer", cell: (row) => row.lb_type.replace("LB_", "").toLowerCase(), width: "minmax(80px, .8fr)", priority: 3 },
       number("rate_requests", "Requests", rate, { priority: 1 }), number("rate_failed", "Failed", rate),
@@ -261,10 +262,10 @@ export function hosts(context) {
     title: "Hosts", text: exact.cluster ? `Of cluster ${exact.cluster}` : "Of all clusters", table: "hosts", noun: "hosts", searchLabel: "Search hosts", exact,
     rowKey: (row) => `${row.cluster} ${row.address}`, sort: "health",
     columns: [
-      { key: "address", label: "Host", cell: (row) => row.address, width: "minmax(124px, 1.4fr)", hasTitle: true },
+      { key: "address", label: "Host", cell: (row) => row.address, width: "minmax(140px, 1.4fr)", hasTitle: true },
       { key: "cluster", label: "Cluster", cell: (row) => row.cluster, width: "minmax(80px, 1fr)", priority: 2, hasTitle: true },
       { key: "health", label: "Health", cell: (row) => badge(HEALTH_TEXT[row.health] || row.health, HEALTH[row.health]), width: "minmax(92px, .8fr)" },
-      { key: "why", label: "Why", cell: (row) => row.why, width: "minmax(80px, 1.6fr)", priority: 3, hasTitle: true },
+      { key: "why", label: "Why", cell: (row) => row.why, width: "minmax(80px, 2.4fr)", priority: 3, hasTitle: true },
       number("rate_requests", "Requests", rate, { priority: 1 }), number("rate_failed", "Failed", rate, { priority: 3 }),
       number("p99", "p99", duration), number("active", "In flight", count, { priority: 3 }), number("open", "Pool", count),
     ],
@@ -318,7 +319,7 @@ export function filters(context) {
   let text = "";
   let rows = [];
   const search = searchBox("search-filters", "Search filters", "", (value) => { text = value.toLowerCase(); show(); });
-  const hint = h("p", { class: "muted small", hidden: true }, "For a profile of a worker: ", h("code", {}, "pymosn profile"), ". Profiles need the unix socket or a token.");
+  const hint = h("p", { class: "muted small", hidden: true }, "Where they spend it, by function: ", h("a", { href: "#/profile" }, "Profile"), ".");
   const element = h("div", { class: "page" }, pageHead("Filters", "What they cost, and their errors", search), list, hint);
   const openStacks = new Set();
 

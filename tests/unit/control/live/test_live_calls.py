@@ -129,6 +129,7 @@ def test_a_stream_too_many_is_503_and_head_has_no_stream() -> None:
     answer = app.request("HEAD", "/api/v1/live")
     assert (answer.status, answer.content) == (200, b"")
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert answer.headers["x-accel-buffering"] == "no"
 
     async def fill() -> None:
         for _ in range(MAX_WATCHERS):
@@ -152,6 +153,10 @@ QUESTION = [b'{"url": "http://127.0.0.1:2045/"}']
         ("/api/v1/explain", {"origin": "null"}, 403),
         ("/api/v1/explain", {"origin": "file://127.0.0.1:34901"}, 403),
         ("/api/v1/explain", {"origin": "http://127.0.0.1:34901", "sec-fetch-site": "cross-site"}, 403),
+        # A tap changes nothing, and is in the page.
+        ("/api/v1/tap", {"origin": "http://127.0.0.1:34901", "sec-fetch-site": "same-origin"}, 400),
+        ("/api/v1/tap", {"origin": "http://evil.example"}, 403),
+        ("/api/v1/tap", {"sec-fetch-site": "same-site"}, 403),
         # The page changes nothing, not even with its own origin.
         ("/api/v1/reload", {"origin": "http://127.0.0.1:34901", "sec-fetch-site": "same-origin"}, 403),
         ("/api/v1/stop", {"origin": "http://127.0.0.1:34901"}, 403),
@@ -164,6 +169,16 @@ def test_the_page_may_ask_but_not_change(path: str, headers: dict[str, str], sta
     assert answer.status == status
 
 
-def test_the_page_of_another_host_may_not_ask() -> None:
+@pytest.mark.parametrize("path", ["/api/v1/explain", "/api/v1/tap"])
+def test_the_page_of_another_host_may_not_ask(path: str) -> None:
     headers = {"host": "evil.example", "origin": "http://evil.example"}
-    assert port().post("/api/v1/explain", QUESTION, headers).status == 403
+    assert port().post(path, QUESTION, headers).status == 403
+    # A port may be forwarded to the unix socket, which takes any name from programs.
+    assert AsgiClient(create_app(LivePlane())).post(path, QUESTION, headers).status == 403
+
+
+def test_the_page_needs_the_token_for_a_tap() -> None:
+    headers = {"host": "127.0.0.1:34901", "origin": "http://127.0.0.1:34901"}
+    answer = port().post("/api/v1/tap", QUESTION, headers)
+    assert answer.status == 403
+    assert "use the unix socket (admin.socket) or a token" in answer.text
