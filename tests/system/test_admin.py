@@ -210,7 +210,8 @@ def test_head_works_wherever_get_does(start: Start, two_hops: TwoHops) -> None:
     assert len(paths) > 15
     for path in paths:
         status, text = tcp(two_hops.admin_port, "HEAD", path)
-        assert (status, text) == (tcp(two_hops.admin_port, "GET", path)[0], "")
+        is_stream = path == "/api/v1/live"  # a GET does not end
+        assert (status, text) == (200 if is_stream else tcp(two_hops.admin_port, "GET", path)[0], "")
         assert tcp(two_hops.admin_port, "OPTIONS", path)[0] == 204
 
 

@@ -517,7 +517,7 @@ class ExchangeDriver(DispatchOwner):
             exchange.failure is not None
             or status >= 500
             or exchange.finished - exchange.started > runtime.stories.threshold
-            or exchange.request.has_call_status
+            or (exchange.request.has_call_status and exchange.received_status != 0)
         ):
             runtime.stories.consider(exchange, self.options, was_tunnel)
         filters = self.options.filters
