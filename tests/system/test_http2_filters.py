@@ -125,7 +125,8 @@ def test_a_filter_that_waits_delays_only_its_own_stream(start: Start, origin: Or
         assert client.request(path="/opens").body == b"/opens "
         done = client.wait(waits)
         assert (done.status, done.body) == (200, b"/waits " + b"w" * 300_000)
-    assert [request.value(":path") for request in origin.requests] == ["/reads", "/opens", "/waits"]
+    first, *others = [request.value(":path") for request in origin.requests]
+    assert (first, sorted(others)) == ("/reads", ["/opens", "/waits"])  # these two may be on connections of their own
     assert gateway.logs_in_any_order("- 200 /opens", "- 200 /reads", "- 200 /waits", "client_gone 0 /waits")
 
 

@@ -69,7 +69,15 @@ def config_of(folder: Path, port: int, profiles: int) -> dict[str, Any]:
     }
     table = {"router_config_name": "r", "virtual_hosts": [{"name": "v", "domains": ["*"], "routers": [audited, route]}]}
     return {
-        "servers": [{"default_log_path": "stdout", "processor": 1, "listeners": [listener], "routers": [table]}],
+        "servers": [
+            {
+                "default_log_path": "stdout",
+                "worker_hang_limit": "0s",
+                "processor": 1,
+                "listeners": [listener],
+                "routers": [table],
+            }
+        ],
         "cluster_manager": {"clusters": []},
         "admin": {"token_file": str(token)},
         "pprof": {"debug": True, "port_value": profiles, "endpoint": "0.0.0.0"},

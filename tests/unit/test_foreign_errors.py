@@ -14,6 +14,7 @@ OWN = {
     ("control/live/sampler.py", "_run"),
     ("control/live/versions.py", "_record_all"),
     ("control/tracing/otel.py", "_export"),
+    ("control/tracing/pipeline.py", "_deliver"),
     ("control/xds/accepting.py", "_convert"),
     ("control/xds/client.py", "_connect_for_ever"),
     ("control/xds/client.py", "accept"),
@@ -26,6 +27,7 @@ OWN = {
     ("server/services.py", "_stop"),
     ("server/services.py", "_follow"),
     ("server/source_watch.py", "run"),
+    ("server/trace_report.py", "send_all"),
     ("server/upgrade/predecessor.py", "_attempt"),
     ("testing/world.py", "_deliver"),
 }

@@ -337,7 +337,12 @@ def test_an_interrupted_replay_reports_what_it_has(tmp_path: Path, monkeypatch: 
         await asyncio.Event().wait()
 
     monkeypatch.setattr(Replay, "_one", interrupted)
-    result = CliRunner().invoke(replay, [tape, "--to", "127.0.0.1:9", "--speed", "max"])
+    # A shell starts programs in the background with this signal ignored, and asyncio leaves it so.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        result = CliRunner().invoke(replay, [tape, "--to", "127.0.0.1:9", "--speed", "max"])
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert result.exit_code == 1
     assert "interrupted after 3 of 3 exchanges" in result.output
     assert "2 not sent: refused" in result.output

@@ -85,7 +85,8 @@ def test_the_function_that_uses_cpu_is_recorded_in_proportion() -> None:
     counts = recorded(lambda recorder: burn_cpu(0.5))
     burning = sum(n for stack, n in counts.counts.items() if any(call.function.endswith(".burn_cpu") for call in stack))
     assert counts.has_ended
-    assert 50 <= burning <= 150  # 100, by a clock with ticks of some milliseconds
+    # 100, by a clock with ticks of some milliseconds; on a busy machine several of them become one.
+    assert 20 <= burning <= 150
 
 
 def test_threads_are_recorded_and_one_that_sleeps_is_not() -> None:
