@@ -184,6 +184,18 @@ def shows_a_blocked_worker(port: int, profiles: int) -> None:
     profiled(profiles, "profile?seconds=0.5", "filters.blocks")
     assert b"because the event loop was blocked" in ask(profiles, "/debug/pprof/profile?seconds=0.3&format=top")[1]
     thread.join()
+    shows_a_worker_that_gets_blocked(port, profiles)
+
+
+def shows_a_worker_that_gets_blocked(port: int, profiles: int) -> None:
+    """A profile has the function that blocks the event loop from the middle of the recording on, too."""
+    found: list[bytes] = []
+    recording = threading.Thread(target=lambda: found.append(ask(profiles, "/debug/pprof/profile?seconds=2&format=top")[1]))
+    recording.start()
+    assert eventually(lambda: ask(profiles, "/debug/pprof/profile?seconds=0.1")[0] == 409)
+    assert get(port, "/blocks")[0] == 200
+    recording.join()
+    assert b"filters.blocks" in found[0]
 
 
 def ends_with_its_client(profiles: int) -> None:

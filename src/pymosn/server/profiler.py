@@ -94,7 +94,7 @@ class Profiler:
             return StackCounts("")
         recorder = BlockedRecorder(worker, counts)
         await recorder.record(seconds, 1.0 / HERTZ)
-        if not counts.has_begun:
+        if not counts.has_ended:
             reader.cancel()
         return recorder.counts
 
