@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.system.process_fixtures import Start
-from tests.system.pymosn_process import eventually, free_ports
+from tests.system.pymosn_process import end, eventually, free_ports
 from tests.system.trace_peers import zipkin_span
 from tests.system.trace_world import Seen, TraceWorld, by_trace, is_whole
 
@@ -77,12 +77,7 @@ def running(command: list[str], output: Path, environment: dict[str, str] | None
     try:
         yield
     finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
 
 
 class OpenTelemetryCollector:

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from mosn_variables import Upstreams
 from plain_sockets import accepts, connect, read_exactly, read_until
-from pymosn_process import eventually, free_ports
+from pymosn_process import end, eventually, free_ports
 from tests.kit import bolt_frames as bolt
 from tests.kit import dubbo_frames as dubbo
 from thread_server import ThreadServer
@@ -256,9 +256,4 @@ def run(world: World, command: list[str], environment: dict[str, str]) -> None:
         assert eventually(lambda: all(map(accepts, [*world.ports.values(), world.admin]))), output.read_text()
         world.send()
     finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)

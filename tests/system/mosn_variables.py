@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from h2_peers import H2Client, H2Server
 from plain_sockets import accepts, connect, read_exactly, read_until
-from pymosn_process import eventually, free_ports, get
+from pymosn_process import end, eventually, free_ports, get
 from tests.golden.mosn_table import Row, meets
 from tests.kit import bolt_frames as bolt
 from thread_server import ThreadServer
@@ -363,9 +363,4 @@ def ran(world: World, command: list[str], environment: dict[str, str]) -> Iterat
         world.send()
         yield world
     finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)

@@ -158,6 +158,16 @@ def eventually(condition: Callable[[], bool], timeout: float = PATIENCE) -> bool
     return True
 
 
+def end(process: "subprocess.Popen[Any]") -> None:
+    """Terminates another program; kills it after ten seconds."""
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 class Stopwatch:
     """Seconds since it was made, without those for which processes that must act in turn waited for a core.
 

@@ -61,7 +61,7 @@ def why_not(recorded: Recorded) -> str:
 
 
 def _is_valid(request: RecordedRequest) -> bool:
-    """Whether a request of HTTP is one: nobody but its recorder has checked what is in a file."""
+    """Whether a request of HTTP is valid: a file may contain anything."""
     if _TOKEN.fullmatch(request.method) is None or _TARGET.fullmatch(request.target) is None:
         return False
     if _TARGET.fullmatch(f"/{request.host}") is None:
